@@ -1,0 +1,13 @@
+//! Kiln: a declarative pipeline runner.
+//!
+//! Purpose: the library behind the `kiln` binary. A pipeline file is read (`spec`), turned into a
+//! DAG (`graph`), compared with what the store knows (`plan`) and brought up to date (`execute`);
+//! `report` and `cli` speak to people.
+//! Invariant: imports run one way: digest, protocol <- spec <- graph <- plan <- execute <- report, cli;
+//! `store` knows only `digest`.
+//! Must not know: libtorch, or anything of how a stage trains. That is a provider's business.
+
+pub mod digest;
+pub mod protocol;
+pub mod spec;
+pub mod store;

@@ -1,0 +1,212 @@
+//! The words between the runner and a provider of stage kinds.
+//!
+//! Purpose: the JSON that crosses the process border. `PROVIDER describe` prints a [`Description`].
+//! `PROVIDER run` reads one [`StageRequest`] on stdin and writes [`Event`]s on stdout, one JSON
+//! object a line. `PROVIDER converse` reads one [`ConverseRequest`] line, then a [`Turn`] a line,
+//! and answers each with `token` events and one `reply` event. Stderr is free text for the log.
+//! A provider exits 0 when done, 130 when it was asked to stop (SIGTERM) and has checkpointed,
+//! and anything else when it failed, after an `error` event.
+//! Invariant: new fields may come, old ones stay; a reader ignores events it does not know.
+//! Must not know: anything else of Kiln (a leaf), so that a provider can be written in any language.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The version of this protocol.
+pub const PROTOCOL: u32 = 1;
+
+/// The exit code of a provider that stopped on request and can be resumed.
+pub const EXIT_INTERRUPTED: i32 = 130;
+
+/// The artifact types that Kiln knows; `any` fits all.
+pub const ARTIFACT_TYPES: [&str; 13] = [
+    "corpus",
+    "tokenizer",
+    "tokens",
+    "checkpoint",
+    "demonstrations",
+    "prompts",
+    "completions",
+    "rankings",
+    "reward",
+    "policy",
+    "table",
+    "report",
+    "any",
+];
+
+/// What a provider offers: the answer to `describe`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// The protocol's version, [`PROTOCOL`].
+    pub protocol: u32,
+    /// The provider's name, such as `kiln-stages`.
+    pub provider: String,
+    /// The provider's version.
+    pub version: String,
+    /// What the numbers of this provider depend on beside its code (backend, library version,
+    /// device); part of the key of stages with `cache: exact`.
+    #[serde(default)]
+    pub numerics: BTreeMap<String, String>,
+    /// The kinds, sorted by name.
+    pub kinds: Vec<Kind>,
+}
+
+/// A kind of stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kind {
+    /// The kind's name, as a pipeline writes it.
+    pub name: String,
+    /// Bumped by hand whenever the kind's output changes for the same inputs and params.
+    pub revision: u32,
+    /// One line for people.
+    pub summary: String,
+    /// The inputs it reads.
+    pub inputs: Vec<Port>,
+    /// The outputs it makes; the first is the default one.
+    pub outputs: Vec<Port>,
+    /// JSON Schema of the params: an object with `properties` and defaults; may use `$defs`.
+    pub params: Value,
+    /// Cores that a stage of this kind takes when the pipeline does not say; 0 means all.
+    #[serde(default)]
+    pub cpus: u32,
+}
+
+/// A named input or output of a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// The name.
+    pub name: String,
+    /// The artifact types that fit (an output has just one); `any` fits all.
+    pub types: Vec<String>,
+    /// An input that may be left out.
+    #[serde(default)]
+    pub optional: bool,
+    /// One line for people.
+    #[serde(default)]
+    pub summary: String,
+}
+
+/// One stage to run: everything a provider needs, on its stdin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRequest {
+    /// The kind.
+    pub kind: String,
+    /// The params, complete: every default is filled in.
+    pub params: Value,
+    /// Read-only input files or folders by name.
+    pub inputs: BTreeMap<String, PathBuf>,
+    /// Where to make each output, as a file or a folder; nothing is there yet, its parent is.
+    pub outputs: BTreeMap<String, PathBuf>,
+    /// A folder for mid-stage checkpoints; what an earlier, killed attempt left is there.
+    pub checkpoint: PathBuf,
+    /// Cores to use.
+    pub threads: u32,
+    /// `auto`, `cpu` or `cuda`.
+    pub device: String,
+}
+
+/// What a running stage says, one JSON object a line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// How far it is.
+    Progress {
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        total: u64,
+        /// A few words with the numbers that matter now, such as `loss 2.14  18.4k tok/s`.
+        #[serde(default)]
+        note: String,
+    },
+    /// Numbers at a step, by name.
+    Metric {
+        /// The step.
+        step: u64,
+        /// Name to value; non-finite values are left out by the sender.
+        values: BTreeMap<String, f64>,
+    },
+    /// A sample of what the model says at a step.
+    Sample {
+        /// The step.
+        step: u64,
+        /// The prompt.
+        prompt: String,
+        /// The completion.
+        completion: String,
+    },
+    /// Something is not well, in plain words.
+    Health {
+        /// The step.
+        step: u64,
+        /// A stable code, such as `kl-high`.
+        code: String,
+        /// What was seen.
+        message: String,
+        /// What to try.
+        advice: String,
+    },
+    /// A line for the stage's log.
+    Log {
+        /// `debug`, `info`, `warn` or `error`.
+        level: String,
+        /// The line.
+        message: String,
+    },
+    /// A piece of a reply (converse only).
+    Token {
+        /// Its text.
+        text: String,
+    },
+    /// A reply is complete (converse only).
+    Reply {
+        /// The whole text.
+        text: String,
+        /// True when the model ended it with its stop token.
+        finished: bool,
+        /// Tokens made.
+        tokens: u64,
+    },
+    /// The stage is done; its outputs are complete.
+    Done {
+        /// The numbers for the summary table, in order of importance.
+        #[serde(default)]
+        summary: Vec<(String, f64)>,
+    },
+    /// The stage failed.
+    Error {
+        /// What, where, and what to do next.
+        message: String,
+    },
+}
+
+/// The first line on the stdin of `converse`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConverseRequest {
+    /// The model's folder (checkpoint or policy).
+    pub model: PathBuf,
+    /// Sampling temperature; 0 takes the likeliest token.
+    pub temperature: f64,
+    /// The most tokens of a reply.
+    pub max_tokens: u32,
+    /// The seed of sampling.
+    pub seed: u64,
+    /// Cores to use.
+    pub threads: u32,
+    /// `auto`, `cpu` or `cuda`.
+    pub device: String,
+    /// Continue each prompt as plain text instead of through the chat template.
+    #[serde(default)]
+    pub raw: bool,
+}
+
+/// A prompt to `converse`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// What the user says.
+    pub prompt: String,
+}

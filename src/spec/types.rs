@@ -1,0 +1,140 @@
+//! The typed pipeline: what the rest of Kiln sees of a pipeline file.
+//!
+//! Purpose: plain data with positions, made by `spec::load` and read by everyone.
+//! Invariant: a `Pipeline` that exists has passed every check of `spec`: kinds exist, params are
+//! typed and complete, names are unique. References between stages are checked by `graph`.
+//! Must not know: how YAML is parsed, what is cached, how stages run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::protocol::Port;
+
+/// Where something stands in a pipeline file; lines and columns count from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position {
+    /// The line; 0 when the value stands in no file (a default, `--set`).
+    pub line: u32,
+    /// The column.
+    pub column: u32,
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub at: Position,
+}
+
+/// A whole pipeline.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// The file, as the user named it.
+    pub file: PathBuf,
+    /// The project root: all paths of the file are relative to it.
+    pub root: PathBuf,
+    /// The pipeline's name.
+    pub name: String,
+    /// Its sources by name.
+    pub sources: BTreeMap<String, Source>,
+    /// Its stages, in the order of the file.
+    pub stages: Vec<Stage>,
+    /// Its providers' programs, the default one first.
+    pub providers: Vec<PathBuf>,
+}
+
+/// An input that nobody here makes.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Where its name stands.
+    pub at: Position,
+    /// A file, a folder or a glob, relative to the root.
+    pub path: String,
+    /// Its artifact type.
+    pub artifact_type: String,
+}
+
+/// A stage.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// Its name and where that stands.
+    pub name: At<String>,
+    /// What it does.
+    pub work: Work,
+    /// What each input names, by port, in port order.
+    pub inputs: BTreeMap<String, At<Reference>>,
+    /// The ports of its inputs, from the kind; for a command every input takes `any`.
+    pub input_ports: Vec<Port>,
+    /// Its outputs, in order; the first is the default one. Each has exactly one type.
+    pub outputs: Vec<Port>,
+    /// Its params, typed, defaults filled in; a default has the position of line 0.
+    pub params: BTreeMap<String, At<Value>>,
+    /// Environment variables of its process, hashed.
+    pub env: BTreeMap<String, String>,
+    /// True when the numerics are part of its key (`cache: exact`).
+    pub exact: bool,
+    /// What it needs; never hashed.
+    pub resources: Resources,
+    /// Runs again this often after a failure; never hashed.
+    pub retries: u32,
+    /// Is stopped after this long; never hashed.
+    pub timeout: Option<Duration>,
+}
+
+/// What a stage does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// A kind of a provider.
+    Kind {
+        /// The kind's name.
+        kind: String,
+        /// Its revision.
+        revision: u32,
+        /// The index of the provider in `Pipeline::providers`.
+        provider: usize,
+    },
+    /// A command.
+    Command {
+        /// What to run; `{inputs.x}`, `{outputs.x}` and `{params.x}` are not yet filled in.
+        run: Run,
+        /// Files hashed with it, relative to the root.
+        uses: Vec<At<String>>,
+    },
+}
+
+/// The command of a `command` stage.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Run {
+    /// For `/bin/sh -c`.
+    Shell(String),
+    /// For exec.
+    Exec(Vec<String>),
+}
+
+/// What an input names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// A source.
+    Source(String),
+    /// An output of a stage; its default one when `output` is none.
+    Stage {
+        /// The stage.
+        stage: String,
+        /// The output.
+        output: Option<String>,
+    },
+}
+
+/// What a stage needs of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Resources {
+    /// Cores; 0 means all of the machine.
+    pub cpus: u32,
+    /// Bytes of memory; 0 means not declared.
+    pub memory: u64,
+}
