@@ -25,10 +25,14 @@ import re
 import sys
 from pathlib import Path
 
-HEADING = re.compile(r"\s*(ACT|SCENE|PROLOGUE|EPILOGUE|INDUCTION)\b(\s*[IVX0-9]+\b|\s*\.|\s*:|\s*$)", re.IGNORECASE)
-SPEAKER_CAPITALS = re.compile(r"(?=.*[A-Z]{2}|[A-Z]\.)[A-Z0-9][A-Z0-9 ,.'&-]{0,38}")
+HEADING = re.compile(r"\s*(ACT|SCENE|PROLOGUE|EPILOGUE|INDUCTION)\b(\s*[IVX0-9]+\b|\s+\w+(TH|ST|RD|ND)\b|\s*\.|\s*:|\s*$)",
+                     re.IGNORECASE)
+SPEAKER_CAPITALS = re.compile(r"(?=.*[A-Z]{2}|[A-Z]\.)[A-Z0-9]([A-Z0-9 ,.'&-]| and ){0,38}")
+SPEAKER_WITHIN = re.compile(r"(\d )?[A-Z]{2}([A-Z '&-]| and )*\.\s*([\[{(].*)?")
 SPEAKER_TITLE = re.compile(r"[0-9A-Z][a-z]*(\.? ([A-Z][a-z']*|of|and|the|[12345])){0,3}\.")
 NUMERAL = re.compile(r"[IVXLC]+\.?|\*.*|THE END\.?", re.IGNORECASE)
+DIRECTION = re.compile(r"[\[{][^\]}]*([\]}]|$)|\([^)]*\baside\b[^)]*\)", re.IGNORECASE)
+STRAY = re.compile(r"[0-9()*\[\]{}]|[A-Z]{3}|\. \.")
 SENTENCE_END = (".", "!", "?")
 
 
@@ -39,17 +43,28 @@ def share(*parts):
 
 def tidy(text):
     """One line of prose: no stage directions, no dashes glued to words, single spaces."""
-    text = re.sub(r"\[[^\]]*[\]}]|\([^)]*\baside\b[^)]*\)", " ", text)
+    text = DIRECTION.sub(" ", text)
     text = re.sub(r"([.,;:!?])\s*--+", r"\1 ", text)
     text = re.sub(r"\s*--+\s*", " -- ", text.replace("_", "").replace('"', ""))
     return re.sub(r"\s+", " ", text).strip()
 
 
 def is_speaker(line):
-    line = re.sub(r"\[.*?\]|\(.*?\)", "", line).strip().rstrip(",")
+    line = re.sub(r"[\[{].*?[\]}]|\(.*?\)", "", line).strip().rstrip(",")
     if not line or HEADING.match(line) or len(line.split()) > 6:
         return False
     return bool(SPEAKER_CAPITALS.fullmatch(line) or SPEAKER_TITLE.fullmatch(line))
+
+
+def turns(lines):
+    """The speeches of one paragraph as (speaker or none, lines); most paragraphs hold one."""
+    found = [(lines[0], [])] if is_speaker(lines[0]) and len(lines) > 1 else [(None, [lines[0]])]
+    for line in lines[1:]:
+        if SPEAKER_WITHIN.fullmatch(line.strip()):
+            found.append((line, []))
+        else:
+            found[-1][1].append(line)
+    return [(who and re.sub(r"[\[{(].*", "", who).strip(" ."), tidy(" ".join(said))) for who, said in found]
 
 
 def scenes(text):
@@ -57,18 +72,16 @@ def scenes(text):
     current, found, started = [], [], False
     for paragraph in re.split(r"\n\s*\n", text):
         lines = paragraph.strip("\n").split("\n")
-        first = lines[0].strip()
-        if HEADING.match(first):
+        if HEADING.match(lines[0]):
             found.append(current)
             current, started = [], True
-        elif not started or NUMERAL.fullmatch(first):
-            continue
-        elif is_speaker(first) and len(lines) > 1:
-            current.append((first.rstrip("."), tidy(" ".join(lines[1:]))))
-        elif current and (rest := tidy(" ".join(lines))) and not first.startswith("["):
-            # A song, a letter, or what follows a stage direction: the same speaker goes on.
-            speaker, speech = current[-1]
-            current[-1] = (speaker, f"{speech} {rest}".strip())
+        elif started and not NUMERAL.fullmatch(lines[0].strip()):
+            for speaker, speech in turns(lines):
+                if speaker:
+                    current.append((speaker, speech))
+                elif current and speech and not lines[0].lstrip().startswith("["):
+                    # A song, a letter, or what follows a stage direction: the same speaker goes on.
+                    current[-1] = (current[-1][0], f"{current[-1][1]} {speech}".strip())
     found.append(current)
     return [[(who, speech) for who, speech in scene if speech] for scene in found if scene]
 
@@ -87,7 +100,9 @@ def answers(scene):
 
 
 def fits(text, low, high):
-    return low <= len(text.split()) <= high and text.endswith(SENTENCE_END) and text[0].isupper() and text.isascii()
+    """True for a whole sentence of that many words, without what the plays' editors left in."""
+    whole = text[0].isupper() and text.endswith(SENTENCE_END) and text.isascii()
+    return whole and low <= len(text.split()) <= high and not STRAY.search(text)
 
 
 def read_plays(folder):
