@@ -1,0 +1,58 @@
+//! What can be wrong with data on disk.
+//!
+//! Purpose: one error type for all readers and writers of `data`.
+//! Invariant: every message names the file, the line where there is one, and what to do.
+//! Must not know: which stage reads the data.
+
+use std::path::PathBuf;
+
+/// An error of reading or writing data.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The file system said no.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried: `read`, `write` or `list`.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A line is not what its artifact type asks for.
+    #[error("{}:{line}: {message}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, and what a line looks like.
+        message: String,
+    },
+    /// A text is not UTF-8.
+    #[error("{} is not UTF-8 at byte {at}; convert it (iconv -t UTF-8) and run again", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The first byte that does not fit, from 0.
+        at: usize,
+    },
+    /// A file or line is larger than Kiln reads.
+    #[error("{} has {size} bytes, more than the {limit} that are read; split it", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Nothing to read.
+    #[error("{} holds {what}; give at least one", path.display())]
+    Empty {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is missing, such as `no text`.
+        what: &'static str,
+    },
+}
