@@ -1,4 +1,5 @@
-//! Lets the worker find libtorch where it was at build time: an rpath to its lib folder.
+//! Lets the worker find libtorch where it was at build time: an rpath to its lib folder, and the
+//! folder's name for the search of the CUDA half.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
@@ -7,5 +8,6 @@ fn main() {
     }
     if let Ok(libtorch) = std::env::var("LIBTORCH") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
+        println!("cargo:rustc-env=KILN_LIBTORCH={libtorch}");
     }
 }

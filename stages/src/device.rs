@@ -1,0 +1,73 @@
+//! Which device a stage computes on.
+//!
+//! Purpose: turns the request's word (`auto`, `cpu`, `cuda`) into a burn device, and tells what the
+//! numbers depend on.
+//! Invariant: `auto` takes a GPU only if libtorch can use it, and says nothing otherwise.
+//! Must not know: stages.
+
+// burn-tch is deprecated upstream; its device constructors are named here alone.
+#![allow(deprecated)]
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+
+/// The device for a request's word.
+///
+/// # Errors
+/// When `cuda` is asked for and not there, or the word is unknown.
+pub fn resolve(word: &str) -> Result<Device, String> {
+    match word {
+        "cpu" => Ok(cpu()),
+        "auto" => Ok(cuda().unwrap_or_else(cpu)),
+        "cuda" => cuda().ok_or_else(|| {
+            "no CUDA device can be used: this needs the CUDA build of libtorch 2.11 and a driver \
+             (`kiln doctor` says what is there); `--device cpu` works everywhere"
+                .to_owned()
+        }),
+        other => Err(format!("there is no device `{other}`: auto, cpu or cuda")),
+    }
+}
+
+#[cfg(feature = "tch")]
+fn cpu() -> Device {
+    Device::libtorch()
+}
+
+#[cfg(not(feature = "tch"))]
+fn cpu() -> Device {
+    Device::flex()
+}
+
+#[cfg(feature = "tch")]
+fn cuda() -> Option<Device> {
+    crate::libtorch::has_cuda().then(|| Device::libtorch_cuda(0))
+}
+
+#[cfg(not(feature = "tch"))]
+fn cuda() -> Option<Device> {
+    None
+}
+
+/// Limits the threads of one operation to the stage's cores.
+pub fn set_threads(threads: u32) {
+    #[cfg(feature = "tch")]
+    tch::set_num_threads(threads.max(1) as i32);
+    // burn-flex and the tokenizer take rayon's global pool.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1) as usize).build_global();
+}
+
+/// What the numbers depend on beside the code: the keys of stages with `cache: exact` hold it.
+pub fn numerics() -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    #[cfg(feature = "tch")]
+    {
+        out.insert("backend".to_owned(), "libtorch".to_owned());
+        out.insert("libtorch".to_owned(), crate::libtorch::version());
+        out.insert("cuda".to_owned(), crate::libtorch::has_cuda().to_string());
+    }
+    #[cfg(not(feature = "tch"))]
+    out.insert("backend".to_owned(), "flex".to_owned());
+    out.insert("arch".to_owned(), std::env::consts::ARCH.to_owned());
+    out
+}

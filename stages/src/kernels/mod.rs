@@ -1,0 +1,126 @@
+//! The operations whose decomposed form is too slow or too large: attention, the log-probability
+//! of tokens, and normalisation.
+//!
+//! Purpose: one function an operation, on burn tensors. On libtorch it is one fused op with a
+//! hand-written backward pass; elsewhere it is composed of burn's own ops (`decomposed`), which
+//! also serves as the reference that tests hold the fused one to.
+//! Invariant: both forms agree within rounding, in value and in gradient.
+//! Must not know: models, losses, stages. Raw libtorch calls stand in `torch` alone.
+
+mod decomposed;
+#[cfg(feature = "tch")]
+mod torch;
+
+use burn::tensor::{Device, Int, Tensor};
+
+/// Whether tensors of this device are libtorch's.
+pub fn is_libtorch(device: &Device) -> bool {
+    #[cfg(feature = "tch")]
+    return torch::owns(device);
+    #[cfg(not(feature = "tch"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+/// The natural logarithm of each target token's probability, `log_softmax(logits)[target]`.
+///
+/// Shapes: logits `[n, vocab]`, targets `[n]`, result `[n]`. Computed in f32.
+pub fn token_logprobs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    #[cfg(feature = "tch")]
+    if is_libtorch(&logits.device()) {
+        return torch::token_logprobs(logits, targets);
+    }
+    decomposed::token_logprobs(logits, targets)
+}
+
+/// Scaled dot-product attention.
+///
+/// Shapes: query `[batch, heads, tq, head]`, key and value `[batch, heads, tk, head]`, mask
+/// `[batch, 1, tq, tk]` (added to the scores: 0 keeps, a large negative number hides). `causal`
+/// hides what lies after a query and needs `tq == tk`; with a mask it must be false, for then the
+/// mask says everything.
+pub fn attention(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    mask: Option<Tensor<4>>,
+    causal: bool,
+) -> Tensor<4> {
+    debug_assert!(!(causal && mask.is_some()));
+    #[cfg(feature = "tch")]
+    if torch::owns_cpu(&query.device()) && mask.is_none() && causal {
+        return torch::causal_attention(query, key, value);
+    }
+    decomposed::attention(query, key, value, mask, causal)
+}
+
+/// GELU in its tanh form, as GPT-2 has it (Hendrycks and Gimpel 2016).
+///
+/// Shape: any.
+pub fn gelu(x: Tensor<3>) -> Tensor<3> {
+    #[cfg(feature = "tch")]
+    if is_libtorch(&x.device()) {
+        return torch::gelu(x);
+    }
+    burn::tensor::activation::gelu_approximate(x)
+}
+
+/// LayerNorm over the last dimension: `(x - mean) / sqrt(var + eps) * weight + bias`, biased variance.
+///
+/// Shapes: x `[batch, time, width]`, weight and bias `[width]`.
+pub fn layer_norm(x: Tensor<3>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> Tensor<3> {
+    #[cfg(feature = "tch")]
+    if is_libtorch(&x.device()) {
+        return torch::layer_norm(x, weight, bias, eps);
+    }
+    decomposed::layer_norm(x, weight, bias, eps)
+}
+
+/// RMSNorm over the last dimension: `x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich 2019).
+///
+/// Shapes: x `[batch, time, width]`, weight `[width]`.
+pub fn rms_norm(x: Tensor<3>, weight: Tensor<1>, eps: f64) -> Tensor<3> {
+    decomposed::rms_norm(x, weight, eps)
+}
+
+/// One AdamW update of one tensor with decoupled decay (Loshchilov and Hutter 2019), the moments
+/// corrected for their start at 0.
+///
+/// `step` counts from 1; `decay` is 0 for tensors that are not decayed. Returns the new
+/// parameter and moments. On libtorch it works in place where nobody else holds the memory.
+pub fn adamw<const D: usize>(
+    param: Tensor<D>,
+    grad: Tensor<D>,
+    moments: (Tensor<D>, Tensor<D>),
+    rule: &AdamWRule,
+) -> (Tensor<D>, (Tensor<D>, Tensor<D>)) {
+    #[cfg(feature = "tch")]
+    if is_libtorch(&param.device()) {
+        return torch::adamw(param, grad, moments, rule);
+    }
+    decomposed::adamw(param, grad, moments, rule)
+}
+
+/// The numbers of one AdamW update.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWRule {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Decay rate of the first moment.
+    pub beta1: f64,
+    /// Decay rate of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub decay: f64,
+    /// Updates so far, this one included.
+    pub step: u64,
+    /// The gradient is multiplied by this first (global-norm clipping).
+    pub grad_scale: f64,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! PPO's losses.
+//!
+//! Purpose: the clipped surrogate and the clipped value loss over the valid tokens of a minibatch.
+//! Invariant: means run over all valid tokens of the whole minibatch (the caller says how many, so
+//! that micro-batches add up).
+//! Must not know: rollouts, models.
+//! Source: Schulman 2017; Huang 2024 for the details.
+
+use burn::tensor::Tensor;
+
+/// A loss to take the gradient of, and what to log of it; all of shape `[1]`, sums over tokens.
+pub struct PolicyLoss {
+    /// `sum max(-A ratio, -A clip(ratio, 1 +- c)) / tokens`.
+    pub loss: Tensor<1>,
+    /// `exp(logp - logp_old)` of each token, `[n]`.
+    pub ratio: Tensor<1>,
+}
+
+/// The clipped surrogate. All tensors `[n]`; `tokens` is the number of tokens of the minibatch.
+pub fn policy_loss(
+    logprobs: Tensor<1>,
+    old: Tensor<1>,
+    advantages: Tensor<1>,
+    clip: f64,
+    tokens: usize,
+) -> PolicyLoss {
+    let ratio = (logprobs - old).exp();
+    let plain = advantages.clone().neg() * ratio.clone();
+    let clipped = advantages.neg() * ratio.clone().clamp(1.0 - clip, 1.0 + clip);
+    PolicyLoss { loss: plain.max_pair(clipped).sum() / tokens as f64, ratio: ratio.detach() }
+}
+
+/// `1/2 sum max((V - R)^2, (clip(V, V_old +- c) - R)^2) / tokens`.
+pub fn value_loss(
+    values: Tensor<1>,
+    old: Tensor<1>,
+    returns: Tensor<1>,
+    clip: f64,
+    tokens: usize,
+) -> Tensor<1> {
+    let moved = (values.clone() - old.clone()).clamp(-clip, clip) + old;
+    let plain = (values - returns.clone()).square();
+    let clipped = (moved - returns).square();
+    plain.max_pair(clipped).sum() * 0.5 / tokens as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn tensor(values: &[f32]) -> Tensor<1> {
+        Tensor::from_floats(values, &Device::flex().autodiff())
+    }
+
+    #[test]
+    fn the_surrogate_of_three_tokens_is_as_computed_by_hand() {
+        // Ratios e^.5 (clipped to 1.2 for a gain), e^-.5 (clipped to .8 for a loss), and 1.
+        let out = policy_loss(tensor(&[0.5, -0.5, 0.0]), tensor(&[0.0; 3]), tensor(&[1.0, -1.0, 2.0]), 0.2, 3);
+        let got: f32 = out.loss.into_scalar();
+        assert!((f64::from(got) - (-1.2 + 0.8 - 2.0) / 3.0).abs() < 1e-6, "{got}");
+    }
+
+    #[test]
+    fn a_clipped_token_gives_no_gradient() {
+        let logprobs = tensor(&[0.5, 0.0]).require_grad();
+        let grads = policy_loss(logprobs.clone(), tensor(&[0.0; 2]), tensor(&[1.0, 1.0]), 0.2, 2).loss.backward();
+        let grad = crate::generate::host(logprobs.grad(&grads).unwrap());
+        assert_eq!(grad, [0.0, -0.5]);
+    }
+
+    #[test]
+    fn the_value_loss_takes_the_worse_of_plain_and_clipped() {
+        // V 1, old 0, R 1: plain 0, clipped (.2 - 1)^2 = .64. V .1, old 0, R 0: both .01.
+        let got: f32 = value_loss(tensor(&[1.0, 0.1]), tensor(&[0.0; 2]), tensor(&[1.0, 0.0]), 0.2, 2).into_scalar();
+        assert!((f64::from(got) - 0.5 * (0.64 + 0.01) / 2.0).abs() < 1e-6, "{got}");
+    }
+}

@@ -1,0 +1,12 @@
+//! The arithmetic of reward modelling and PPO.
+//!
+//! Purpose: scorers (reward and value models), the pairwise loss, advantages, PPO's losses, KL
+//! estimates, the fixed and the adaptive KL coefficient.
+//! Invariant: every formula is that of TRAINING sections 5 and 6 and has a fixture computed by hand.
+//! Must not know: files, tokenizers, the loop that uses it.
+
+pub mod advantage;
+pub mod kl;
+pub mod loss;
+pub mod pairs;
+pub mod scorer;

@@ -1,0 +1,208 @@
+//! `pretrain`: the base model, by next-token prediction on raw text.
+//!
+//! Purpose: tokenizer and corpus in, checkpoint out.
+//! Invariant: the windows of a step depend on (seed, step, row) alone; the held-out part is never
+//! trained on.
+//! Must not know: what the base model will be asked.
+//! Source: TRAINING section 4; Radford 2019.
+
+use burn::module::Module;
+use rand::Rng;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::registry::{Entry, input, optional, output};
+use crate::bpe::Tokenizer;
+use crate::bundle;
+use crate::context::{Context, StageError, Summary};
+use crate::data::{Document, read_corpus};
+use crate::generate::{Sampling, Stop, generate};
+use crate::model::{Decoder, ModelParams};
+use crate::rng::keyed;
+use crate::train::run::{Plan, train};
+use crate::train::{AdamWParams, Schedule, TokenRow, lm_loss};
+
+/// The kind's params.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    /// The model's shape.
+    pub model: ModelParams,
+    /// Optimizer steps.
+    #[schemars(range(min = 1))]
+    pub steps: u64,
+    /// Rows of `context` tokens a step.
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// Rows that go through the model at once; 0 means all. Changes memory, not the result (beyond rounding).
+    pub micro_batch: usize,
+    /// The peak learning rate.
+    #[schemars(range(min = 0.0))]
+    pub learning_rate: f64,
+    /// How the rate runs.
+    pub schedule: Schedule,
+    /// AdamW's numbers.
+    pub optimizer: AdamWParams,
+    /// The part of the corpus, at its end, that is held out where there is no `validation` input.
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub validation_fraction: f64,
+    /// Steps between validations; 0 means only at the end.
+    pub eval_every: u64,
+    /// The seed of every draw.
+    pub seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            model: ModelParams::default(),
+            steps: 1000,
+            batch_size: 16,
+            micro_batch: 0,
+            learning_rate: 1e-3,
+            schedule: Schedule { warmup: 50, ..Schedule::default() },
+            optimizer: AdamWParams::default(),
+            validation_fraction: 0.05,
+            eval_every: 200,
+            seed: 1337,
+        }
+    }
+}
+
+/// The kind's entry.
+pub fn entry() -> Entry {
+    Entry::new(
+        "pretrain",
+        1,
+        "trains a base model on raw text by next-token prediction",
+        (
+            vec![
+                input("tokenizer", &["tokenizer"], "how text becomes tokens"),
+                input("corpus", &["corpus"], "the text to train on"),
+                optional("validation", &["corpus"], "held-out text; else the end of the corpus"),
+            ],
+            vec![output("model", "checkpoint", "the base model")],
+        ),
+        run,
+    )
+}
+
+fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
+    let tokenizer = Tokenizer::load(ctx.input("tokenizer")?).map_err(StageError::failed)?;
+    let config = params.model.config(tokenizer.vocab_size()).map_err(StageError::failed)?;
+    let (training, held_out) = split(params, &tokenizer, ctx)?;
+    let time = config.context;
+    if training.len() < time + 2 {
+        return Err(StageError::failed(format!(
+            "the corpus has {} tokens, one row needs {}: add text or shorten model.context",
+            training.len(),
+            time + 2
+        )));
+    }
+    let batch = |step: u64| -> Vec<TokenRow> {
+        let row = |i| window(&training, time, keyed(params.seed, "pretrain", step, i).random());
+        (0..params.batch_size as u64).map(row).collect()
+    };
+    let micro = if params.micro_batch == 0 { params.batch_size } else { params.micro_batch };
+    let device = ctx.device().clone().autodiff();
+    let model = Decoder::new(&config, params.seed, &device);
+    ctx.log(format!(
+        "{} parameters, {} tokens to train on, {} held out",
+        config.parameters(),
+        training.len(),
+        held_out.rows.iter().map(TokenRow::targets).sum::<usize>()
+    ));
+    let plan = Plan {
+        steps: params.steps,
+        learning_rate: params.learning_rate,
+        schedule: &params.schedule,
+        optimizer: &params.optimizer,
+        micro_batch: micro,
+        eval_every: params.eval_every,
+        batch: &batch,
+        validate: &|model| held_out.measure(model, micro),
+        show: &|model, step| show(ctx, model, &tokenizer, params.seed, step),
+    };
+    let (model, last) = train(ctx, model, &plan)?;
+    bundle::save(ctx.output("model")?, &model, &tokenizer)?;
+    Ok(last.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// A row of `time` inputs and their successors, starting anywhere.
+fn window(tokens: &[u32], time: usize, draw: u64) -> TokenRow {
+    let start = (draw % (tokens.len() - time) as u64) as usize;
+    TokenRow { ids: tokens[start..=start + time].to_vec(), from: 1 }
+}
+
+/// Text kept away from training, as rows, with its length in bytes.
+pub struct HeldOut {
+    rows: Vec<TokenRow>,
+    bytes: usize,
+}
+
+impl HeldOut {
+    /// Cuts documents into rows of `time` targets; each token but the first is a target once.
+    pub fn new(tokenizer: &Tokenizer, texts: &[&str], time: usize) -> Self {
+        let tokens = joined(tokenizer, texts);
+        let rows = (0..tokens.len().saturating_sub(1))
+            .step_by(time)
+            .map(|i| TokenRow { ids: tokens[i..(i + time + 1).min(tokens.len())].to_vec(), from: 1 })
+            .collect();
+        Self { rows, bytes: texts.iter().map(|t| t.len()).sum() }
+    }
+
+    /// Validation loss (nats a token) and bits per byte of the text.
+    pub fn measure(&self, model: &Decoder, micro: usize) -> Vec<(&'static str, f64)> {
+        if self.rows.is_empty() {
+            return Vec::new();
+        }
+        let (sum, count) = lm_loss(model, &self.rows, micro);
+        let bits = sum / std::f64::consts::LN_2 / self.bytes.max(1) as f64;
+        vec![("val/loss", sum / count as f64), ("val/bits_per_byte", bits)]
+    }
+}
+
+/// Tokens of documents, each ended by the end-of-text token.
+fn joined(tokenizer: &Tokenizer, texts: &[&str]) -> Vec<u32> {
+    let mut out = Vec::new();
+    for ids in tokenizer.encode_batch(texts) {
+        out.extend(ids);
+        out.push(tokenizer.eot());
+    }
+    out
+}
+
+/// The tokens to train on, and what is held out.
+fn split(params: &Params, tokenizer: &Tokenizer, ctx: &Context) -> Result<(Vec<u32>, HeldOut), StageError> {
+    let corpus = read_corpus(ctx.input("corpus")?).map_err(StageError::failed)?;
+    let texts: Vec<&str> = corpus.iter().map(|d| d.text.as_str()).collect();
+    let context = params.model.config(tokenizer.vocab_size()).map_err(StageError::failed)?.context;
+    if let Some(path) = ctx.optional_input("validation") {
+        let held: Vec<Document> = read_corpus(path).map_err(StageError::failed)?;
+        let held: Vec<&str> = held.iter().map(|d| d.text.as_str()).collect();
+        return Ok((joined(tokenizer, &texts), HeldOut::new(tokenizer, &held, context)));
+    }
+    // Cut the end of the text itself, at a character, so that bits per byte are exact.
+    let whole = texts.join("\n");
+    let mut cut = (whole.len() as f64 * (1.0 - params.validation_fraction)) as usize;
+    while !whole.is_char_boundary(cut) {
+        cut += 1;
+    }
+    let (training, held) = whole.split_at(cut);
+    let held: Vec<&str> = if held.is_empty() { Vec::new() } else { vec![held] };
+    Ok((joined(tokenizer, &[training]), HeldOut::new(tokenizer, &held, context)))
+}
+
+fn show(ctx: &Context, model: &Decoder, tokenizer: &Tokenizer, seed: u64, step: u64) {
+    let sampling = Sampling {
+        temperature: 0.8,
+        max_tokens: 40,
+        stop: Stop::Token(tokenizer.eot()),
+        seed,
+        purpose: "show",
+        step,
+        banned: &[],
+    };
+    let made = generate(&model.valid(), &[vec![tokenizer.eot()]], &[0], 1, &sampling);
+    ctx.sample(step, "", &tokenizer.decode(&made[0].tokens));
+}

@@ -1,0 +1,110 @@
+//! The kinds that this provider offers.
+//!
+//! Purpose: name, revision, ports, params schema and run function of each kind, in one table.
+//! Invariant: params are described by the very types that the stages read; a kind's revision is
+//! bumped by hand whenever its output changes for the same inputs and params.
+//! Must not know: how any stage works.
+
+use kiln::protocol::{Description, Kind, PROTOCOL, Port, StageRequest};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::{eval, ppo, pretrain, rank, reward, sample, sft, tokenizer};
+use crate::context::{Context, StageError, Summary};
+
+type Run = Box<dyn Fn(&StageRequest, &Context) -> Result<Summary, StageError>>;
+
+/// A kind and how it runs.
+pub struct Entry {
+    /// What the runner is told.
+    pub kind: Kind,
+    run: Run,
+}
+
+impl Entry {
+    /// An entry whose params are of type `P`.
+    pub fn new<P: JsonSchema + DeserializeOwned + 'static>(
+        name: &str,
+        revision: u32,
+        summary: &str,
+        ports: (Vec<Port>, Vec<Port>),
+        run: fn(&P, &Context) -> Result<Summary, StageError>,
+    ) -> Self {
+        let schema = schemars::schema_for!(P);
+        Self {
+            kind: Kind {
+                name: name.to_owned(),
+                revision,
+                summary: summary.to_owned(),
+                inputs: ports.0,
+                outputs: ports.1,
+                params: schema.into(),
+                cpus: 0,
+            },
+            run: Box::new(move |request, ctx| {
+                let params = serde_json::from_value(request.params.clone())
+                    .map_err(|e| StageError::failed(format!("params of `{}`: {e}", request.kind)))?;
+                run(&params, ctx)
+            }),
+        }
+    }
+
+    /// A stage of this kind that does with fewer cores.
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.kind.cpus = cpus;
+        self
+    }
+
+    /// Runs a stage.
+    ///
+    /// # Errors
+    /// Those of the stage.
+    pub fn run(&self, request: &StageRequest, ctx: &Context) -> Result<Summary, StageError> {
+        (self.run)(request, ctx)
+    }
+}
+
+/// An input that must be there.
+pub fn input(name: &str, types: &[&str], summary: &str) -> Port {
+    Port {
+        name: name.to_owned(),
+        types: types.iter().map(|t| (*t).to_owned()).collect(),
+        optional: false,
+        summary: summary.to_owned(),
+    }
+}
+
+/// An input that may be left out.
+pub fn optional(name: &str, types: &[&str], summary: &str) -> Port {
+    Port { optional: true, ..input(name, types, summary) }
+}
+
+/// An output.
+pub fn output(name: &str, artifact_type: &str, summary: &str) -> Port {
+    input(name, &[artifact_type], summary)
+}
+
+/// All kinds, sorted by name.
+pub fn entries() -> Vec<Entry> {
+    vec![
+        eval::entry(),
+        ppo::entry(),
+        pretrain::entry(),
+        rank::entry(),
+        reward::entry(),
+        sample::entry(),
+        sft::entry(),
+        tokenizer::entry(),
+    ]
+}
+
+/// The answer to `describe`.
+pub fn description() -> Description {
+    Description {
+        protocol: PROTOCOL,
+        provider: "kiln-stages".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        numerics: crate::device::numerics(),
+        kinds: entries().into_iter().map(|e| e.kind).collect(),
+    }
+}

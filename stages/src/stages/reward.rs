@@ -1,0 +1,258 @@
+//! `reward`: a reward model from rankings.
+//!
+//! Purpose: SFT model and rankings in, reward model out.
+//! Invariant: the K completions of a prompt are K rows of one batch element; the score is read at
+//! the last real response token; the order depends on (seed, pass) alone.
+//! Must not know: who ranked.
+//! Source: TRAINING section 5; Ouyang 2022.
+
+use std::collections::BTreeMap;
+
+use burn::module::Module;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::registry::{Entry, input, optional, output};
+use crate::bpe::Tokenizer;
+use crate::bundle;
+use crate::context::{Context, StageError, Summary};
+use crate::data::{self, Completion, Demonstration, Ranking};
+use crate::generate::host;
+use crate::model::io::{NamedTensors, named_tensors, with_tensors};
+use crate::rl::pairs::{Pair, loss, pairs};
+use crate::rl::scorer::{self, Scorer};
+use crate::rng::permutation;
+use crate::train::checkpoint::{join_prefix, split_prefix};
+use crate::train::{AdamW, AdamWParams, Checkpoints, Decay, Grads, Schedule, TokenRow};
+
+/// The kind's params.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    /// Passes over the rankings; more than one overfits soon (Ouyang 2022).
+    #[schemars(range(min = 1))]
+    pub epochs: u64,
+    /// Prompts a step, each with all its completions.
+    #[schemars(range(min = 1))]
+    pub prompts_per_batch: usize,
+    /// The peak learning rate.
+    #[schemars(range(min = 0.0))]
+    pub learning_rate: f64,
+    /// How the rate runs.
+    pub schedule: Schedule,
+    /// AdamW's numbers.
+    pub optimizer: AdamWParams,
+    /// The part of the rankings, at their end, that is held out.
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub validation_fraction: f64,
+    /// The seed of every draw.
+    pub seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            epochs: 1,
+            prompts_per_batch: 8,
+            learning_rate: 3e-4,
+            schedule: Schedule { decay: Decay::Linear, warmup: 10, floor: 0.0 },
+            optimizer: AdamWParams { eps: 1e-5, weight_decay: 0.0, ..AdamWParams::default() },
+            validation_fraction: 0.1,
+            seed: 1337,
+        }
+    }
+}
+
+/// The kind's entry.
+pub fn entry() -> Entry {
+    Entry::new(
+        "reward",
+        1,
+        "trains a reward model on ranked completions",
+        (
+            vec![
+                input("model", &["checkpoint"], "the SFT model to start from"),
+                input("rankings", &["rankings"], "ranked completions"),
+                optional("demonstrations", &["demonstrations"], "their mean reward becomes 0"),
+            ],
+            vec![output("reward", "reward", "the reward model")],
+        ),
+        run,
+    )
+}
+
+#[derive(Serialize, Deserialize)]
+struct Counters {
+    step: u64,
+    updates: u64,
+}
+
+/// One prompt's rows and the pairs among them.
+struct Item {
+    rows: Vec<TokenRow>,
+    ranks: Vec<u32>,
+}
+
+fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
+    let device = ctx.device().clone().autodiff();
+    let (decoder, tokenizer) = bundle::load(ctx.input("model")?, &device)?;
+    let context = decoder.config().context;
+    let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?).map_err(StageError::failed)?;
+    let mut items: Vec<Item> = rankings.iter().map(|r| item(&tokenizer, r, context)).collect();
+    items.retain(|i| !pairs(&i.ranks, 0).is_empty());
+    let held_out = items.split_off(items.len() - (items.len() as f64 * params.validation_fraction) as usize);
+    if items.is_empty() {
+        return Err(StageError::failed("no ranking has two completions of different rank"));
+    }
+    ctx.log(format!("{} rankings to train on, {} held out", items.len(), held_out.len()));
+    let scorer = train(params, ctx, Scorer::new(decoder, params.seed), &items)?;
+    let (scorer, mean) = centred(scorer, ctx, &tokenizer, context)?;
+    let report = evaluate(&scorer.valid(), if held_out.is_empty() { &items } else { &held_out });
+    let shown: Vec<(&str, f64)> = report.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+    ctx.metric(1, &shown);
+    ctx.log(format!("bias shifted by {:.3}", -mean));
+    let out = ctx.output("reward")?;
+    scorer::save(out, &scorer)?;
+    tokenizer.save(out).map_err(StageError::failed)?;
+    let pick = |name: &str| report.get(name).map(|v| (name.trim_start_matches("rm/").to_owned(), *v));
+    Ok(["rm/accuracy", "rm/margin"].into_iter().filter_map(pick).collect())
+}
+
+/// Prompt and completion as one row; a finished completion ends with its stop token.
+pub fn row(tokenizer: &Tokenizer, prompt: &str, completion: &Completion, context: usize) -> TokenRow {
+    let mut ids = tokenizer.prompt_ids(prompt);
+    let from = ids.len();
+    ids.extend(tokenizer.response_ids(&completion.text));
+    if !completion.finished {
+        ids.pop();
+    }
+    ids.truncate(context);
+    TokenRow { ids, from }
+}
+
+fn item(tokenizer: &Tokenizer, ranking: &Ranking, context: usize) -> Item {
+    let rows = ranking.completions.iter().map(|c| row(tokenizer, &ranking.prompt, c, context)).collect();
+    Item { rows, ranks: ranking.ranks.clone() }
+}
+
+fn batch_of<'a>(items: impl Iterator<Item = &'a Item>) -> (Vec<TokenRow>, Vec<Pair>) {
+    let (mut rows, mut all) = (Vec::new(), Vec::new());
+    for item in items {
+        all.extend(pairs(&item.ranks, rows.len()));
+        rows.extend(item.rows.iter().cloned());
+    }
+    (rows, all)
+}
+
+fn train(params: &Params, ctx: &Context, mut scorer: Scorer, items: &[Item]) -> Result<Scorer, StageError> {
+    let device = scorer.decoder().device().inner();
+    let per_pass = items.len().div_ceil(params.prompts_per_batch) as u64;
+    let steps = params.epochs * per_pass;
+    let mut optimizer = AdamW::new(params.optimizer.clone());
+    let mut checkpoints = Checkpoints::new(ctx);
+    let mut first = 0;
+    if let Some((counters, mut tensors)) = checkpoints.load::<Counters>(ctx) {
+        let weights = split_prefix(&mut tensors, "model.");
+        optimizer.restore("optimizer.", counters.updates, &mut tensors, &device).map_err(StageError::failed)?;
+        scorer = with_tensors(scorer, weights).map_err(StageError::failed)?;
+        first = counters.step;
+    }
+    for step in first..steps {
+        checkpoints.save_if_due(ctx, || {
+            let mut tensors = NamedTensors::new();
+            join_prefix(&mut tensors, "model.", named_tensors(&scorer));
+            let updates = optimizer.state("optimizer.", &mut tensors);
+            (Counters { step, updates }, tensors)
+        })?;
+        let order = permutation(params.seed, "reward", step / per_pass, items.len());
+        let start = (step % per_pass) as usize * params.prompts_per_batch;
+        let chosen = &order[start..(start + params.prompts_per_batch).min(order.len())];
+        let (rows, pairs) = batch_of(chosen.iter().map(|&i| &items[i]));
+        let scores = scorer.scores(&rows);
+        let value = host(scores.clone().detach());
+        let objective = loss(scores, &pairs, chosen.len());
+        let loss_value = f64::from(objective.clone().into_scalar::<f32>());
+        if !loss_value.is_finite() {
+            return Err(StageError::failed(format!("step {step}: the loss is {loss_value}: try a smaller learning rate")));
+        }
+        let mut gradients = objective.backward();
+        let grads = Grads::take(&scorer, &mut gradients);
+        let rate = params.learning_rate * params.schedule.at(step, steps);
+        let norm;
+        (scorer, norm) = optimizer.update(scorer, grads, rate);
+        let accuracy = accuracy(&value, &pairs);
+        let done = step + 1;
+        ctx.progress(done, steps, || format!("loss {loss_value:.3}  accuracy {accuracy:.2}"));
+        if done % 5 == 0 || done == steps {
+            ctx.metric(
+                done,
+                &[("train/loss", loss_value), ("train/accuracy", accuracy), ("train/lr", rate), ("train/grad_norm", norm)],
+            );
+        }
+    }
+    Ok(scorer)
+}
+
+fn accuracy(scores: &[f32], pairs: &[Pair]) -> f64 {
+    let right = pairs.iter().filter(|p| scores[p.better] > scores[p.worse]).count();
+    right as f64 / pairs.len().max(1) as f64
+}
+
+/// Shifts the bias so that the mean reward of the demonstrations is 0; returns that mean.
+fn centred(
+    scorer: Scorer,
+    ctx: &Context,
+    tokenizer: &Tokenizer,
+    context: usize,
+) -> Result<(Scorer, f64), StageError> {
+    let Some(path) = ctx.optional_input("demonstrations") else { return Ok((scorer, 0.0)) };
+    let demonstrations: Vec<Demonstration> = data::read(path).map_err(StageError::failed)?;
+    let rows: Vec<TokenRow> = demonstrations
+        .iter()
+        .map(|d| row(tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }, usize::MAX))
+        .filter(|r| r.ids.len() <= context)
+        // A thousand tell the mean well enough.
+        .take(1024)
+        .collect();
+    if rows.is_empty() {
+        return Ok((scorer, 0.0));
+    }
+    let scores = score_rows(&scorer.valid(), &rows);
+    let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
+    Ok((scorer.shifted(-mean), mean))
+}
+
+/// The scores of any number of rows.
+pub fn score_rows(scorer: &Scorer, rows: &[TokenRow]) -> Vec<f32> {
+    rows.chunks(64).flat_map(|part| host(scorer.scores(part))).collect()
+}
+
+/// Accuracy over all pairs and by rank gap, margin, score statistics, correlation with length.
+fn evaluate(scorer: &Scorer, items: &[Item]) -> BTreeMap<String, f64> {
+    let (rows, pairs) = batch_of(items.iter());
+    let scores = score_rows(scorer, &rows);
+    let mut out = BTreeMap::new();
+    out.insert("rm/accuracy".to_owned(), accuracy(&scores, &pairs));
+    let margins = pairs.iter().map(|p| f64::from(scores[p.better] - scores[p.worse]));
+    out.insert("rm/margin".to_owned(), margins.sum::<f64>() / pairs.len().max(1) as f64);
+    for gap in 1..=pairs.iter().map(|p| p.gap).max().unwrap_or(0) {
+        let of_gap: Vec<Pair> = pairs.iter().filter(|p| p.gap == gap).copied().collect();
+        out.insert(format!("rm/accuracy_gap_{gap}"), accuracy(&scores, &of_gap));
+    }
+    let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();
+    let lengths: Vec<f64> = rows.iter().map(|r| r.targets() as f64).collect();
+    let (mean, deviation) = moments(&scores);
+    let (mean_length, length_deviation) = moments(&lengths);
+    let covariance = scores.iter().zip(&lengths).map(|(s, l)| (s - mean) * (l - mean_length)).sum::<f64>()
+        / scores.len().max(1) as f64;
+    out.insert("rm/mean".to_owned(), mean);
+    out.insert("rm/deviation".to_owned(), deviation);
+    out.insert("rm/length_correlation".to_owned(), covariance / (deviation * length_deviation));
+    out
+}
+
+fn moments(xs: &[f64]) -> (f64, f64) {
+    let n = xs.len().max(1) as f64;
+    let mean = xs.iter().sum::<f64>() / n;
+    (mean, (xs.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt())
+}

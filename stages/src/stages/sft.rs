@@ -1,0 +1,165 @@
+//! `sft`: supervised fine-tuning on demonstrations.
+//!
+//! Purpose: checkpoint and demonstrations in, checkpoint out.
+//! Invariant: the loss is on response tokens and the stop token only; the order of a pass depends
+//! on (seed, pass) alone.
+//! Must not know: rankings, rewards.
+//! Source: TRAINING section 4; Ouyang 2022.
+
+use burn::module::Module;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::registry::{Entry, input, output};
+use crate::bpe::Tokenizer;
+use crate::bundle;
+use crate::context::{Context, StageError, Summary};
+use crate::data::{self, Demonstration};
+use crate::generate::{Sampling, Stop, generate};
+use crate::model::Decoder;
+use crate::rng::permutation;
+use crate::train::run::{Plan, train};
+use crate::train::{AdamWParams, Schedule, TokenRow, lm_loss};
+
+/// The kind's params.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    /// Passes over the demonstrations, where `steps` is not given.
+    #[schemars(range(min = 0.0))]
+    pub epochs: f64,
+    /// Optimizer steps; none means as many as `epochs` need.
+    pub steps: Option<u64>,
+    /// Demonstrations a step.
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// Rows that go through the model at once; 0 means all.
+    pub micro_batch: usize,
+    /// The peak learning rate.
+    #[schemars(range(min = 0.0))]
+    pub learning_rate: f64,
+    /// How the rate runs.
+    pub schedule: Schedule,
+    /// AdamW's numbers.
+    pub optimizer: AdamWParams,
+    /// The part of the demonstrations, at their end, that is held out.
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub validation_fraction: f64,
+    /// Steps between validations; 0 means only at the end.
+    pub eval_every: u64,
+    /// The seed of every draw.
+    pub seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            epochs: 3.0,
+            steps: None,
+            batch_size: 24,
+            micro_batch: 0,
+            learning_rate: 1e-3,
+            schedule: Schedule { warmup: 20, ..Schedule::default() },
+            optimizer: AdamWParams { weight_decay: 0.0, ..AdamWParams::default() },
+            validation_fraction: 0.05,
+            eval_every: 100,
+            seed: 1337,
+        }
+    }
+}
+
+/// The kind's entry.
+pub fn entry() -> Entry {
+    Entry::new(
+        "sft",
+        1,
+        "fine-tunes a checkpoint on demonstrations, loss on responses only",
+        (
+            vec![
+                input("model", &["checkpoint"], "the base model"),
+                input("demonstrations", &["demonstrations"], "prompts with ideal responses"),
+            ],
+            vec![output("model", "checkpoint", "the SFT model")],
+        ),
+        run,
+    )
+}
+
+fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
+    let (model, tokenizer) = bundle::load(ctx.input("model")?, &ctx.device().clone().autodiff())?;
+    let demonstrations: Vec<Demonstration> =
+        data::read(ctx.input("demonstrations")?).map_err(StageError::failed)?;
+    let mut rows = rows(&tokenizer, &demonstrations, model.config().context, ctx);
+    let held_out = rows.split_off(rows.len() - (rows.len() as f64 * params.validation_fraction) as usize);
+    if rows.is_empty() {
+        return Err(StageError::failed("no demonstration fits into the model's context"));
+    }
+    let batches = rows.len().div_ceil(params.batch_size) as u64;
+    let steps = params.steps.unwrap_or((params.epochs * batches as f64).ceil().max(1.0) as u64);
+    let batch = |step: u64| pass_batch(&rows, params.batch_size, params.seed, step);
+    let micro = if params.micro_batch == 0 { params.batch_size } else { params.micro_batch };
+    let validate = |model: &Decoder| {
+        if held_out.is_empty() {
+            return Vec::new();
+        }
+        let (sum, count) = lm_loss(model, &held_out, micro);
+        vec![("val/loss", sum / count as f64)]
+    };
+    let shown: Vec<&Demonstration> = demonstrations.iter().rev().take(3).collect();
+    let plan = Plan {
+        steps,
+        learning_rate: params.learning_rate,
+        schedule: &params.schedule,
+        optimizer: &params.optimizer,
+        micro_batch: micro,
+        eval_every: params.eval_every,
+        batch: &batch,
+        validate: &validate,
+        show: &|model, step| show(ctx, model, &tokenizer, &shown, params.seed, step),
+    };
+    let (model, last) = train(ctx, model, &plan)?;
+    bundle::save(ctx.output("model")?, &model, &tokenizer)?;
+    Ok(last.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// Each demonstration as a row whose targets are the response and the stop token; those longer
+/// than the context are left out, and said so.
+fn rows(tokenizer: &Tokenizer, demonstrations: &[Demonstration], context: usize, ctx: &Context) -> Vec<TokenRow> {
+    let all = demonstrations.iter().map(|d| {
+        let mut ids = tokenizer.prompt_ids(&d.prompt);
+        let from = ids.len();
+        ids.extend(tokenizer.response_ids(&d.response));
+        TokenRow { ids, from }
+    });
+    let rows: Vec<TokenRow> = all.filter(|r| r.ids.len() <= context).collect();
+    if rows.len() < demonstrations.len() {
+        let dropped = demonstrations.len() - rows.len();
+        ctx.log(format!("{dropped} of {} demonstrations are longer than {context} tokens: left out", demonstrations.len()));
+    }
+    rows
+}
+
+/// The rows of a step: pass after pass over a keyed permutation, the last batch of a pass ragged.
+fn pass_batch(rows: &[TokenRow], size: usize, seed: u64, step: u64) -> Vec<TokenRow> {
+    let per_pass = rows.len().div_ceil(size) as u64;
+    let order = permutation(seed, "sft", step / per_pass, rows.len());
+    let start = (step % per_pass) as usize * size;
+    order[start..(start + size).min(rows.len())].iter().map(|&i| rows[i].clone()).collect()
+}
+
+fn show(ctx: &Context, model: &Decoder, tokenizer: &Tokenizer, shown: &[&Demonstration], seed: u64, step: u64) {
+    let prompts: Vec<Vec<u32>> = shown.iter().map(|d| tokenizer.prompt_ids(&d.prompt)).collect();
+    let samples: Vec<u64> = (0..prompts.len() as u64).collect();
+    let sampling = Sampling {
+        temperature: 0.8,
+        max_tokens: 40,
+        stop: Stop::Token(tokenizer.stop()),
+        seed,
+        purpose: "show",
+        step,
+        banned: &[],
+    };
+    for (d, made) in shown.iter().zip(generate(&model.valid(), &prompts, &samples, 8, &sampling)) {
+        ctx.sample(step, &d.prompt, &tokenizer.decode(&made.tokens));
+    }
+}

@@ -1,0 +1,83 @@
+//! `tokenizer`: byte-level BPE learnt from a corpus.
+//!
+//! Purpose: corpus in, tokenizer folder out (`tokenizer.json`, chat template).
+//! Invariant: the same corpus and params give the same bytes, whatever the number of threads.
+//! Must not know: models.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::registry::{Entry, input, output};
+use crate::bpe::{Pattern, Tokenizer, TrainOptions};
+use crate::context::{Context, StageError, Summary};
+use crate::data::read_corpus;
+
+/// The kind's params.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    /// Tokens in all: 256 bytes, merges, and the special tokens.
+    #[schemars(range(min = 261, max = 1048576))]
+    pub vocab_size: usize,
+    /// How text is split before merging.
+    pub pattern: SplitPattern,
+    /// Pairs that occur less often are not merged.
+    #[schemars(range(min = 1))]
+    pub min_count: u64,
+}
+
+/// The published split patterns.
+#[derive(Debug, Clone, Copy, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitPattern {
+    /// GPT-2's.
+    Gpt2,
+    /// GPT-4's (cl100k).
+    Gpt4,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self { vocab_size: 2048, pattern: SplitPattern::Gpt4, min_count: 2 }
+    }
+}
+
+/// The kind's entry.
+pub fn entry() -> Entry {
+    Entry::new(
+        "tokenizer",
+        1,
+        "learns a byte-level BPE vocabulary from a corpus",
+        (
+            vec![input("corpus", &["corpus"], "the text to learn from")],
+            vec![output("tokenizer", "tokenizer", "tokenizer.json and the chat template")],
+        ),
+        run,
+    )
+}
+
+fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
+    let corpus = read_corpus(ctx.input("corpus")?).map_err(StageError::failed)?;
+    let options = TrainOptions {
+        vocab_size: params.vocab_size,
+        pattern: match params.pattern {
+            SplitPattern::Gpt2 => Pattern::Gpt2,
+            SplitPattern::Gpt4 => Pattern::Gpt4,
+        },
+        min_count: params.min_count,
+    };
+    let trained = Tokenizer::train(corpus.iter().map(|d| d.text.as_str()), &options).map_err(StageError::failed)?;
+    if let Some(note) = &trained.note {
+        ctx.log(note.clone());
+    }
+    let out = ctx.output("tokenizer")?;
+    std::fs::create_dir_all(out).map_err(|e| StageError::failed(format!("{}: {e}", out.display())))?;
+    trained.tokenizer.save(out).map_err(StageError::failed)?;
+    let bytes: usize = corpus.iter().map(|d| d.text.len()).sum();
+    let texts: Vec<&str> = corpus.iter().map(|d| d.text.as_str()).collect();
+    let tokens: usize = trained.tokenizer.encode_batch(&texts).iter().map(Vec::len).sum();
+    let ratio = bytes as f64 / tokens.max(1) as f64;
+    let size = trained.tokenizer.vocab_size() as f64;
+    ctx.metric(0, &[("tokenizer/bytes_per_token", ratio), ("tokenizer/vocab", size)]);
+    Ok(vec![("bytes/token".to_owned(), ratio), ("vocab".to_owned(), size)])
+}
