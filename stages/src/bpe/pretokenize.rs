@@ -194,7 +194,7 @@ impl Pieces<'_> {
         if !first.is_space() {
             return self.run(start + width, first);
         }
-        match self.class(start + 1) {
+        match self.class(start + width) {
             Some(second) if self.byte(start) == b' ' && !second.is_space() => self.run(start + 1, second),
             _ => self.spaces(start).gap(),
         }
