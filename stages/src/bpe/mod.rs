@@ -28,3 +28,6 @@ pub use error::TokenizerError;
 pub use pretokenize::Pattern;
 pub use tokenizer::{Tokenizer, Trained};
 pub use train::TrainOptions;
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ impl Pattern {
     }
 
     /// The pieces of `text`.
-    pub(super) fn pieces(self, text: &str) -> Pieces<'_> {
+    pub fn pieces(self, text: &str) -> impl Iterator<Item = &str> {
         Pieces { text, pattern: self, at: 0 }
     }
 }
@@ -135,7 +135,7 @@ fn page(index: usize) -> Box<[Class]> {
 }
 
 /// The pieces of a text, in order.
-pub(super) struct Pieces<'a> {
+struct Pieces<'a> {
     text: &'a str,
     pattern: Pattern,
     at: usize,
@@ -194,7 +194,7 @@ impl Pieces<'_> {
         if !first.is_space() {
             return self.run(start + width, first);
         }
-        match self.class(start + 1) {
+        match self.class(start + width) {
             Some(second) if self.byte(start) == b' ' && !second.is_space() => self.run(start + 1, second),
             _ => self.spaces(start).gap(),
         }
