@@ -6,7 +6,10 @@
 //! Must not know: files, tokenizers, the loop that uses it.
 
 pub mod advantage;
+pub mod health;
 pub mod kl;
 pub mod loss;
 pub mod pairs;
+pub mod rollout;
 pub mod scorer;
+pub mod update;

@@ -1,0 +1,69 @@
+//! Signs that RL goes wrong, in plain words.
+//!
+//! Purpose: watches an update's numbers and says what was seen and what to try.
+//! Invariant: watching changes nothing; what must outlast a kill is in `Health` and saved.
+//! Must not know: models, tensors.
+//! Source: TRAINING section 6.
+
+use serde::{Deserialize, Serialize};
+
+use super::rollout::RolloutStats;
+use super::update::UpdateStats;
+
+/// Updates in a row before a KL outside its range is a sign.
+const PATIENCE: u32 = 20;
+
+/// What has been seen so far.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Health {
+    high_kl: u32,
+    negative_kl: u32,
+    first_length: Option<f64>,
+    said: Vec<String>,
+}
+
+/// A sign: its code, what was seen, what to try.
+pub type Sign = (&'static str, String, &'static str);
+
+impl Health {
+    /// Looks at an update; returns each sign once a run.
+    pub fn look(
+        &mut self,
+        rollout: &RolloutStats,
+        update: &UpdateStats,
+        explained_variance: Option<f64>,
+        max_tokens: usize,
+    ) -> Vec<Sign> {
+        let count = |n: u32, seen: bool| if seen { n + 1 } else { 0 };
+        self.high_kl = count(self.high_kl, rollout.k1 > 10.0);
+        self.negative_kl = count(self.negative_kl, rollout.k1 < 0.0);
+        let first = *self.first_length.get_or_insert(rollout.length);
+        let mut signs: Vec<Sign> = Vec::new();
+        if self.high_kl >= PATIENCE {
+            let text = format!("KL {:.1} above 10 for {PATIENCE} updates: the policy is leaving SFT", rollout.k1);
+            signs.push(("kl-high", text, "raise kl_coef, or lower learning_rate"));
+        }
+        if self.negative_kl >= PATIENCE {
+            let text = format!("KL {:.2} below 0 for {PATIENCE} updates: sampling and log-probabilities differ", rollout.k1);
+            signs.push(("kl-negative", text, "set temperature to 1, and report this"));
+        }
+        if (update.ratio - 1.0).abs() > 0.2 {
+            signs.push(("ratio-far", format!("the mean ratio is {:.2}", update.ratio), "lower learning_rate or epochs"));
+        }
+        if update.clip_fraction > 0.3 {
+            let text = format!("{:.0} % of the tokens are clipped", update.clip_fraction * 100.0);
+            signs.push(("clip-high", text, "lower learning_rate or epochs"));
+        }
+        if rollout.length > 0.95 * max_tokens as f64 && rollout.length > 1.5 * first {
+            let text = format!("responses grew from {first:.0} to {:.0} tokens, the limit is {max_tokens}", rollout.length);
+            signs.push(("length-exploding", text, "raise kl_coef, or look at what the reward model likes"));
+        }
+        if let Some(variance) = explained_variance.filter(|v| *v < -0.5) {
+            let text = format!("explained variance is {variance:.2}: the values foretell less than their mean would");
+            signs.push(("values-poor", text, "raise value_learning_rate, or warm the value model up"));
+        }
+        signs.retain(|(code, ..)| !self.said.iter().any(|s| s == code));
+        self.said.extend(signs.iter().map(|(code, ..)| (*code).to_owned()));
+        signs
+    }
+}

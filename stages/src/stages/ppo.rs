@@ -1,0 +1,385 @@
+//! `ppo`: the policy, by proximal policy optimisation against a reward model.
+//!
+//! Purpose: SFT model, reward model and prompts in, policy out.
+//! Invariant: prompts, responses and minibatches of an iteration depend on (seed, iteration) alone;
+//! the first ratio is asserted to be 1; killed after any iteration and started again, it ends with
+//! the same bytes.
+//! Must not know: who made the reward model.
+//! Source: TRAINING section 6; Schulman 2017, Ouyang 2022, Huang 2024.
+
+use burn::module::Module;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::registry::{Entry, input, optional, output};
+use crate::bpe::Tokenizer;
+use crate::bundle;
+use crate::context::{Context, StageError, Summary};
+use crate::data::{self, Prompt, read_corpus};
+use crate::generate::{Sampling, Stop};
+use crate::gold::{Gold, GoldOptions, Reply};
+use crate::model::Decoder;
+use crate::model::io::{NamedTensors, named_tensors, with_tensors};
+use crate::rl::advantage::explained_variance;
+use crate::rl::health::Health;
+use crate::rl::rollout::{Models, Rollout, Shaping, rollout};
+use crate::rl::scorer::{self, Scorer};
+use crate::rl::update::{Learner, Rule, UpdateStats, update};
+use crate::rl::kl;
+use crate::rng::permutation;
+use crate::stages::sample::completion;
+use crate::train::checkpoint::{join_prefix, split_prefix};
+use crate::train::{AdamW, AdamWParams, Checkpoints, Decay, Schedule};
+
+/// The kind's params.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    /// Rollouts, each followed by an update.
+    #[schemars(range(min = 1))]
+    pub iterations: u64,
+    /// Prompts a rollout.
+    #[schemars(range(min = 1))]
+    pub prompts_per_batch: usize,
+    /// The most tokens of a response.
+    #[schemars(range(min = 1))]
+    pub max_tokens: usize,
+    /// The logits are divided by this, in rollouts and in training.
+    #[schemars(range(min = 0.01))]
+    pub temperature: f64,
+    /// Passes over a rollout.
+    #[schemars(range(min = 1))]
+    pub epochs: u64,
+    /// Minibatches a pass.
+    #[schemars(range(min = 1))]
+    pub minibatches: usize,
+    /// Rows that go through a model at once; 0 means all of a minibatch.
+    pub micro_batch: usize,
+    /// The policy's peak learning rate.
+    #[schemars(range(min = 0.0))]
+    pub learning_rate: f64,
+    /// The value model's; none means the policy's.
+    pub value_learning_rate: Option<f64>,
+    /// How the rates run.
+    pub schedule: Schedule,
+    /// AdamW's numbers, for both models.
+    pub optimizer: AdamWParams,
+    /// Weight of the KL penalty (beta).
+    #[schemars(range(min = 0.0))]
+    pub kl_coef: f64,
+    /// Adapts the weight so that the KL stays near this (Ziegler 2019); none means a fixed weight.
+    pub kl_target: Option<f64>,
+    /// Discount.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub gamma: f64,
+    /// Trace decay of the advantages.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub lambda: f64,
+    /// Clip range of the ratio.
+    #[schemars(range(min = 0.0))]
+    pub clip: f64,
+    /// Clip range of the values.
+    #[schemars(range(min = 0.0))]
+    pub value_clip: f64,
+    /// Weight of the value loss.
+    #[schemars(range(min = 0.0))]
+    pub value_coef: f64,
+    /// Whether advantages are whitened.
+    pub whiten_advantages: bool,
+    /// Replaces the score of a response without stop token.
+    pub missing_stop_reward: f64,
+    /// The gold rule that is logged beside the reward, where there is a `lexicon` input.
+    pub gold: GoldOptions,
+    /// Iterations between samples of fixed prompts.
+    pub eval_every: u64,
+    /// The seed of every draw.
+    pub seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            iterations: 50,
+            prompts_per_batch: 64,
+            max_tokens: 40,
+            temperature: 1.0,
+            epochs: 4,
+            minibatches: 1,
+            micro_batch: 0,
+            learning_rate: 1e-4,
+            value_learning_rate: None,
+            schedule: Schedule { decay: Decay::Linear, warmup: 0, floor: 0.0 },
+            optimizer: AdamWParams { eps: 1e-5, weight_decay: 0.0, beta2: 0.999, ..AdamWParams::default() },
+            kl_coef: 0.05,
+            kl_target: None,
+            gamma: 1.0,
+            lambda: 0.95,
+            clip: 0.2,
+            value_clip: 0.2,
+            value_coef: 0.1,
+            whiten_advantages: true,
+            missing_stop_reward: -1.0,
+            gold: GoldOptions::default(),
+            eval_every: 10,
+            seed: 1337,
+        }
+    }
+}
+
+/// The kind's entry.
+pub fn entry() -> Entry {
+    Entry::new(
+        "ppo",
+        1,
+        "trains a policy against a reward model with PPO",
+        (
+            vec![
+                input("model", &["checkpoint"], "the SFT model: start and reference"),
+                input("reward", &["reward"], "the reward model; the value model starts from it"),
+                input("prompts", &["prompts"], "what to respond to"),
+                optional("lexicon", &["corpus"], "the text of the gold rule, which is only logged"),
+            ],
+            vec![output("policy", "policy", "the policy")],
+        ),
+        run,
+    )
+}
+
+#[derive(Serialize, Deserialize)]
+struct Counters {
+    iteration: u64,
+    policy_updates: u64,
+    value_updates: u64,
+    beta: f64,
+    health: Health,
+}
+
+/// What does not change while training.
+struct Setting<'a> {
+    params: &'a Params,
+    ctx: &'a Context,
+    tokenizer: &'a Tokenizer,
+    reference: Decoder,
+    reward: Scorer,
+    prompts: Vec<Prompt>,
+    ids: Vec<Vec<u32>>,
+    gold: Option<Gold>,
+}
+
+fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
+    let device = ctx.device().clone();
+    let (policy, tokenizer) = bundle::load(ctx.input("model")?, &device.clone().autodiff())?;
+    let (reference, _) = bundle::load(ctx.input("model")?, &device)?;
+    let reward = scorer::load(ctx.input("reward")?, &device)?;
+    let value = scorer::load(ctx.input("reward")?, &device.clone().autodiff())?;
+    if reward.decoder().config().vocab != tokenizer.vocab_size() {
+        return Err(StageError::failed("the reward model has another vocabulary than the SFT model"));
+    }
+    let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
+    let longest = policy.config().context.saturating_sub(params.max_tokens);
+    prompts.retain(|p| tokenizer.prompt_ids(&p.prompt).len() <= longest);
+    if prompts.len() < params.prompts_per_batch {
+        return Err(StageError::failed(format!(
+            "{} prompts leave room for {} tokens, a rollout wants {}",
+            prompts.len(),
+            params.max_tokens,
+            params.prompts_per_batch
+        )));
+    }
+    let ids = prompts.iter().map(|p| tokenizer.prompt_ids(&p.prompt)).collect();
+    let gold = gold_rule(params, ctx)?;
+    let setting = Setting { params, ctx, tokenizer: &tokenizer, reference, reward, prompts, ids, gold };
+    let learner = Learner {
+        policy,
+        value,
+        policy_optimizer: AdamW::new(params.optimizer.clone()),
+        value_optimizer: AdamW::new(params.optimizer.clone()),
+    };
+    let (policy, summary) = train(&setting, learner)?;
+    bundle::save(ctx.output("policy")?, &policy, &tokenizer)?;
+    Ok(summary)
+}
+
+fn gold_rule(params: &Params, ctx: &Context) -> Result<Option<Gold>, StageError> {
+    let Some(path) = ctx.optional_input("lexicon") else { return Ok(None) };
+    let corpus = read_corpus(path).map_err(StageError::failed)?;
+    let gold = Gold::new(corpus.iter().map(|d| d.text.as_str()), &params.gold);
+    gold.map(Some).map_err(StageError::failed)
+}
+
+fn train(setting: &Setting, mut learner: Learner) -> Result<(Decoder, Summary), StageError> {
+    let Setting { params, ctx, .. } = setting;
+    let mut checkpoints = Checkpoints::new(ctx);
+    let mut counters =
+        Counters { iteration: 0, policy_updates: 0, value_updates: 0, beta: params.kl_coef, health: Health::default() };
+    if let Some((found, mut tensors)) = checkpoints.load::<Counters>(ctx) {
+        learner = restored(learner, &found, &mut tensors).map_err(StageError::failed)?;
+        counters = found;
+    }
+    let mut summary = Summary::new();
+    while counters.iteration < params.iterations {
+        checkpoints.save_if_due(ctx, || saved(&learner, &mut counters))?;
+        let i = counters.iteration;
+        let batch = setting.rollout(&learner, i, counters.beta);
+        let rate = params.schedule.at(i, params.iterations);
+        let rule = setting.rule(i, rate);
+        let stats;
+        (learner, stats) =
+            update(learner, &batch, &rule).map_err(|e| StageError::failed(format!("iteration {i}: {e}")))?;
+        counters.iteration += 1;
+        summary = setting.report(&batch, &stats, &mut counters, rule.learning_rate);
+        if let Some(target) = params.kl_target {
+            counters.beta = kl::adapted(counters.beta, batch.stats.k1, target, batch.rows.len());
+        }
+    }
+    Ok((learner.policy, summary))
+}
+
+impl Setting<'_> {
+    fn micro_batch(&self) -> usize {
+        let size = self.params.prompts_per_batch.div_ceil(self.params.minibatches);
+        if self.params.micro_batch == 0 { size } else { self.params.micro_batch }
+    }
+
+    /// The responses of an iteration, to prompts that go round in keyed permutations.
+    fn rollout(&self, learner: &Learner, iteration: u64, beta: f64) -> Rollout {
+        let p = self.params;
+        let chosen = self.chosen(iteration);
+        let prompts: Vec<Vec<u32>> = chosen.iter().map(|&i| self.ids[i].clone()).collect();
+        let keys: Vec<u64> = (0..prompts.len() as u64).collect();
+        let sampling = Sampling {
+            temperature: p.temperature,
+            max_tokens: p.max_tokens,
+            stop: Stop::Token(self.tokenizer.stop()),
+            seed: p.seed,
+            purpose: "rollout",
+            step: iteration,
+            banned: &[],
+        };
+        let shaping = Shaping {
+            beta,
+            gamma: p.gamma,
+            lambda: p.lambda,
+            missing_stop: p.missing_stop_reward,
+            micro_batch: self.micro_batch(),
+            whiten: p.whiten_advantages,
+        };
+        let (policy, value) = (learner.policy.valid(), learner.value.valid());
+        let models =
+            Models { policy: &policy, reference: &self.reference, value: &value, reward: &self.reward };
+        rollout(&models, &prompts, &keys, &sampling, &shaping)
+    }
+
+    fn chosen(&self, iteration: u64) -> Vec<usize> {
+        let (n, size) = (self.ids.len() as u64, self.params.prompts_per_batch as u64);
+        (iteration * size..(iteration + 1) * size)
+            .scan((u64::MAX, Vec::new()), |(pass, order), at| {
+                if *pass != at / n {
+                    *pass = at / n;
+                    *order = permutation(self.params.seed, "ppo-prompts", *pass, n as usize);
+                }
+                Some(order[(at % n) as usize])
+            })
+            .collect()
+    }
+
+    fn rule(&self, iteration: u64, rate: f64) -> Rule {
+        let p = self.params;
+        Rule {
+            epochs: p.epochs,
+            minibatches: p.minibatches,
+            clip: p.clip,
+            value_clip: p.value_clip,
+            value_coef: p.value_coef,
+            temperature: p.temperature,
+            micro_batch: self.micro_batch(),
+            learning_rate: p.learning_rate * rate,
+            value_learning_rate: p.value_learning_rate.unwrap_or(p.learning_rate) * rate,
+            seed: p.seed,
+            iteration,
+        }
+    }
+
+    /// Logs an iteration under the names of TRL; returns the numbers for the summary.
+    fn report(&self, batch: &Rollout, stats: &UpdateStats, counters: &mut Counters, rate: f64) -> Summary {
+        let (i, s) = (counters.iteration, &batch.stats);
+        let variance = explained_variance(&batch.returns.concat(), &batch.values.concat());
+        let gold = self.gold_mean(batch, i);
+        let nan = f64::NAN;
+        self.ctx.metric(
+            i,
+            &[
+                ("objective/scores", s.score),
+                ("objective/gold", gold.unwrap_or(nan)),
+                ("objective/kl", s.k1),
+                ("objective/kl_k3", s.k3),
+                ("objective/kl_exact", s.exact_kl.unwrap_or(nan)),
+                ("objective/entropy", s.entropy.unwrap_or(nan) * s.length),
+                ("objective/rlhf_reward", s.score - counters.beta * s.k1),
+                ("objective/non_score_reward", -counters.beta * s.k1),
+                ("objective/beta", counters.beta),
+                ("policy/approxkl_avg", stats.approx_kl),
+                ("policy/clipfrac_avg", stats.clip_fraction),
+                ("policy/entropy_avg", s.entropy.unwrap_or(nan)),
+                ("policy/grad_norm", stats.grad_norm),
+                ("loss/policy_avg", stats.policy_loss),
+                ("loss/value_avg", stats.value_loss),
+                ("val/clipfrac_avg", stats.value_clip_fraction),
+                ("val/ratio", stats.ratio),
+                ("val/ratio_var", stats.ratio_variance),
+                ("val/num_eos_tokens", s.finished * batch.rows.len() as f64),
+                ("val/explained_variance", variance.unwrap_or(nan)),
+                ("response/length", s.length),
+                ("response/repeats", s.repeats),
+                ("lr", rate),
+            ],
+        );
+        for (code, message, advice) in counters.health.look(s, stats, variance, self.params.max_tokens) {
+            self.ctx.health(i, code, message, advice);
+        }
+        let gold_note = gold.map(|g| format!("  gold {g:.3}")).unwrap_or_default();
+        self.ctx.progress(i, self.params.iterations, || {
+            format!("score {:.2}  KL {:.2}{gold_note}  length {:.0}", s.score, s.k1, s.length)
+        });
+        let mut summary = vec![("score".to_owned(), s.score), ("KL".to_owned(), s.k1)];
+        summary.extend(gold.map(|g| ("gold".to_owned(), g)));
+        summary
+    }
+
+    /// Mean gold reward of the rollout, and its first responses as samples now and then.
+    fn gold_mean(&self, batch: &Rollout, iteration: u64) -> Option<f64> {
+        let chosen = self.chosen(iteration - 1);
+        let made: Vec<_> =
+            batch.completions.iter().map(|c| completion(self.tokenizer, &c.tokens, c.finished)).collect();
+        let prompt = |i: usize| self.prompts[chosen[i]].prompt.as_str();
+        if self.params.eval_every > 0 && iteration.is_multiple_of(self.params.eval_every) {
+            made.iter().take(3).enumerate().for_each(|(i, c)| self.ctx.sample(iteration, prompt(i), &c.text));
+        }
+        let replies: Vec<Reply> = made
+            .iter()
+            .enumerate()
+            .map(|(i, c)| Reply { prompt: prompt(i), text: &c.text, finished: c.finished })
+            .collect();
+        let scores = self.gold.as_ref()?.score_all(&replies);
+        Some(scores.iter().sum::<f64>() / scores.len().max(1) as f64)
+    }
+}
+
+fn saved(learner: &Learner, counters: &mut Counters) -> (Counters, NamedTensors) {
+    let mut tensors = NamedTensors::new();
+    join_prefix(&mut tensors, "policy.", named_tensors(&learner.policy));
+    join_prefix(&mut tensors, "value.", named_tensors(&learner.value));
+    let policy_updates = learner.policy_optimizer.state("policy-optimizer.", &mut tensors);
+    let value_updates = learner.value_optimizer.state("value-optimizer.", &mut tensors);
+    let counters = Counters { policy_updates, value_updates, health: counters.health.clone(), ..*counters };
+    (counters, tensors)
+}
+
+fn restored(mut learner: Learner, counters: &Counters, tensors: &mut NamedTensors) -> Result<Learner, String> {
+    let device = learner.policy.device().inner();
+    learner.policy_optimizer.restore("policy-optimizer.", counters.policy_updates, tensors, &device)?;
+    learner.value_optimizer.restore("value-optimizer.", counters.value_updates, tensors, &device)?;
+    learner.policy = with_tensors(learner.policy, split_prefix(tensors, "policy."))?;
+    learner.value = with_tensors(learner.value, split_prefix(tensors, "value."))?;
+    Ok(learner)
+}
