@@ -1,28 +1,109 @@
-//! probe
-#![allow(missing_docs, dead_code)]
+//! The worker `kiln-stages`: Kiln's training stages as a provider.
+//!
+//! Purpose: speaks the provider protocol: `describe`, `run`, `converse`; and `tokenizer …` for
+//! checks against other implementations.
+//! Invariant: stdout carries the protocol alone; exit codes are the protocol's.
+//! Must not know: pipelines, the store.
+
+mod bpe;
+mod bundle;
+mod context;
+mod converse;
+mod data;
+mod device;
+mod evaluate;
+mod generate;
+mod gold;
 mod kernels;
+#[cfg(feature = "tch")]
+mod libtorch;
 mod model;
+mod rank;
+mod rl;
 mod rng;
-use burn::tensor::Device;
-use model::*;
-fn main() {
-    let d = Device::libtorch().autodiff();
-    let p = ModelParams::default();
-    let c = p.config(2048).unwrap();
-    let m = Decoder::new(&c, 1, &d);
-    use burn::module::Module;
-    assert_eq!(m.num_params() as u64, c.parameters());
-    let rows: Vec<Vec<u32>> = (0..16).map(|i| (0..128).map(|j| (i * 37 + j * 11) % 2048).collect()).collect();
-    for i in 0..6 {
-        let t = std::time::Instant::now();
-        let r = Rows::right(&rows, 0, &d);
-        let ids = r.ids.clone();
-        let h = m.hidden(r, None);
-        let lp = kernels::token_logprobs(m.logits(h.reshape([2048, 128])), ids.reshape([2048]));
-        let loss = lp.mean().neg();
-        let l: f32 = loss.clone().into_scalar();
-        let t1 = t.elapsed();
-        let _g = loss.backward();
-        println!("{i} {l} fwd {:?} all {:?}", t1, t.elapsed());
+mod stages;
+mod train;
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use context::{Context, StageError, emit};
+use kiln::protocol::{EXIT_INTERRUPTED, Event, StageRequest};
+
+/// A request is never longer.
+const REQUEST_LIMIT: u64 = 16 << 20;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("describe") => describe(),
+        Some("run") => finish(run()),
+        Some("converse") => finish(converse::converse().map(|()| Vec::new())),
+        Some("tokenizer") => tokenizer(&arguments[1..]),
+        _ => {
+            let usage = "usage: kiln-stages describe | run | converse | tokenizer …; `kiln run` calls it";
+            usage_error(usage)
+        }
+    }
+}
+
+#[allow(clippy::print_stderr)]
+fn usage_error(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(3)
+}
+
+#[allow(clippy::print_stdout)]
+fn describe() -> ExitCode {
+    match serde_json::to_string_pretty(&stages::registry::description()) {
+        Ok(text) => println!("{text}"),
+        Err(e) => return usage_error(&e.to_string()),
+    }
+    ExitCode::SUCCESS
+}
+
+fn tokenizer(arguments: &[String]) -> ExitCode {
+    match bpe::cli::run(arguments, &mut std::io::stdin().lock(), &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => usage_error(&e.to_string()),
+    }
+}
+
+/// Runs the stage that stdin asks for.
+fn run() -> Result<context::Summary, StageError> {
+    let stop = stop_flag()?;
+    let mut text = String::new();
+    std::io::stdin().lock().take(REQUEST_LIMIT).read_to_string(&mut text).map_err(StageError::failed)?;
+    let request: StageRequest =
+        serde_json::from_str(&text).map_err(|e| StageError::failed(format!("the request: {e}")))?;
+    device::set_threads(request.threads);
+    let device = device::resolve(&request.device).map_err(StageError::Failed)?;
+    let entry = stages::registry::entries().into_iter().find(|e| e.kind.name == request.kind);
+    let entry = entry.ok_or_else(|| StageError::failed(format!("there is no kind `{}` here", request.kind)))?;
+    entry.run(&request, &Context::new(&request, device, stop))
+}
+
+/// A flag that SIGTERM and SIGINT raise; the stage then checkpoints and ends.
+fn stop_flag() -> Result<Arc<AtomicBool>, StageError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(StageError::failed)?;
+    }
+    Ok(stop)
+}
+
+fn finish(result: Result<context::Summary, StageError>) -> ExitCode {
+    match result {
+        Ok(summary) => {
+            emit(&Event::Done { summary });
+            ExitCode::SUCCESS
+        }
+        Err(StageError::Interrupted) => ExitCode::from(EXIT_INTERRUPTED as u8),
+        Err(StageError::Failed(message)) => {
+            emit(&Event::Error { message });
+            ExitCode::FAILURE
+        }
     }
 }

@@ -156,9 +156,15 @@ impl HeldOut {
         if self.rows.is_empty() {
             return Vec::new();
         }
-        let (sum, count) = lm_loss(model, &self.rows, micro);
-        let bits = sum / std::f64::consts::LN_2 / self.bytes.max(1) as f64;
+        let (sum, count, bytes) = self.sums(model, micro);
+        let bits = sum / std::f64::consts::LN_2 / bytes.max(1) as f64;
         vec![("val/loss", sum / count as f64), ("val/bits_per_byte", bits)]
+    }
+
+    /// The summed loss in nats, the tokens it is over, and the bytes of the text.
+    pub fn sums(&self, model: &Decoder, micro: usize) -> (f64, usize, usize) {
+        let (sum, count) = lm_loss(model, &self.rows, micro);
+        (sum, count, self.bytes)
     }
 }
 

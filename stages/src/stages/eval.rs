@@ -1,0 +1,281 @@
+//! `eval`: what every rung of the ladder is worth, on held-out prompts.
+//!
+//! Purpose: base, SFT model, policy and people answer the same prompts; the gold rule scores them.
+//! Invariant: nothing that was trained on is asked; answer i of a model depends on (seed, i) alone.
+//! Must not know: how the models came about.
+//! Source: TRAINING sections 7 and 8.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::pretrain::HeldOut;
+use super::registry::{Entry, input, optional, output};
+use super::reward::{row, score_rows};
+use super::sample::completion;
+use crate::bpe::Tokenizer;
+use crate::bundle;
+use crate::context::{Context, StageError, Summary};
+use crate::data::{self, Completion, Prompt, read_corpus};
+use crate::evaluate::{Answers, Evaluation, Report, Scored, ValidationLoss, write_report};
+use crate::generate::{Sampling, Stop, generate};
+use crate::gold::{Gold, GoldOptions, Reply};
+use crate::model::Decoder;
+use crate::rl::scorer;
+use crate::train::TokenRow;
+
+/// The kind's params.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    /// Takes only the first so many held-out prompts.
+    #[schemars(range(min = 2))]
+    pub prompts: usize,
+    /// The most tokens of an answer.
+    #[schemars(range(min = 1))]
+    pub max_tokens: usize,
+    /// The logits are divided by this; 0 takes the likeliest token.
+    #[schemars(range(min = 0.0))]
+    pub temperature: f64,
+    /// Samples a prompt for the best-of-n curve of the SFT model; 0 leaves it out.
+    pub best_of: usize,
+    /// The rule that scores answers.
+    pub gold: GoldOptions,
+    /// Prompts that the report shows with all answers.
+    pub shown: usize,
+    /// Rows that go through a model at once.
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// The seed of every draw.
+    pub seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            prompts: 256,
+            max_tokens: 40,
+            temperature: 1.0,
+            best_of: 8,
+            gold: GoldOptions::default(),
+            shown: 8,
+            batch_size: 64,
+            seed: 1337,
+        }
+    }
+}
+
+/// The kind's entry.
+pub fn entry() -> Entry {
+    Entry::new(
+        "eval",
+        1,
+        "compares base, SFT model and policy on held-out prompts",
+        (
+            vec![
+                input("sft", &["checkpoint"], "the SFT model"),
+                input("prompts", &["prompts"], "held-out prompts, with people's answers where known"),
+                input("lexicon", &["corpus"], "the text of the gold rule"),
+                optional("base", &["checkpoint"], "the base model, asked with a page that ends where its speech begins"),
+                optional("policy", &["policy"], "the policy"),
+                optional("reward", &["reward"], "the reward model, for the best-of-n curve"),
+                optional("validation", &["corpus"], "held-out text, for loss and bits per byte"),
+            ],
+            vec![output("report", "report", "report.json and report.md")],
+        ),
+        run,
+    )
+}
+
+/// What all models are asked and how.
+struct Exam<'a> {
+    params: &'a Params,
+    ctx: &'a Context,
+    prompts: Vec<Prompt>,
+    gold: Gold,
+    validation: Option<Vec<String>>,
+}
+
+fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
+    let exam = Exam::new(params, ctx)?;
+    let rungs = [("base", "base"), ("sft", "sft"), ("policy", "policy")];
+    let present: Vec<_> =
+        rungs.iter().filter_map(|(name, port)| Some((*name, ctx.optional_input(port)?))).collect();
+    let steps = present.len() as u64 + 1;
+    let mut answers = Vec::new();
+    for (i, (name, folder)) in present.iter().enumerate() {
+        if ctx.should_stop() {
+            return Err(StageError::Interrupted);
+        }
+        answers.push(exam.sit(name, folder)?);
+        ctx.progress(i as u64 + 1, steps, || format!("{name} has answered"));
+    }
+    if let Some(people) = exam.people() {
+        answers.push(people);
+    }
+    let best_of_n = exam.best_of_n()?;
+    let evaluation = Evaluation {
+        prompts: exam.prompts.iter().map(|p| p.prompt.clone()).collect(),
+        answers,
+        best_of_n,
+        shown: params.shown,
+        seed: params.seed,
+    };
+    let report = Report::new(&evaluation).map_err(StageError::failed)?;
+    write_report(ctx.output("report")?, &report).map_err(StageError::failed)?;
+    ctx.progress(steps, steps, || "report written".to_owned());
+    let metrics: Vec<(&str, f64)> = report.metrics.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+    ctx.metric(0, &metrics);
+    let shown = ["gold/base", "gold/sft", "gold/policy"];
+    let pick = |name: &&str| report.metrics.get(*name).map(|v| ((*name).to_owned(), *v));
+    Ok(shown.iter().filter_map(pick).collect())
+}
+
+impl<'a> Exam<'a> {
+    fn new(params: &'a Params, ctx: &'a Context) -> Result<Self, StageError> {
+        let texts = |path: &Path| -> Result<Vec<String>, StageError> {
+            Ok(read_corpus(path).map_err(StageError::failed)?.into_iter().map(|d| d.text).collect())
+        };
+        let gold = Gold::new(texts(ctx.input("lexicon")?)?, &params.gold).map_err(StageError::failed)?;
+        let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
+        prompts.truncate(params.prompts);
+        let validation = ctx.optional_input("validation").map(texts).transpose()?;
+        Ok(Self { params, ctx, prompts, gold, validation })
+    }
+
+    /// A model's answers, scored.
+    fn sit(&self, name: &str, folder: &Path) -> Result<Answers, StageError> {
+        let (model, tokenizer) = bundle::load(folder, self.ctx.device())?;
+        let replies = if name == "base" {
+            self.continued_pages(&model, &tokenizer)
+        } else {
+            self.replies(&model, &tokenizer, &self.chat_prompts(&tokenizer, &model), "eval")
+        };
+        for (prompt, reply) in self.prompts.iter().zip(&replies).take(3) {
+            self.ctx.sample(0, &prompt.prompt, &format!("{name}: {}", reply.text));
+        }
+        Ok(Answers { loss: self.loss(&model, &tokenizer), ..self.scored(name, replies) })
+    }
+
+    fn chat_prompts(&self, tokenizer: &Tokenizer, model: &Decoder) -> Vec<Vec<u32>> {
+        let longest = model.config().context.saturating_sub(self.params.max_tokens);
+        let ids = self.prompts.iter().map(|p| tokenizer.prompt_ids(&p.prompt));
+        // A prompt that leaves no room loses its beginning: everybody must answer every prompt.
+        ids.map(|ids| ids[ids.len().saturating_sub(longest)..].to_vec()).collect()
+    }
+
+    fn replies(&self, model: &Decoder, tokenizer: &Tokenizer, ids: &[Vec<u32>], purpose: &'static str) -> Vec<Completion> {
+        let keys: Vec<u64> = (0..ids.len() as u64).collect();
+        let made = generate(model, ids, &keys, self.params.batch_size, &self.sampling(Stop::Token(tokenizer.stop()), purpose));
+        made.iter().map(|c| completion(tokenizer, &c.tokens, c.finished)).collect()
+    }
+
+    fn sampling(&self, stop: Stop<'a>, purpose: &'static str) -> Sampling<'a> {
+        Sampling {
+            temperature: self.params.temperature,
+            max_tokens: self.params.max_tokens,
+            stop,
+            seed: self.params.seed,
+            purpose,
+            step: 0,
+            banned: &[],
+        }
+    }
+
+    /// The base model knows no chat template: it is given a page of dialogue that ends where its
+    /// speech begins, and is stopped at the blank line that ends a speech.
+    fn continued_pages(&self, model: &Decoder, tokenizer: &Tokenizer) -> Vec<Completion> {
+        let longest = model.config().context.saturating_sub(self.params.max_tokens);
+        let pages: Vec<Vec<u32>> = self
+            .prompts
+            .iter()
+            .map(|p| {
+                let mut ids = vec![tokenizer.eot()];
+                ids.extend(tokenizer.encode(&format!("{}\n\n", p.prompt)));
+                ids[ids.len().saturating_sub(longest)..].to_vec()
+            })
+            .collect();
+        let eot = tokenizer.eot();
+        let ends = |tokens: &[u32]| tokens.last() == Some(&eot) || tokenizer.decode(tokens).contains("\n\n");
+        let keys: Vec<u64> = (0..pages.len() as u64).collect();
+        let sampling = Sampling {
+            temperature: self.params.temperature,
+            max_tokens: self.params.max_tokens,
+            stop: Stop::When(&ends),
+            seed: self.params.seed,
+            purpose: "eval",
+            step: 0,
+            banned: &[],
+        };
+        let made = generate(model, &pages, &keys, self.params.batch_size, &sampling);
+        let text = |tokens: &[u32]| {
+            let body = tokens.strip_suffix(&[eot]).unwrap_or(tokens);
+            tokenizer.decode(body).split("\n\n").next().unwrap_or("").trim().to_owned()
+        };
+        made.iter().map(|c| Completion { text: text(&c.tokens), finished: c.finished }).collect()
+    }
+
+    fn scored(&self, name: &str, replies: Vec<Completion>) -> Answers {
+        let asked: Vec<Reply> = self
+            .prompts
+            .iter()
+            .zip(&replies)
+            .map(|(p, r)| Reply { prompt: &p.prompt, text: &r.text, finished: r.finished })
+            .collect();
+        let gold = self.gold.score_all(&asked);
+        let all = self.gold.parts_of_all(&asked);
+        let mut parts: Vec<(String, f64)> = Vec::new();
+        if let Some(first) = all.first() {
+            for (i, (part, _)) in first.named().iter().enumerate() {
+                let mean = all.iter().map(|p| p.named()[i].1).sum::<f64>() / all.len() as f64;
+                parts.push(((*part).to_owned(), mean));
+            }
+        }
+        Answers { name: name.to_owned(), replies, gold, parts, loss: None }
+    }
+
+    fn people(&self) -> Option<Answers> {
+        let reply = |p: &Prompt| Some(Completion { text: p.response.clone()?, finished: true });
+        let replies: Option<Vec<Completion>> = self.prompts.iter().map(reply).collect();
+        Some(self.scored("human", replies?))
+    }
+
+    fn loss(&self, model: &Decoder, tokenizer: &Tokenizer) -> Option<ValidationLoss> {
+        let texts: Vec<&str> = self.validation.as_ref()?.iter().map(String::as_str).collect();
+        let held_out = HeldOut::new(tokenizer, &texts, model.config().context);
+        let (nats, tokens, bytes) = held_out.sums(model, 16);
+        Some(ValidationLoss { nats_per_token: nats / tokens as f64, tokens: tokens as u64, bytes: bytes as u64 })
+    }
+
+    /// Samples of the SFT model, scored by the reward model and by gold.
+    fn best_of_n(&self) -> Result<Vec<Vec<Scored>>, StageError> {
+        let Some(reward) = self.ctx.optional_input("reward") else { return Ok(Vec::new()) };
+        if self.params.best_of == 0 {
+            return Ok(Vec::new());
+        }
+        let scorer = scorer::load(reward, self.ctx.device())?;
+        let (model, tokenizer) = bundle::load(self.ctx.input("sft")?, self.ctx.device())?;
+        let prompts = self.chat_prompts(&tokenizer, &model);
+        let mut out = vec![Vec::with_capacity(self.params.best_of); prompts.len()];
+        for n in 0..self.params.best_of {
+            if self.ctx.should_stop() {
+                return Err(StageError::Interrupted);
+            }
+            let keys: Vec<u64> = (0..prompts.len()).map(|i| (i * self.params.best_of + n) as u64).collect();
+            let sampling = self.sampling(Stop::Token(tokenizer.stop()), "best-of-n");
+            let made = generate(&model, &prompts, &keys, self.params.batch_size, &sampling);
+            let replies: Vec<Completion> =
+                made.iter().map(|c| completion(&tokenizer, &c.tokens, c.finished)).collect();
+            let context = model.config().context;
+            let rows: Vec<TokenRow> =
+                self.prompts.iter().zip(&replies).map(|(p, r)| row(&tokenizer, &p.prompt, r, context)).collect();
+            let proxies = score_rows(&scorer, &rows);
+            let gold = self.scored("", replies).gold;
+            for (i, slot) in out.iter_mut().enumerate() {
+                slot.push(Scored { proxy: f64::from(proxies[i]), gold: gold[i] });
+            }
+        }
+        Ok(out)
+    }
+}

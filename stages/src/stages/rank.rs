@@ -1,0 +1,87 @@
+//! `rank`: completions in order of preference.
+//!
+//! Purpose: a programme as labeller (a gold rule with Plackett-Luce noise), or the import of
+//! rankings that others made.
+//! Invariant: the noise of completion k of prompt i depends on (seed, i, k) alone.
+//! Must not know: models.
+//! Source: TRAINING sections 5 and 8.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::registry::{Entry, input, optional, output};
+use crate::context::{Context, StageError, Summary};
+use crate::data::{self, CompletionSet, Ranking, read_corpus};
+use crate::gold::{Gold, GoldOptions, Reply};
+use crate::rank::{RankOptions, check_imported, rank};
+
+/// The kind's params.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    /// The rule that the labeller goes by.
+    pub gold: GoldOptions,
+    /// The labeller's noise.
+    pub labeller: RankOptions,
+}
+
+/// The kind's entry.
+pub fn entry() -> Entry {
+    Entry::new(
+        "rank",
+        1,
+        "orders the completions of each prompt: a programme as labeller, or an import",
+        (
+            vec![
+                input("completions", &["completions"], "what to rank"),
+                optional("lexicon", &["corpus"], "the text of the gold rule; needed unless rankings are imported"),
+                optional("imported", &["rankings", "any"], "rankings as JSON lines: checked and taken as they are"),
+            ],
+            vec![output("rankings", "rankings", "ranked completions")],
+        ),
+        run,
+    )
+    .cpus(1)
+}
+
+fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
+    let sets: Vec<CompletionSet> = data::read(ctx.input("completions")?).map_err(StageError::failed)?;
+    let out = ctx.output("rankings")?;
+    if let Some(path) = ctx.optional_input("imported") {
+        let mut rankings: Vec<Ranking> = data::read(path).map_err(StageError::failed)?;
+        check_imported(&mut rankings, &sets).map_err(StageError::failed)?;
+        data::write(out, &rankings).map_err(StageError::failed)?;
+        return Ok(vec![("imported".to_owned(), rankings.len() as f64)]);
+    }
+    let lexicon = ctx.optional_input("lexicon").ok_or_else(|| {
+        StageError::failed("the gold rule needs input `lexicon` (a corpus); or give rankings as input `imported`")
+    })?;
+    let corpus = read_corpus(lexicon).map_err(StageError::failed)?;
+    let gold = Gold::new(corpus.iter().map(|d| d.text.as_str()), &params.gold).map_err(StageError::failed)?;
+    let ranked = rank(&sets, &scores(&gold, &sets), &params.labeller).map_err(StageError::failed)?;
+    data::write(out, &ranked.rankings).map_err(StageError::failed)?;
+    let share = ranked.agreement.share();
+    ctx.metric(0, &[("rank/agreement", share.unwrap_or(f64::NAN)), ("rank/tau", ranked.tau)]);
+    let mut summary: Summary = share.map(|s| ("agreement".to_owned(), s)).into_iter().collect();
+    summary.push(("rankings".to_owned(), ranked.rankings.len() as f64));
+    Ok(summary)
+}
+
+/// Gold scores by prompt and completion. Each completion is scored among the k-th completions of
+/// all prompts, for the rule looks at what others got as well.
+fn scores(gold: &Gold, sets: &[CompletionSet]) -> Vec<Vec<f64>> {
+    let most = sets.iter().map(|s| s.completions.len()).max().unwrap_or(0);
+    let mut out = vec![Vec::new(); sets.len()];
+    for k in 0..most {
+        let who: Vec<usize> = (0..sets.len()).filter(|&i| k < sets[i].completions.len()).collect();
+        let reply = |&i: &usize| {
+            let completion = &sets[i].completions[k];
+            Reply { prompt: &sets[i].prompt, text: &completion.text, finished: completion.finished }
+        };
+        let replies: Vec<Reply> = who.iter().map(reply).collect();
+        for (i, score) in who.iter().zip(gold.score_all(&replies)) {
+            out[*i].push(score);
+        }
+    }
+    out
+}
