@@ -5,7 +5,7 @@ Purpose: the check of TRAINING.md section 3 on the real libraries. For both spli
 on mixed text; `tokenizers` loads the folder; both encode more than 1 MB whole and cut into thousands of
 pieces; `transformers` renders the chat template. Prints speeds beside, for comparison.
 Invariant: the text is made from a fixed seed, so a failure repeats.
-Usage: huggingface.py TEXT_PROGRAM.. [--text FILE] where TEXT_PROGRAM.. (say `target/release/kiln-stages
+Usage: huggingface.py PROGRAM.. [--text FILE], where PROGRAM.. (say `target/release/kiln-stages
 tokenizer`) takes the arguments of stages/src/bpe/cli.rs. A virtual environment with pinned packages is
 made under target/ on the first call (network: PyPI).
 """

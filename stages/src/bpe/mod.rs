@@ -30,4 +30,5 @@ pub use tokenizer::{Tokenizer, Trained};
 pub use train::TrainOptions;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
