@@ -5,32 +5,14 @@
 //! Invariant: stdout carries the protocol alone; exit codes are the protocol's.
 //! Must not know: pipelines, the store.
 
-mod bpe;
-mod bundle;
-mod context;
-mod converse;
-mod data;
-mod device;
-mod evaluate;
-mod generate;
-mod gold;
-mod kernels;
-#[cfg(feature = "tch")]
-mod libtorch;
-mod model;
-mod rank;
-mod rl;
-mod rng;
-mod stages;
-mod train;
-
 use std::io::Read;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use context::{Context, StageError, emit};
 use kiln::protocol::{EXIT_INTERRUPTED, Event, StageRequest};
+use kiln_stages::context::{self, Context, StageError, emit};
+use kiln_stages::{bpe, converse, device, stages};
 
 /// A request is never longer.
 const REQUEST_LIMIT: u64 = 16 << 20;

@@ -109,7 +109,8 @@ impl AdamW {
                 2 => Ok(Tensor::<2>::from_data(d, device).into_dispatch()),
                 _ => Err(format!("the checkpoint's `{path}` has {rank} dims")),
             };
-            self.moments.insert(path, (tensor(first)?, tensor(second)?, rank));
+            let moments = (tensor(first)?, tensor(second)?, rank);
+            self.moments.insert(path, moments);
         }
         Ok(())
     }

@@ -1,0 +1,27 @@
+//! The training stages of Kiln on burn.
+//!
+//! Purpose: the library behind the worker `kiln-stages`. `stages` has one file a kind; they are made
+//! of `bpe` and `data` (text), `model` and `kernels` (the decoder), `train` and `rl` (learning),
+//! `generate`, `gold`, `rank` and `evaluate`.
+//! Invariant: imports run one way: rng, kernels, bpe, data <- model <- generate, train <- rl <-
+//! stages; of the runner only `kiln::protocol` is seen.
+//! Must not know: pipelines, stores, plans.
+
+pub mod bpe;
+pub mod bundle;
+pub mod context;
+pub mod converse;
+pub mod data;
+pub mod device;
+pub mod evaluate;
+pub mod generate;
+pub mod gold;
+pub mod kernels;
+#[cfg(feature = "tch")]
+pub mod libtorch;
+pub mod model;
+pub mod rank;
+pub mod rl;
+pub mod rng;
+pub mod stages;
+pub mod train;
