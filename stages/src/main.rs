@@ -18,6 +18,11 @@ use kiln_stages::{bpe, converse, device, stages};
 const REQUEST_LIMIT: u64 = 16 << 20;
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        // The runner shows this instead of a back trace; the log has the rest.
+        let message = format!("internal error: {panic}; please report it with the stage's log");
+        emit(&Event::Error { message });
+    }));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("describe") => describe(),

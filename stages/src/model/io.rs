@@ -93,7 +93,7 @@ pub fn with_tensors<M: Module>(module: M, tensors: NamedTensors) -> Result<M, St
             let wanted = old.dims();
             let value = match self.tensors.remove(&name) {
                 Some(data) if data.shape().as_slice() == wanted => {
-                    Tensor::from_data(data, &old.device()).require_grad()
+                    leaf(Tensor::from_data(data, &old.device()))
                 }
                 found => {
                     let seen = found.map_or("missing".to_owned(), |d| format!("of shape {:?}", d.shape().as_slice()));
@@ -111,6 +111,11 @@ pub fn with_tensors<M: Module>(module: M, tensors: NamedTensors) -> Result<M, St
         (None, Some(name)) => Err(format!("tensor `{name}` is not part of this model")),
         (None, None) => Ok(module),
     }
+}
+
+/// A parameter's tensor: it wants a gradient where there are gradients.
+pub fn leaf<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.is_autodiff() { tensor.require_grad() } else { tensor }
 }
 
 /// Writes tensors as a safetensors file: to a temporary name, then renamed.

@@ -18,6 +18,7 @@ const PATIENCE: u32 = 20;
 pub struct Health {
     high_kl: u32,
     negative_kl: u32,
+    poor_values: u32,
     first_length: Option<f64>,
     said: Vec<String>,
 }
@@ -37,6 +38,7 @@ impl Health {
         let count = |n: u32, seen: bool| if seen { n + 1 } else { 0 };
         self.high_kl = count(self.high_kl, rollout.k1 > 10.0);
         self.negative_kl = count(self.negative_kl, rollout.k1 < 0.0);
+        self.poor_values = count(self.poor_values, explained_variance.is_some_and(|v| v < 0.0));
         let first = *self.first_length.get_or_insert(rollout.length);
         let mut signs: Vec<Sign> = Vec::new();
         if self.high_kl >= PATIENCE {
@@ -58,8 +60,8 @@ impl Health {
             let text = format!("responses grew from {first:.0} to {:.0} tokens, the limit is {max_tokens}", rollout.length);
             signs.push(("length-exploding", text, "raise kl_coef, or look at what the reward model likes"));
         }
-        if let Some(variance) = explained_variance.filter(|v| *v < -0.5) {
-            let text = format!("explained variance is {variance:.2}: the values foretell less than their mean would");
+        if let Some(variance) = explained_variance.filter(|_| self.poor_values >= PATIENCE) {
+            let text = format!("explained variance {variance:.2} below 0 for {PATIENCE} updates: the values foretell less than their mean");
             signs.push(("values-poor", text, "raise value_learning_rate, or warm the value model up"));
         }
         signs.retain(|(code, ..)| !self.said.iter().any(|s| s == code));
