@@ -152,6 +152,13 @@ impl ModelConfig {
         if self.family == Family::Gpt2 && (self.kv_heads != self.heads || !self.tied) {
             return fail("the GPT-2 family has as many kv heads as heads, and a tied head".to_owned());
         }
+        // Comparisons that are false for NaN too.
+        if !(self.norm_eps > 0.0 && self.norm_eps <= 1.0) {
+            return fail(format!("norm_eps is {}; it must lie between 0 and 1", self.norm_eps));
+        }
+        if !(self.rope_theta >= 1.0 && self.rope_theta <= 1e12) {
+            return fail(format!("rope_theta is {}; it must lie between 1 and 1e12", self.rope_theta));
+        }
         if self.family == Family::Llama && !self.head().is_multiple_of(2) {
             return fail(format!("RoPE needs an even head size, not {}", self.head()));
         }

@@ -21,7 +21,7 @@ pub const CONFIG: &str = "config.json";
 pub const WEIGHTS: &str = "model.safetensors";
 /// `config.json` is never longer.
 const CONFIG_LIMIT: u64 = 1 << 20;
-/// A safetensors header is never longer than this and this much a tensor.
+/// A safetensors header is never longer.
 const HEADER_LIMIT: u64 = 1 << 20;
 
 /// Tensors by their path in a module, f32.
@@ -96,7 +96,8 @@ pub fn with_tensors<M: Module>(module: M, tensors: NamedTensors) -> Result<M, St
                     leaf(Tensor::from_data(data, &old.device()))
                 }
                 found => {
-                    let seen = found.map_or("missing".to_owned(), |d| format!("of shape {:?}", d.shape().as_slice()));
+                    let seen = found
+                        .map_or("missing".to_owned(), |d| format!("of shape {:?}", d.shape().as_slice()));
                     self.problem.get_or_insert(format!("tensor `{name}` is {seen}, wanted {wanted:?}"));
                     old
                 }
@@ -143,12 +144,21 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     std::fs::rename(&temporary, path).map_err(io(path))
 }
 
-/// Reads a safetensors file of f32 tensors, `expected` values in all at the most.
+/// The size of a regular file; a device or a pipe has none and might never end.
+fn file_size(path: &Path) -> Result<u64, ModelError> {
+    let found = std::fs::metadata(path).map_err(io(path))?;
+    if found.is_file() { Ok(found.len()) } else { Err(malformed(path, "it is no regular file")) }
+}
+
+/// Reads a safetensors file of f32 tensors, `expected` values in all.
+///
+/// The number must be exact: a caller then makes room for what the file holds, not for what a
+/// hostile shape beside a small file claims.
 ///
 /// # Errors
-/// When it cannot be read, is larger than `expected` allows, or malformed.
+/// When it cannot be read, holds another number of values, or is malformed.
 pub fn read_tensors(path: &Path, expected: u64) -> Result<NamedTensors, ModelError> {
-    let size = std::fs::metadata(path).map_err(io(path))?.len();
+    let size = file_size(path)?;
     if size > expected * 4 + HEADER_LIMIT {
         return Err(malformed(path, format!("{size} bytes are more than {expected} values need")));
     }
@@ -162,6 +172,10 @@ pub fn read_tensors(path: &Path, expected: u64) -> Result<NamedTensors, ModelErr
         let values: Vec<f32> =
             view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         out.insert(name, TensorData::new(values, view.shape().to_vec()));
+    }
+    let found: u64 = out.values().map(|d| d.num_elements() as u64).sum();
+    if found != expected {
+        return Err(malformed(path, format!("it holds {found} values, the shape asks for {expected}")));
     }
     Ok(out)
 }
@@ -193,7 +207,7 @@ pub fn write_config(folder: &Path, config: &ModelConfig) -> Result<(), ModelErro
 /// When it is missing, malformed or impossible.
 pub fn read_config(folder: &Path) -> Result<ModelConfig, ModelError> {
     let path = folder.join(CONFIG);
-    if std::fs::metadata(&path).map_err(io(&path))?.len() > CONFIG_LIMIT {
+    if file_size(&path)? > CONFIG_LIMIT {
         return Err(malformed(&path, "too long"));
     }
     let text = std::fs::read_to_string(&path).map_err(io(&path))?;
