@@ -22,10 +22,10 @@ use crate::model::Decoder;
 use crate::model::io::{NamedTensors, named_tensors, with_tensors};
 use crate::rl::advantage::explained_variance;
 use crate::rl::health::Health;
+use crate::rl::kl;
 use crate::rl::rollout::{Models, Rollout, Shaping, rollout};
 use crate::rl::scorer::{self, Scorer};
 use crate::rl::update::{Learner, Rule, UpdateStats, update};
-use crate::rl::kl;
 use crate::rng::permutation;
 use crate::stages::sample::completion;
 use crate::train::checkpoint::{join_prefix, split_prefix};
@@ -210,11 +210,17 @@ fn gold_rule(params: &Params, ctx: &Context) -> Result<Option<Gold>, StageError>
 fn train(setting: &Setting, mut learner: Learner) -> Result<(Decoder, Summary), StageError> {
     let Setting { params, ctx, .. } = setting;
     let mut checkpoints = Checkpoints::new(ctx);
-    let mut counters =
-        Counters { iteration: 0, policy_updates: 0, value_updates: 0, beta: params.kl_coef, health: Health::default() };
-    if let Some((found, mut tensors)) = checkpoints.load::<Counters>(ctx) {
-        learner = restored(learner, &found, &mut tensors).map_err(StageError::failed)?;
-        counters = found;
+    let mut counters = Counters {
+        iteration: 0,
+        policy_updates: 0,
+        value_updates: 0,
+        beta: params.kl_coef,
+        health: Health::default(),
+    };
+    if let Some(state) =
+        checkpoints.resume(ctx, |counters, tensors| restored(&learner, params, counters, tensors))
+    {
+        (learner, counters) = state;
     }
     let mut summary = Summary::new();
     while counters.iteration < params.iterations {
@@ -375,11 +381,18 @@ fn saved(learner: &Learner, counters: &mut Counters) -> (Counters, NamedTensors)
     (counters, tensors)
 }
 
-fn restored(mut learner: Learner, counters: &Counters, tensors: &mut NamedTensors) -> Result<Learner, String> {
+fn restored(
+    learner: &Learner,
+    params: &Params,
+    counters: Counters,
+    mut tensors: NamedTensors,
+) -> Result<(Learner, Counters), String> {
     let device = learner.policy.device().inner();
-    learner.policy_optimizer.restore("policy-optimizer.", counters.policy_updates, tensors, &device)?;
-    learner.value_optimizer.restore("value-optimizer.", counters.value_updates, tensors, &device)?;
-    learner.policy = with_tensors(learner.policy, split_prefix(tensors, "policy."))?;
-    learner.value = with_tensors(learner.value, split_prefix(tensors, "value."))?;
-    Ok(learner)
+    let mut policy_optimizer = AdamW::new(params.optimizer.clone());
+    let mut value_optimizer = AdamW::new(params.optimizer.clone());
+    policy_optimizer.restore("policy-optimizer.", counters.policy_updates, &mut tensors, &device)?;
+    value_optimizer.restore("value-optimizer.", counters.value_updates, &mut tensors, &device)?;
+    let policy = with_tensors(learner.policy.clone(), split_prefix(&mut tensors, "policy."))?;
+    let value = with_tensors(learner.value.clone(), split_prefix(&mut tensors, "value."))?;
+    Ok((Learner { policy, value, policy_optimizer, value_optimizer }, counters))
 }

@@ -145,17 +145,15 @@ fn batch_of<'a>(items: impl Iterator<Item = &'a Item>) -> (Vec<TokenRow>, Vec<Pa
 }
 
 fn train(params: &Params, ctx: &Context, mut scorer: Scorer, items: &[Item]) -> Result<Scorer, StageError> {
-    let device = scorer.decoder().device().inner();
     let per_pass = items.len().div_ceil(params.prompts_per_batch) as u64;
     let steps = params.epochs * per_pass;
     let mut optimizer = AdamW::new(params.optimizer.clone());
     let mut checkpoints = Checkpoints::new(ctx);
     let mut first = 0;
-    if let Some((counters, mut tensors)) = checkpoints.load::<Counters>(ctx) {
-        let weights = split_prefix(&mut tensors, "model.");
-        optimizer.restore("optimizer.", counters.updates, &mut tensors, &device).map_err(StageError::failed)?;
-        scorer = with_tensors(scorer, weights).map_err(StageError::failed)?;
-        first = counters.step;
+    if let Some(state) =
+        checkpoints.resume(ctx, |counters, tensors| restored(params, &scorer, counters, tensors))
+    {
+        (scorer, optimizer, first) = state;
     }
     for step in first..steps {
         checkpoints.save_if_due(ctx, || {
@@ -173,7 +171,9 @@ fn train(params: &Params, ctx: &Context, mut scorer: Scorer, items: &[Item]) -> 
         let objective = loss(scores, &pairs, chosen.len());
         let loss_value = f64::from(objective.clone().into_scalar::<f32>());
         if !loss_value.is_finite() {
-            return Err(StageError::failed(format!("step {step}: the loss is {loss_value}: try a smaller learning rate")));
+            return Err(StageError::failed(format!(
+                "step {step}: the loss is {loss_value}: try a smaller learning rate"
+            )));
         }
         let mut gradients = objective.backward();
         let grads = Grads::take(&scorer, &mut gradients);
@@ -186,11 +186,30 @@ fn train(params: &Params, ctx: &Context, mut scorer: Scorer, items: &[Item]) -> 
         if done % 5 == 0 || done == steps {
             ctx.metric(
                 done,
-                &[("train/loss", loss_value), ("train/accuracy", accuracy), ("train/lr", rate), ("train/grad_norm", norm)],
+                &[
+                    ("train/loss", loss_value),
+                    ("train/accuracy", accuracy),
+                    ("train/lr", rate),
+                    ("train/grad_norm", norm),
+                ],
             );
         }
     }
     Ok(scorer)
+}
+
+/// Scorer, optimizer and step of a checkpoint.
+fn restored(
+    params: &Params,
+    scorer: &Scorer,
+    counters: Counters,
+    mut tensors: NamedTensors,
+) -> Result<(Scorer, AdamW, u64), String> {
+    let weights = split_prefix(&mut tensors, "model.");
+    let mut optimizer = AdamW::new(params.optimizer.clone());
+    let device = scorer.decoder().device().inner();
+    optimizer.restore("optimizer.", counters.updates, &mut tensors, &device)?;
+    Ok((with_tensors(scorer.clone(), weights)?, optimizer, counters.step))
 }
 
 fn accuracy(scores: &[f32], pairs: &[Pair]) -> f64 {
@@ -209,7 +228,9 @@ fn centred(
     let demonstrations: Vec<Demonstration> = data::read(path).map_err(StageError::failed)?;
     let rows: Vec<TokenRow> = demonstrations
         .iter()
-        .map(|d| row(tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }, usize::MAX))
+        .map(|d| {
+            row(tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }, usize::MAX)
+        })
         .filter(|r| r.ids.len() <= context)
         // A thousand tell the mean well enough.
         .take(1024)
@@ -255,4 +276,53 @@ fn moments(xs: &[f64]) -> (f64, f64) {
     let n = xs.len().max(1) as f64;
     let mean = xs.iter().sum::<f64>() / n;
     (mean, (xs.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tokenizer;
+
+    #[test]
+    fn a_finished_completion_ends_with_its_stop_token_and_an_unfinished_one_with_its_text() {
+        let tokenizer = tokenizer();
+        let made =
+            |finished| row(&tokenizer, "the sun", &Completion { text: "rose".to_owned(), finished }, 100);
+        let (finished, unfinished) = (made(true), made(false));
+        assert_eq!(finished.ids.last(), Some(&tokenizer.stop()));
+        assert_eq!(finished.ids[..finished.ids.len() - 1], unfinished.ids);
+        assert_eq!(finished.ids[..finished.from], tokenizer.prompt_ids("the sun"));
+        assert_eq!(tokenizer.decode(&unfinished.ids[unfinished.from..]), "rose");
+    }
+
+    #[test]
+    fn a_row_never_exceeds_the_context() {
+        let text = "the birds sang ".repeat(20);
+        let long = row(&tokenizer(), "the sun", &Completion { text, finished: true }, 16);
+        assert_eq!(long.ids.len(), 16);
+    }
+
+    #[test]
+    fn the_pairs_of_a_batch_name_the_rows_of_their_own_prompt() {
+        let tokenizer = tokenizer();
+        let item_of = |prompt: &str, ranks: &[u32]| {
+            let completions =
+                ranks.iter().map(|r| Completion { text: r.to_string(), finished: true }).collect();
+            let ranking = Ranking {
+                prompt: prompt.to_owned(),
+                completions,
+                ranks: ranks.to_vec(),
+                annotator: String::new(),
+                seconds: 0.0,
+                flags: Vec::new(),
+            };
+            item(&tokenizer, &ranking, 100)
+        };
+        let items = [item_of("a", &[2, 1]), item_of("b", &[1, 1, 3])];
+        let (rows, pairs) = batch_of(items.iter());
+        assert_eq!(rows.len(), 5);
+        let named: Vec<(usize, usize)> = pairs.iter().map(|p| (p.better, p.worse)).collect();
+        assert_eq!(named, [(1, 0), (2, 4), (3, 4)]);
+        assert_eq!(accuracy(&[0.0, 1.0, 0.5, -2.0, -1.0], &pairs), 2.0 / 3.0);
+    }
 }

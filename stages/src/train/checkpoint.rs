@@ -17,33 +17,44 @@ use serde::de::DeserializeOwned;
 use crate::context::{Context, StageError};
 use crate::model::io::{NamedTensors, write_whole};
 
-/// Checkpointing must not cost more than this part of the time.
+/// Checkpointing takes at most one part in so many of the time.
 const SHARE: u32 = 50;
-/// Nor happen more often than this.
+/// Nor happens it more often than this.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// The environment variable that sets another interval in seconds, whatever its cost: for tests,
+/// and for machines that may go away at any moment. It changes no output.
+pub const INTERVAL_VARIABLE: &str = "KILN_CHECKPOINT_SECONDS";
 
 /// The checkpoint file of a stage, and when it is due.
 pub struct Checkpoints {
     path: PathBuf,
     last: Instant,
     cost: Duration,
+    wanted: Option<Duration>,
 }
 
 impl Checkpoints {
     /// In the folder that the request names.
     pub fn new(ctx: &Context) -> Self {
-        Self { path: ctx.checkpoint().join("state.safetensors"), last: Instant::now(), cost: Duration::ZERO }
+        let wanted = std::env::var(INTERVAL_VARIABLE).ok().and_then(|v| interval(&v));
+        let path = ctx.checkpoint().join("state.safetensors");
+        Self { path, last: Instant::now(), cost: Duration::ZERO, wanted }
     }
 
-    /// What an earlier attempt left, if it can be read.
-    pub fn load<S: DeserializeOwned>(&self, ctx: &Context) -> Option<(S, NamedTensors)> {
+    /// What `restore` makes of the counters and tensors that an earlier attempt left; none where
+    /// there are none, or they are damaged or do not fit.
+    pub fn resume<S: DeserializeOwned, T>(
+        &self,
+        ctx: &Context,
+        restore: impl FnOnce(S, NamedTensors) -> Result<T, String>,
+    ) -> Option<T> {
         let bytes = std::fs::read(&self.path).ok()?;
-        let found = parse(&bytes);
-        match &found {
+        let restored = parse(&bytes).and_then(|(counters, tensors)| restore(counters, tensors));
+        match &restored {
             Ok(_) => ctx.log("resuming from the checkpoint of an earlier attempt"),
             Err(reason) => ctx.log(format!("the checkpoint cannot be used ({reason}): starting over")),
         }
-        found.ok()
+        restored.ok()
     }
 
     /// Saves the state if it is time, and always when the stage should stop, which it then does.
@@ -56,7 +67,8 @@ impl Checkpoints {
         state: impl FnOnce() -> (S, NamedTensors),
     ) -> Result<(), StageError> {
         let stop = ctx.should_stop();
-        if !stop && self.last.elapsed() < INTERVAL.max(self.cost * SHARE) {
+        let interval = self.wanted.unwrap_or_else(|| INTERVAL.max(self.cost * SHARE));
+        if !stop && self.last.elapsed() < interval {
             return Ok(());
         }
         let start = Instant::now();
@@ -79,6 +91,11 @@ impl Checkpoints {
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(StageError::failed)?;
         Ok(write_whole(&self.path, &bytes)?)
     }
+}
+
+/// An interval in seconds, if it is one.
+fn interval(text: &str) -> Option<Duration> {
+    text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
 fn parse<S: DeserializeOwned>(bytes: &[u8]) -> Result<(S, NamedTensors), String> {
@@ -110,4 +127,18 @@ pub fn split_prefix(tensors: &mut NamedTensors, prefix: &str) -> NamedTensors {
 /// Adds tensors under names that begin with `prefix`.
 pub fn join_prefix(into: &mut NamedTensors, prefix: &str, tensors: NamedTensors) {
     into.extend(tensors.into_iter().map(|(name, data)| (format!("{prefix}{name}"), data)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_a_number_of_seconds_and_anything_else_is_none() {
+        assert_eq!(interval("0"), Some(Duration::ZERO));
+        assert_eq!(interval(" 0.5 "), Some(Duration::from_millis(500)));
+        for text in ["", "soon", "-1", "inf", "NaN"] {
+            assert_eq!(interval(text), None, "{text}");
+        }
+    }
 }

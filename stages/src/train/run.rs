@@ -13,8 +13,8 @@ use super::checkpoint::{Checkpoints, join_prefix, split_prefix};
 use super::lm::{TokenRow, lm_grads};
 use super::schedule::Schedule;
 use crate::context::{Context, StageError};
-use crate::model::io::{NamedTensors, named_tensors, with_tensors};
 use crate::model::Decoder;
+use crate::model::io::{NamedTensors, named_tensors, with_tensors};
 
 /// What to train for.
 pub struct Plan<'a> {
@@ -53,15 +53,13 @@ pub fn train(
     mut model: Decoder,
     plan: &Plan,
 ) -> Result<(Decoder, Vec<(&'static str, f64)>), StageError> {
-    let device = model.device();
     let mut optimizer = AdamW::new(plan.optimizer.clone());
     let mut checkpoints = Checkpoints::new(ctx);
     let mut first = 0;
-    if let Some((counters, mut tensors)) = checkpoints.load::<Counters>(ctx) {
-        let weights = split_prefix(&mut tensors, "model.");
-        optimizer.restore("optimizer.", counters.updates, &mut tensors, &device.clone().inner()).map_err(StageError::failed)?;
-        model = with_tensors(model, weights).map_err(StageError::failed)?;
-        first = counters.step;
+    if let Some(state) =
+        checkpoints.resume(ctx, |counters, tensors| restored(&model, plan, counters, tensors))
+    {
+        (model, optimizer, first) = state;
     }
     let mut tokens = 0usize;
     let start = Instant::now();
@@ -70,8 +68,8 @@ pub fn train(
         checkpoints.save_if_due(ctx, || state(&model, &optimizer, step))?;
         let rows = (plan.batch)(step);
         let rate = plan.learning_rate * plan.schedule.at(step, plan.steps);
-        let (grads, loss) =
-            lm_grads(&model, &rows, plan.micro_batch).map_err(|e| StageError::failed(format!("step {step}: {e}")))?;
+        let (grads, loss) = lm_grads(&model, &rows, plan.micro_batch)
+            .map_err(|e| StageError::failed(format!("step {step}: {e}")))?;
         let norm;
         (model, norm) = optimizer.update(model, grads, rate);
         tokens += rows.iter().map(TokenRow::targets).sum::<usize>();
@@ -81,7 +79,12 @@ pub fn train(
         if done % 10 == 0 || done == plan.steps {
             ctx.metric(
                 done,
-                &[("train/loss", loss), ("train/lr", rate), ("train/grad_norm", norm), ("train/tokens_per_second", speed)],
+                &[
+                    ("train/loss", loss),
+                    ("train/lr", rate),
+                    ("train/grad_norm", norm),
+                    ("train/tokens_per_second", speed),
+                ],
             );
         }
         if done == plan.steps || (plan.eval_every > 0 && done % plan.eval_every == 0) {
@@ -94,6 +97,19 @@ pub fn train(
         last = (plan.validate)(&model);
     }
     Ok((model, last))
+}
+
+/// Model, optimizer and step of a checkpoint.
+fn restored(
+    model: &Decoder,
+    plan: &Plan,
+    counters: Counters,
+    mut tensors: NamedTensors,
+) -> Result<(Decoder, AdamW, u64), String> {
+    let weights = split_prefix(&mut tensors, "model.");
+    let mut optimizer = AdamW::new(plan.optimizer.clone());
+    optimizer.restore("optimizer.", counters.updates, &mut tensors, &model.device().inner())?;
+    Ok((with_tensors(model.clone(), weights)?, optimizer, counters.step))
 }
 
 fn state(model: &Decoder, optimizer: &AdamW, step: u64) -> (Counters, NamedTensors) {
