@@ -124,12 +124,17 @@ fn logprobs_backward(all: &TchTensor, targets: &TchTensor, grad: &TchTensor) -> 
     TchTensor::new(out)
 }
 
+/// The fused attention reads the last dim as if its numbers lay side by side, and does not check.
+fn side_by_side(x: &TchTensor) -> tch::Tensor {
+    if x.tensor.stride().last() == Some(&1) { x.tensor.shallow_clone() } else { x.tensor.contiguous() }
+}
+
 /// Returns the output and what the backward pass needs beside it, the log of the sums.
 fn attention_forward(query: &TchTensor, key: &TchTensor, value: &TchTensor) -> (TchTensor, TchTensor) {
     let (out, logsumexp) = tch::Tensor::internal_scaled_dot_product_flash_attention_for_cpu::<tch::Tensor>(
-        &query.tensor,
-        &key.tensor,
-        &value.tensor,
+        &side_by_side(query),
+        &side_by_side(key),
+        &side_by_side(value),
         0.0,
         true,
         None,
@@ -139,7 +144,12 @@ fn attention_forward(query: &TchTensor, key: &TchTensor, value: &TchTensor) -> (
 }
 
 /// Returns the output, the mean and the reciprocal deviation.
-fn norm_forward(x: &TchTensor, weight: &TchTensor, bias: &TchTensor, eps: f64) -> (TchTensor, [TchTensor; 2]) {
+fn norm_forward(
+    x: &TchTensor,
+    weight: &TchTensor,
+    bias: &TchTensor,
+    eps: f64,
+) -> (TchTensor, [TchTensor; 2]) {
     let width = *x.tensor.size().last().unwrap_or(&0);
     let (out, mean, deviation) =
         x.tensor.native_layer_norm([width], Some(&weight.tensor), Some(&bias.tensor), eps);
@@ -204,10 +214,10 @@ impl<C: CheckpointStrategy> Fused for Autodiff<LibTorch, C> {
                 let grad = grads.consume::<LibTorch>(&ops.node);
                 let (dq, dk, dv) =
                     tch::Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward::<tch::Tensor>(
-                        &grad.tensor,
-                        &q.tensor,
-                        &k.tensor,
-                        &v.tensor,
+                        &side_by_side(&grad),
+                        &side_by_side(&q),
+                        &side_by_side(&k),
+                        &side_by_side(&v),
                         &out.tensor,
                         &logsumexp.tensor,
                         0.0,
@@ -242,7 +252,11 @@ impl<C: CheckpointStrategy> Fused for Autodiff<LibTorch, C> {
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let [x, weight, mean, deviation] = ops.state;
                 let grad = grads.consume::<LibTorch>(&ops.node);
-                register(grads, ops.parents.map(|p| p.map(|n| n.id)), norm_backward(&x, &weight, &mean, &deviation, &grad));
+                register(
+                    grads,
+                    ops.parents.map(|p| p.map(|n| n.id)),
+                    norm_backward(&x, &weight, &mean, &deviation, &grad),
+                );
             }
         }
         let (out, [mean, deviation]) = norm_forward(x.primitive(), weight.primitive(), bias.primitive(), eps);
@@ -316,10 +330,10 @@ fn raw<const D: usize>(tensor: Tensor<D>) -> TchTensor {
     }
 }
 
-/// The tensor's memory, copied first if anybody else holds it.
+/// The tensor's memory, copied first if anybody else holds it or one place stands for many numbers.
 fn owned<const D: usize>(tensor: Tensor<D>) -> TchTensor {
     let primitive = raw(tensor);
-    if primitive.storage.can_mut() { primitive } else { TchTensor::new(primitive.tensor.copy()) }
+    if primitive.can_mut() { primitive } else { TchTensor::new(primitive.tensor.copy()) }
 }
 
 fn wrap<const D: usize>(tensor: TchTensor) -> Tensor<D> {
