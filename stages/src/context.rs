@@ -70,7 +70,8 @@ impl Context {
     /// # Errors
     /// When the request lacks it.
     pub fn input(&self, name: &str) -> Result<&Path, StageError> {
-        self.optional_input(name).ok_or_else(|| StageError::failed(format!("the request lacks input `{name}`")))
+        self.optional_input(name)
+            .ok_or_else(|| StageError::failed(format!("the request lacks input `{name}`")))
     }
 
     /// An input that may be left out.
@@ -139,6 +140,10 @@ impl Context {
 #[allow(clippy::print_stdout)]
 pub fn emit(event: &Event) {
     if let Ok(line) = serde_json::to_string(event) {
+        if cfg!(test) {
+            // The macro's output is kept back while tests pass.
+            return println!("{line}");
+        }
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }

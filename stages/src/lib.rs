@@ -24,4 +24,6 @@ pub mod rank;
 pub mod rl;
 pub mod rng;
 pub mod stages;
+#[cfg(test)]
+mod testing;
 pub mod train;
