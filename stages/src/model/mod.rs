@@ -15,3 +15,6 @@ pub mod presets;
 pub use cache::Cache;
 pub use config::{Family, ModelConfig, ModelParams};
 pub use decoder::{Decoder, Rows};
+
+#[cfg(test)]
+mod tests;
