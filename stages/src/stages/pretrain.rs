@@ -212,3 +212,82 @@ fn show(ctx: &Context, model: &Decoder, tokenizer: &Tokenizer, seed: u64, step: 
     let made = generate(&model.valid(), &[vec![tokenizer.eot()]], &[0], 1, &sampling);
     ctx.sample(step, "", &tokenizer.decode(&made[0].tokens));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{cpu, tokenizer};
+
+    #[test]
+    fn a_window_lies_within_the_tokens_wherever_it_begins() {
+        let tokens: Vec<u32> = (0..20).collect();
+        let mut starts = std::collections::BTreeSet::new();
+        for draw in (0..40).chain([u64::MAX]) {
+            let row = window(&tokens, 8, draw);
+            assert_eq!(row.targets(), 8);
+            assert!(row.ids.windows(2).all(|pair| pair[1] == pair[0] + 1));
+            starts.insert(row.ids[0]);
+        }
+        assert_eq!(starts, (0..12).collect(), "the first and the last window are drawn too");
+    }
+
+    #[test]
+    fn every_held_out_token_but_the_first_is_a_target_once() {
+        let (tokenizer, texts) = (tokenizer(), ["the sun rose over the hill", "birds sang"]);
+        let tokens = joined(&tokenizer, &texts);
+        for time in [1, 4, 7, 100] {
+            let held_out = HeldOut::new(&tokenizer, &texts, time);
+            let targets: Vec<u32> = held_out.rows.iter().flat_map(|r| r.ids[1..].to_vec()).collect();
+            assert_eq!(targets, tokens[1..], "rows of {time}");
+            assert!(held_out.rows.iter().all(|r| r.targets() <= time));
+        }
+        assert_eq!(tokens.iter().filter(|&&t| t == tokenizer.eot()).count(), 2, "each document ends");
+    }
+
+    #[test]
+    fn bits_per_byte_are_the_summed_loss_over_the_bytes_of_the_text() {
+        let (tokenizer, texts) = (tokenizer(), ["the sün rose over the hill"]);
+        let config = crate::model::ModelConfig {
+            vocab: tokenizer.vocab_size(),
+            ..crate::testing::shapes()[0].clone()
+        };
+        let model = Decoder::new(&config, 0, &cpu());
+        let held_out = HeldOut::new(&tokenizer, &texts, 8);
+        let (sum, tokens, bytes) = held_out.sums(&model, 2);
+        assert_eq!(bytes, texts[0].len());
+        assert_eq!(tokens, joined(&tokenizer, &texts).len() - 1);
+        // A fresh model guesses: about log V a token.
+        assert!((sum / tokens as f64 - (config.vocab as f64).ln()).abs() < 0.1);
+        let measured = held_out.measure(&model, 2);
+        assert_eq!(measured[0], ("val/loss", sum / tokens as f64));
+        let bits = sum / std::f64::consts::LN_2 / bytes as f64;
+        assert!(measured[1].0 == "val/bits_per_byte" && (measured[1].1 - bits).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_end_of_the_corpus_is_held_out_and_cut_at_a_character() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = folder.path().join("corpus");
+        let text = "the sün rose ö ".repeat(20);
+        std::fs::write(&corpus, &text).unwrap();
+        let request = kiln::protocol::StageRequest {
+            kind: "pretrain".to_owned(),
+            params: serde_json::Value::Null,
+            inputs: [("corpus".to_owned(), corpus)].into(),
+            outputs: Default::default(),
+            checkpoint: folder.path().to_owned(),
+            threads: 1,
+            device: "cpu".to_owned(),
+        };
+        let (tokenizer, ctx) = (tokenizer(), Context::new(&request, cpu(), Default::default()));
+        for hundredth in 0..50 {
+            let validation_fraction = f64::from(hundredth) / 100.0;
+            let params = Params { validation_fraction, ..Params::default() };
+            let (training, held_out) = split(&params, &tokenizer, &ctx).unwrap();
+            let body = &training[..training.len() - 1];
+            let trained_on = tokenizer.decode(body);
+            assert!(text.starts_with(&trained_on));
+            assert_eq!(trained_on.len() + held_out.bytes, text.len(), "at {validation_fraction}");
+        }
+    }
+}

@@ -124,7 +124,12 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
 
 /// Each demonstration as a row whose targets are the response and the stop token; those longer
 /// than the context are left out, and said so.
-fn rows(tokenizer: &Tokenizer, demonstrations: &[Demonstration], context: usize, ctx: &Context) -> Vec<TokenRow> {
+fn rows(
+    tokenizer: &Tokenizer,
+    demonstrations: &[Demonstration],
+    context: usize,
+    ctx: &Context,
+) -> Vec<TokenRow> {
     let all = demonstrations.iter().map(|d| {
         let mut ids = tokenizer.prompt_ids(&d.prompt);
         let from = ids.len();
@@ -134,7 +139,10 @@ fn rows(tokenizer: &Tokenizer, demonstrations: &[Demonstration], context: usize,
     let rows: Vec<TokenRow> = all.filter(|r| r.ids.len() <= context).collect();
     if rows.len() < demonstrations.len() {
         let dropped = demonstrations.len() - rows.len();
-        ctx.log(format!("{dropped} of {} demonstrations are longer than {context} tokens: left out", demonstrations.len()));
+        ctx.log(format!(
+            "{dropped} of {} demonstrations are longer than {context} tokens: left out",
+            demonstrations.len()
+        ));
     }
     rows
 }
@@ -147,7 +155,14 @@ fn pass_batch(rows: &[TokenRow], size: usize, seed: u64, step: u64) -> Vec<Token
     order[start..(start + size).min(rows.len())].iter().map(|&i| rows[i].clone()).collect()
 }
 
-fn show(ctx: &Context, model: &Decoder, tokenizer: &Tokenizer, shown: &[&Demonstration], seed: u64, step: u64) {
+fn show(
+    ctx: &Context,
+    model: &Decoder,
+    tokenizer: &Tokenizer,
+    shown: &[&Demonstration],
+    seed: u64,
+    step: u64,
+) {
     let prompts: Vec<Vec<u32>> = shown.iter().map(|d| tokenizer.prompt_ids(&d.prompt)).collect();
     let samples: Vec<u64> = (0..prompts.len() as u64).collect();
     let sampling = Sampling {
@@ -161,5 +176,58 @@ fn show(ctx: &Context, model: &Decoder, tokenizer: &Tokenizer, shown: &[&Demonst
     };
     for (d, made) in shown.iter().zip(generate(&model.valid(), &prompts, &samples, 8, &sampling)) {
         ctx.sample(step, &d.prompt, &tokenizer.decode(&made.tokens));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{context, tokenizer};
+
+    fn demonstrations(n: usize) -> Vec<Demonstration> {
+        let row =
+            |i| Demonstration { prompt: format!("the sun {i}"), response: format!("over the hill {i}") };
+        (0..n).map(row).collect()
+    }
+
+    fn rows_of(demonstrations: &[Demonstration], longest: usize) -> Vec<TokenRow> {
+        let folder = tempfile::tempdir().unwrap();
+        rows(&tokenizer(), demonstrations, longest, &context(folder.path(), &Default::default()))
+    }
+
+    #[test]
+    fn the_targets_are_the_response_and_the_stop_token() {
+        let (tokenizer, demonstrations) = (tokenizer(), demonstrations(3));
+        for (row, d) in rows_of(&demonstrations, 100).iter().zip(&demonstrations) {
+            assert_eq!(row.ids[..row.from], tokenizer.prompt_ids(&d.prompt));
+            assert_eq!(tokenizer.decode(&row.ids[row.from..row.ids.len() - 1]), d.response);
+            assert_eq!(row.ids.last(), Some(&tokenizer.stop()));
+            assert_eq!(row.targets(), tokenizer.encode(&d.response).len() + 1);
+        }
+    }
+
+    #[test]
+    fn a_demonstration_that_does_not_fit_is_left_out_and_never_cut() {
+        let demonstrations = demonstrations(3);
+        let longest = rows_of(&demonstrations, 100).iter().map(|r| r.ids.len()).max().unwrap();
+        assert_eq!(rows_of(&demonstrations, longest).len(), 3);
+        let left = rows_of(&demonstrations, longest - 1);
+        assert!(left.len() < 3 && left.iter().all(|r| r.ids.last() == Some(&tokenizer().stop())));
+    }
+
+    #[test]
+    fn a_pass_visits_every_demonstration_once_in_an_order_of_its_own() {
+        let rows = rows_of(&demonstrations(10), 100);
+        let pass = |seed: u64, pass: u64| -> Vec<TokenRow> {
+            (pass * 3..(pass + 1) * 3).flat_map(|step| pass_batch(&rows, 4, seed, step)).collect()
+        };
+        for i in 0..4 {
+            let seen = pass(1, i);
+            assert!(rows.iter().all(|r| seen.contains(r)) && seen.len() == 10);
+            assert_ne!(seen, pass(1, i + 1));
+            assert_ne!(seen, pass(2, i));
+            assert_eq!(seen, pass(1, i));
+        }
+        assert_eq!(pass_batch(&rows, 4, 1, 2).len(), 2, "the last batch of a pass is ragged");
     }
 }

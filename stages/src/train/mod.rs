@@ -16,3 +16,6 @@ pub use checkpoint::Checkpoints;
 pub use grads::Grads;
 pub use lm::{TokenRow, lm_grads, lm_loss};
 pub use schedule::{Decay, Schedule};
+
+#[cfg(test)]
+mod tests;

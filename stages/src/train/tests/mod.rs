@@ -1,0 +1,5 @@
+//! Tests of the parts of a training step, and of the loop around them.
+
+mod gradients;
+mod optimizer;
+mod resume;
