@@ -13,3 +13,6 @@ pub mod pairs;
 pub mod rollout;
 pub mod scorer;
 pub mod update;
+
+#[cfg(test)]
+mod tests;

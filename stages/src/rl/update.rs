@@ -85,11 +85,16 @@ pub struct UpdateStats {
 ///
 /// # Errors
 /// When the first ratio is not 1, or a loss is not finite.
-pub fn update(mut learner: Learner, rollout: &Rollout, rule: &Rule) -> Result<(Learner, UpdateStats), String> {
+pub fn update(
+    mut learner: Learner,
+    rollout: &Rollout,
+    rule: &Rule,
+) -> Result<(Learner, UpdateStats), String> {
     let mut stats = UpdateStats::default();
     let size = rollout.rows.len().div_ceil(rule.minibatches.max(1));
     for epoch in 0..rule.epochs {
-        let order = permutation(rule.seed, "ppo-minibatch", rule.iteration * rule.epochs + epoch, rollout.rows.len());
+        let order =
+            permutation(rule.seed, "ppo-minibatch", rule.iteration * rule.epochs + epoch, rollout.rows.len());
         for (i, minibatch) in order.chunks(size).enumerate() {
             let step = gradients(&learner, rollout, minibatch, rule);
             if epoch == 0 && i == 0 {
@@ -123,16 +128,18 @@ fn assert_first_ratio(ratios: &[f64]) -> Result<(), String> {
     Ok(())
 }
 
-struct Gradients {
-    policy: Grads,
-    value: Grads,
-    policy_loss: f64,
-    value_loss: f64,
-    ratios: Vec<f64>,
+/// What one minibatch says, before any step.
+pub(super) struct Gradients {
+    pub(super) policy: Grads,
+    pub(super) value: Grads,
+    pub(super) policy_loss: f64,
+    pub(super) value_loss: f64,
+    pub(super) ratios: Vec<f64>,
     value_clipped: f64,
 }
 
-fn gradients(learner: &Learner, rollout: &Rollout, minibatch: &[usize], rule: &Rule) -> Gradients {
+/// Gradients and losses of the rows of `rollout` that `minibatch` names.
+pub(super) fn gradients(learner: &Learner, rollout: &Rollout, minibatch: &[usize], rule: &Rule) -> Gradients {
     let device = learner.policy.device();
     let tokens: usize = minibatch.iter().map(|&i| rollout.rows[i].targets()).sum();
     let mut out = Gradients {
@@ -146,7 +153,8 @@ fn gradients(learner: &Learner, rollout: &Rollout, minibatch: &[usize], rule: &R
     for part in minibatch.chunks(rule.micro_batch) {
         let rows: Vec<TokenRow> = part.iter().map(|&i| rollout.rows[i].clone()).collect();
         let old = flat(part.iter().flat_map(|&i| rollout.logprobs[i].iter().copied()), &device);
-        let advantages = flat(part.iter().flat_map(|&i| rollout.advantages[i].iter().map(|&x| x as f32)), &device);
+        let advantages =
+            flat(part.iter().flat_map(|&i| rollout.advantages[i].iter().map(|&x| x as f32)), &device);
         let logprobs = target_logprobs(&learner.policy, &rows, rule.temperature);
         let policy = policy_loss(logprobs, old, advantages, rule.clip, tokens);
         out.ratios.extend(host(policy.ratio).into_iter().map(f64::from));
@@ -154,7 +162,8 @@ fn gradients(learner: &Learner, rollout: &Rollout, minibatch: &[usize], rule: &R
         let mut grads = policy.loss.backward();
         out.policy.add(Grads::take(&learner.policy, &mut grads));
 
-        let old_values = flat(part.iter().flat_map(|&i| rollout.values[i].iter().map(|&x| x as f32)), &device);
+        let old_values =
+            flat(part.iter().flat_map(|&i| rollout.values[i].iter().map(|&x| x as f32)), &device);
         let returns = flat(part.iter().flat_map(|&i| rollout.returns[i].iter().map(|&x| x as f32)), &device);
         let values = learner.value.values(&rows);
         let moved = (values.clone().detach() - old_values.clone()).abs();
