@@ -8,6 +8,7 @@
 //! Must not know: libtorch, or anything of how a stage trains. That is a provider's business.
 
 pub mod digest;
+pub mod graph;
 pub mod protocol;
 pub mod spec;
 pub mod store;
