@@ -125,7 +125,9 @@ impl CliError {
 /// Rendered diagnostics with their first words coloured.
 fn coloured(text: &str) -> String {
     let line = |line: &str| match line.split_once(':') {
-        Some((head, rest)) if head.starts_with("error[") => format!("{}{rest}\n", paint(BAD, format!("{head}:"))),
+        Some((head, rest)) if head.starts_with("error[") => {
+            format!("{}{rest}\n", paint(BAD, format!("{head}:")))
+        }
         _ => format!("{line}\n"),
     };
     text.lines().map(line).collect()

@@ -49,7 +49,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Show(args) => show::run(common, args, printer),
         Command::Metrics(args) => metrics::run(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
-        Command::Schema(_) => schema::run(common, printer),
+        Command::Schema(_) => schema::run(printer),
     }
 }
 
