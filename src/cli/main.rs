@@ -48,6 +48,9 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Log(args) => log::run(common, args, printer),
         Command::Show(args) => show::run(common, args, printer),
         Command::Metrics(args) => metrics::run(common, args, printer),
+        Command::Run(_) | Command::Generate(_) | Command::Chat(_) => {
+            Err(CliError::Failed("this build of kiln plans only; it cannot run stages yet".into()))
+        }
         Command::Doctor(args) => doctor::run(common, args, printer),
         Command::Schema(_) => schema::run(printer),
     }
