@@ -7,7 +7,10 @@
 //! `store` knows only `digest`.
 //! Must not know: libtorch, or anything of how a stage trains. That is a provider's business.
 
+pub mod cli;
 pub mod digest;
+pub mod graph;
+pub mod plan;
 pub mod protocol;
 pub mod spec;
 pub mod store;
