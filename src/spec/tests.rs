@@ -35,11 +35,11 @@ stages:
 ";
 
 fn stage<'p>(pipeline: &'p Pipeline, name: &str) -> &'p Stage {
-    pipeline.stages.iter().find(|s| s.name.value == name).unwrap()
+    pipeline.stage(name).unwrap()
 }
 
 fn params(pipeline: &Pipeline, name: &str) -> Value {
-    stage(pipeline, name).params.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect()
+    stage(pipeline, name).params_json()
 }
 
 /// A pipeline without positions.
@@ -307,6 +307,7 @@ stages:
   c: { rum: ls }
   d: { kind: command, rn: ls }
   e: { kind: sft, inputs: { base: x }, params: { epoch: 3 } }
+  f: { kind: pretrain, inputs: { corpus: plays, tokenizer: b }, params: { dropout: 0.5 } }
 ";
     insta::assert_snapshot!(short_errors(text), @r"
         unknown-key 1:21 source `plays` has no key `paht` (did you mean `path`?)
@@ -314,8 +315,9 @@ stages:
         unknown-key 4:35 stage `b` (kind tokenizer) has no input `corpsu` (did you mean `corpus`?)
         unknown-key 5:8 stage `c` has no key `rum` (did you mean `run`?)
         unknown-key 6:23 stage `d` (kind command) has no key `rn` (did you mean `run`?)
-        unknown-ref 7:35 `e.inputs.base` names `x`; there is: a, b, c, d, e, plays
+        unknown-ref 7:35 `e.inputs.base` names `x`; there is: a, b, c, d, e, f, plays
         unknown-key 7:50 stage `e` (kind sft) has no parameter `epoch` (did you mean `epochs`?)
+        unknown-key 8:75 stage `f` (kind pretrain) has no parameter `dropout` (did you mean `model.dropout`?)
     ");
     assert_eq!(
         short_errors("source: { x: y }\nstages: { a: { run: ls, inputs: { x: x } } }"),
