@@ -138,15 +138,15 @@ impl<'a> Planner<'a> {
                 Producer::Source(name) => Some(self.source(name)?),
                 Producer::Stage { index, output } => {
                     let made = above.get(&index).and_then(|s| s.outputs.get(&output.name)?.artifact);
-                    if made.is_none() {
-                        waits_on.push(graph.stage(index).name.value.clone());
+                    let name = &graph.stage(index).name.value;
+                    if made.is_none() && !waits_on.contains(name) {
+                        waits_on.push(name.clone());
                     }
                     made
                 }
             };
             known.extend(artifact.map(|a| (input.name.to_owned(), a)));
         }
-        waits_on.dedup();
         if waits_on.is_empty() { self.plan_known(ix, &known) } else { self.plan_waiting(ix, known, waits_on) }
     }
 

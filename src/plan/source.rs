@@ -41,13 +41,14 @@ pub fn source_files(root: &Path, name: &str, source: &Source) -> Result<SourceFi
         return Err(missing());
     }
     let base = fixed_folders(&source.path);
-    let pattern = format!("{}/{}", Pattern::escape(&root.to_string_lossy()), source.path);
+    // Only the user's part is a pattern; joining keeps an absolute one as it is.
+    let pattern = Path::new(&Pattern::escape(&root.to_string_lossy())).join(&source.path);
     let options = MatchOptions {
         case_sensitive: true,
         require_literal_separator: true,
         require_literal_leading_dot: true,
     };
-    let walk = glob::glob_with(&pattern, options).map_err(|e| PlanError::BadGlob {
+    let walk = glob::glob_with(&pattern.to_string_lossy(), options).map_err(|e| PlanError::BadGlob {
         name: name.into(),
         path: source.path.clone(),
         why: e.to_string(),

@@ -1,0 +1,27 @@
+//! `kiln schema`.
+//!
+//! Purpose: the JSON Schema of pipeline files, with the kinds of the default provider if it is there.
+//! Invariant: without a provider the schema still holds for everything but kinds.
+//! Must not know: what a pipeline file here says.
+
+use crate::cli::describe::Describer;
+use crate::cli::printer::Printer;
+use crate::cli::{CliError, Exit};
+use crate::spec::schema::pipeline_schema;
+
+/// Runs the command.
+///
+/// # Errors
+/// The answer cannot be written.
+pub fn run(printer: &mut Printer) -> Result<Exit, CliError> {
+    let mut providers = Describer::default();
+    let found: Vec<_> = match providers.ask(None) {
+        Ok(found) => vec![found.description.clone()],
+        Err(why) => {
+            tracing::warn!("the schema holds no kinds but `command`: {why}");
+            Vec::new()
+        }
+    };
+    printer.json(&pipeline_schema(&found))?;
+    Ok(Exit::Ok)
+}
