@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::spec::node::Place;
 use crate::spec::types::Position;
 
 /// The format of [`to_json`].
@@ -44,12 +45,14 @@ pub struct Diagnostics {
     file: PathBuf,
     text: String,
     list: Vec<Diagnostic>,
+    /// Places whose value is not known: more errors there would be noise.
+    muted: HashSet<Position>,
 }
 
 impl Diagnostics {
     /// Nothing found yet in a file with this text.
     pub fn new(file: &Path, text: String) -> Self {
-        Self { file: file.to_owned(), text, list: Vec::new() }
+        Self { file: file.to_owned(), text, list: Vec::new(), muted: HashSet::new() }
     }
 
     /// The text of the file.
@@ -63,18 +66,27 @@ impl Diagnostics {
     }
 
     /// Adds an error.
-    pub fn push(&mut self, code: &'static str, place: (Position, u32), message: String) {
+    pub fn push(&mut self, code: &'static str, place: Place, message: String) {
         self.push_hint(code, place, message, None);
+    }
+
+    /// Adds the last error of a place: the value there is not known, so nothing more is said of it.
+    pub fn push_last(&mut self, code: &'static str, place: Place, message: String, hint: Option<String>) {
+        self.push_hint(code, place, message, hint);
+        self.muted.insert(place.0);
     }
 
     /// Adds an error with what to do about it.
     pub fn push_hint(
         &mut self,
         code: &'static str,
-        (position, length): (Position, u32),
+        (position, length): Place,
         message: String,
         hint: Option<String>,
     ) {
+        if self.muted.contains(&position) {
+            return;
+        }
         let file = self.file.clone();
         self.list.push(Diagnostic { code, message, file, position, length, hint, source: None });
     }
@@ -123,9 +135,9 @@ pub fn nearest<'a>(word: &str, right: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// Names for a message: sorted as given, at most a dozen.
+/// Names for a message: sorted as given, at most sixteen.
 pub fn list_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    const MOST: usize = 12;
+    const MOST: usize = 16;
     let names: Vec<_> = names.into_iter().collect();
     let mut out = names.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");
     if names.len() > MOST {
