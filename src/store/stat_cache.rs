@@ -78,7 +78,7 @@ impl StatCache {
 
     /// The bytes to save and what to call when they are saved, or none when nothing changed. What
     /// another process saved since is taken in first.
-    pub fn to_save(&mut self, file: &Path) -> Option<Vec<u8>> {
+    pub fn prepare_save(&mut self, file: &Path) -> Option<Vec<u8>> {
         if !self.changed {
             return None;
         }
@@ -92,7 +92,7 @@ impl StatCache {
         Some(self.encode())
     }
 
-    /// Notes that what `to_save` gave is in `file` now.
+    /// Notes that what `prepare_save` gave is in `file` now.
     pub fn saved(&mut self, file: &Path) {
         self.changed = false;
         self.own = fs::metadata(file).ok().map(|m| Stat::of(&m));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn save(cache: &mut StatCache, file: &Path) {
-        fs::write(file, cache.to_save(file).unwrap()).unwrap();
+        fs::write(file, cache.prepare_save(file).unwrap()).unwrap();
         cache.saved(file);
     }
 
@@ -183,7 +183,7 @@ mod tests {
         cache.put_file(odd, stat(1), d);
         cache.put_blob(e, stat(2));
         save(&mut cache, &file);
-        assert!(cache.to_save(&file).is_none());
+        assert!(cache.prepare_save(&file).is_none());
         let mut back = StatCache::load(&file);
         assert_eq!(back.file(odd, &stat(1)), Some(d));
         assert_eq!(back.file(odd, &stat(3)), None);
@@ -196,7 +196,7 @@ mod tests {
         let file = dir.path().join("stat");
         let mut cache = StatCache::default();
         cache.put_blob(Digest::of_bytes(b"e"), stat(2));
-        let good = cache.to_save(&file).unwrap();
+        let good = cache.prepare_save(&file).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 4;

@@ -218,7 +218,7 @@ impl Store {
     pub fn flush(&self) -> Result<(), StoreError> {
         self.settle();
         let file = self.root.join("cache/stat");
-        let bytes = self.stats(|cache| cache.to_save(&file));
+        let bytes = self.stats(|cache| cache.prepare_save(&file));
         let Some(bytes) = bytes.filter(|_| self.root.is_dir()) else { return Ok(()) };
         let temporary = self.temporary()?;
         self.disk.make_folder(&self.root.join("cache")).during("make a folder for", &file)?;
