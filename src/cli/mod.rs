@@ -19,7 +19,7 @@ mod plan;
 mod schema;
 mod show;
 mod status;
-mod text;
+use crate::report::text;
 mod why;
 
 pub use error::{CliError, Exit};

@@ -12,6 +12,8 @@ pub mod types;
 mod error;
 mod planner;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use error::PlanError;
 pub use planner::Planner;
