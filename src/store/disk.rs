@@ -33,6 +33,10 @@ pub(super) trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a folder and those above it, and syncs the names of the new ones.
     fn make_folder(&self, path: &Path) -> io::Result<()> {
+        // Looking is cheaper than trying: a try takes the parent's lock.
+        if path.is_dir() {
+            return Ok(());
+        }
         match fs::create_dir(path) {
             Ok(()) => path.parent().map_or(Ok(()), |parent| self.sync_folder(parent)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
