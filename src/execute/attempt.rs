@@ -123,7 +123,10 @@ pub fn attempt(
 
 impl Attempt<'_> {
     /// The arguments of the process, and its stdin.
-    fn call(&self, inputs: &BTreeMap<String, PathBuf>) -> Result<(Vec<OsString>, Option<File>), AttemptError> {
+    fn call(
+        &self,
+        inputs: &BTreeMap<String, PathBuf>,
+    ) -> Result<(Vec<OsString>, Option<File>), AttemptError> {
         match &self.stage.work {
             Work::Command { run, .. } => {
                 let run = fill_paths(&fill_params(run, &self.stage.params)?, inputs, &self.outputs)?;
@@ -195,7 +198,8 @@ impl Attempt<'_> {
     }
 
     fn was_interrupted(&self, ending: Ending) -> bool {
-        let said_so = ending == Ending::Exit(EXIT_INTERRUPTED) && matches!(self.stage.work, Work::Kind { .. });
+        let said_so =
+            ending == Ending::Exit(EXIT_INTERRUPTED) && matches!(self.stage.work, Work::Kind { .. });
         said_so || (self.shop.control.stopping() && ending != Ending::TimedOut)
     }
 
@@ -230,10 +234,13 @@ impl Attempt<'_> {
             .map(|(name, _)| format!("`{name}`"))
             .collect();
         let hint = match self.stage.work {
-            Work::Command { .. } => "a command makes each output at the path that `{outputs.NAME}` stands for",
+            Work::Command { .. } => {
+                "a command makes each output at the path that `{outputs.NAME}` stands for"
+            }
             Work::Kind { .. } => "this is a bug of the provider",
         };
-        (!missing.is_empty()).then(|| format!("it ended well but did not make {}; {hint}", missing.join(", ")))
+        (!missing.is_empty())
+            .then(|| format!("it ended well but did not make {}; {hint}", missing.join(", ")))
     }
 }
 

@@ -41,7 +41,8 @@ pub fn update(pipeline: &Pipeline, reports: &[StageReport]) -> io::Result<PathBu
             stanzas.insert(name, text);
         }
     }
-    let new = stanzas.iter().fold(HEAD.to_owned(), |text, (name, stanza)| text + "  " + name + ":\n" + stanza);
+    let new =
+        stanzas.iter().fold(HEAD.to_owned(), |text, (name, stanza)| text + "  " + name + ":\n" + stanza);
     if new != old {
         replace(&path, &new)?;
     }
@@ -49,7 +50,8 @@ pub fn update(pipeline: &Pipeline, reports: &[StageReport]) -> io::Result<PathBu
 }
 
 fn stanza(stage: &Stage, report: &StageReport) -> Option<String> {
-    let ended_well = matches!(report.outcome, StageOutcome::Cached | StageOutcome::Ran | StageOutcome::Fetched);
+    let ended_well =
+        matches!(report.outcome, StageOutcome::Cached | StageOutcome::Ran | StageOutcome::Fetched);
     let key = report.key.filter(|_| ended_well && report.kept)?;
     let mut text = format!("    kind: {}\n    key: {key}\n", report.kind);
     let params: Map<_, _> = stage.params.iter().map(|(name, at)| (name.clone(), at.value.clone())).collect();
@@ -107,7 +109,9 @@ mod tests {
 
     #[test]
     fn stanzas_are_read_back_and_what_is_none_is_dropped() {
-        let text = format!("{HEAD}  a:\n    kind: x\n    outputs:\n      o: 12\n<<<<<<< ours\n  \"b c\":\n    kind: y\n");
+        let text = format!(
+            "{HEAD}  a:\n    kind: x\n    outputs:\n      o: 12\n<<<<<<< ours\n  \"b c\":\n    kind: y\n"
+        );
         let found = stanzas(&text);
         assert_eq!(found.keys().collect::<Vec<_>>(), ["\"b c\"", "a"]);
         assert_eq!(found["a"], "    kind: x\n    outputs:\n      o: 12\n");
@@ -116,6 +120,9 @@ mod tests {
     #[test]
     fn names_that_yaml_would_misread_are_quoted() {
         assert_eq!(spelled("sft-2"), "sft-2");
-        assert_eq!((spelled("no").as_str(), spelled("1").as_str(), spelled("a[b=1]").as_str()), ("\"no\"", "\"1\"", "\"a[b=1]\""));
+        assert_eq!(
+            (spelled("no").as_str(), spelled("1").as_str(), spelled("a[b=1]").as_str()),
+            ("\"no\"", "\"1\"", "\"a[b=1]\"")
+        );
     }
 }

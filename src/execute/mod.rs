@@ -11,6 +11,7 @@ pub mod types;
 
 mod attempt;
 mod control;
+mod conversation;
 mod fence;
 mod job;
 mod listen;
@@ -24,6 +25,7 @@ mod run;
 mod scheduler;
 mod stage;
 
+pub use conversation::{Conversation, ConversationError, Reply};
 pub use provider::{Known, Provider, ProviderError, Providers};
 pub use run::{Options, Wanted, run};
 pub use types::{Listener, RunEvent, RunReport, Say, StageReport};

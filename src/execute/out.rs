@@ -18,8 +18,8 @@ use crate::store::{Store, StoreError};
 
 /// The folder below the store's.
 const OUT: &str = "out";
-/// Folders of links, one a tree.
-const TREES: &str = ".trees";
+/// Artifacts by their digests, as links.
+const VIEW: &str = "view";
 
 /// Why an artifact cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -61,49 +61,56 @@ pub fn show(
     let fresh = folder.join(fresh_name());
     if artifact.tree {
         let name = readable(store, artifact)?;
-        let above = Path::new("../..").join(TREES);
+        let above = Path::new("../../..").join(VIEW);
         symlink(above.join(name.file_name().unwrap_or_default()), &fresh).map_err(io(&fresh))?;
     } else {
         store.input_path(artifact, &fresh)?;
     }
     if fs::symlink_metadata(&link).is_ok_and(|meta| meta.is_dir()) {
         // Somebody put a folder in the place of our link.
-        fs::remove_dir_all(&link).map_err(io(&link))?;
+        clear(&link).map_err(io(&link))?;
     }
     fs::rename(&fresh, &link).map_err(io(&link))?;
     Ok(link)
 }
 
-/// A path at which a folder artifact can be read, made of links into the store.
+/// A path at which an artifact can be read, below `view` in the store's folder; the same artifact
+/// always has the same path.
 ///
 /// # Errors
 /// The artifact is not whole, or the disk refuses.
 pub fn readable(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, OutError> {
-    let trees = store.root().join(OUT).join(TREES);
-    let place = trees.join(artifact.digest.to_string());
-    if place.is_dir() && is_complete(store, artifact, &place) {
+    let views = store.root().join(VIEW);
+    let place = views.join(artifact.digest.to_string());
+    if is_complete(store, artifact, &place) {
         return Ok(place);
     }
-    let fresh = trees.join(fresh_name());
+    let fresh = views.join(fresh_name());
     store.input_path(artifact, &fresh)?;
-    let _ = fs::remove_dir_all(&place);
+    let _ = clear(&place);
     match fs::rename(&fresh, &place) {
         // Another runner made the same one meanwhile.
-        Err(_) if place.is_dir() => fs::remove_dir_all(&fresh),
+        Err(_) if place.exists() => clear(&fresh),
         done => done,
     }
     .map_err(|source| OutError::Io { path: place.clone(), source })?;
     Ok(place)
 }
 
-/// Whether all links of a tree are there and lead to something.
+fn clear(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// Whether all links of an artifact are there and lead to something.
 fn is_complete(store: &Store, artifact: &ArtifactRef, place: &Path) -> bool {
-    store.tree(&artifact.digest).is_ok_and(|tree| {
-        tree.files.iter().all(|file| {
-            let link = place.join(&file.path);
-            fs::read_link(&link).is_ok_and(|target| leads_to(&target, &file.digest)) && link.exists()
-        })
-    })
+    let leads = |link: &Path, digest: &Digest| {
+        fs::read_link(link).is_ok_and(|target| leads_to(&target, digest)) && link.exists()
+    };
+    if !artifact.tree {
+        return leads(place, &artifact.digest);
+    }
+    let tree = place.is_dir().then(|| store.tree(&artifact.digest).ok()).flatten();
+    tree.is_some_and(|tree| tree.files.iter().all(|file| leads(&place.join(&file.path), &file.digest)))
 }
 
 /// Whether a path is that of a blob or a tree with this digest: `../ab/cd..` or `../abcd..`.

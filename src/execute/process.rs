@@ -93,11 +93,7 @@ impl<'a> Process<'a> {
     ///
     /// # Errors
     /// The machine refuses to wait or read.
-    pub fn wait(
-        mut self,
-        timeout: Option<Duration>,
-        mut on_line: impl FnMut(&[u8]),
-    ) -> io::Result<Ending> {
+    pub fn wait(mut self, timeout: Option<Duration>, mut on_line: impl FnMut(&[u8])) -> io::Result<Ending> {
         let mut lines = Lines::default();
         let mut deadline = timeout.map(|time| Instant::now() + time);
         let mut timed_out = false;

@@ -49,7 +49,8 @@ impl<'a> Recorder<'a> {
                 self.metrics.get_mut(stage).map_or(Ok(()), |file| write_line(file, &line))
             }
             Say::Sample { step, prompt, completion } => {
-                let line = json!({ "stage": stage, "step": step, "prompt": prompt, "completion": completion });
+                let line =
+                    json!({ "stage": stage, "step": step, "prompt": prompt, "completion": completion });
                 if self.samples.is_none() {
                     self.samples = Some(append(&self.run.folder().join("samples.jsonl"))?);
                 }

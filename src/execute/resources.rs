@@ -63,11 +63,6 @@ impl Budget {
         }
     }
 
-    /// The most stages that can run at a time.
-    pub fn jobs(&self) -> u32 {
-        self.jobs.min(self.slots)
-    }
-
     /// True when nothing more can be lent.
     pub fn is_spent(&self) -> bool {
         self.free_slots == 0 || self.jobs == 0

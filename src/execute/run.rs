@@ -20,7 +20,7 @@ use super::record::Recorder;
 use super::resources::Budget;
 use super::scheduler::Dispatcher;
 use super::stage::{Workshop, sweep};
-use super::types::{Listener, RunEvent, RunReport, StageReport};
+use super::types::{Both, Listener, RunEvent, RunReport, StageReport};
 use crate::graph::Graph;
 use crate::plan::{Plan, Planner};
 use crate::store::{Run, RunOutcome, StageOutcome, Store, StoreError};
@@ -67,10 +67,10 @@ pub fn run(
     sweep(wanted.store);
     let run = wanted.store.runs().begin(&pipeline.name, &pipeline.file.to_string_lossy())?;
     let mut recorder = Recorder::new(&run);
-    let mut listeners: [&mut dyn Listener; 2] = [&mut recorder, listener];
+    let mut both = Both(&mut recorder, listener);
     let begun = RunEvent::Begun { run: run.id(), pipeline: &pipeline.name, stages: wanted.plan.stages.len() };
-    listeners.iter_mut().for_each(|listener| listener.hear(&begun));
-    let (stages, interrupted) = dispatch(wanted, options, &run, &mut listeners);
+    both.hear(&begun);
+    let (stages, interrupted) = dispatch(wanted, options, &run, &mut both);
     if let Err(e) = lockfile::update(pipeline, &stages) {
         tracing::warn!("the lock file was not written: {e}");
     }
@@ -81,7 +81,7 @@ pub fn run(
         seconds: began.elapsed().as_secs_f64(),
         stages,
     };
-    listeners.iter_mut().for_each(|listener| listener.hear(&RunEvent::Over(&report)));
+    both.hear(&RunEvent::Over(&report));
     Ok(report)
 }
 
@@ -89,7 +89,7 @@ fn dispatch(
     wanted: Wanted<'_, '_>,
     options: &Options,
     run: &Run,
-    listeners: &mut [&mut dyn Listener],
+    listener: &mut dyn Listener,
 ) -> (Vec<StageReport>, bool) {
     let Wanted { graph, store, planner, plan, providers } = wanted;
     let control = Control::default();
@@ -107,8 +107,7 @@ fn dispatch(
         let signals = watch_signals(scope, tell.clone());
         let budget = Budget::of_this_machine(options.jobs);
         let pool = Pool::new(scope, &shop, tell);
-        let dispatcher =
-            Dispatcher::new(&shop, planner, pool, (budget, options.keep_going), listeners, plan);
+        let dispatcher = Dispatcher::new(&shop, planner, pool, (budget, options.keep_going), listener, plan);
         let stages = dispatcher.run(plan, &messages);
         // Executors that still talk must not wait for someone to listen.
         drop(messages);

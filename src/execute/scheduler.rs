@@ -23,8 +23,8 @@ use crate::graph::Producer;
 use crate::plan::types::Cause;
 use crate::plan::{Decision, Plan, PlanError, Planner, StageIx, StagePlan, State};
 use crate::spec::types::Work;
-use crate::store::types::{Action, ArtifactRef};
 use crate::store::StageOutcome;
+use crate::store::types::{Action, ArtifactRef};
 
 /// How often a stage that another runner is at is looked at again.
 const HELD_FOR: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ pub struct Dispatcher<'a, 'p, 'scope, 'env> {
     pool: Pool<'scope, 'env>,
     budget: Budget,
     keep_going: bool,
-    listeners: &'a mut [&'a mut dyn Listener],
+    listener: &'a mut dyn Listener,
     stages: HashMap<StageIx, Stage>,
     ready: BTreeMap<Place, Job>,
     held: Vec<(Instant, Job)>,
@@ -69,14 +69,25 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         planner: &'a mut Planner<'p>,
         pool: Pool<'scope, 'env>,
         (budget, keep_going): (Budget, bool),
-        listeners: &'a mut [&'a mut dyn Listener],
+        listener: &'a mut dyn Listener,
         plan: &Plan,
     ) -> Self {
         let (ready, held, undecided, failed) = Default::default();
         let stages = stages(shop, plan);
         let control = shop.control;
         Self {
-            shop, planner, control, pool, budget, keep_going, listeners, stages, ready, held, undecided, failed,
+            shop,
+            planner,
+            control,
+            pool,
+            budget,
+            keep_going,
+            listener,
+            stages,
+            ready,
+            held,
+            undecided,
+            failed,
         }
     }
 
@@ -121,7 +132,9 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
     }
 
     fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
-        let Some(soonest) = self.held.iter().map(|(when, _)| *when).min() else { return messages.recv().ok() };
+        let Some(soonest) = self.held.iter().map(|(when, _)| *when).min() else {
+            return messages.recv().ok();
+        };
         match messages.recv_timeout(soonest.saturating_duration_since(Instant::now())) {
             Ok(message) => return Some(message),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
@@ -347,7 +360,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
     }
 
     fn tell(&mut self, event: &RunEvent<'_>) {
-        self.listeners.iter_mut().for_each(|listener| listener.hear(event));
+        self.listener.hear(event);
     }
 }
 

@@ -195,7 +195,8 @@ impl AtWork<'_> {
                 Verdict::Interrupted => return Ok(StageEnd::Interrupted),
                 Verdict::Made { outputs, summary, seconds } => {
                     let started = format!("{started:.3}");
-                    return self.keep(&outputs, Provenance { started, seconds, summary, ..self.provenance() });
+                    return self
+                        .keep(&outputs, Provenance { started, seconds, summary, ..self.provenance() });
                 }
                 Verdict::Failed(error) => error,
             };
@@ -213,11 +214,7 @@ impl AtWork<'_> {
     }
 
     /// Takes the outputs in, and records the action when the inputs are still what they were.
-    fn keep(
-        &self,
-        made: &BTreeMap<String, PathBuf>,
-        provenance: Provenance,
-    ) -> Result<StageEnd, StageError> {
+    fn keep(&self, made: &BTreeMap<String, PathBuf>, provenance: Provenance) -> Result<StageEnd, StageError> {
         let changes = look_again(self.job, self.shop.graph, self.shop.store)?;
         let mut kept = true;
         for change in changes {

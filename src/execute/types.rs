@@ -120,6 +120,16 @@ pub trait Listener {
     fn hear(&mut self, event: &RunEvent<'_>);
 }
 
+/// Two that listen to the same run.
+pub struct Both<'a>(pub &'a mut dyn Listener, pub &'a mut dyn Listener);
+
+impl Listener for Both<'_> {
+    fn hear(&mut self, event: &RunEvent<'_>) {
+        self.0.hear(event);
+        self.1.hear(event);
+    }
+}
+
 /// What became of a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageReport {

@@ -161,9 +161,9 @@ impl Listener for Terminal {
             }
             RunEvent::Ended(report) => self.ended(report),
             RunEvent::Stopping { running: 0 } => self.line("Stopping."),
-            RunEvent::Stopping { running } => self.line(&format!(
-                "Stopping: {running} running may checkpoint first; Ctrl-C again kills."
-            )),
+            RunEvent::Stopping { running } => {
+                self.line(&format!("Stopping: {running} running may checkpoint first; Ctrl-C again kills."))
+            }
             RunEvent::Over(report) => self.over(report),
         }
     }
@@ -174,7 +174,8 @@ fn waiting_style() -> ProgressStyle {
 }
 
 fn measured_style() -> ProgressStyle {
-    let style = style(ProgressStyle::default_bar(), "> {prefix}  [{bar:20}] {pos}/{len}  {wide_msg}  ETA {left}");
+    let style =
+        style(ProgressStyle::default_bar(), "> {prefix}  [{bar:20}] {pos}/{len}  {wide_msg}  ETA {left}");
     style.progress_chars("#> ")
 }
 
