@@ -7,7 +7,12 @@
 //! `store` knows only `digest`.
 //! Must not know: libtorch, or anything of how a stage trains. That is a provider's business.
 
+pub mod cli;
 pub mod digest;
+pub mod execute;
+pub mod graph;
+pub mod plan;
 pub mod protocol;
+pub mod report;
 pub mod spec;
 pub mod store;

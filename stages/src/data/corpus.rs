@@ -60,11 +60,17 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
         }
         if kind.is_dir() && depth > 0 {
             collect(&entry.path(), depth - 1, files)?;
-        } else if kind.is_file() {
+        } else if kind.is_file() || links_to_file(&entry.path(), kind) {
             files.push(entry.path());
         }
     }
     Ok(())
+}
+
+/// The runner hands artifacts over as folders of links into its store, and lets no other link
+/// through; a link to a folder is not followed, for it could lead in a circle.
+fn links_to_file(path: &Path, kind: std::fs::FileType) -> bool {
+    kind.is_symlink() && path.is_file()
 }
 
 fn read_text(path: &Path) -> Result<String, DataError> {
@@ -122,10 +128,13 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_is_not_followed() {
+    fn a_link_to_a_file_counts_as_the_file_and_one_to_a_folder_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.txt"), "Words.").unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("b.txt")).unwrap();
-        assert_eq!(names(folder.path()), ["a.txt"]);
+        let (blob, corpus) = (folder.path().join("blob"), folder.path().join("corpus"));
+        std::fs::write(&blob, "Words.").unwrap();
+        std::fs::create_dir(&corpus).unwrap();
+        std::os::unix::fs::symlink(&blob, corpus.join("a.txt")).unwrap();
+        std::os::unix::fs::symlink(&corpus, corpus.join("circle")).unwrap();
+        assert_eq!(names(&corpus), ["a.txt"]);
     }
 }

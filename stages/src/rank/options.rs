@@ -1,15 +1,11 @@
 //! The params of a programme that ranks.
 //!
-//! Purpose: the params of kind `rank` that concern the labeller's noise.
+//! Purpose: the labeller's noise, as the kind `rank` asks for it.
 //! Invariant: none beyond the types.
 //! Must not know: how ranks are drawn.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 /// How a programme labels.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RankOptions {
     /// The scale of the labeller's noise, in units of gold; left out, it is chosen so that
     /// `agreement` holds. 0 means no noise.

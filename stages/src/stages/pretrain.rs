@@ -134,21 +134,28 @@ fn window(tokens: &[u32], time: usize, draw: u64) -> TokenRow {
     TokenRow { ids: tokens[start..=start + time].to_vec(), from: 1 }
 }
 
-/// Text kept away from training, as rows, with its length in bytes.
+/// The most tokens of held-out text that a validation looks at.
+const VALIDATION_TOKENS: usize = 1 << 15;
+
+/// Text kept away from training, as rows, with the length in bytes of their targets.
 pub struct HeldOut {
     rows: Vec<TokenRow>,
     bytes: usize,
 }
 
 impl HeldOut {
-    /// Cuts documents into rows of `time` targets; each token but the first is a target once.
+    /// Cuts documents into rows of `time` targets, each token but the first a target once. Of a
+    /// long text every n-th row is taken, always the same ones.
     pub fn new(tokenizer: &Tokenizer, texts: &[&str], time: usize) -> Self {
         let tokens = joined(tokenizer, texts);
-        let rows = (0..tokens.len().saturating_sub(1))
-            .step_by(time)
+        let starts = (0..tokens.len().saturating_sub(1)).step_by(time);
+        let stride = starts.len().div_ceil((VALIDATION_TOKENS / time).max(1)).max(1);
+        let rows: Vec<TokenRow> = starts
+            .step_by(stride)
             .map(|i| TokenRow { ids: tokens[i..(i + time + 1).min(tokens.len())].to_vec(), from: 1 })
             .collect();
-        Self { rows, bytes: texts.iter().map(|t| t.len()).sum() }
+        let bytes = rows.iter().map(|r| tokenizer.decode_bytes(&r.ids[1..]).len()).sum();
+        Self { rows, bytes }
     }
 
     /// Validation loss (nats a token) and bits per byte of the text.

@@ -16,13 +16,28 @@ use crate::gold::{Gold, GoldOptions, Reply};
 use crate::rank::{RankOptions, check_imported, rank};
 
 /// The kind's params.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     /// The rule that the labeller goes by.
     pub gold: GoldOptions,
-    /// The labeller's noise.
-    pub labeller: RankOptions,
+    /// The scale of the labeller's noise, in units of gold; none means that it is chosen so that
+    /// `agreement` holds. 0 means no noise.
+    pub tau: Option<f64>,
+    /// The share of pairs that the labeller is to order as gold does.
+    #[schemars(range(min = 0.5, max = 1.0))]
+    pub agreement: f64,
+    /// A negative control: the ranks of every prompt are dealt out at random.
+    pub shuffle: bool,
+    /// The seed of the noise.
+    pub seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        let RankOptions { tau, agreement, shuffle, seed } = RankOptions::default();
+        Self { gold: GoldOptions::default(), tau, agreement, shuffle, seed }
+    }
 }
 
 /// The kind's entry.
@@ -58,7 +73,9 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     })?;
     let corpus = read_corpus(lexicon).map_err(StageError::failed)?;
     let gold = Gold::new(corpus.iter().map(|d| d.text.as_str()), &params.gold).map_err(StageError::failed)?;
-    let ranked = rank(&sets, &scores(&gold, &sets), &params.labeller).map_err(StageError::failed)?;
+    let Params { tau, agreement, shuffle, seed, .. } = *params;
+    let options = RankOptions { tau, agreement, shuffle, seed };
+    let ranked = rank(&sets, &scores(&gold, &sets), &options).map_err(StageError::failed)?;
     data::write(out, &ranked.rankings).map_err(StageError::failed)?;
     let share = ranked.agreement.share();
     ctx.metric(0, &[("rank/agreement", share.unwrap_or(f64::NAN)), ("rank/tau", ranked.tau)]);

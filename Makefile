@@ -1,0 +1,49 @@
+# The short names that people type. Every target does all the set-up it needs.
+#
+#   make demo                 a small assistant from real text, end to end
+#   make demo BACKEND=flex    the same in pure Rust, without libtorch
+#   make test                 the default tests; make test-long the long ones as well
+#   make lint                 formatting and clippy
+#
+# LIBTORCH=/path names a libtorch 2.11 (or the torch folder of a CUDA wheel) to use instead of ours.
+
+BACKEND ?= libtorch
+CARGO ?= cargo
+
+ifeq ($(BACKEND),flex)
+TARGET := target/flex
+BUILD  := $(CARGO) build --release --workspace --no-default-features --target-dir $(TARGET)
+SETUP  :=
+else ifeq ($(BACKEND),libtorch)
+TARGET := target
+BUILD  := $(CARGO) build --release --workspace
+SETUP  := libtorch
+else
+$(error BACKEND is `$(BACKEND)`; there are libtorch and flex)
+endif
+
+KILN := $(TARGET)/release/kiln
+
+.PHONY: demo build libtorch test test-long lint
+
+demo: build
+	@$(KILN) run pipelines/assistant.yaml
+	@python3 scripts/demo.py $(KILN) pipelines/assistant.yaml
+
+build: $(SETUP)
+	@$(BUILD)
+
+libtorch:
+	@python3 scripts/libtorch.py
+
+test: libtorch
+	$(CARGO) build --release --workspace
+	$(CARGO) test --release --workspace
+
+test-long: test
+	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
+	$(CARGO) test --release --workspace -- --ignored
+
+lint: libtorch
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings

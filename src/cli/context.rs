@@ -1,0 +1,160 @@
+//! What every command that reads a pipeline needs.
+//!
+//! Purpose: finds the pipeline file, the project root, the store and the providers, and plans.
+//! Invariant: opening writes nothing; planning writes nothing but the stat cache.
+//! Must not know: how answers are printed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::cli::CliError;
+use crate::cli::args::{Common, PipelineArgs};
+use crate::execute::{Known, Providers};
+use crate::graph::{self, Graph};
+use crate::plan::{Plan, PlanError, Planner, ProviderFacts, Settings};
+use crate::spec::{Diagnostic, LoadOptions};
+use crate::store::Store;
+
+/// A pipeline, its store and its providers.
+pub struct Context {
+    /// The pipeline's graph.
+    pub graph: Graph,
+    /// The store.
+    pub store: Store,
+    /// What the providers offer.
+    pub providers: Known,
+    /// The device asked for.
+    pub device: &'static str,
+}
+
+impl Context {
+    /// Reads the pipeline that the call names.
+    ///
+    /// # Errors
+    /// A file that is wrong or cannot be found; a store that cannot be opened.
+    pub fn open(common: &Common, args: &PipelineArgs) -> Result<Self, CliError> {
+        let root = find_root()?;
+        let store = open_store(common, &root)?;
+        let file = match args.split().0 {
+            Some(file) => file,
+            None => find_file(&root)?,
+        };
+        let mut options = LoadOptions::new(&root);
+        options.set.clone_from(&args.set);
+        options.unset.clone_from(&args.unset);
+        let mut providers = Providers::new(&store);
+        let graph = graph::load(&file, &options, &mut providers).map_err(CliError::Pipeline)?;
+        let providers = providers.into_known();
+        Ok(Self { graph, store, providers, device: args.device.name() })
+    }
+
+    /// A planner for this pipeline.
+    ///
+    /// # Errors
+    /// `forced` names no stage; the store fails.
+    pub fn planner(&self, forced: &[String]) -> Result<Planner<'_>, CliError> {
+        if !forced.is_empty() {
+            self.graph.targets(forced).map_err(CliError::Pipeline)?;
+        }
+        let settings = Settings {
+            forced: forced.iter().cloned().collect(),
+            cores: cores(),
+            providers: self.provider_facts(),
+        };
+        Planner::new(&self.graph, &self.store, settings).map_err(CliError::Plan)
+    }
+
+    /// The plan of the targets and all they need; of all stages when none is named.
+    ///
+    /// # Errors
+    /// A target or `forced` names no stage; a source is missing; the store fails.
+    pub fn plan(&self, targets: &[String], forced: &[String]) -> Result<Plan, CliError> {
+        let targets = self.graph.targets(targets).map_err(CliError::Pipeline)?;
+        let plan = self.planner(forced)?.plan(&targets).map_err(|e| self.plan_error(e));
+        // Without it the next plan reads more files; nothing else is lost.
+        if let Err(error) = self.store.flush() {
+            tracing::warn!("the stat cache was not saved: {error}");
+        }
+        plan
+    }
+
+    /// An error of planning with its place in the pipeline file, where it has one.
+    pub fn plan_error(&self, error: PlanError) -> CliError {
+        let Some((position, code)) = error.place() else { return CliError::Plan(error) };
+        let file = self.graph.pipeline().file.clone();
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let source = text.lines().nth((position.line as usize).wrapping_sub(1)).map(str::to_owned);
+        let message = error.to_string();
+        CliError::Pipeline(vec![Diagnostic { code, message, file, position, length: 1, hint: None, source }])
+    }
+
+    fn provider_facts(&self) -> Vec<ProviderFacts> {
+        let facts = |program: &PathBuf| {
+            let mut facts = self.providers.facts(program);
+            if self.device != "auto" {
+                facts.numerics.insert("device".into(), self.device.into());
+            }
+            facts
+        };
+        self.graph.pipeline().providers.iter().map(facts).collect()
+    }
+}
+
+/// The cores of this machine that we may use.
+pub fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
+/// The nearest folder upwards that holds `artifacts/`, else the working folder.
+///
+/// # Errors
+/// There is no working folder.
+pub fn find_root() -> Result<PathBuf, CliError> {
+    let here = std::env::current_dir().map_err(CliError::io("find the working folder"))?;
+    let root = here.ancestors().find(|folder| folder.join("artifacts").is_dir());
+    Ok(root.unwrap_or(&here).to_owned())
+}
+
+/// The store that the call names, or the root's.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open_store(common: &Common, root: &Path) -> Result<Store, CliError> {
+    let folder = common.store.clone().unwrap_or_else(|| root.join("artifacts"));
+    Ok(Store::open(&folder)?)
+}
+
+/// The only pipeline file: under `pipelines/`, or `kiln.yaml`.
+fn find_file(root: &Path) -> Result<PathBuf, CliError> {
+    let here = Path::new("");
+    let mut found = candidates(here);
+    // From a folder inside the project its root counts.
+    if found.is_empty() {
+        found = candidates(root);
+    }
+    match found.as_slice() {
+        [file] => Ok(file.clone()),
+        [] => Err(CliError::Call(
+            "there is no pipeline file here: name one, or write one with `kiln init`".into(),
+        )),
+        several => {
+            let names: Vec<_> = several.iter().map(|f| f.display().to_string()).collect();
+            Err(CliError::Call(format!(
+                "there are several pipeline files here, name one of: {}",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn candidates(folder: &Path) -> Vec<PathBuf> {
+    let pipelines = folder.join("pipelines");
+    let is_yaml =
+        |path: &PathBuf| path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file();
+    let mut found: Vec<_> = fs::read_dir(&pipelines)
+        .map(|entries| entries.flatten().map(|e| e.path()).filter(is_yaml).collect())
+        .unwrap_or_default();
+    found.sort();
+    found.extend(Some(folder.join("kiln.yaml")).filter(|f| f.is_file()));
+    found
+}

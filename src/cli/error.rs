@@ -1,0 +1,134 @@
+//! How commands end.
+//!
+//! Purpose: exit codes, and one error type that knows its exit code and how it is told.
+//! Invariant: an error of the pipeline file or of the call exits with 3 and ran nothing.
+//! Must not know: commands.
+
+use std::io;
+
+use serde_json::json;
+
+use crate::cli::printer::{BAD, Printer, paint};
+use crate::plan::PlanError;
+use crate::spec::diagnostic::{self, Diagnostic, ERRORS_FORMAT};
+use crate::store::StoreError;
+
+/// The exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Ok = 0,
+    /// A stage failed, or the machine did.
+    Failed = 1,
+    /// Changes are pending, and the caller asked to know.
+    Changes = 2,
+    /// The pipeline file or the call is wrong.
+    Wrong = 3,
+    /// People must do something.
+    People = 4,
+    /// Interrupted; the same call goes on.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The number for the system.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Why a command ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The pipeline file is wrong.
+    #[error("{} errors in the pipeline file", .0.len())]
+    Pipeline(Vec<Diagnostic>),
+    /// The call is wrong.
+    #[error("{0}")]
+    Call(String),
+    /// Something needed is not there.
+    #[error("{0}")]
+    Failed(String),
+    /// Planning failed, not by the file's fault.
+    #[error(transparent)]
+    Plan(PlanError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The machine refused something.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the machine said.
+        source: io::Error,
+    },
+}
+
+impl From<io::Error> for CliError {
+    fn from(source: io::Error) -> Self {
+        Self::Io { what: "write the answer".into(), source }
+    }
+}
+
+impl CliError {
+    /// The machine refused `what`, a verb and its object.
+    pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        |source| Self::Io { what, source }
+    }
+
+    /// Its exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Pipeline(_) | Self::Call(_) => Exit::Wrong,
+            _ => Exit::Failed,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Pipeline(_) => "pipeline",
+            Self::Call(_) => "call",
+            Self::Failed(_) => "failed",
+            Self::Plan(_) => "plan",
+            Self::Store(_) => "store",
+            Self::Io { .. } => "io",
+        }
+    }
+
+    /// Tells people on stderr, and scripts on stdout when they asked for JSON.
+    ///
+    /// # Errors
+    /// Those of stdout.
+    pub fn tell(&self, printer: &mut Printer, json: bool) -> io::Result<()> {
+        if json {
+            let answer = match self {
+                Self::Pipeline(diagnostics) => diagnostic::to_json(diagnostics),
+                other => json!({ "schema": ERRORS_FORMAT, "errors": [{
+                    "code": other.code(),
+                    "message": other.to_string(),
+                    "file": null, "line": null, "column": null, "hint": null,
+                }] }),
+            };
+            printer.json(&answer)?;
+            return printer.flush();
+        }
+        match self {
+            Self::Pipeline(diagnostics) => printer.complain(coloured(&diagnostic::render(diagnostics))),
+            other => printer.complain(format!("{} {other}\n", paint(BAD, "error:"))),
+        }
+        Ok(())
+    }
+}
+
+/// Rendered diagnostics with their first words coloured.
+fn coloured(text: &str) -> String {
+    let line = |line: &str| match line.split_once(':') {
+        Some((head, rest)) if head.starts_with("error[") => {
+            format!("{}{rest}\n", paint(BAD, format!("{head}:")))
+        }
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}

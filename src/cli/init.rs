@@ -1,0 +1,46 @@
+//! `kiln init`.
+//!
+//! Purpose: writes a commented pipeline that runs as it stands.
+//! Invariant: nothing that exists is ever overwritten.
+//! Must not know: what the pipeline's words mean.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+
+use crate::cli::args::{InitArgs, Template};
+use crate::cli::printer::Printer;
+use crate::cli::{CliError, Exit};
+
+const COMMANDS: &str = include_str!("templates/commands.yaml");
+const TINY: &str = include_str!("templates/tiny.yaml");
+
+/// Runs the command.
+///
+/// # Errors
+/// The file exists or cannot be written.
+pub fn run(args: &InitArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let (text, next) = match args.template {
+        Template::Commands => (COMMANDS, "see what would run"),
+        Template::Tiny => (TINY, "put a text at data/text.txt, then see what would run"),
+    };
+    let file = &args.file;
+    let name = file.display().to_string();
+    if !matches!(file.extension().and_then(|e| e.to_str()), Some("yaml" | "yml")) {
+        return Err(CliError::Call(format!("`{name}` is no name for a pipeline: it must end in .yaml")));
+    }
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).map_err(CliError::io(format!("make {}", folder.display())))?;
+    }
+    let made = OpenOptions::new().write(true).create_new(true).open(file);
+    let mut made = made.map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => {
+            CliError::Call(format!("{name} is there already; name another: kiln init other.yaml"))
+        }
+        _ => CliError::io(format!("write {name}"))(e),
+    })?;
+    made.write_all(text.as_bytes()).map_err(CliError::io(format!("write {name}")))?;
+    printer.line(format!("Wrote {name}. Next: {next}:"));
+    printer.line(format!("  kiln plan {name}"));
+    printer.line(format!("  kiln run {name}"));
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,97 @@
+//! From the words typed to an exit code.
+//!
+//! Purpose: parses, sets up the log, makes one call and tells what went wrong.
+//! Invariant: a wrong call exits with 3, help and version with 0; `--version` does no more than that.
+//! Must not know: what commands do.
+
+use std::ffi::OsString;
+use std::io;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::args::{Cli, Color, Command, Common, LogFormat};
+use crate::cli::printer::Printer;
+use crate::cli::{
+    CliError, Exit, converse, doctor, graph, init, log, metrics, plan, run, schema, show, status, why,
+};
+
+/// Runs one command.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed stderr is no reason to say more.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Wrong } else { Exit::Ok };
+        }
+    };
+    let mut printer = Printer::new(cli.common.color);
+    let json = cli.command.wants_json();
+    let outcome = log_to_stderr(&cli.common).and_then(|()| {
+        let exit = call(&cli, &mut printer)?;
+        printer.flush()?;
+        Ok(exit)
+    });
+    outcome.unwrap_or_else(|error| {
+        let exit = error.exit();
+        error.tell(&mut printer, json).map_or(Exit::Failed, |()| exit)
+    })
+}
+
+fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
+    let common = &cli.common;
+    match &cli.command {
+        Command::Init(args) => init::run(args, printer),
+        Command::Plan(args) => plan::run(common, args, printer),
+        Command::Status(args) => status::run(common, args, printer),
+        Command::Why(args) => why::run(common, args, printer),
+        Command::Graph(args) => graph::run(common, args, printer),
+        Command::Log(args) => log::run(common, args, printer),
+        Command::Show(args) => show::run(common, args, printer),
+        Command::Metrics(args) => metrics::run(common, args, printer),
+        Command::Run(args) => run::run(common, args, printer),
+        Command::Generate(args) => converse::generate(common, args, printer),
+        Command::Chat(args) => converse::chat(common, args, printer),
+        Command::Doctor(args) => doctor::run(common, args, printer),
+        Command::Schema(_) => schema::run(common, printer),
+    }
+}
+
+impl Command {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Init(_) => false,
+            Self::Plan(a) => a.pipeline.json,
+            Self::Run(a) => a.pipeline.json,
+            Self::Status(a) => a.pipeline.json,
+            Self::Why(a) => a.pipeline.json,
+            Self::Graph(a) => a.pipeline.json,
+            Self::Log(a) => a.pipeline.json,
+            Self::Show(a) => a.pipeline.json,
+            Self::Metrics(a) => a.pipeline.json,
+            Self::Generate(a) => a.pipeline.json,
+            Self::Chat(a) => a.pipeline.json,
+            Self::Doctor(a) => a.json,
+            Self::Schema(a) => a.json,
+        }
+    }
+}
+
+/// Sends the log to stderr.
+fn log_to_stderr(common: &Common) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(&common.log_level)
+        .map_err(|e| CliError::Call(format!("`--log-level {}` is no level: {e}", common.log_level)))?;
+    let colour = match common.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never,
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour);
+    // A log that somebody set up before (a test) stays.
+    let _ = match common.log_format {
+        LogFormat::Text => log.with_target(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The one way to stdout.
+//!
+//! Purpose: gathers an answer and writes it at once, with colours or without.
+//! Invariant: stdout holds answers only; a reader that goes away ends the answer quietly.
+//! Must not know: what is answered.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::cli::args::Color;
+
+/// What is there and good.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// What changes.
+pub const CHANGED: Style = AnsiColor::Yellow.on_default();
+/// What is wrong.
+pub const BAD: Style = AnsiColor::Red.on_default().bold();
+/// What matters less.
+pub const FAINT: Style = Style::new().dimmed();
+/// What is searched for with the eyes.
+pub const STRONG: Style = Style::new().bold();
+
+/// A text in a style.
+pub fn paint(style: Style, text: impl Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Gathers an answer.
+#[derive(Debug)]
+pub struct Printer {
+    answer: String,
+    choice: ColorChoice,
+}
+
+impl Printer {
+    /// A printer that colours when asked to.
+    pub fn new(color: Color) -> Self {
+        Self { answer: String::new(), choice: color.choice() }
+    }
+
+    /// Adds a line.
+    pub fn line(&mut self, text: impl AsRef<str>) {
+        self.answer.push_str(text.as_ref().trim_end());
+        self.answer.push('\n');
+    }
+
+    /// Adds a text as it is.
+    pub fn text(&mut self, text: impl AsRef<str>) {
+        self.answer.push_str(text.as_ref());
+    }
+
+    /// Adds a JSON object, pretty-printed.
+    ///
+    /// # Errors
+    /// The value cannot be JSON.
+    pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        self.answer.push_str(&serde_json::to_string_pretty(value).map_err(io::Error::from)?);
+        self.answer.push('\n');
+        Ok(())
+    }
+
+    /// Writes what was gathered to stdout.
+    ///
+    /// # Errors
+    /// Those of stdout, but for a reader that went away.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let answer = std::mem::take(&mut self.answer);
+        let mut out = AutoStream::new(io::stdout().lock(), self.choice);
+        match out.write_all(answer.as_bytes()).and_then(|()| out.flush()) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Writes a text to stderr at once; when that fails there is nobody to tell.
+    pub fn complain(&self, text: impl AsRef<str>) {
+        let mut err = AutoStream::new(io::stderr().lock(), self.choice);
+        let _ = err.write_all(text.as_ref().as_bytes()).and_then(|()| err.flush());
+    }
+}

@@ -1,0 +1,104 @@
+//! `kiln status`.
+//!
+//! Purpose: fresh, stale or running, stage by stage; with `-q` only the exit code.
+//! Invariant: fresh and stale are the planner's words; running means that some runner holds the lock
+//! of the stage's action now.
+//! Must not know: how decisions are made.
+
+use serde_json::json;
+
+use crate::cli::args::{Common, StatusArgs};
+use crate::cli::context::Context;
+use crate::cli::printer::{CHANGED, GOOD, Printer, STRONG, paint};
+use crate::cli::text::{pad, printable, reason, widest};
+use crate::cli::{CliError, Exit};
+use crate::plan::types::{StagePlan, State};
+use crate::store::{Holder, Lock, Store};
+
+/// The format of a status in JSON.
+pub const STATUS_FORMAT: &str = "kiln.status/1";
+
+struct Line<'a> {
+    stage: &'a StagePlan,
+    word: &'static str,
+    holder: Option<Holder>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong pipeline or call; a store that fails.
+pub fn run(common: &Common, args: &StatusArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let (_, targets) = args.pipeline.split();
+    let context = Context::open(common, &args.pipeline)?;
+    let plan = context.plan(targets, &[])?;
+    if args.quiet {
+        return Ok(if plan.summary().is_fresh() { Exit::Ok } else { Exit::Changes });
+    }
+    let lines: Vec<_> = plan.stages.iter().map(|s| look(&context.store, s)).collect::<Result<_, _>>()?;
+    let count = |word: &str| lines.iter().filter(|l| l.word == word).count();
+    let (fresh, stale, running, people) = (count("fresh"), count("stale"), count("running"), count("people"));
+    if args.pipeline.json {
+        let stages: Vec<_> = lines.iter().map(to_json).collect();
+        printer.json(&json!({
+            "schema": STATUS_FORMAT,
+            "pipeline": plan.pipeline,
+            "stages": stages,
+            "summary": { "fresh": fresh, "stale": stale, "running": running, "people": people },
+        }))?;
+        return Ok(Exit::Ok);
+    }
+    let width = widest(plan.stages.iter().map(|s| s.name.as_str()), 40);
+    lines.iter().for_each(|line| printer.line(to_text(line, width)));
+    let people = if people > 0 { format!(", {people} waiting for people") } else { String::new() };
+    printer.line(format!("{fresh} fresh, {stale} stale, {running} running{people}."));
+    Ok(Exit::Ok)
+}
+
+fn look<'a>(store: &Store, stage: &'a StagePlan) -> Result<Line<'a>, CliError> {
+    let holder = if stage.state == State::Cached { None } else { holder(store, stage)? };
+    let word = match stage.state {
+        State::Cached => "fresh",
+        _ if holder.is_some() => "running",
+        State::People => "people",
+        State::Fetch | State::Run | State::Maybe => "stale",
+    };
+    Ok(Line { stage, word, holder })
+}
+
+/// Who runs the stage now.
+fn holder(store: &Store, stage: &StagePlan) -> Result<Option<Holder>, CliError> {
+    let Some(key) = stage.key else { return Ok(None) };
+    // Where there is no lock file nobody holds it, and asking would make one.
+    if !store.root().join("work/locks").join(key.to_string()).exists() {
+        return Ok(None);
+    }
+    Ok(match store.try_lock(&key, &stage.name)? {
+        Lock::HeldBy(holder) => Some(holder),
+        Lock::Taken(_) => None,
+    })
+}
+
+fn to_json(line: &Line) -> serde_json::Value {
+    json!({
+        "name": line.stage.name,
+        "state": line.word,
+        "key": line.stage.key,
+        "holder": line.holder,
+    })
+}
+
+fn to_text(line: &Line, width: usize) -> String {
+    let style = match line.word {
+        "fresh" => GOOD,
+        "running" => STRONG,
+        _ => CHANGED,
+    };
+    let detail = match (&line.holder, line.stage.reasons.first()) {
+        (Some(holder), _) => printable(&holder.to_string()),
+        (None, Some(first)) => reason(first),
+        (None, None) => String::new(),
+    };
+    let (name, word) = (pad(&line.stage.name, width), paint(style, pad(line.word, 7)));
+    format!("  {name}  {word}  {detail}")
+}

@@ -1,0 +1,106 @@
+//! Why a stage is stale.
+//!
+//! Purpose: compares ingredients with those of the last successful action, down to single values.
+//! Invariant: two ingredients that differ give at least one reason; two spellings of one value give
+//! none.
+//! Must not know: the store, how reasons are printed.
+
+use serde_json::{Map, Value};
+
+use crate::digest::canonical_json;
+use crate::plan::types::{Cause, Reason};
+use crate::spec::types::{Position, Reference, Stage, Work};
+
+/// The stage was asked for with `--force`.
+pub fn forced(stage: &Stage) -> Reason {
+    plain(Cause::Forced, "forced", stage)
+}
+
+/// No action of the stage is known.
+pub fn never_ran(stage: &Stage) -> Reason {
+    plain(Cause::NeverRan, "never ran", stage)
+}
+
+/// The bytes of an output are gone.
+pub fn output_missing(stage: &Stage, output: &str) -> Reason {
+    plain(Cause::OutputsMissing, &format!("outputs.{output}"), stage)
+}
+
+/// The stage waits on one above it.
+pub fn waits(stage: &Stage, above: &str) -> Reason {
+    Reason { from: Some(above.to_owned()), ..plain(Cause::Waits, "waits on", stage) }
+}
+
+fn plain(cause: Cause, what: &str, stage: &Stage) -> Reason {
+    Reason { cause, what: what.to_owned(), old: None, new: None, from: None, at: stage.name.at }
+}
+
+/// What changed between the ingredients of the last action and those of now, sorted by name.
+pub fn compare(stage: &Stage, last: Option<&Value>, now: &Value) -> Vec<Reason> {
+    let Some(last) = last else { return vec![never_ran(stage)] };
+    let mut changes = Vec::new();
+    differences("", last, now, &mut changes);
+    changes.into_iter().map(|(what, old, new)| reason(stage, what, old, new)).collect()
+}
+
+type Change = (String, Option<Value>, Option<Value>);
+
+/// Walks two objects side by side; anything but an object is one value.
+fn differences(path: &str, old: &Value, new: &Value, out: &mut Vec<Change>) {
+    let (Value::Object(a), Value::Object(b)) = (old, new) else {
+        if canonical_json(old) != canonical_json(new) {
+            out.push((path.to_owned(), Some(old.clone()), Some(new.clone())));
+        }
+        return;
+    };
+    for name in names(a, b) {
+        // Names may hold dots: of files under `uses`.
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match (a.get(name), b.get(name)) {
+            (Some(x), Some(y)) => differences(&path, x, y, out),
+            (Some(x), None) => out.push((path, Some(x.clone()), None)),
+            (None, y) => out.push((path, None, y.cloned())),
+        }
+    }
+}
+
+fn names<'a>(a: &'a Map<String, Value>, b: &'a Map<String, Value>) -> Vec<&'a String> {
+    let mut names: Vec<_> = a.keys().chain(b.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn reason(stage: &Stage, what: String, old: Option<Value>, new: Option<Value>) -> Reason {
+    let (section, rest) = what.split_once('.').unwrap_or((&what, ""));
+    let first = rest.split('.').next().unwrap_or(rest);
+    let (cause, at) = match section {
+        "params" => (Cause::Param, stage.params.get(first).map(|p| p.at)),
+        "inputs" => (Cause::Input, stage.inputs.get(rest).map(|i| i.at)),
+        "uses" => (Cause::Uses, used(stage, rest)),
+        "run" => (Cause::Command, None),
+        "env" => (Cause::Env, None),
+        "outputs" => (Cause::Outputs, None),
+        "numerics" => (Cause::Numerics, None),
+        _ => (Cause::Kind, None),
+    };
+    let from = (cause == Cause::Input).then(|| producer(stage, rest)).flatten();
+    // A default, and what came with `--set`, stands nowhere; its stage does.
+    let at = at.filter(|at| at.line > 0).unwrap_or(stage.name.at);
+    Reason { cause, what, old, new, from, at }
+}
+
+fn used(stage: &Stage, path: &str) -> Option<Position> {
+    match &stage.work {
+        Work::Command { uses, .. } => uses.iter().find(|u| u.value == path).map(|u| u.at),
+        Work::Kind { .. } => None,
+    }
+}
+
+fn producer(stage: &Stage, input: &str) -> Option<String> {
+    Some(match &stage.inputs.get(input)?.value {
+        Reference::Source(name) => name.clone(),
+        Reference::Stage { stage, output: None } => stage.clone(),
+        Reference::Stage { stage, output: Some(output) } => format!("{stage}.{output}"),
+    })
+}

@@ -1,0 +1,213 @@
+//! What a plan says.
+//!
+//! Purpose: plain data between the one planner and all who read it: `plan`, `status`, `why`, `run`,
+//! the report.
+//! Invariant: a stage that is not cached has at least one reason; a key or digest that cannot be
+//! known yet is none, never a guess.
+//! Must not know: how a decision is made, how it is printed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::digest::Digest;
+use crate::spec::types::Position;
+use crate::store::types::{Action, ArtifactRef};
+
+/// The index of a stage in `Pipeline::stages`.
+pub type StageIx = usize;
+
+/// What the planner must know beside pipeline, graph and store.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Stages that run even though they are fresh, by name (`--force`).
+    pub forced: BTreeSet<String>,
+    /// Cores of the machine: what `cpus: 0` means for a stage with `cache: exact`.
+    pub cores: u32,
+    /// What is known of each provider, in the order of `Pipeline::providers`; a provider that no
+    /// stage uses may be missing at the end.
+    pub providers: Vec<ProviderFacts>,
+}
+
+/// What the planner must know of a provider.
+#[derive(Debug, Clone, Default)]
+pub struct ProviderFacts {
+    /// The digest of its program.
+    pub program: Option<Digest>,
+    /// What its numbers depend on (`Description::numerics`), with the device that this run asks for.
+    pub numerics: BTreeMap<String, String>,
+}
+
+/// What is to be done with a stage whose inputs are known.
+#[derive(Debug, Clone)]
+pub enum Decision {
+    /// Its outputs are here.
+    Cached {
+        /// The action key.
+        key: Digest,
+        /// The action; all its outputs are whole in the store.
+        action: Box<Action>,
+    },
+    /// It must run.
+    Run {
+        /// The action key.
+        key: Digest,
+        /// The ingredients, of which `key` is the digest.
+        ingredients: Value,
+        /// Why; never empty.
+        reasons: Vec<Reason>,
+    },
+}
+
+/// The state of a stage in a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its outputs are here.
+    Cached,
+    /// Its outputs are in a remote.
+    Fetch,
+    /// It must run.
+    Run,
+    /// It waits on a stage that runs, and is kept if that one gives the same bytes.
+    Maybe,
+    /// People must do something.
+    People,
+}
+
+/// What kind of thing made a stage stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// No action of this stage is known here.
+    NeverRan,
+    /// Its action is known, but bytes of its outputs are gone.
+    OutputsMissing,
+    /// It was asked for with `--force`.
+    Forced,
+    /// It is of another kind, or its kind has another revision.
+    Kind,
+    /// A param.
+    Param,
+    /// The bytes of an input.
+    Input,
+    /// The command.
+    Command,
+    /// An environment variable.
+    Env,
+    /// A file hashed with the command.
+    Uses,
+    /// The names or types of the outputs.
+    Outputs,
+    /// The numerics of a stage with `cache: exact`.
+    Numerics,
+    /// It waits on a stage that runs; that one holds the root cause.
+    Waits,
+}
+
+/// One reason why a stage is stale, with values for people and scripts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reason {
+    /// What kind of reason.
+    pub cause: Cause,
+    /// What changed, such as `params.learning_rate`, `inputs.corpus`, `run`, `revision`.
+    pub what: String,
+    /// The value at the last successful run; none if there was none.
+    pub old: Option<Value>,
+    /// The value now; none if it was removed.
+    pub new: Option<Value>,
+    /// The source or stage that an input comes from, or the stage that is waited on.
+    pub from: Option<String>,
+    /// Where the value now stands in the pipeline file; line 0 if nowhere.
+    pub at: Position,
+}
+
+/// An output in a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedOutput {
+    /// The artifact type.
+    pub artifact_type: String,
+    /// The artifact, when it is known.
+    pub artifact: Option<ArtifactRef>,
+}
+
+/// A stage in a plan.
+#[derive(Debug, Clone)]
+pub struct StagePlan {
+    /// Its index.
+    pub stage: StageIx,
+    /// Its name.
+    pub name: String,
+    /// Its kind; `command` for a command.
+    pub kind: String,
+    /// What is to be done.
+    pub state: State,
+    /// The action key; none while an input is not known.
+    pub key: Option<Digest>,
+    /// Why it is not cached; empty when it is.
+    pub reasons: Vec<Reason>,
+    /// Its outputs by name.
+    pub outputs: BTreeMap<String, PlannedOutput>,
+    /// The stages directly above it that must run or may run, by name.
+    pub waits_on: Vec<String>,
+    /// The stage's last successful action (when cached: this very one).
+    pub last: Option<Box<Action>>,
+    /// Things worth telling that make nothing stale.
+    pub notes: Vec<String>,
+}
+
+/// What is to be done, stage by stage, in an order in which it can be done.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Its file, as the user named it.
+    pub file: PathBuf,
+    /// The stages, each after all that it reads from.
+    pub stages: Vec<StagePlan>,
+}
+
+/// How many stages are in each state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Summary {
+    /// [`State::Cached`].
+    pub cached: usize,
+    /// [`State::Fetch`].
+    pub fetch: usize,
+    /// [`State::Run`].
+    pub run: usize,
+    /// [`State::Maybe`].
+    pub maybe: usize,
+    /// [`State::People`].
+    pub people: usize,
+}
+
+impl Plan {
+    /// How many stages are in each state.
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary::default();
+        for stage in &self.stages {
+            *match stage.state {
+                State::Cached => &mut summary.cached,
+                State::Fetch => &mut summary.fetch,
+                State::Run => &mut summary.run,
+                State::Maybe => &mut summary.maybe,
+                State::People => &mut summary.people,
+            } += 1;
+        }
+        summary
+    }
+
+    /// The plan of a stage by name.
+    pub fn stage(&self, name: &str) -> Option<&StagePlan> {
+        self.stages.iter().find(|s| s.name == name)
+    }
+}
+
+impl Summary {
+    /// True when nothing is left to do.
+    pub fn is_fresh(&self) -> bool {
+        self.fetch + self.run + self.maybe + self.people == 0
+    }
+}

@@ -1,0 +1,178 @@
+//! Numbers and reasons as people read them.
+//!
+//! Purpose: durations, sizes, times, values and reasons in few characters.
+//! Invariant: what comes from a file or a stage cannot steer the terminal.
+//! Must not know: commands.
+
+use serde_json::Value;
+
+use crate::plan::types::{Cause, Reason};
+
+/// The most characters of a value.
+const MOST: usize = 48;
+
+/// A duration: `0.4s`, `58s`, `4m10s`, `1h05m`.
+pub fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 9.95 => format!("{:.1}s", s.max(0.0)),
+        s if s < 59.5 => format!("{s:.0}s"),
+        s if s < 3599.5 => format!("{}m{:02}s", s.round() as u64 / 60, s.round() as u64 % 60),
+        s => format!("{}h{:02}m", (s / 60.0).round() as u64 / 60, (s / 60.0).round() as u64 % 60),
+    }
+}
+
+/// A rough duration for a forecast: `10s`, `16m`, `2h05m`.
+pub fn about(seconds_: f64) -> String {
+    match seconds_ {
+        s if (90.0..3600.0).contains(&s) => format!("{:.0}m", s / 60.0),
+        s => seconds(s),
+    }
+}
+
+/// A size: `312 B`, `4.2 KB`, `48 MB`.
+pub fn bytes(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["B", "KB", "MB", "GB"] {
+        if size < 999.5 {
+            return if unit == "B" || size >= 99.95 {
+                format!("{size:.0} {unit}")
+            } else {
+                format!("{size:.1} {unit}")
+            };
+        }
+        size /= 1000.0;
+    }
+    format!("{size:.1} TB")
+}
+
+/// A time in RFC 3339 as people say it here: `today 18:02`, `yesterday 18:02`, `2026-01-31 18:02`.
+pub fn time(rfc3339: &str) -> String {
+    let Ok(instant) = rfc3339.parse::<jiff::Timestamp>() else { return printable(rfc3339) };
+    let zone = jiff::tz::TimeZone::system();
+    let (then, now) = (instant.to_zoned(zone.clone()), jiff::Timestamp::now().to_zoned(zone));
+    let clock = then.strftime("%H:%M");
+    match now.date().since(then.date()).map(|span| span.get_days()) {
+        Ok(0) => format!("today {clock}"),
+        Ok(1) => format!("yesterday {clock}"),
+        _ => then.strftime("%Y-%m-%d %H:%M").to_string(),
+    }
+}
+
+/// A text from outside on one line, without what could steer a terminal; long ones are cut.
+pub fn printable(text: &str) -> String {
+    const LONG: usize = 300;
+    let mut out: String = text.chars().take(LONG).map(printable_char).collect();
+    if text.chars().nth(LONG).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// A character from outside, or a mark in its place.
+pub fn printable_char(c: char) -> char {
+    match c {
+        '\t' | '\n' => ' ',
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
+            '\u{fffd}'
+        }
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
+}
+
+/// A value: a text without quotes, anything else as JSON; long ones are cut.
+pub fn value(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) if !text.is_empty() => text.clone(),
+        other => other.to_string(),
+    };
+    let mut out: String = text.chars().take(MOST).map(printable_char).collect();
+    if text.chars().nth(MOST).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// What changed in a reason, without its name: `2e-5 -> 1e-5`.
+pub fn change(reason: &Reason) -> String {
+    let show = |v: &Value| match reason.cause {
+        Cause::Input | Cause::Uses => digest(v),
+        _ => value(v),
+    };
+    match (&reason.old, &reason.new) {
+        (Some(old), Some(new)) => format!("{} -> {}", show(old), show(new)),
+        (Some(old), None) => format!("removed (was {})", show(old)),
+        (None, Some(new)) => format!("added: {}", show(new)),
+        (None, None) => String::new(),
+    }
+}
+
+/// A digest as ingredients spell it, short.
+fn digest(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.chars().take(8).map(printable_char).collect(),
+        other => self::value(other),
+    }
+}
+
+/// What a reason is about, without values: `params.learning_rate`, `never ran`.
+pub fn subject(reason: &Reason) -> String {
+    match (&reason.cause, &reason.from) {
+        (Cause::OutputsMissing, _) => format!("{} is not whole in the store", printable(&reason.what)),
+        (Cause::Forced, _) => "asked for with --force".to_owned(),
+        (Cause::Waits, Some(from)) => format!("waits on {}", printable(from)),
+        (Cause::Input, Some(from)) => format!("{} ({})", printable(&reason.what), printable(from)),
+        _ => printable(&reason.what),
+    }
+}
+
+/// A reason on one line, as in a plan.
+pub fn reason(reason: &Reason) -> String {
+    let subject = subject(reason);
+    let subject = subject.strip_prefix("params.").unwrap_or(&subject);
+    match reason.cause {
+        Cause::Command => "its command changed".to_owned(),
+        _ => format!("{subject} {}", change(reason)).trim_end().to_owned(),
+    }
+}
+
+/// Pads a text to a width in characters.
+pub fn pad(text: &str, width: usize) -> String {
+    let missing = width.saturating_sub(text.chars().count());
+    format!("{text}{}", " ".repeat(missing))
+}
+
+/// The width of the widest text, at most `most`.
+pub fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, most: usize) -> usize {
+    texts.into_iter().map(|t| t.chars().count()).filter(|n| *n <= most).max().unwrap_or(0)
+}
+
+/// Rows as lines with their columns aligned, two spaces apart.
+pub fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| widest(rows.iter().filter_map(|r| r.get(c)).map(String::as_str), 80);
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| pad(cell, *width));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_are_short() {
+        let spelt: Vec<_> = [0.04, 9.9, 58.2, 250.0, 3599.9, 3900.0].map(seconds).into();
+        assert_eq!(spelt, ["0.0s", "9.9s", "58s", "4m10s", "1h00m", "1h05m"]);
+        let spelt: Vec<_> = [312, 4_200, 48_000_000, 999_999, 3_000_000_000_000].map(bytes).into();
+        assert_eq!(spelt, ["312 B", "4.2 KB", "48.0 MB", "1.0 MB", "3.0 TB"]);
+    }
+
+    #[test]
+    fn nothing_from_outside_steers_the_terminal() {
+        assert_eq!(value(&Value::from("a\u{1b}[31m\u{202e}b\nc")), "a\u{fffd}[31m\u{fffd}b c");
+    }
+}

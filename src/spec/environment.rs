@@ -1,0 +1,111 @@
+//! `${NAME:-default}` in the strings of a pipeline file.
+//!
+//! Purpose: expands environment variables in every string value, before anything else reads them.
+//! Invariant: keys are never expanded; `$${` stands for `${`; an unset variable without a default is
+//! an error; what was expanded is not expanded again.
+//! Must not know: what the strings mean.
+
+use std::collections::BTreeMap;
+
+use crate::spec::diagnostic::Diagnostics;
+use crate::spec::node::{Data, Node};
+
+/// Expands all strings of a tree.
+pub fn expand(node: &mut Node, environment: &BTreeMap<String, String>, out: &mut Diagnostics) {
+    let place = node.place();
+    match &mut node.data {
+        Data::String(text) if text.contains("${") => match expand_text(text, environment) {
+            Ok(expanded) => (*text, node.expanded) = (expanded, true),
+            Err(Problem { name, message }) => {
+                let hint = name.map(|n| format!("set it, or write `${{{n}:-default}}`"));
+                out.push_last("unset-variable", place, message, hint);
+            }
+        },
+        Data::Seq(items) => items.iter_mut().for_each(|item| expand(item, environment, out)),
+        Data::Map(entries) => {
+            entries.iter_mut().for_each(|entry| expand(&mut entry.value, environment, out));
+        }
+        _ => {}
+    }
+}
+
+struct Problem {
+    name: Option<String>,
+    message: String,
+}
+
+fn expand_text(text: &str, environment: &BTreeMap<String, String>) -> Result<String, Problem> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let (before, tail) = rest.split_at(start);
+        if let Some(before) = before.strip_suffix('$') {
+            out.push_str(before);
+            out.push_str("${");
+            rest = &tail[2..];
+            continue;
+        }
+        out.push_str(before);
+        let name_end =
+            tail[2..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(tail.len() - 2);
+        let (name, after) = tail[2..].split_at(name_end);
+        if name.is_empty() {
+            // `${{x}}` and the like: a placeholder's business.
+            out.push_str("${");
+            rest = &tail[2..];
+            continue;
+        }
+        let (default, after) = default_of(name, after)?;
+        match environment.get(name).map(String::as_str).filter(|v| default.is_none() || !v.is_empty()) {
+            Some(value) => out.push_str(value),
+            None => out.push_str(default.ok_or_else(|| Problem {
+                name: Some(name.to_owned()),
+                message: format!("the environment variable `{name}` is not set"),
+            })?),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// The default after a name, if there is one, and what follows the closing brace.
+fn default_of<'a>(name: &str, after: &'a str) -> Result<(Option<&'a str>, &'a str), Problem> {
+    let bad = |what: &str| Problem {
+        name: None,
+        message: format!(
+            "`${{{name}` {what}; write `${{{name}}}`, `${{{name}:-default}}`, or `$${{` for a plain `${{`"
+        ),
+    };
+    if let Some(after) = after.strip_prefix('}') {
+        return Ok((None, after));
+    }
+    let Some(tail) = after.strip_prefix(":-") else { return Err(bad("is not closed")) };
+    let end = tail.find('}').ok_or_else(|| bad("is not closed"))?;
+    Ok((Some(&tail[..end]), &tail[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(text: &str) -> Result<String, String> {
+        let environment =
+            BTreeMap::from([("A".to_owned(), "1".to_owned()), ("EMPTY".to_owned(), String::new())]);
+        expand_text(text, &environment).map_err(|p| p.message)
+    }
+
+    #[test]
+    fn variables_are_replaced_and_defaults_stand_in() {
+        assert_eq!(expanded("x${A}y${B:-z}").unwrap(), "x1yz");
+        assert_eq!(expanded("${EMPTY:-d}|${EMPTY}|${B:-}").unwrap(), "d||");
+        assert_eq!(expanded("$A $$ ${{i}} $${A} é${A}").unwrap(), "$A $$ ${{i}} ${A} é1");
+    }
+
+    #[test]
+    fn an_unset_variable_without_default_is_an_error() {
+        assert!(expanded("${B}").unwrap_err().contains("`B` is not set"));
+        assert!(expanded("${A").unwrap_err().contains("not closed"));
+        assert!(expanded("${A:-x").unwrap_err().contains("not closed"));
+    }
+}

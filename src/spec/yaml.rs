@@ -1,0 +1,434 @@
+//! YAML -> a tree of nodes.
+//!
+//! Purpose: the one place that knows the YAML library. Its events become a tree: aliases and merge
+//! keys are expanded, plain scalars are typed as in the core schema of YAML 1.2 (`1e-5` is a
+//! number), quoted ones stay strings.
+//! Invariant: sizes and depth are bounded; a syntax error is one message with a position.
+//! Must not know: what any key means.
+//!
+//! The library's serde side (`Spanned`) gives the same tree in twice the time, which a pipeline of
+//! a thousand stages would notice, and does not tell quoted keys from plain ones.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Number;
+use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span, Tag, options};
+
+use crate::spec::node::{Data, Entry, Key, Node, Place};
+use crate::spec::types::Position;
+
+/// The largest pipeline file, in bytes.
+pub const MAX_BYTES: usize = 64 << 20;
+const MAX_NODES: usize = 4_000_000;
+const MAX_EXPANDED: usize = 200_000;
+const MAX_DEPTH: usize = 64;
+
+/// Why a text is no YAML.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SyntaxError {
+    /// What is wrong.
+    pub message: String,
+    /// Where; line 0 when unknown.
+    pub at: Position,
+}
+
+/// Reads one YAML document; an empty one is null.
+///
+/// # Errors
+/// A syntax error, or a text beyond the bounds.
+pub fn parse(text: &str) -> Result<Node, SyntaxError> {
+    if text.len() > MAX_BYTES {
+        let message = format!("the text has {} bytes; at most {MAX_BYTES} are read", text.len());
+        return Err(SyntaxError { message, at: Position::default() });
+    }
+    let options = options! { emit_comments: false };
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = event.map_err(|error| {
+            let at = position(error.marker().line(), error.marker().col());
+            SyntaxError { message: error.info(), at }
+        })?;
+        builder.event(event, &span)?;
+    }
+    Ok(builder.root.unwrap_or_default())
+}
+
+fn position(line: usize, column_from_0: usize) -> Position {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Position { line: count(line), column: count(column_from_0.saturating_add(1)) }
+}
+
+fn place(span: &Span) -> Place {
+    let length = span.end.index().saturating_sub(span.start.index());
+    (position(span.start.line(), span.start.col()), u32::try_from(length).unwrap_or(u32::MAX))
+}
+
+fn refuse(span: &Span, message: impl Into<String>) -> SyntaxError {
+    SyntaxError { message: message.into(), at: place(span).0 }
+}
+
+/// A collection that is still open.
+struct Frame {
+    at: Position,
+    anchor: usize,
+    open: Open,
+}
+
+enum Open {
+    Seq(Vec<Node>),
+    Map { entries: Vec<Entry>, merges: Vec<Node>, key: Option<PendingKey> },
+}
+
+enum PendingKey {
+    Plain(Key),
+    /// `<<`: the value is one mapping or a list of them.
+    Merge,
+}
+
+/// Builds the tree from the parser's events, without recursion.
+#[derive(Default)]
+struct Builder {
+    stack: Vec<Frame>,
+    root: Option<Node>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    expanded: usize,
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), SyntaxError> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let tag = tag.as_deref();
+                check_tag(tag, span)?;
+                if self.wants_key() && anchor == 0 {
+                    return self.key(text, style, span);
+                }
+                let forced = tag.is_some_and(is_string_tag);
+                let data = if style == ScalarStyle::Plain && !forced {
+                    plain_scalar(text)
+                } else {
+                    Data::String(text.into_owned())
+                };
+                let (at, length) = place(span);
+                self.value(Node { data, at, length, expanded: false }, anchor, span)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.open(Open::Seq(Vec::new()), anchor, tag.as_deref(), span)
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                let open = Open::Map { entries: Vec::new(), merges: Vec::new(), key: None };
+                self.open(open, anchor, tag.as_deref(), span)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(span),
+            Event::Alias(anchor) => self.alias(anchor, span),
+            Event::DocumentStart(..) if self.root.is_some() => {
+                Err(refuse(span, "a pipeline file holds one YAML document, and here a second one starts"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn wants_key(&self) -> bool {
+        matches!(self.stack.last(), Some(Frame { open: Open::Map { key: None, .. }, .. }))
+    }
+
+    fn key(&mut self, text: Cow<'_, str>, style: ScalarStyle, span: &Span) -> Result<(), SyntaxError> {
+        let Some(Frame { open: Open::Map { key, .. }, .. }) = self.stack.last_mut() else { return Ok(()) };
+        *key = Some(if style == ScalarStyle::Plain && text == "<<" {
+            PendingKey::Merge
+        } else {
+            let (at, length) = place(span);
+            PendingKey::Plain(Key { text: text.into_owned(), at, length })
+        });
+        self.count(span)
+    }
+
+    fn count(&mut self, span: &Span) -> Result<(), SyntaxError> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(refuse(span, format!("more than {MAX_NODES} values: this is no pipeline")));
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, open: Open, anchor: usize, tag: Option<&Tag>, span: &Span) -> Result<(), SyntaxError> {
+        check_tag(tag, span)?;
+        if self.wants_key() {
+            return Err(refuse(span, "a key must be a string"));
+        }
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(refuse(span, format!("nested deeper than {MAX_DEPTH}")));
+        }
+        self.stack.push(Frame { at: place(span).0, anchor, open });
+        Ok(())
+    }
+
+    fn close(&mut self, span: &Span) -> Result<(), SyntaxError> {
+        let Some(Frame { at, anchor, open }) = self.stack.pop() else { return Ok(()) };
+        let data = match open {
+            Open::Seq(items) => Data::Seq(items),
+            Open::Map { mut entries, merges, .. } => {
+                merge(&mut entries, merges);
+                Data::Map(entries)
+            }
+        };
+        self.value(Node { data, at, length: 1, expanded: false }, anchor, span)
+    }
+
+    fn alias(&mut self, anchor: usize, span: &Span) -> Result<(), SyntaxError> {
+        let Some(node) = self.anchors.get(&anchor) else {
+            return Err(refuse(span, "an alias inside what it names"));
+        };
+        let (nodes, depth) = extent(node);
+        if self.stack.len() + depth > MAX_DEPTH {
+            return Err(refuse(span, format!("nested deeper than {MAX_DEPTH}")));
+        }
+        let copy = node.clone();
+        self.expand(nodes, span)?;
+        self.value(copy, 0, span)
+    }
+
+    /// Bounds the copies that anchors and aliases make.
+    fn expand(&mut self, nodes: usize, span: &Span) -> Result<(), SyntaxError> {
+        self.expanded += nodes;
+        if self.expanded > MAX_EXPANDED {
+            return Err(refuse(span, format!("aliases expand to more than {MAX_EXPANDED} values")));
+        }
+        Ok(())
+    }
+
+    /// Puts a finished node where it belongs.
+    fn value(&mut self, node: Node, anchor: usize, span: &Span) -> Result<(), SyntaxError> {
+        self.count(span)?;
+        if anchor != 0 {
+            self.expand(extent(&node).0, span)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.stack.last_mut() {
+            None => self.root = Some(node),
+            Some(Frame { open: Open::Seq(items), .. }) => items.push(node),
+            Some(Frame { open: Open::Map { entries, merges, key }, .. }) => match key.take() {
+                Some(PendingKey::Plain(key)) => entries.push(Entry { key, value: node }),
+                Some(PendingKey::Merge) => merges.extend(mappings(node, span)?),
+                None => {
+                    let Data::String(text) = node.data else {
+                        return Err(refuse(span, "a key must be a string"));
+                    };
+                    *key = Some(PendingKey::Plain(Key { text, at: node.at, length: node.length }));
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+/// The mappings that a merge key names.
+fn mappings(node: Node, span: &Span) -> Result<Vec<Node>, SyntaxError> {
+    let nodes = match node.data {
+        Data::Seq(items) => items,
+        _ => vec![node],
+    };
+    if nodes.iter().all(|n| matches!(n.data, Data::Map(_))) {
+        return Ok(nodes);
+    }
+    Err(refuse(span, "`<<` takes a mapping or a list of mappings"))
+}
+
+/// Adds the entries of merged mappings that are not there yet; earlier ones win.
+fn merge(entries: &mut Vec<Entry>, merges: Vec<Node>) {
+    if merges.is_empty() {
+        return;
+    }
+    let mut known: HashSet<String> = entries.iter().map(|e| e.key.text.clone()).collect();
+    for node in merges {
+        let Data::Map(more) = node.data else { continue };
+        entries.extend(more.into_iter().filter(|e| known.insert(e.key.text.clone())));
+    }
+}
+
+/// How many nodes a tree has and how deep its collections nest.
+fn extent(node: &Node) -> (usize, usize) {
+    let sum = |(nodes, depth): (usize, usize), more: (usize, usize)| (nodes + more.0, depth.max(more.1));
+    let (nodes, depth) = match &node.data {
+        Data::Seq(items) => items.iter().map(extent).fold((1, 0), sum),
+        Data::Map(entries) => entries.iter().map(|e| extent(&e.value)).fold((1 + entries.len(), 0), sum),
+        _ => return (1, 0),
+    };
+    (nodes, depth + 1)
+}
+
+fn is_string_tag(tag: &Tag) -> bool {
+    tag.is_yaml_core_schema_tag("str") || (tag.handle().is_empty() && tag.suffix() == "!")
+}
+
+fn check_tag(tag: Option<&Tag>, span: &Span) -> Result<(), SyntaxError> {
+    match tag {
+        Some(tag) if !tag.is_yaml_core_schema() && !is_string_tag(tag) => {
+            Err(refuse(span, format!("the tag `{}` means nothing here", tag.original())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A plain scalar by the core schema of YAML 1.2; what is no finite number is a string.
+pub fn plain_scalar(text: Cow<'_, str>) -> Data {
+    match text.as_ref() {
+        "" | "~" | "null" | "Null" | "NULL" => return Data::Null,
+        "true" | "True" | "TRUE" => return Data::Bool(true),
+        "false" | "False" | "FALSE" => return Data::Bool(false),
+        _ => {}
+    }
+    match number(&text) {
+        Some(number) => Data::Number(number),
+        None => Data::String(text.into_owned()),
+    }
+}
+
+fn number(text: &str) -> Option<Number> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return None;
+    }
+    if let Some(digits) = text.strip_prefix("0x") {
+        return radix(digits, 16);
+    }
+    if let Some(digits) = text.strip_prefix("0o") {
+        return radix(digits, 8);
+    }
+    let plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-');
+    if !unsigned.contains(|c: char| c.is_ascii_digit()) || !unsigned.chars().all(plain) {
+        return None;
+    }
+    if let Ok(value) = text.parse::<u64>() {
+        return Some(value.into());
+    }
+    if let Ok(value) = text.parse::<i64>() {
+        return Some(value.into());
+    }
+    // One value, one form, however it is spelt: `1.0` is `1`.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match text.parse::<f64>().ok()? {
+        x if x.fract() == 0.0 && x.abs() <= EXACT => Some((x as i64).into()),
+        x => Number::from_f64(x),
+    }
+}
+
+fn radix(digits: &str, radix: u32) -> Option<Number> {
+    let digits = Some(digits).filter(|d| d.chars().all(|c| c.is_digit(radix)))?;
+    u64::from_str_radix(digits, radix).ok().map(Number::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn json_of(text: &str) -> Value {
+        parse(text).unwrap().to_json()
+    }
+
+    fn error_of(text: &str) -> String {
+        let error = parse(text).unwrap_err();
+        format!("{}:{} {}", error.at.line, error.at.column, error.message)
+    }
+
+    #[test]
+    fn plain_scalars_are_typed_and_quoted_ones_stay_strings() {
+        assert_eq!(
+            json_of("[1e-5, 1.0, 1e3, -3, 0x10, 0o17, .5, +2, true, ~, Null, '1', \"true\", !!str 7]"),
+            json!([1e-5, 1, 1000, -3, 16, 15, 0.5, 2, true, null, null, "1", "true", "7"])
+        );
+        assert_eq!(
+            json_of("[yes, on, 1_000, .inf, .nan, 1e999, 1-2, 1e, 4GiB, 0x, infinity, 1.2.3]"),
+            json!([
+                "yes", "on", "1_000", ".inf", ".nan", "1e999", "1-2", "1e", "4GiB", "0x", "infinity", "1.2.3"
+            ])
+        );
+    }
+
+    #[test]
+    fn keys_and_values_know_their_line_and_column_in_characters() {
+        let node = parse("é: [ü, zwei] # comment\nb:\n  c: {d: 1e-5}\n").unwrap();
+        let Data::Map(entries) = &node.data else { panic!("a mapping") };
+        let at = |line, column| Position { line, column };
+        assert_eq!(entries[0].key.place(), (at(1, 1), 1));
+        let Data::Seq(items) = &entries[0].value.data else { panic!("a list") };
+        assert_eq!(items[1].place(), (at(1, 8), 4));
+        let c = entries[1].value.get("c").unwrap();
+        assert_eq!(c.get("d").unwrap().place(), (at(3, 10), 4));
+    }
+
+    #[test]
+    fn duplicate_keys_are_kept_in_order() {
+        let node = parse("{b: 1, a: 2, b: 3}").unwrap();
+        let Data::Map(entries) = &node.data else { panic!("a mapping") };
+        assert_eq!(entries.iter().map(|e| e.key.text.as_str()).collect::<Vec<_>>(), ["b", "a", "b"]);
+        assert_eq!(node.to_json(), json!({"b": 1, "a": 2}));
+    }
+
+    #[test]
+    fn aliases_and_merge_keys_are_expanded_and_explicit_keys_win() {
+        let text = "a: &a {p: 1, q: 2}\nb: &b {r: 9, p: 7}\nc: {<<: [*a, *b], q: 3}\nd: *a\ne: {'<<': 1}\n";
+        assert_eq!(
+            json_of(text),
+            json!({"a": {"p": 1, "q": 2}, "b": {"r": 9, "p": 7}, "c": {"q": 3, "p": 1, "r": 9},
+                   "d": {"p": 1, "q": 2}, "e": {"<<": 1}})
+        );
+    }
+
+    #[test]
+    fn a_syntax_error_says_where() {
+        let texts = [
+            "a: [1, 2\nb: 3\n",
+            "a: b: c\n",
+            "a: \"x\n",
+            "a: *nope\n",
+            "1\n---\n2\n",
+            "[1]: 2\n",
+            "a: !foo 1\n",
+            "a: &x [*x]\n",
+            "{<<: 3}",
+        ];
+        let errors: Vec<_> = texts.into_iter().map(error_of).collect();
+        insta::assert_snapshot!(errors.join("\n"), @r"
+            2:2 illegal placement of ':' indicator
+            1:5 mapping values are not allowed in this context
+            1:4 unclosed quote
+            1:4 while parsing node, found unknown anchor
+            2:1 a pipeline file holds one YAML document, and here a second one starts
+            1:1 a key must be a string
+            1:9 the tag `!foo` means nothing here
+            1:8 an alias inside what it names
+            1:6 `<<` takes a mapping or a list of mappings
+        ");
+    }
+
+    #[test]
+    fn bombs_of_aliases_and_of_depth_are_refused() {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for i in 1..12 {
+            let below = format!("*a{}, ", i - 1).repeat(10);
+            text += &format!("a{i}: &a{i} [{below}]\n");
+        }
+        assert!(error_of(&text).contains("aliases expand"), "{}", error_of(&text));
+        assert!(error_of(&("[".repeat(100) + &"]".repeat(100))).contains("nested deeper"));
+        let tower = format!(
+            "a: &a {}{}\nb: &b {}*a{}",
+            "[".repeat(50),
+            "]".repeat(50),
+            "[".repeat(50),
+            "]".repeat(50)
+        );
+        assert!(error_of(&tower).contains("nested deeper"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[a-c0-9:{}\\[\\],&*!|>'\"\\-#<~ \n\t.]{0,60}") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The records of runs.
+//!
+//! Purpose: give each run a folder of its own, keep what it said and how it ended, and remember the
+//! last good key of every stage of a pipeline, so that `why` has something to compare with.
+//! Invariant: two runners never get one id; a record is read whole or not at all; what is remembered
+//! is a hint, and losing it loses no artifact.
+//! Must not know: how events are shown, or what a pipeline file says.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::{Disk, Os};
+use super::error::{During, StoreError};
+use super::last::Last;
+use super::stat;
+use super::store::{Store, unpoisoned};
+use super::types::ArtifactRef;
+use crate::digest::Digest;
+
+/// The format of a [`RunRecord`].
+pub const RUN_FORMAT: &str = "kiln.run/1";
+/// The most bytes of a run's record.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunOutcome {
+    /// It has not ended, or was killed.
+    Running,
+    /// Everything asked for is fresh.
+    Ok,
+    /// A stage failed.
+    Failed,
+    /// It was asked to stop and can be resumed.
+    Interrupted,
+    /// It waits for people.
+    Waiting,
+}
+
+/// How a stage of a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageOutcome {
+    /// Its action was known here.
+    Cached,
+    /// Its action came from a remote.
+    Fetched,
+    /// It ran.
+    Ran,
+    /// It ran and failed.
+    Failed,
+    /// It did not run: something before it failed, or the run was stopped.
+    Skipped,
+    /// It waits for people.
+    Waiting,
+}
+
+/// The record of a run, `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`RUN_FORMAT`].
+    pub format: String,
+    /// Its id, such as `r-0007`.
+    pub id: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The pipeline's file, as the user named it.
+    pub file: String,
+    /// When it started, RFC 3339 in UTC.
+    pub started: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// Its stages by name.
+    pub stages: BTreeMap<String, StageRecord>,
+}
+
+/// What became of a stage in a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Its action key; none where it could not be known.
+    pub key: Option<Digest>,
+    /// How it ended.
+    pub outcome: StageOutcome,
+    /// How long it took.
+    pub seconds: f64,
+    /// Its outputs by name, when it has them.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, ArtifactRef>,
+    /// Why it failed.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// Numbers for the summary table, in order.
+    #[serde(default)]
+    pub summary: Vec<(String, f64)>,
+}
+
+/// The runs of a store.
+#[derive(Debug, Clone)]
+pub struct Runs {
+    folder: PathBuf,
+}
+
+/// A run that is going on; shared by threads.
+#[derive(Debug)]
+pub struct Run {
+    id: String,
+    folder: PathBuf,
+    started: String,
+    pipeline: String,
+    file: String,
+    events: Mutex<File>,
+    last: Mutex<Last>,
+}
+
+impl Store {
+    /// The runs of this store.
+    pub fn runs(&self) -> Runs {
+        Runs { folder: self.root().join("runs") }
+    }
+}
+
+impl Runs {
+    /// Begins a run of the pipeline named `pipeline`, from `file`: takes the next id and writes a first
+    /// record.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn begin(&self, pipeline: &str, file: &str) -> Result<Run, StoreError> {
+        fs::create_dir_all(&self.folder).during("make", &self.folder)?;
+        let mut number = self.numbers()?.last().map_or(1, |last| last + 1);
+        let (id, folder) = loop {
+            let id = format!("r-{number:04}");
+            let folder = self.folder.join(&id);
+            match fs::create_dir(&folder) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                made => break made.during("make", &folder).map(|()| (id, folder))?,
+            }
+        };
+        for sub in ["logs", "metrics"] {
+            fs::create_dir(folder.join(sub)).during("make", &folder.join(sub))?;
+        }
+        let events = folder.join("events.jsonl");
+        let run = Run {
+            started: format!("{:.3}", jiff::Timestamp::now()),
+            pipeline: pipeline.to_owned(),
+            file: file.to_owned(),
+            events: Mutex::new(append_to(&events).during("open", &events)?),
+            last: Mutex::new(Last::begin(&self.folder, pipeline, &id)?),
+            id,
+            folder,
+        };
+        run.write(&run.record())?;
+        Ok(run)
+    }
+
+    /// The record of a run; none when it has none or it cannot be read.
+    ///
+    /// # Errors
+    /// When `id` is no run id.
+    pub fn read(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
+        if number(id).is_none() {
+            return Err(StoreError::NoRun(id.chars().take(80).collect()));
+        }
+        let file = self.folder.join(id).join("run.json");
+        let record = bounded(&file).and_then(|text| Ok(serde_json::from_str::<RunRecord>(&text)?));
+        if let Err(e) = &record
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = %file.display(), "the record of a run cannot be read: {e}");
+        }
+        Ok(record.ok().filter(|record| record.format == RUN_FORMAT && record.id == id))
+    }
+
+    /// The folder of a run: `run.json`, `events.jsonl`, `logs`, `metrics`.
+    pub fn folder(&self, id: &str) -> PathBuf {
+        self.folder.join(id)
+    }
+
+    /// The ids of all runs, oldest first.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn list(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.numbers()?.into_iter().map(|n| format!("r-{n:04}")).collect())
+    }
+
+    /// The last run of a pipeline.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn latest(&self, pipeline: &str) -> Result<Option<RunRecord>, StoreError> {
+        match Last::read(&self.folder, pipeline)?.run() {
+            Some(id) if number(id).is_some() => self.read(id),
+            _ => Ok(None),
+        }
+    }
+
+    /// The last good action key of each stage of a pipeline.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn last_keys(&self, pipeline: &str) -> Result<BTreeMap<String, Digest>, StoreError> {
+        Last::read(&self.folder, pipeline).map(Last::into_keys)
+    }
+
+    fn numbers(&self) -> Result<Vec<u64>, StoreError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.during("list", &self.folder)?,
+        };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let mut numbers: Vec<_> = names.filter_map(|name| number(name.to_str()?)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}
+
+impl Run {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A record of it with no stages yet, to be filled in.
+    pub fn record(&self) -> RunRecord {
+        RunRecord {
+            format: RUN_FORMAT.to_owned(),
+            id: self.id.clone(),
+            pipeline: self.pipeline.clone(),
+            file: self.file.clone(),
+            started: self.started.clone(),
+            seconds: 0.0,
+            outcome: RunOutcome::Running,
+            stages: BTreeMap::new(),
+        }
+    }
+
+    /// Writes its record, replacing the one before. Numbers that are not finite are left out.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&self, record: &RunRecord) -> Result<(), StoreError> {
+        let mut record = record.clone();
+        for stage in record.stages.values_mut() {
+            stage.summary.retain(|(_, value)| value.is_finite());
+        }
+        let file = self.folder.join("run.json");
+        let json = serde_json::to_string_pretty(&record).map_err(io::Error::from).during("write", &file)?;
+        replace(&file, json.as_bytes())
+    }
+
+    /// Appends an event to `events.jsonl`, one JSON object a line.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn event(&self, event: &impl Serialize) -> Result<(), StoreError> {
+        let path = self.folder.join("events.jsonl");
+        let mut line = serde_json::to_vec(event).map_err(io::Error::from).during("write", &path)?;
+        line.push(b'\n');
+        unpoisoned(&self.events).write_all(&line).during("write", &path)
+    }
+
+    /// Where the log of a stage goes.
+    pub fn log_path(&self, stage: &str) -> PathBuf {
+        self.folder.join("logs").join(file_name(stage, "log"))
+    }
+
+    /// Where the metrics of a stage go.
+    pub fn metrics_path(&self, stage: &str) -> PathBuf {
+        self.folder.join("metrics").join(file_name(stage, "jsonl"))
+    }
+
+    /// Remembers the key of a stage that is fresh now; at once, so that a killed run forgets nothing.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remember(&self, stage: &str, key: &Digest) -> Result<(), StoreError> {
+        unpoisoned(&self.last).remember(stage, key)
+    }
+}
+
+/// A file name for any text: plain names as they are, others by their digest.
+pub(super) fn file_name(text: &str, extension: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | ',' | '[' | ']');
+    if !text.is_empty() && text.len() <= 100 && !text.starts_with('.') && text.chars().all(plain) {
+        return format!("{text}.{extension}");
+    }
+    format!("sha256-{}.{extension}", Digest::of_bytes(text.as_bytes()))
+}
+
+/// Writes a file beside its place, syncs it, and puts it there.
+pub(super) fn replace(file: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let temporary = file.with_extension(format!("{}-{:x}.tmp", std::process::id(), stat::now()));
+    let put = Os.write(&temporary, bytes).and_then(|()| Os.sync(&temporary));
+    let put = put.and_then(|()| Os.rename(&temporary, file));
+    if put.is_err() {
+        let _ = Os.remove(&temporary);
+    }
+    put.during("write", file)
+}
+
+pub(super) fn append_to(file: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(file)
+}
+
+pub(super) fn bounded(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(MOST_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn number(id: &str) -> Option<u64> {
+    let digits = id.strip_prefix("r-")?;
+    let number = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    (id == format!("r-{number:04}")).then_some(number)
+}

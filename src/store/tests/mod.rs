@@ -1,0 +1,104 @@
+//! Tests of the store as its users see it.
+//!
+//! Purpose: hold the store to its invariants: round trips, damage, hostile trees, crashes, locks.
+//! Invariant: no test needs more than the temporary folder and this machine's own clock.
+//! Must not know: how the store keeps its promises, save for the crash tests, which own its disk.
+
+mod actions;
+mod artifacts;
+mod crash;
+mod hostile;
+mod locks;
+mod runs;
+mod speed;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::Store;
+use super::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
+use crate::digest::Digest;
+
+/// A store in a temporary folder, and room beside it.
+struct Place {
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("artifacts")).unwrap();
+    Place { dir, store }
+}
+
+/// The same on a disk that does not wait for its syncs, for tests of many cases.
+fn quick_place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = crash::Mortal::with_steps(usize::MAX);
+    let store = Store::on_disk(&dir.path().join("artifacts"), Box::new(disk)).unwrap();
+    Place { dir, store }
+}
+
+impl Place {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file beside the store.
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn ingested(&self, text: &str) -> ArtifactRef {
+        self.store.ingest(&self.file("output", text)).unwrap()
+    }
+
+    /// The store as another process would open it now.
+    fn reopened(&self) -> Store {
+        Store::open(self.store.root()).unwrap()
+    }
+}
+
+fn action(ingredients: Value, outputs: &[(&str, ArtifactRef)]) -> Action {
+    Action {
+        format: ACTION_FORMAT.into(),
+        key: Digest::of_json(&ingredients),
+        ingredients,
+        outputs: outputs.iter().map(|(name, output)| ((*name).to_owned(), *output)).collect(),
+        provenance: Provenance {
+            run: "r-0001".into(),
+            started: "2026-01-02T03:04:05Z".into(),
+            seconds: 1.5,
+            kiln: "0.1.0".into(),
+            provider: None,
+            summary: vec![("loss".into(), 2.5)],
+        },
+    }
+}
+
+fn ingredients(n: u64) -> Value {
+    json!({"format": 1, "kind": "sft", "params": {"learning_rate": 1e-5, "n": n}})
+}
+
+/// All files below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+/// The bytes of all files below a folder, by path.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let name = |path: &Path| path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+    files_below(folder).into_iter().map(|path| (name(&path), fs::read(&path).unwrap())).collect()
+}
