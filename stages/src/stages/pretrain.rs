@@ -252,6 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn of_a_long_text_rows_from_all_over_are_held_out_and_no_more_than_a_bound() {
+        let text = "the sun rose over the hill and the birds sang ".repeat(20_000);
+        let held_out = HeldOut::new(&tokenizer(), &[&text], 64);
+        let targets: usize = held_out.rows.iter().map(TokenRow::targets).sum();
+        assert!(targets <= VALIDATION_TOKENS && targets > VALIDATION_TOKENS / 2, "{targets}");
+        let end = held_out.rows.last().unwrap();
+        assert!(end.ids.len() == 65 || end.ids.last() == Some(&tokenizer().eot()));
+    }
+
+    #[test]
     fn bits_per_byte_are_the_summed_loss_over_the_bytes_of_the_text() {
         let (tokenizer, texts) = (tokenizer(), ["the sün rose over the hill"]);
         let config = crate::model::ModelConfig {
@@ -261,7 +271,7 @@ mod tests {
         let model = Decoder::new(&config, 0, &cpu());
         let held_out = HeldOut::new(&tokenizer, &texts, 8);
         let (sum, tokens, bytes) = held_out.sums(&model, 2);
-        assert_eq!(bytes, texts[0].len());
+        assert_eq!(bytes, texts[0].len() - tokenizer.decode_bytes(&tokenizer.encode(texts[0])[..1]).len());
         assert_eq!(tokens, joined(&tokenizer, &texts).len() - 1);
         // A fresh model guesses: about log V a token.
         assert!((sum / tokens as f64 - (config.vocab as f64).ln()).abs() < 0.1);
@@ -294,7 +304,9 @@ mod tests {
             let body = &training[..training.len() - 1];
             let trained_on = tokenizer.decode(body);
             assert!(text.starts_with(&trained_on));
-            assert_eq!(trained_on.len() + held_out.bytes, text.len(), "at {validation_fraction}");
+            let mut held: Vec<u32> = held_out.rows.first().map_or(Vec::new(), |r| vec![r.ids[0]]);
+            held.extend(held_out.rows.iter().flat_map(|r| &r.ids[1..]));
+            assert_eq!(trained_on + &tokenizer.decode(&held), text, "at {validation_fraction}");
         }
     }
 }

@@ -1,0 +1,99 @@
+//! What the worker says of itself.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use kiln::protocol::{ARTIFACT_TYPES, Description, PROTOCOL};
+use serde_json::Value;
+
+fn description() -> Description {
+    let out = Command::new(env!("CARGO_BIN_EXE_kiln-stages")).arg("describe").output().unwrap();
+    assert!(out.status.success());
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// Every object schema within a schema, with the path to it.
+fn objects<'a>(schema: &'a Value, path: String, found: &mut Vec<(String, &'a Value)>) {
+    match schema {
+        Value::Object(map) => {
+            if map.contains_key("properties") {
+                found.push((path.clone(), schema));
+            }
+            for (key, value) in map.iter().filter(|(key, _)| *key != "default") {
+                objects(value, format!("{path}/{key}"), found);
+            }
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, v)| objects(v, format!("{path}/{i}"), found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_param_of_every_kind_has_a_default_and_a_description() {
+    for kind in description().kinds {
+        let mut found = Vec::new();
+        objects(&kind.params, kind.name.clone(), &mut found);
+        assert!(!found.is_empty(), "{} has params", kind.name);
+        for (path, schema) in found {
+            for (name, property) in schema["properties"].as_object().unwrap() {
+                assert!(property.get("default").is_some(), "{path}: {name} has no default");
+                let told = property.get("description").and_then(Value::as_str).unwrap_or_default();
+                assert!(!told.is_empty(), "{path}: {name} has no description");
+            }
+            assert_eq!(schema["additionalProperties"], Value::Bool(false), "{path} takes unknown params");
+        }
+    }
+}
+
+#[test]
+fn the_kinds_are_sorted_and_their_ports_are_of_known_types() {
+    let description = description();
+    assert_eq!(description.protocol, PROTOCOL);
+    assert_eq!(description.provider, "kiln-stages");
+    let names: Vec<&str> = description.kinds.iter().map(|k| k.name.as_str()).collect();
+    assert!(names.is_sorted() && names.iter().collect::<BTreeSet<_>>().len() == names.len(), "{names:?}");
+    for kind in ["tokenizer", "pretrain", "sft", "sample", "rank", "reward", "ppo", "eval"] {
+        assert!(names.contains(&kind), "{kind}");
+    }
+    for kind in &description.kinds {
+        assert!(kind.revision > 0 && !kind.summary.is_empty() && !kind.outputs.is_empty(), "{}", kind.name);
+        for port in kind.inputs.iter().chain(&kind.outputs) {
+            assert!(
+                port.types.iter().all(|t| ARTIFACT_TYPES.contains(&t.as_str())),
+                "{}: {port:?}",
+                kind.name
+            );
+            assert!(!port.summary.is_empty());
+        }
+        assert!(kind.outputs.iter().all(|p| p.types.len() == 1 && !p.optional), "{}", kind.name);
+    }
+}
+
+#[test]
+fn the_numbers_depend_on_a_backend_that_is_named() {
+    let numerics = description().numerics;
+    for name in ["backend", "arch"] {
+        assert!(!numerics[name].is_empty(), "{name}");
+    }
+    if numerics["backend"] == "libtorch" {
+        assert!(numerics["libtorch"].starts_with(char::is_numeric), "{numerics:?}");
+    }
+}
+
+#[test]
+fn the_same_worker_describes_itself_in_the_same_bytes() {
+    let bytes = || Command::new(env!("CARGO_BIN_EXE_kiln-stages")).arg("describe").output().unwrap().stdout;
+    assert_eq!(bytes(), bytes());
+}
+
+#[test]
+fn a_call_without_a_known_word_is_a_usage_error_on_stderr() {
+    for arguments in [&[][..], &["dance"]] {
+        let out = Command::new(env!("CARGO_BIN_EXE_kiln-stages")).args(arguments).output().unwrap();
+        assert_eq!(out.status.code(), Some(3));
+        assert!(out.stdout.is_empty());
+        assert!(String::from_utf8(out.stderr).unwrap().contains("usage"));
+    }
+}

@@ -1,0 +1,162 @@
+//! Whole stages through the worker's binary: killed, stopped, resumed, repeated.
+//!
+//! Every stage here trains a very small model on text made up on the spot.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use common::{Ending, Outputs, Run, Stage, Workshop};
+use kiln::protocol::Event;
+use kiln_stages::bpe::Tokenizer;
+use kiln_stages::data::{self, Completion, Demonstration};
+use kiln_stages::rl::scorer;
+use kiln_stages::stages::reward::{row, score_rows};
+use serde_json::json;
+
+/// The artifacts that the stages start from, made once.
+fn workshop() -> &'static Workshop {
+    static WORKSHOP: OnceLock<Workshop> = OnceLock::new();
+    WORKSHOP.get_or_init(Workshop::new)
+}
+
+/// Runs a stage from scratch to its end.
+#[track_caller]
+fn whole(stage: &Stage) -> (Outputs, Run) {
+    let place = stage.place();
+    let run = place.run(Ending::Done, None);
+    assert_eq!(run.code, Some(0), "{:?}", run.error());
+    (place.outputs(), run)
+}
+
+/// Ends a run in its middle, then runs it again in the same place.
+#[track_caller]
+fn resumed(stage: &Stage, ending: Ending) -> Outputs {
+    let place = stage.place();
+    let first = place.run(ending, Some("0"));
+    match ending {
+        Ending::Killed => assert_eq!(first.code, None, "it ended before it could be killed"),
+        _ => assert_eq!(first.code, Some(130), "{:?}", first.error()),
+    }
+    assert!(place.outputs().is_empty(), "a stage that has not ended has no outputs");
+    let second = place.run(Ending::Done, Some("0"));
+    assert_eq!(second.code, Some(0), "{:?}", second.error());
+    assert!(second.logged("resuming"), "it started over instead of resuming");
+    let (first, all) = (second.first_step(), second.last_step());
+    assert!(first > 1 && first < all, "it resumed at step {first} of {all}");
+    place.outputs()
+}
+
+#[track_caller]
+fn assert_same(got: &Outputs, wanted: &Outputs, what: &str) {
+    let names = |outputs: &Outputs| outputs.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(got), names(wanted), "{what}");
+    for (name, bytes) in wanted {
+        assert!(got[name] == *bytes, "{what}: {name} differs");
+    }
+}
+
+/// What every training stage promises.
+#[track_caller]
+fn keeps_its_promises(stage: &Stage) -> Run {
+    let (wanted, run) = whole(stage);
+    assert!(!wanted.is_empty());
+    assert_same(&whole(stage).0, &wanted, "run again from scratch");
+    assert_same(&resumed(stage, Ending::Killed), &wanted, "killed and resumed");
+    assert_same(&resumed(stage, Ending::Stopped), &wanted, "stopped and resumed");
+    run
+}
+
+#[test]
+fn pretraining_repeats_and_resumes_bit_for_bit_and_learns() {
+    let run = keeps_its_promises(&workshop().pretrain());
+    let summary: BTreeMap<String, f64> = run.summary().into_iter().collect();
+    let vocab = f64::from(workshop().vocab());
+    assert!(
+        summary["val/loss"] < 0.8 * vocab.ln(),
+        "{summary:?} is hardly better than guessing among {vocab}"
+    );
+    assert!(summary["val/bits_per_byte"] > 0.0);
+}
+
+#[test]
+fn sft_repeats_and_resumes_bit_for_bit() {
+    keeps_its_promises(&workshop().sft());
+}
+
+#[test]
+fn the_reward_model_repeats_and_resumes_bit_for_bit_and_learns_the_order() {
+    let run = keeps_its_promises(&workshop().reward());
+    let summary: BTreeMap<String, f64> = run.summary().into_iter().collect();
+    assert!(summary["accuracy"] > 0.8, "{summary:?}");
+}
+
+#[test]
+fn ppo_repeats_and_resumes_bit_for_bit() {
+    let run = keeps_its_promises(&workshop().ppo());
+    let names: Vec<String> = run.summary().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["score", "KL"]);
+}
+
+#[test]
+fn the_mean_reward_of_the_demonstrations_is_0() {
+    let shop = workshop();
+    let folder = shop.artifact("reward");
+    let scorer = scorer::load(&folder, &kiln_stages::device::resolve("cpu").unwrap()).unwrap();
+    let tokenizer = Tokenizer::load(&folder).unwrap();
+    let demonstrations: Vec<Demonstration> = data::read(&shop.artifact("demonstrations")).unwrap();
+    let rows: Vec<_> = demonstrations
+        .iter()
+        .map(|d| row(&tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }, 32))
+        .collect();
+    let scores = score_rows(&scorer, &rows);
+    let mean = scores.iter().sum::<f32>() / scores.len() as f32;
+    let spread = scores.iter().map(|s| (s - mean).abs()).fold(0.0, f32::max);
+    assert!(mean.abs() < 1e-4, "{mean}");
+    assert!(spread > 0.01, "a mean of 0 over scores that are all alike shows little: {spread}");
+}
+
+#[test]
+fn samples_do_not_depend_on_how_many_are_made_at_once() {
+    let outputs = |batch_size: usize| whole(&workshop().sample(batch_size)).0;
+    let wanted = outputs(64);
+    for batch_size in [1, 5] {
+        assert_same(&outputs(batch_size), &wanted, &format!("batch size {batch_size}"));
+    }
+}
+
+#[test]
+fn the_tokenizer_does_not_depend_on_the_number_of_threads() {
+    let one = whole(&workshop().tokenizer(1)).0;
+    assert_same(&whole(&workshop().tokenizer(2)).0, &one, "two threads");
+}
+
+#[test]
+fn a_request_that_cannot_be_served_is_an_error_event_and_exit_code_1() {
+    let shop = workshop();
+    let cases: [(&str, Stage, &str); 6] = [
+        ("an unknown kind", Stage { kind: "teleport".into(), ..shop.sft() }, "teleport"),
+        ("an unknown param", shop.sft().with("lerning_rate", json!(1)), "lerning_rate"),
+        ("a param of another type", shop.sft().with("batch_size", json!("many")), "many"),
+        ("an impossible shape", shop.pretrain().with("model", json!({"heads": 3, "width": 32})), "heads"),
+        ("a missing input", shop.sft().without("model"), "model"),
+        ("a folder that is no model", shop.sft().input("model", &shop.artifact("corpus")), "corpus"),
+    ];
+    for (what, stage, word) in cases {
+        let place = stage.place();
+        let run = place.run(Ending::Done, None);
+        assert_eq!(run.code, Some(1), "{what}");
+        let said = run.error().unwrap_or_default();
+        assert!(said.contains(word), "{what}: {said}");
+        assert!(!said.contains("internal error"), "{what}: {said}");
+        assert!(place.outputs().is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn stdout_carries_events_alone() {
+    let (_, run) = whole(&workshop().sample(8));
+    assert_eq!(run.strange, Vec::<String>::new());
+    assert!(matches!(run.events.last(), Some(Event::Done { .. })));
+}
