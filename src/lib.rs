@@ -9,8 +9,10 @@
 
 pub mod cli;
 pub mod digest;
+pub mod execute;
 pub mod graph;
 pub mod plan;
 pub mod protocol;
+pub mod report;
 pub mod spec;
 pub mod store;

@@ -51,6 +51,17 @@ pub enum Color {
     Never,
 }
 
+impl Color {
+    /// As streams take it.
+    pub fn choice(self) -> anstream::ColorChoice {
+        match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        }
+    }
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -295,6 +306,9 @@ pub struct GenerateArgs {
     /// How to sample.
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    /// Reads more prompts from a file, one a line; `-` is stdin, which is read when there are none
+    #[arg(long, value_name = "PROMPTS")]
+    pub file: Option<PathBuf>,
     /// Continues each prompt as plain text instead of through the chat template
     #[arg(long)]
     pub raw: bool,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
 use crate::cli::args::{Common, PipelineArgs};
-use crate::cli::describe::Describer;
+use crate::execute::{Known, Providers};
 use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, ProviderFacts, Settings};
 use crate::spec::{Diagnostic, LoadOptions};
@@ -22,8 +22,9 @@ pub struct Context {
     /// The store.
     pub store: Store,
     /// What the providers offer.
-    pub providers: Describer,
-    device: &'static str,
+    pub providers: Known,
+    /// The device asked for.
+    pub device: &'static str,
 }
 
 impl Context {
@@ -41,8 +42,9 @@ impl Context {
         let mut options = LoadOptions::new(&root);
         options.set.clone_from(&args.set);
         options.unset.clone_from(&args.unset);
-        let mut providers = Describer::default();
+        let mut providers = Providers::new(&store);
         let graph = graph::load(&file, &options, &mut providers).map_err(CliError::Pipeline)?;
+        let providers = providers.into_known();
         Ok(Self { graph, store, providers, device: args.device.name() })
     }
 
@@ -89,10 +91,7 @@ impl Context {
 
     fn provider_facts(&self) -> Vec<ProviderFacts> {
         let facts = |program: &PathBuf| {
-            // A provider that no stage needs was not asked.
-            let Some(found) = self.providers.found(program) else { return ProviderFacts::default() };
-            let program = self.store.identify(&found.program).ok().map(|artifact| artifact.digest);
-            let mut facts = ProviderFacts { program, numerics: found.description.numerics.clone() };
+            let mut facts = self.providers.facts(program);
             if self.device != "auto" {
                 facts.numerics.insert("device".into(), self.device.into());
             }

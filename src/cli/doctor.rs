@@ -12,10 +12,10 @@ use serde_json::json;
 
 use crate::cli::args::{Common, DoctorArgs};
 use crate::cli::context::{cores, find_root, open_store};
-use crate::cli::describe::Describer;
 use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
 use crate::cli::text::{bytes, pad, printable, widest};
 use crate::cli::{CliError, Exit};
+use crate::execute::Providers;
 use crate::store::Store;
 
 /// The format of an answer in JSON.
@@ -53,7 +53,7 @@ pub fn run(common: &Common, args: &DoctorArgs, printer: &mut Printer) -> Result<
     let root = find_root()?;
     let store = open_store(common, &root)?;
     let mut checks = vec![cores_check(), memory_check(), disk_check(store.root())];
-    checks.extend(worker_checks());
+    checks.extend(worker_checks(&store));
     checks.push(store_check(&store));
     if args.json {
         printer.json(&json!({
@@ -144,12 +144,12 @@ fn disk_check(store: &Path) -> Check {
 }
 
 /// The worker, and what it says of libtorch and CUDA.
-fn worker_checks() -> Vec<Check> {
-    let mut providers = Describer::default();
-    let found = match providers.ask(None) {
+fn worker_checks(store: &Store) -> Vec<Check> {
+    let mut providers = Providers::new(store);
+    let found = match providers.find(None) {
         Ok(found) => found,
         Err(why) => {
-            return vec![Check::poor("worker", "not found", why)];
+            return vec![Check::poor("worker", "not found", why.to_string())];
         }
     };
     let description = &found.description;

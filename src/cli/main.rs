@@ -12,7 +12,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::args::{Cli, Color, Command, Common, LogFormat};
 use crate::cli::printer::Printer;
-use crate::cli::{CliError, Exit, doctor, graph, init, log, metrics, plan, schema, show, status, why};
+use crate::cli::{
+    CliError, Exit, converse, doctor, graph, init, log, metrics, plan, run, schema, show, status, why,
+};
 
 /// Runs one command.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> Exit {
@@ -48,11 +50,11 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Log(args) => log::run(common, args, printer),
         Command::Show(args) => show::run(common, args, printer),
         Command::Metrics(args) => metrics::run(common, args, printer),
-        Command::Run(_) | Command::Generate(_) | Command::Chat(_) => {
-            Err(CliError::Failed("this build of kiln plans only; it cannot run stages yet".into()))
-        }
+        Command::Run(args) => run::run(common, args, printer),
+        Command::Generate(args) => converse::generate(common, args, printer),
+        Command::Chat(args) => converse::chat(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
-        Command::Schema(_) => schema::run(printer),
+        Command::Schema(_) => schema::run(common, printer),
     }
 }
 

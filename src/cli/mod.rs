@@ -9,17 +9,19 @@ pub mod error;
 pub mod main;
 pub mod printer;
 
-mod describe;
+mod converse;
 mod doctor;
 mod graph;
 mod init;
 mod log;
 mod metrics;
 mod plan;
+mod run;
 mod schema;
 mod show;
 mod status;
-mod text;
 mod why;
+
+use crate::report::text;
 
 pub use error::{CliError, Exit};

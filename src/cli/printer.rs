@@ -40,12 +40,7 @@ pub struct Printer {
 impl Printer {
     /// A printer that colours when asked to.
     pub fn new(color: Color) -> Self {
-        let choice = match color {
-            Color::Auto => ColorChoice::Auto,
-            Color::Always => ColorChoice::Always,
-            Color::Never => ColorChoice::Never,
-        };
-        Self { answer: String::new(), choice }
+        Self { answer: String::new(), choice: color.choice() }
     }
 
     /// Adds a line.

@@ -4,18 +4,21 @@
 //! Invariant: without a provider the schema still holds for everything but kinds.
 //! Must not know: what a pipeline file here says.
 
-use crate::cli::describe::Describer;
+use crate::cli::args::Common;
+use crate::cli::context::{find_root, open_store};
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
+use crate::execute::Providers;
 use crate::spec::schema::pipeline_schema;
 
 /// Runs the command.
 ///
 /// # Errors
-/// The answer cannot be written.
-pub fn run(printer: &mut Printer) -> Result<Exit, CliError> {
-    let mut providers = Describer::default();
-    let found: Vec<_> = match providers.ask(None) {
+/// The answer cannot be written, or there is no place for a store.
+pub fn run(common: &Common, printer: &mut Printer) -> Result<Exit, CliError> {
+    let store = open_store(common, &find_root()?)?;
+    let mut providers = Providers::new(&store);
+    let found: Vec<_> = match providers.find(None) {
         Ok(found) => vec![found.description.clone()],
         Err(why) => {
             tracing::warn!("the schema holds no kinds but `command`: {why}");

@@ -15,6 +15,7 @@ use crate::cli::context::Context;
 use crate::cli::printer::{CHANGED, FAINT, Printer, STRONG, paint};
 use crate::cli::text::{bytes, printable_char, table, time};
 use crate::cli::{CliError, Exit};
+use crate::execute::out;
 use crate::plan::{SourceFiles, State};
 use crate::store::Store;
 use crate::store::types::ArtifactRef;
@@ -119,7 +120,7 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
     Ok(Shown {
         name: format!("{stage}.{}", port.name),
         artifact_type: port.types.first().cloned().unwrap_or_else(|| "any".into()),
-        path: view(store, &artifact)?,
+        path: out::readable(store, &artifact).map_err(|e| CliError::Failed(e.to_string()))?,
         files: files(store, &artifact)?,
         artifact,
         made: Some((action.provenance.run.clone(), action.provenance.started.clone())),
@@ -157,40 +158,6 @@ fn files(store: &Store, artifact: &ArtifactRef) -> Result<Vec<(String, u64)>, Cl
         return Ok(Vec::new());
     }
     Ok(store.tree(&artifact.digest)?.files.into_iter().map(|f| (f.path, f.size)).collect())
-}
-
-/// A path under `artifacts/view/` that stands for an artifact: links to its blobs. The same artifact
-/// has always the same path.
-fn view(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, CliError> {
-    let folder = store.root().join("view");
-    let path = folder.join(artifact.digest.to_string());
-    let whole = if artifact.tree {
-        let tree = store.tree(&artifact.digest)?;
-        path.is_dir() && tree.files.iter().all(|f| path.join(&f.path).is_file())
-    } else {
-        path.is_file()
-    };
-    if whole {
-        return Ok(path);
-    }
-    fs::create_dir_all(&folder).map_err(CliError::io(format!("make {}", folder.display())))?;
-    // Made beside and renamed, so that another reader never sees half of it; what an older Kiln
-    // left broken makes way.
-    let fresh = folder.join(format!(".{}-{}", artifact.digest, std::process::id()));
-    let clear = |path: &Path| {
-        let gone = if path.is_dir() && !path.is_symlink() {
-            fs::remove_dir_all(path)
-        } else {
-            fs::remove_file(path)
-        };
-        gone.or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
-    };
-    let named = |path: &Path| CliError::io(format!("replace {}", path.display()));
-    clear(&fresh).map_err(named(&fresh))?;
-    store.input_path(artifact, &fresh)?;
-    clear(&path).map_err(named(&path))?;
-    fs::rename(&fresh, &path).map_err(named(&path))?;
-    Ok(path)
 }
 
 fn to_text(shown: &Shown, printer: &mut Printer) {

@@ -1,0 +1,31 @@
+//! Brings what a plan says about: scheduling, processes, records.
+//!
+//! The way through: [`run`] -> `scheduler` (the dispatcher, which owns the state) -> `pool` (threads)
+//! -> `stage` (lock, look again, publish) -> `attempt` (one process) -> `process`. What happens is
+//! told in the words of [`types`] to whoever listens; `record` writes it down.
+
+pub mod environment;
+pub mod out;
+pub mod provider;
+pub mod types;
+
+mod attempt;
+mod control;
+mod conversation;
+mod fence;
+mod job;
+mod listen;
+mod lockfile;
+mod pool;
+mod process;
+mod record;
+mod resources;
+#[allow(clippy::module_inception)]
+mod run;
+mod scheduler;
+mod stage;
+
+pub use conversation::{Conversation, ConversationError, Reply};
+pub use provider::{Known, Provider, ProviderError, Providers};
+pub use run::{Options, Wanted, run};
+pub use types::{Listener, RunEvent, RunReport, Say, StageReport};

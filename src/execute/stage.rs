@@ -1,0 +1,350 @@
+//! One stage, from its lock to its action.
+//!
+//! Purpose: take the key's lock, see whether somebody did the work meanwhile, end orphans, try, look
+//! at the inputs again, and keep what was made.
+//! Invariant: while work is done for a key its lock is held; an action is put only when the inputs
+//! are still what the key says; the checkpoint folder goes only when the action is there.
+//! Must not know: other stages, when a stage is run, who listens.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::attempt::{AttemptError, CHECKPOINT, Verdict, attempt, open_log};
+use super::control::Control;
+use super::fence;
+use super::job::{Change, Job, look_again, tail};
+use super::out;
+use super::provider::Known;
+use super::types::Say;
+use crate::graph::Graph;
+use crate::plan::{PlanError, StageIx};
+use crate::spec::types::{Stage, Work};
+use crate::store::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
+use crate::store::{Holder, KeyLock, Lock, Put, Run, Store, StoreError};
+
+/// The wait before the second attempt; it doubles from one to the next.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The longest wait between attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How many lines of a log are shown.
+const TAIL: usize = 20;
+
+/// What all executors of a run share.
+pub struct Workshop<'a> {
+    /// The pipeline's graph.
+    pub graph: &'a Graph,
+    /// The store.
+    pub store: &'a Store,
+    /// The run.
+    pub run: &'a Run,
+    /// The switch that stops the run.
+    pub control: &'a Control,
+    /// The providers.
+    pub providers: &'a Known,
+    /// The device that stages are asked to use.
+    pub device: &'a str,
+    /// The variables that every process gets.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl Workshop<'_> {
+    /// Lets people find a stage's outputs by their names; not to be able to is no reason to fail.
+    pub fn show(&self, stage: StageIx, outputs: &BTreeMap<String, ArtifactRef>) {
+        let (pipeline, stage) = (&self.graph.pipeline().name, &self.graph.stage(stage).name.value);
+        for (output, artifact) in outputs {
+            if let Err(e) = out::show(self.store, pipeline, stage, output, artifact) {
+                tracing::warn!(stage, output, "{e}");
+            }
+        }
+    }
+}
+
+/// How the work on a stage ended.
+#[derive(Debug)]
+pub enum StageEnd {
+    /// Another runner is at it.
+    Held(Holder),
+    /// Another runner did it meanwhile.
+    Found(Box<Action>),
+    /// It was done.
+    Made {
+        /// Its outputs.
+        outputs: BTreeMap<String, ArtifactRef>,
+        /// The numbers that matter.
+        summary: Vec<(String, f64)>,
+        /// Whether later runs may use it.
+        kept: bool,
+    },
+    /// It was stopped and can be resumed.
+    Interrupted,
+    /// It failed.
+    Failed {
+        /// Why.
+        error: String,
+        /// Its log and the last lines of it, if it came so far.
+        log: Option<(PathBuf, Vec<String>)>,
+    },
+}
+
+/// Why a stage failed on the runner's side.
+#[derive(Debug, thiserror::Error)]
+enum StageError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Attempt(#[from] AttemptError),
+    #[error("{0}")]
+    Said(String),
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+}
+
+fn during<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<T, StageError> {
+    result.map_err(|source| StageError::Io { what, path: path.to_owned(), source })
+}
+
+/// A stage at work.
+struct AtWork<'a> {
+    shop: &'a Workshop<'a>,
+    job: &'a Job,
+    stage: &'a Stage,
+    work: PathBuf,
+    log: PathBuf,
+    say: &'a dyn Fn(Say),
+}
+
+/// Brings a stage about.
+pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say)) -> StageEnd {
+    let stage = shop.graph.stage(job.stage);
+    let log = shop.run.log_path(&stage.name.value);
+    let at_work = AtWork { shop, job, stage, work: shop.store.work(&job.key), log, say };
+    at_work.bring_about().unwrap_or_else(|error| {
+        let tail = tail(&at_work.log, TAIL).ok().filter(|lines| !lines.is_empty());
+        StageEnd::Failed {
+            error: error.to_string(),
+            log: at_work.log.exists().then(|| (at_work.log.clone(), tail.unwrap_or_default())),
+        }
+    })
+}
+
+impl AtWork<'_> {
+    fn bring_about(&self) -> Result<StageEnd, StageError> {
+        let lock = match self.lock()? {
+            Lock::Taken(lock) => lock,
+            Lock::HeldBy(holder) => return Ok(StageEnd::Held(holder)),
+        };
+        if let Some(action) = self.found()? {
+            return Ok(StageEnd::Found(action));
+        }
+        self.fence(true)?;
+        let end = self.try_hard(&lock);
+        self.tidy(matches!(end, Ok(StageEnd::Made { .. })));
+        end
+    }
+
+    /// Takes the lock; one that only orphans of a dead runner hold is taken from them.
+    fn lock(&self) -> Result<Lock, StageError> {
+        for _ in 0..3 {
+            let lock = self.shop.store.try_lock(&self.job.key, &self.stage.name.value)?;
+            if matches!(lock, Lock::Taken(_)) || !self.fence(false)? {
+                return Ok(lock);
+            }
+        }
+        Ok(self.shop.store.try_lock(&self.job.key, &self.stage.name.value)?)
+    }
+
+    fn fence(&self, holding_the_lock: bool) -> Result<bool, StageError> {
+        let ended = during(fence::fence(&self.work, holding_the_lock), "end what is left in", &self.work)?;
+        if ended > 0 {
+            let message = format!("ended {ended} process(es) that a dead runner had left behind");
+            (self.say)(Say::Note { message });
+        }
+        Ok(ended > 0)
+    }
+
+    /// The action, if somebody put it since it was decided that the stage must run.
+    fn found(&self) -> Result<Option<Box<Action>>, StageError> {
+        if self.job.forced {
+            return Ok(None);
+        }
+        let Some(action) = self.shop.store.action(&self.job.key)? else { return Ok(None) };
+        for port in &self.stage.outputs {
+            match action.outputs.get(&port.name) {
+                Some(artifact) if self.shop.store.is_whole(artifact)? => {}
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(Box::new(action)))
+    }
+
+    /// Tries as often as the stage may be tried.
+    fn try_hard(&self, lock: &KeyLock) -> Result<StageEnd, StageError> {
+        let log = during(open_log(&self.log), "open the log", &self.log)?;
+        let mut wait = FIRST_WAIT;
+        for number in 1.. {
+            let (resumed, key) = (self.carry_on(), self.job.key);
+            (self.say)(Say::Started { key, attempt: number, resumed });
+            let started = jiff::Timestamp::now();
+            let error = match attempt(self.shop, self.job, lock, &log, self.say)? {
+                Verdict::Interrupted => return Ok(StageEnd::Interrupted),
+                Verdict::Made { outputs, summary, seconds } => {
+                    let started = format!("{started:.3}");
+                    return self
+                        .keep(&outputs, Provenance { started, seconds, summary, ..self.provenance() });
+                }
+                Verdict::Failed(error) => error,
+            };
+            if number > self.stage.retries {
+                return Err(StageError::Said(error));
+            }
+            (self.say)(Say::Retry { attempt: number, error, after: wait.as_secs_f64() });
+            if self.shop.control.sleep(wait) {
+                return Ok(StageEnd::Interrupted);
+            }
+            wait = LONGEST_WAIT.min(wait * 2);
+            self.fence(true)?;
+        }
+        Ok(StageEnd::Interrupted)
+    }
+
+    /// Takes the outputs in, and records the action when the inputs are still what they were.
+    fn keep(&self, made: &BTreeMap<String, PathBuf>, provenance: Provenance) -> Result<StageEnd, StageError> {
+        let changes = look_again(self.job, self.shop.graph, self.shop.store)?;
+        let mut kept = true;
+        for change in changes {
+            match change {
+                Change::Artifact(input) => return Err(StageError::Said(wrote_to(&input))),
+                Change::Outside(what) => {
+                    kept = false;
+                    let message = format!("{what} changed while it ran; its result serves this run only");
+                    (self.say)(Say::Note { message });
+                }
+            }
+        }
+        let mut outputs = BTreeMap::new();
+        for (name, path) in made {
+            outputs.insert(name.clone(), self.shop.store.ingest(path)?);
+        }
+        let summary = provenance.summary.clone();
+        if kept {
+            outputs = self.put_action(outputs, provenance)?;
+        }
+        self.shop.show(self.job.stage, &outputs);
+        Ok(StageEnd::Made { outputs, summary, kept })
+    }
+
+    /// Records the action. Where the store has one with other outputs, that one stands.
+    fn put_action(
+        &self,
+        outputs: BTreeMap<String, ArtifactRef>,
+        provenance: Provenance,
+    ) -> Result<BTreeMap<String, ArtifactRef>, StageError> {
+        let (key, ingredients) = (self.job.key, self.job.ingredients.clone());
+        let action = Action { format: ACTION_FORMAT.into(), key, ingredients, outputs, provenance };
+        match self.shop.store.put_action(&action)? {
+            Put::New | Put::Same | Put::Healed => Ok(action.outputs),
+            Put::Differs(known) => {
+                let differ = |name: &&String| known.outputs.get(*name) != action.outputs.get(*name);
+                let names: Vec<_> = action.outputs.keys().filter(differ).map(|n| format!("`{n}`")).collect();
+                let message = format!(
+                    "{} came out with other bytes than in run {}; the stage is not deterministic, and \
+                     the earlier result stands",
+                    names.join(", "),
+                    known.provenance.run
+                );
+                (self.say)(Say::Note { message });
+                Ok(known.outputs)
+            }
+        }
+    }
+
+    fn provenance(&self) -> Provenance {
+        let provider = match &self.stage.work {
+            Work::Kind { provider, .. } => {
+                let named = self.shop.graph.pipeline().providers.get(*provider);
+                named.and_then(|named| self.shop.providers.get(named)).map(|provider| provider.digest)
+            }
+            Work::Command { .. } => None,
+        };
+        Provenance {
+            run: self.shop.run.id().to_owned(),
+            started: String::new(),
+            seconds: 0.0,
+            kiln: env!("CARGO_PKG_VERSION").to_owned(),
+            provider,
+            summary: Vec::new(),
+        }
+    }
+
+    /// Whether there is a checkpoint to go on from. If so, the metrics of the attempt that left it are
+    /// taken over, so that a stage's curve is whole in its last run.
+    fn carry_on(&self) -> bool {
+        let checkpoint = self.work.join(CHECKPOINT);
+        let resumed = fs::read_dir(&checkpoint).is_ok_and(|mut entries| entries.next().is_some());
+        if !matches!(self.stage.work, Work::Kind { .. }) {
+            return false;
+        }
+        let (marker, ours) = (self.work.join("metrics"), self.shop.run.metrics_path(&self.stage.name.value));
+        if resumed
+            && let Ok(earlier) = fs::read_to_string(&marker)
+            && Path::new(&earlier) != ours
+            && let Err(e) = fs::copy(&earlier, &ours)
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("the metrics of the attempt before were not taken over: {e}");
+        }
+        let _ = fs::create_dir_all(&self.work);
+        let _ = fs::write(&marker, ours.as_os_str().as_encoded_bytes());
+        resumed
+    }
+
+    /// Removes what is of no more use: all of it when the stage is done, else all but a checkpoint.
+    fn tidy(&self, done: bool) {
+        let swept = if done { fs::remove_dir_all(&self.work) } else { self.keep_checkpoint() };
+        if let Err(e) = swept {
+            tracing::warn!(folder = %self.work.display(), "scratch files were not removed: {e}");
+        }
+    }
+
+    fn keep_checkpoint(&self) -> io::Result<()> {
+        fence::fence(&self.work, true)?;
+        if fs::remove_dir(self.work.join(CHECKPOINT)).is_ok() || !self.work.join(CHECKPOINT).exists() {
+            return match fs::remove_dir_all(&self.work) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                done => done,
+            };
+        }
+        Ok(())
+    }
+}
+
+fn wrote_to(input: &str) -> String {
+    format!(
+        "it wrote to its input `{input}`, which is read-only; copy it before changing it. The damaged \
+         artifact was moved aside, and the next run makes it anew"
+    )
+}
+
+/// Removes what killed runs left of work that is done: of work that is not, its checkpoint stays.
+pub fn sweep(store: &Store) {
+    let Ok(entries) = fs::read_dir(store.root().join("work")) else { return };
+    for entry in entries.flatten() {
+        let Some(key) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let done = || Ok::<_, StoreError>(store.action(&key)?.is_some());
+        let swept = match store.try_lock(&key, "sweep") {
+            Ok(Lock::Taken(_lock)) if done().unwrap_or(false) => {
+                fence::fence(&entry.path(), true).and_then(|_| fs::remove_dir_all(entry.path()))
+            }
+            _ => Ok(()),
+        };
+        if let Err(e) = swept {
+            tracing::debug!(folder = %entry.path().display(), "scratch files were not removed: {e}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The lines of a run.
+//!
+//! Purpose: what happens, as lines for people: `=` cached, `>` at work, `+` done, `!` look here, `x`
+//! failed, `-` skipped.
+//! Invariant: a line is a function of what happened; nothing from a stage can steer the terminal.
+//! Must not know: where lines go, whether there is a terminal.
+
+use anstyle::{AnsiColor, Style};
+
+use super::text::{printable, seconds};
+use crate::execute::{RunReport, Say, StageReport};
+use crate::store::{RunOutcome, StageOutcome};
+
+/// The most names on one line.
+const MOST_NAMES: usize = 12;
+/// The most numbers behind a stage.
+const MOST_NUMBERS: usize = 3;
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const LOOK: Style = AnsiColor::Yellow.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const FAINT: Style = Style::new().dimmed();
+
+fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Several stages of which the same is to be said.
+pub fn group(mark: &str, names: &[String], what: &str) -> String {
+    let mut shown: Vec<_> = names.iter().take(MOST_NAMES).map(|name| printable(name)).collect();
+    if names.len() > MOST_NAMES {
+        shown.push(format!("and {} more", names.len() - MOST_NAMES));
+    }
+    let style = if mark == "=" { GOOD } else { FAINT };
+    format!("{} {}   {what}", paint(style, mark), shown.join(", "))
+}
+
+/// What a stage said that people should see at once; nothing for what only moves a bar.
+pub fn said(stage: &str, say: &Say) -> Option<String> {
+    let stage = printable(stage);
+    let look = |text: String| Some(format!("{} {stage}  {text}", paint(LOOK, "!")));
+    match say {
+        Say::Health { message, advice, .. } => {
+            look(format!("{}{}", printable(message), sentence(&printable(advice))))
+        }
+        Say::Note { message } => look(printable(message)),
+        Say::Retry { attempt, error, after } => {
+            look(format!("attempt {attempt} failed: {}; again in {}", printable(error), seconds(*after)))
+        }
+        Say::Waiting { holder } => Some(format!("> {stage}  waits for {}", printable(holder))),
+        Say::Started { .. } | Say::Progress { .. } | Say::Metric { .. } | Say::Sample { .. } => None,
+    }
+}
+
+/// That a stage began, for where there are no bars.
+pub fn started(stage: &str, attempt: u32, resumed: bool) -> String {
+    let attempt = if attempt > 1 { format!("  attempt {attempt}") } else { String::new() };
+    format!("> {}{attempt}{}", printable(stage), if resumed { "  goes on from its checkpoint" } else { "" })
+}
+
+/// How far a stage is, for where there are no bars.
+pub fn progress(stage: &str, (step, total): (u64, u64), note: &str) -> String {
+    format!("> {}  {step}/{total}  {}", printable(stage), printable(note)).trim_end().to_owned()
+}
+
+/// How a stage that ran ended; several lines when it failed.
+pub fn ended(report: &StageReport) -> Vec<String> {
+    let (name, time) = (printable(&report.name), seconds(report.seconds));
+    if report.outcome != StageOutcome::Failed {
+        let numbers = numbers(&report.summary);
+        return vec![format!("{} {name} {time}  {numbers}", paint(GOOD, "+")).trim_end().to_owned()];
+    }
+    let error = printable(report.error.as_deref().unwrap_or("failed"));
+    let mut lines = vec![format!("{} {name} failed after {time}: {error}", paint(BAD, "x"))];
+    if let Some((log, tail)) = &report.log {
+        lines.extend(tail.iter().map(|line| format!("    {}", paint(FAINT, &printable(line)))));
+        lines.push(format!("    log: {}", log.display()));
+    }
+    lines
+}
+
+/// The first numbers of a summary: `accuracy 0.71  margin 0.83`.
+pub fn numbers(summary: &[(String, f64)]) -> String {
+    let one = |(name, value): &(String, f64)| format!("{} {}", printable(name), number(*value));
+    summary.iter().take(MOST_NUMBERS).map(one).collect::<Vec<_>>().join("  ")
+}
+
+/// A number with as many digits as people compare.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        _ if value == value.round() && value.abs() < 1e7 => format!("{value:.0}"),
+        a if !(1e-3..1e7).contains(&a) => format!("{value:.2e}"),
+        a if a >= 100.0 => format!("{value:.0}"),
+        a if a >= 10.0 => format!("{value:.1}"),
+        a if a >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// The last line: `Done: 4 ran, 2 cached. 31m saved by the cache.`
+pub fn summary(report: &RunReport) -> String {
+    let head = match report.outcome {
+        RunOutcome::Ok | RunOutcome::Running => paint(GOOD, "Done:"),
+        RunOutcome::Failed => paint(BAD, "Failed:"),
+        RunOutcome::Interrupted => paint(LOOK, "Interrupted:"),
+        RunOutcome::Waiting => paint(LOOK, "Waiting for people:"),
+    };
+    let counts = [
+        (StageOutcome::Failed, "failed"),
+        (StageOutcome::Ran, "ran"),
+        (StageOutcome::Fetched, "fetched"),
+        (StageOutcome::Cached, "cached"),
+        (StageOutcome::Skipped, "skipped"),
+        (StageOutcome::Waiting, "waiting"),
+    ];
+    let counts = counts.iter().map(|(outcome, word)| (report.count(*outcome), word)).filter(|(n, _)| *n > 0);
+    let counts: Vec<_> = counts.map(|(n, word)| format!("{n} {word}")).collect();
+    let counts = if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") };
+    let saved = match report.saved() {
+        saved if saved >= 0.1 => format!(" {} saved by the cache.", seconds(saved)),
+        _ => String::new(),
+    };
+    let next = if report.outcome == RunOutcome::Interrupted { " Run again to go on." } else { "" };
+    format!("{head} {counts}.{saved}{next}")
+}
+
+fn sentence(advice: &str) -> String {
+    if advice.is_empty() { String::new() } else { format!(". {}", advice.trim_end_matches('.')) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let spelt: Vec<_> = [0.0, 3.0, 2.1449, 0.71234, 18_432.5, 1e-5, -12.345].map(number).into();
+        assert_eq!(spelt, ["0", "3", "2.14", "0.712", "18432", "1.00e-5", "-12.3"]);
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        let names: Vec<_> = (0..1000).map(|i| format!("s{i}")).collect();
+        let line = anstream::adapter::strip_str(&group("=", &names, "cached")).to_string();
+        assert!(line.starts_with("= s0, s1,") && line.ends_with("and 988 more   cached"), "{line}");
+    }
+}

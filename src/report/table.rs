@@ -1,0 +1,41 @@
+//! The table after a run.
+//!
+//! Purpose: a line a stage: cached or ran, time, the numbers that matter.
+//! Invariant: the order is that of the plan; long runs show only what is not cached.
+//! Must not know: where it is printed.
+
+use super::lines::numbers;
+use super::text::{printable, seconds, table};
+use crate::execute::{RunReport, StageReport};
+use crate::store::StageOutcome;
+
+/// From this many stages on, those that were cached are left out.
+const MANY: usize = 30;
+
+/// The table's lines; none when there is nothing to compare.
+pub fn lines(report: &RunReport) -> Vec<String> {
+    let many = report.stages.len() > MANY;
+    let shown = |stage: &&StageReport| !many || stage.outcome == StageOutcome::Failed;
+    let rows: Vec<_> = report.stages.iter().filter(shown).map(row).collect();
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let head = ["stage", "", "time", "numbers"].map(str::to_owned).to_vec();
+    table(&[vec![head], rows].concat()).into_iter().map(|line| format!("  {line}")).collect()
+}
+
+fn row(stage: &StageReport) -> Vec<String> {
+    let (word, time) = match stage.outcome {
+        StageOutcome::Cached => ("cached", format!("({})", seconds(stage.saved))),
+        StageOutcome::Fetched => ("fetched", seconds(stage.seconds)),
+        StageOutcome::Ran => ("ran", seconds(stage.seconds)),
+        StageOutcome::Failed => ("failed", seconds(stage.seconds)),
+        StageOutcome::Skipped => ("skipped", String::new()),
+        StageOutcome::Waiting => ("waiting", String::new()),
+    };
+    let numbers = match &stage.error {
+        Some(error) => printable(error),
+        None => numbers(&stage.summary),
+    };
+    vec![printable(&stage.name), word.to_owned(), time, numbers]
+}

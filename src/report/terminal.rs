@@ -1,0 +1,194 @@
+//! A run for people, on stderr.
+//!
+//! Purpose: bars and lines on a terminal, plain lines elsewhere, a table and a summary at the end.
+//! Invariant: it only listens; a terminal that goes away ends nothing.
+//! Must not know: how stages run, what stdout is for.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anstream::{AutoStream, ColorChoice};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+
+use super::text::{printable, seconds};
+use super::{lines, table};
+use crate::execute::{Listener, RunEvent, RunReport, Say, StageReport};
+use crate::store::StageOutcome;
+
+/// Without bars, progress is told this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+/// A bar without progress moves this often.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Shows a run.
+pub struct Terminal {
+    choice: ColorChoice,
+    bars: Option<MultiProgress>,
+    running: HashMap<String, Shown>,
+    /// Stages in a row of which the same is to be said.
+    cached: Vec<String>,
+    skipped: Vec<(String, String)>,
+}
+
+struct Shown {
+    bar: Option<ProgressBar>,
+    measured: bool,
+    told: Instant,
+}
+
+impl Terminal {
+    /// With bars if stderr is a terminal.
+    pub fn new(choice: ColorChoice) -> Self {
+        let live = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let bars = live.then(MultiProgress::new);
+        Self { choice, bars, running: HashMap::new(), cached: Vec::new(), skipped: Vec::new() }
+    }
+
+    fn line(&self, line: &str) {
+        let write = || {
+            let mut err = AutoStream::new(io::stderr().lock(), self.choice);
+            // When stderr is gone there is nobody to tell.
+            let _ = writeln!(err, "{line}");
+        };
+        match &self.bars {
+            Some(bars) => bars.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Says what was gathered about several stages.
+    fn settle(&mut self) {
+        if !self.cached.is_empty() {
+            let names = std::mem::take(&mut self.cached);
+            self.line(&lines::group("=", &names, "cached"));
+        }
+    }
+
+    fn said(&mut self, stage: &str, say: &Say) {
+        match say {
+            Say::Started { attempt, resumed, .. } => self.started(stage, *attempt, *resumed),
+            Say::Progress { step, total, note } => self.progress(stage, (*step, *total), note),
+            _ => {}
+        }
+        if let Some(line) = lines::said(stage, say) {
+            self.line(&line);
+        }
+    }
+
+    fn started(&mut self, stage: &str, attempt: u32, resumed: bool) {
+        let bar = self.bars.as_ref().map(|bars| bars.add(ProgressBar::new_spinner()));
+        match &bar {
+            Some(bar) => {
+                bar.set_style(waiting_style());
+                bar.set_prefix(printable(stage));
+                bar.enable_steady_tick(TICK);
+            }
+            None => self.line(&lines::started(stage, attempt, resumed)),
+        }
+        if resumed && bar.is_some() {
+            self.line(&lines::started(stage, attempt, resumed));
+        }
+        let shown = Shown { bar, measured: false, told: Instant::now() };
+        if let Some(Shown { bar: Some(old), .. }) = self.running.insert(stage.to_owned(), shown) {
+            old.finish_and_clear();
+        }
+    }
+
+    fn progress(&mut self, stage: &str, (step, total): (u64, u64), note: &str) {
+        let Some(shown) = self.running.get_mut(stage) else { return };
+        let Some(bar) = &shown.bar else {
+            if shown.told.elapsed() >= PROGRESS_EVERY {
+                shown.told = Instant::now();
+                self.line(&lines::progress(stage, (step, total), note));
+            }
+            return;
+        };
+        bar.set_length(total);
+        bar.set_position(step);
+        bar.set_message(printable(note));
+        if !std::mem::replace(&mut shown.measured, true) {
+            bar.set_style(measured_style());
+            // A stage that goes on from a checkpoint did not do its first steps now.
+            bar.reset_eta();
+        }
+    }
+
+    fn ended(&mut self, report: &StageReport) {
+        if let Some(Shown { bar: Some(bar), .. }) = self.running.remove(&report.name) {
+            bar.finish_and_clear();
+        }
+        match report.outcome {
+            StageOutcome::Cached => return self.cached.push(report.name.clone()),
+            StageOutcome::Skipped => {
+                let why = report.error.clone().unwrap_or_default();
+                return self.skipped.push((report.name.clone(), why));
+            }
+            _ => {}
+        }
+        self.settle();
+        lines::ended(report).iter().for_each(|line| self.line(line));
+    }
+
+    fn over(&mut self, report: &RunReport) {
+        self.settle();
+        let mut skipped: Vec<(String, Vec<String>)> = Vec::new();
+        for (name, why) in std::mem::take(&mut self.skipped) {
+            match skipped.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, names)) => names.push(name),
+                None => skipped.push((why, vec![name])),
+            }
+        }
+        for (why, names) in skipped {
+            self.line(&lines::group("-", &names, &format!("skipped: {}", printable(&why))));
+        }
+        if report.count(StageOutcome::Cached) < report.stages.len() {
+            table::lines(report).iter().for_each(|line| self.line(line));
+        }
+        self.line(&lines::summary(report));
+    }
+}
+
+impl Listener for Terminal {
+    fn hear(&mut self, event: &RunEvent<'_>) {
+        match event {
+            RunEvent::Begun { .. } => {}
+            RunEvent::Said { stage, say } => {
+                if !matches!(say, Say::Metric { .. } | Say::Sample { .. } | Say::Progress { .. }) {
+                    self.settle();
+                }
+                self.said(stage, say);
+            }
+            RunEvent::Ended(report) => self.ended(report),
+            RunEvent::Stopping { running: 0 } => self.line("Stopping."),
+            RunEvent::Stopping { running } => {
+                self.line(&format!("Stopping: {running} running may checkpoint first; Ctrl-C again kills."))
+            }
+            RunEvent::Over(report) => self.over(report),
+        }
+    }
+}
+
+fn waiting_style() -> ProgressStyle {
+    style(ProgressStyle::default_spinner(), "> {prefix}  {spinner} {elapsed_short}")
+}
+
+fn measured_style() -> ProgressStyle {
+    let style =
+        style(ProgressStyle::default_bar(), "> {prefix}  [{bar:20}] {pos}/{len}  {wide_msg}  ETA {left}");
+    style.progress_chars("#> ")
+}
+
+/// A template; the keys are ours, so that times look as everywhere else.
+fn style(plain: ProgressStyle, template: &str) -> ProgressStyle {
+    let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = out.write_str(&seconds(state.eta().as_secs_f64()));
+    };
+    let elapsed = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = out.write_str(&seconds(state.elapsed().as_secs_f64()));
+    };
+    match plain.clone().template(template) {
+        Ok(style) => style.with_key("left", left).with_key("elapsed_short", elapsed),
+        Err(_) => plain,
+    }
+}
