@@ -6,12 +6,13 @@
 //! Must not know: YAML, the store, plans.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::graph::cycles;
-use crate::graph::dag::{Edge, Graph, find_output};
+use crate::graph::dag::{Edge, Graph};
 use crate::protocol::Port;
 use crate::spec::diagnostic::{Diagnostics, did_you_mean, list_names};
 use crate::spec::node::Place;
@@ -89,19 +90,19 @@ impl<'a> Builder<'a> {
     fn input(&mut self, index: usize, stage: &Stage, input: &str, reference: &At<Reference>) {
         let port = stage.input_ports.iter().find(|port| port.name == input);
         let place = place(reference);
-        let what = format_args!("`{}.inputs.{input}`", stage.name.value).to_string();
+        let what = What { stage: &stage.name.value, input };
         match &reference.value {
             Reference::Source(name) => {
                 let made = self.pipeline.sources.get(name).map(|s| s.artifact_type.as_str());
-                self.check_type(&what, port, made, &format!("the source `{name}` is"), place);
+                self.check_type(what, port, made, format_args!("the source `{name}` is"), place);
             }
             Reference::Stage { stage: producer, output } => {
                 let Some(from) = self.by_name.get(producer).copied() else {
-                    return self.unknown_name(&what, producer, place);
+                    return self.unknown_name(what, producer, place);
                 };
-                let made = self.output(&what, &self.pipeline.stages[from], output.as_deref(), place);
+                let made = self.output(what, &self.pipeline.stages[from], output.as_deref(), place);
                 let types = made.and_then(|port| port.types.first()).map(String::as_str);
-                self.check_type(&what, port, types, &format!("`{producer}` makes"), place);
+                self.check_type(what, port, types, format_args!("`{producer}` makes"), place);
                 let output =
                     made.map(|port| port.name.clone()).or_else(|| output.clone()).unwrap_or_default();
                 let edge = Edge { output, input: input.to_owned() };
@@ -110,7 +111,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn unknown_name(&mut self, what: &str, name: &str, place: Place) {
+    fn unknown_name(&mut self, what: What<'_>, name: &str, place: Place) {
         if self.damage.names {
             return;
         }
@@ -118,15 +119,28 @@ impl<'a> Builder<'a> {
             let stages = self.pipeline.stages.iter().map(|stage| stage.name.value.as_str());
             stages.chain(self.pipeline.sources.keys().map(String::as_str))
         };
-        let hint = if self.hints > 0 { did_you_mean(name, names()) } else { None };
-        self.hints = self.hints.saturating_sub(1);
+        if self.hints == 0 {
+            return self.out.push(
+                "unknown-ref",
+                place,
+                format!("{what} names `{name}`, which does not exist"),
+            );
+        }
+        self.hints -= 1;
+        let hint = did_you_mean(name, names());
         let message = format!("{what} names `{name}`; there is: {}", list_names(names()));
         self.out.push_hint("unknown-ref", place, message, hint);
     }
 
     /// The output that a reference names; none, and an error, when the stage does not have it.
-    fn output(&mut self, what: &str, stage: &'a Stage, name: Option<&str>, place: Place) -> Option<&'a Port> {
-        let found = find_output(stage, name);
+    fn output(
+        &mut self,
+        what: What<'_>,
+        stage: &'a Stage,
+        name: Option<&str>,
+        place: Place,
+    ) -> Option<&'a Port> {
+        let found = stage.output(name);
         if found.is_some() || self.damage.stages.contains(&stage.name.value) {
             return found;
         }
@@ -146,12 +160,32 @@ impl<'a> Builder<'a> {
         None
     }
 
-    fn check_type(&mut self, what: &str, port: Option<&Port>, made: Option<&str>, maker: &str, place: Place) {
+    fn check_type(
+        &mut self,
+        what: What<'_>,
+        port: Option<&Port>,
+        made: Option<&str>,
+        maker: fmt::Arguments<'_>,
+        place: Place,
+    ) {
         let (Some(port), Some(made)) = (port, made) else { return };
         if made != "any" && !port.types.iter().any(|t| t == made || t == "any") {
             let message = format!("{what} takes {}, but {maker} {made}", port.types.join(" or "));
             self.out.push("wrong-type", place, message);
         }
+    }
+}
+
+/// An input, for messages; written only where there is one.
+#[derive(Clone, Copy)]
+struct What<'a> {
+    stage: &'a str,
+    input: &'a str,
+}
+
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}.inputs.{}`", self.stage, self.input)
     }
 }
 

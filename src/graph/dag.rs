@@ -95,7 +95,7 @@ impl Graph {
             Reference::Source(name) => Some(Producer::Source(name)),
             Reference::Stage { stage, output } => {
                 let index = self.index(stage)?;
-                let output = find_output(self.stage(index), output.as_deref())?;
+                let output = self.stage(index).output(output.as_deref())?;
                 Some(Producer::Stage { index, output })
             }
         }
@@ -157,13 +157,5 @@ impl Graph {
             hint: did_you_mean(name, names()),
             source: None,
         }
-    }
-}
-
-/// An output by name, or the default one.
-pub(super) fn find_output<'s>(stage: &'s Stage, output: Option<&str>) -> Option<&'s Port> {
-    match output {
-        Some(name) => stage.outputs.iter().find(|port| port.name == name),
-        None => stage.outputs.first(),
     }
 }

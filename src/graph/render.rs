@@ -9,17 +9,12 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::graph::dag::{Graph, Producer};
-use crate::spec::types::Work;
 
-/// The format of [`json`](self::json()).
+/// The format of [`json()`].
 pub const GRAPH_FORMAT: &str = "kiln.graph/1";
 
-/// The kind of a stage, as a pipeline file writes it.
 fn kind(graph: &Graph, index: usize) -> &str {
-    match &graph.stage(index).work {
-        Work::Kind { kind, .. } => kind,
-        Work::Command { .. } => "command",
-    }
+    graph.stage(index).kind()
 }
 
 fn name(graph: &Graph, index: usize) -> &str {

@@ -41,8 +41,8 @@ impl Reader<'_, '_, '_> {
     fn outputs(&mut self, entries: &[Entry]) -> Vec<Port> {
         let mut outputs = Vec::new();
         for Entry { key, value } in entries {
-            let what = format!("output `{}` of {}", key.text, self.owner);
-            let artifact_type = source::artifact_type(value, &what, self.context.out);
+            let what = format_args!("output `{}` of {}", key.text, self.owner);
+            let artifact_type = source::artifact_type(value, what, self.context.out);
             outputs.push(port(&key.text, artifact_type.as_deref().unwrap_or("any")));
         }
         outputs
@@ -120,7 +120,7 @@ impl Reader<'_, '_, '_> {
 
     fn uses(&mut self) -> Vec<At<String>> {
         let Some(node) = self.node.get("uses") else { return Vec::new() };
-        let what = format!("`uses` of {}", self.owner);
+        let what = format_args!("`uses` of {}", self.owner);
         let items = match &node.data {
             Data::Null => &[],
             Data::Seq(items) => items.as_slice(),
@@ -130,7 +130,7 @@ impl Reader<'_, '_, '_> {
         items
             .iter()
             .filter_map(|item| {
-                fields::path(item, &what, out).map(|text| At { value: text.to_owned(), at: item.at })
+                fields::path(item, what, out).map(|text| At { value: text.to_owned(), at: item.at })
             })
             .collect()
     }

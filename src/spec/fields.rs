@@ -5,7 +5,8 @@
 //! Invariant: each helper reports its own error and gives none, so callers only go on.
 //! Must not know: which keys there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 
 use crate::digest::canonical_json;
 use crate::spec::diagnostic::{Diagnostics, list_names, nearest};
@@ -23,8 +24,10 @@ pub fn drop_duplicates(node: &mut Node, out: &mut Diagnostics) {
                 let hint = format!("the first one is at line {}", entries[first].key.at.line);
                 out.push_hint("duplicate-key", key.place(), message, Some(hint));
             }
-            for (index, _) in twice.into_iter().rev() {
-                entries.remove(index);
+            if !twice.is_empty() {
+                let twice: HashSet<usize> = twice.into_iter().map(|(index, _)| index).collect();
+                let all = std::mem::take(entries).into_iter().enumerate();
+                *entries = all.filter(|(index, _)| !twice.contains(index)).map(|(_, entry)| entry).collect();
             }
             entries.iter_mut().for_each(|entry| drop_duplicates(&mut entry.value, out));
         }
@@ -51,7 +54,7 @@ fn duplicates(entries: &[Entry]) -> Vec<(usize, usize)> {
 }
 
 /// The entries of a mapping; nothing at all is an empty one.
-pub fn mapping<'n>(node: &'n Node, what: &str, out: &mut Diagnostics) -> Option<&'n [Entry]> {
+pub fn mapping<'n>(node: &'n Node, what: impl Display, out: &mut Diagnostics) -> Option<&'n [Entry]> {
     match &node.data {
         Data::Map(entries) => Some(entries),
         Data::Null => Some(&[]),
@@ -64,9 +67,14 @@ pub fn mapping<'n>(node: &'n Node, what: &str, out: &mut Diagnostics) -> Option<
 
 /// Reports the keys that are not among the known ones. Gives the keys that those seem to mean, so
 /// that they are not called missing as well.
-pub fn only<'k>(entries: &[Entry], known: &[&'k str], what: &str, out: &mut Diagnostics) -> Vec<&'k str> {
+pub fn only<'k>(
+    entries: &[Entry],
+    known: &[&'k str],
+    what: impl Display,
+    out: &mut Diagnostics,
+) -> Vec<&'k str> {
     let unknown = entries.iter().filter(|e| !known.contains(&e.key.text.as_str()));
-    unknown.filter_map(|e| unknown_key(&e.key, known, &format!("{what} has no key"), out)).collect()
+    unknown.filter_map(|e| unknown_key(&e.key, known, format_args!("{what} has no key"), out)).collect()
 }
 
 /// Reports a key that is not among the known ones, and gives the one that it seems to mean;
@@ -74,7 +82,7 @@ pub fn only<'k>(entries: &[Entry], known: &[&'k str], what: &str, out: &mut Diag
 pub fn unknown_key<'k>(
     key: &Key,
     known: &[&'k str],
-    message: &str,
+    message: impl Display,
     out: &mut Diagnostics,
 ) -> Option<&'k str> {
     let near = nearest(&key.text, known.iter().copied());
@@ -94,7 +102,7 @@ pub fn is_name(text: &str) -> bool {
 }
 
 /// Reports a key that can be no name.
-pub fn check_name(key: &Key, what: &str, out: &mut Diagnostics) -> bool {
+pub fn check_name(key: &Key, what: impl Display, out: &mut Diagnostics) -> bool {
     if is_name(&key.text) {
         return true;
     }
@@ -105,7 +113,7 @@ pub fn check_name(key: &Key, what: &str, out: &mut Diagnostics) -> bool {
 }
 
 /// A string.
-pub fn string<'n>(node: &'n Node, what: &str, out: &mut Diagnostics) -> Option<&'n str> {
+pub fn string<'n>(node: &'n Node, what: impl Display, out: &mut Diagnostics) -> Option<&'n str> {
     let text = node.as_str();
     if text.is_none() {
         out.push("type", node.place(), format!("{what} must be a string, not {}", node.kind()));
@@ -123,7 +131,7 @@ pub fn scalar_text(node: &Node) -> Option<String> {
 }
 
 /// A whole number from 0 to `most`.
-pub fn count(node: &Node, most: u32, what: &str, out: &mut Diagnostics) -> Option<u32> {
+pub fn count(node: &Node, most: u32, what: impl Display, out: &mut Diagnostics) -> Option<u32> {
     let retyped = if node.expanded { node.retyped() } else { None };
     let number = match &retyped.as_ref().unwrap_or(node).data {
         Data::Number(number) => number.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= most),
@@ -137,8 +145,8 @@ pub fn count(node: &Node, most: u32, what: &str, out: &mut Diagnostics) -> Optio
 }
 
 /// A path that is absolute or stays inside the project root.
-pub fn path<'n>(node: &'n Node, what: &str, out: &mut Diagnostics) -> Option<&'n str> {
-    let text = string(node, what, out)?;
+pub fn path<'n>(node: &'n Node, what: impl Display, out: &mut Diagnostics) -> Option<&'n str> {
+    let text = string(node, &what, out)?;
     if text.is_empty() || text.contains('\0') {
         out.push("bad-path", node.place(), format!("{what} must be a path"));
         return None;

@@ -54,13 +54,16 @@ impl<'s> Checker<'s> {
         required(self.resolve(self.root)).any(|n| n == name)
     }
 
-    /// Whether a param that is not declared is taken as it is.
-    pub fn is_open(&self) -> bool {
-        let schema = self.resolve(self.root);
-        match schema.get("additionalProperties") {
-            Some(extra) => *extra != Value::Bool(false),
-            None => properties(schema).is_none(),
-        }
+    /// The schema of params that are not declared, if the kind takes such.
+    pub fn extra(&self) -> Option<&'s Value> {
+        self.resolve(self.root).get("additionalProperties").filter(|extra| **extra != Value::Bool(false))
+    }
+
+    /// The path of a param inside another one, for a name that stands one level too high.
+    pub fn nested(&self, name: &str) -> Option<String> {
+        let inside = |schema| properties(self.resolve(schema)).is_some_and(|p| p.contains_key(name));
+        let (outer, _) = self.properties()?.iter().find(|(_, schema)| inside(schema))?;
+        Some(format!("{outer}.{name}"))
     }
 
     /// The value of a node, typed; none when something is wrong with it. `path` names it.

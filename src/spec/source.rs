@@ -5,6 +5,7 @@
 //! Must not know: what lies at the path.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use crate::protocol::ARTIFACT_TYPES;
 use crate::spec::diagnostic::{Diagnostics, did_you_mean, list_names};
@@ -67,8 +68,8 @@ fn unsupported(place: Place, what: &str, out: &mut Diagnostics) {
 }
 
 /// An artifact type that Kiln knows.
-pub fn artifact_type(node: &Node, what: &str, out: &mut Diagnostics) -> Option<String> {
-    let text = fields::string(node, &format!("the type of {what}"), out)?;
+pub fn artifact_type(node: &Node, what: impl Display, out: &mut Diagnostics) -> Option<String> {
+    let text = fields::string(node, format_args!("the type of {what}"), out)?;
     if ARTIFACT_TYPES.contains(&text) {
         return Some(text.to_owned());
     }

@@ -6,6 +6,7 @@
 //! Must not know: which other stages there are (`graph` checks references between stages).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -56,11 +57,24 @@ pub struct Context<'a> {
 pub(super) struct Reader<'n, 'c, 'a> {
     pub(super) name: &'n Key,
     pub(super) node: &'n Node,
-    /// For messages: ``stage `sft` (kind sft)``.
-    pub(super) owner: String,
+    pub(super) owner: Owner<'n>,
     /// Keys that misspelt ones seem to mean: not missing, though not there.
     pub(super) meant: Vec<&'static str>,
     pub(super) context: &'c mut Context<'a>,
+}
+
+/// Who has an error, for messages: ``stage `sft` (kind sft)``. Written only where there is one.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'n> {
+    name: &'n str,
+    kind: Option<&'n str>,
+}
+
+impl fmt::Display for Owner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stage `{}`", self.name)?;
+        self.kind.map_or(Ok(()), |kind| write!(f, " (kind {kind})"))
+    }
 }
 
 /// What a stage is.
@@ -82,16 +96,13 @@ pub fn kind_of(node: &Node) -> Option<(&str, Place)> {
 pub fn read(name: &Key, node: &Node, context: &mut Context<'_>) -> (Stage, bool) {
     let catalog = context.catalog;
     fields::check_name(name, "a stage", context.out);
-    let owner = match kind_of(node) {
-        Some((kind, _)) => format!("stage `{}` (kind {kind})", name.text),
-        None => format!("stage `{}`", name.text),
-    };
+    let owner = Owner { name: &name.text, kind: kind_of(node).map(|(kind, _)| kind) };
     let mut reader = Reader { name, node, owner, meant: Vec::new(), context };
     let mut stage = reader.blank();
-    let Some(entries) = fields::mapping(node, &reader.owner, reader.context.out) else {
+    let Some(entries) = fields::mapping(node, reader.owner, reader.context.out) else {
         return (stage, true);
     };
-    reader.meant = fields::only(entries, &KEYS, &reader.owner, reader.context.out);
+    reader.meant = fields::only(entries, &KEYS, reader.owner, reader.context.out);
     let what = reader.what(catalog);
     reader.check_command_keys(entries, &what);
     reader.common(&mut stage);
@@ -172,8 +183,8 @@ impl<'n> Reader<'n, '_, '_> {
         let node = self.node;
         match node.get(key) {
             Some(section) => {
-                let what = format!("`{key}` of {}", self.owner);
-                fields::mapping(section, &what, self.context.out)
+                let what = format_args!("`{key}` of {}", self.owner);
+                fields::mapping(section, what, self.context.out)
             }
             None if self.meant.contains(&key) => None,
             None => Some(&[]),
@@ -191,7 +202,7 @@ impl<'n> Reader<'n, '_, '_> {
 
     fn count(&mut self, key: &str, most: u32) -> u32 {
         let Some(node) = self.node.get(key) else { return 0 };
-        fields::count(node, most, &format!("`{key}` of {}", self.owner), self.context.out).unwrap_or(0)
+        fields::count(node, most, format_args!("`{key}` of {}", self.owner), self.context.out).unwrap_or(0)
     }
 
     fn env(&mut self) -> BTreeMap<String, String> {
@@ -236,14 +247,14 @@ impl<'n> Reader<'n, '_, '_> {
 
     fn resources(&mut self) -> Resources {
         let entries = self.section("resources").unwrap_or_default();
-        let owner = format!("`resources` of {}", self.owner);
+        let owner = format_args!("`resources` of {}", self.owner);
         let out = &mut *self.context.out;
-        fields::only(entries, &["cpus", "memory"], &owner, out);
+        fields::only(entries, &["cpus", "memory"], owner, out);
         let mut resources = Resources { cpus: 1, memory: 0 };
         for Entry { key, value } in entries {
             if key.text == "cpus" {
-                let what = format!("`cpus` in {owner}");
-                resources.cpus = fields::count(value, MOST_CPUS, &what, out).unwrap_or(1);
+                let what = format_args!("`cpus` in {owner}");
+                resources.cpus = fields::count(value, MOST_CPUS, what, out).unwrap_or(1);
             } else if key.text == "memory" {
                 match fields::scalar_text(value).and_then(|text| units::parse_size(&text)) {
                     Some(bytes) => resources.memory = bytes,
@@ -261,8 +272,8 @@ impl<'n> Reader<'n, '_, '_> {
     pub(super) fn references(&mut self, entries: &[Entry]) -> BTreeMap<String, At<Reference>> {
         let mut inputs = BTreeMap::new();
         for Entry { key, value } in entries {
-            let what = format!("input `{}` of {}", key.text, self.owner);
-            let Some(text) = fields::string(value, &what, self.context.out) else { continue };
+            let what = format_args!("input `{}` of {}", key.text, self.owner);
+            let Some(text) = fields::string(value, what, self.context.out) else { continue };
             let reference = if self.context.sources.contains_key(text) {
                 Reference::Source(text.to_owned())
             } else {
@@ -299,7 +310,7 @@ impl<'n> Reader<'n, '_, '_> {
         let has = |name: &str| entries.iter().any(|e| e.key.text == name);
         let mut meant = Vec::new();
         for Entry { key, .. } in entries.iter().filter(|e| !names.contains(&e.key.text.as_str())) {
-            meant.extend(fields::unknown_key(key, &names, &format!("{} has no input", self.owner), out));
+            meant.extend(fields::unknown_key(key, &names, format_args!("{} has no input", self.owner), out));
         }
         for port in kind.inputs.iter().filter(|port| !port.optional && !has(&port.name)) {
             if !meant.contains(&port.name.as_str()) {
@@ -311,18 +322,23 @@ impl<'n> Reader<'n, '_, '_> {
     }
 
     fn kind_params(&mut self, entries: &[Entry], kind: &Kind) -> BTreeMap<String, At<Value>> {
-        let mut checker = Checker::new(&kind.params, self.owner.clone());
+        let mut checker = Checker::new(&kind.params, self.owner.to_string());
         let declared = checker.properties();
         let mut meant = Vec::new();
         let mut params = BTreeMap::new();
         for Entry { key, value } in entries {
-            let typed = match declared.and_then(|p| p.get(&key.text)) {
+            let typed = match declared.and_then(|p| p.get(&key.text)).or_else(|| checker.extra()) {
                 Some(schema) => checker.value(value, schema, &key.text),
-                None if checker.is_open() => Some(value.to_json()),
+                None if checker.nested(&key.text).is_some() => {
+                    let message = format!("{} has no parameter `{}`", self.owner, key.text);
+                    let hint = checker.nested(&key.text).map(|path| format!("did you mean `{path}`?"));
+                    self.context.out.push_hint("unknown-key", key.place(), message, hint);
+                    None
+                }
                 None => {
-                    let message = format!("{} has no parameter", self.owner);
+                    let message = format_args!("{} has no parameter", self.owner);
                     let names = params::names(declared);
-                    meant.extend(fields::unknown_key(key, &names, &message, self.context.out));
+                    meant.extend(fields::unknown_key(key, &names, message, self.context.out));
                     None
                 }
             };

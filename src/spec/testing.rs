@@ -171,6 +171,31 @@ pub fn options() -> LoadOptions {
     LoadOptions { root: "/project".into(), environment: environment.into(), ..LoadOptions::default() }
 }
 
+/// A pipeline with a bit of everything and no error.
+pub const GOOD: &str = "\
+pipeline: assistant
+params: { seed: 1337 }
+sources:
+  plays: { path: data/plays/*.txt, type: corpus }
+  notes: notes.txt
+stages:
+  tok: { kind: tokenizer, inputs: { corpus: plays }, params: { vocab_size: 2048 } }
+  base:
+    kind: pretrain
+    inputs: { tokenizer: tok, corpus: plays }
+    params: { model: { preset: small }, steps: 2000, learning_rate: 1e-3 }
+    resources: { cpus: 2, memory: 4GiB }
+    timeout: 2h
+    retries: 2
+    cache: exact
+  lengths:
+    inputs: { corpus: plays }
+    run: python3 count.py {inputs.corpus} {outputs.table} --seed {params.seed} # ${{x}} {{}}
+    uses: [count.py]
+    env: { LC_ALL: C, N: 3 }
+    outputs: { table: table, log: any }
+";
+
 /// Loads a text as the file `p.yaml` of a project.
 pub fn load_with(
     text: &str,

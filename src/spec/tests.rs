@@ -7,39 +7,15 @@
 use proptest::strategy::Strategy as _;
 use serde_json::{Value, json};
 
-use crate::spec::testing::{Fake, errors, load, load_with, options, short, short_errors};
+use crate::spec::testing::{Fake, GOOD, errors, load, load_with, options, short, short_errors};
 use crate::spec::types::{Pipeline, Reference, Run, Stage, Work};
 
-const GOOD: &str = "\
-pipeline: assistant
-params: { seed: 1337 }
-sources:
-  plays: { path: data/plays/*.txt, type: corpus }
-  notes: notes.txt
-stages:
-  tok: { kind: tokenizer, inputs: { corpus: plays }, params: { vocab_size: 2048 } }
-  base:
-    kind: pretrain
-    inputs: { tokenizer: tok, corpus: plays }
-    params: { model: { preset: small }, steps: 2000, learning_rate: 1e-3 }
-    resources: { cpus: 2, memory: 4GiB }
-    timeout: 2h
-    retries: 2
-    cache: exact
-  lengths:
-    inputs: { corpus: plays }
-    run: python3 count.py {inputs.corpus} {outputs.table} --seed {params.seed} # ${{x}} {{}}
-    uses: [count.py]
-    env: { LC_ALL: C, N: 3 }
-    outputs: { table: table, log: any }
-";
-
 fn stage<'p>(pipeline: &'p Pipeline, name: &str) -> &'p Stage {
-    pipeline.stages.iter().find(|s| s.name.value == name).unwrap()
+    pipeline.stage(name).unwrap()
 }
 
 fn params(pipeline: &Pipeline, name: &str) -> Value {
-    stage(pipeline, name).params.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect()
+    stage(pipeline, name).params_json()
 }
 
 /// A pipeline without positions.
@@ -307,6 +283,7 @@ stages:
   c: { rum: ls }
   d: { kind: command, rn: ls }
   e: { kind: sft, inputs: { base: x }, params: { epoch: 3 } }
+  f: { kind: pretrain, inputs: { corpus: plays, tokenizer: b }, params: { dropout: 0.5 } }
 ";
     insta::assert_snapshot!(short_errors(text), @r"
         unknown-key 1:21 source `plays` has no key `paht` (did you mean `path`?)
@@ -314,8 +291,9 @@ stages:
         unknown-key 4:35 stage `b` (kind tokenizer) has no input `corpsu` (did you mean `corpus`?)
         unknown-key 5:8 stage `c` has no key `rum` (did you mean `run`?)
         unknown-key 6:23 stage `d` (kind command) has no key `rn` (did you mean `run`?)
-        unknown-ref 7:35 `e.inputs.base` names `x`; there is: a, b, c, d, e, plays
+        unknown-ref 7:35 `e.inputs.base` names `x`; there is: a, b, c, d, e, f, plays
         unknown-key 7:50 stage `e` (kind sft) has no parameter `epoch` (did you mean `epochs`?)
+        unknown-key 8:75 stage `f` (kind pretrain) has no parameter `dropout` (did you mean `model.dropout`?)
     ");
     assert_eq!(
         short_errors("source: { x: y }\nstages: { a: { run: ls, inputs: { x: x } } }"),
@@ -348,65 +326,6 @@ fn environment_variables_are_expanded_and_take_the_type_that_is_wanted() {
         short_errors(&GOOD.replace("1337", "'${NO_SEED}'")),
         "unset-variable 2:17 the environment variable `NO_SEED` is not set (set it, or write `${NO_SEED:-default}`)"
     );
-}
-
-fn with_set(set: &[&str], unset: &[&str]) -> Result<Pipeline, String> {
-    let mut options = options();
-    options.set = set.iter().map(|s| (*s).to_owned()).collect();
-    options.unset = unset.iter().map(|s| (*s).to_owned()).collect();
-    let loaded = load_with(GOOD, &options, &mut Fake::default());
-    loaded.map(|graph| graph.pipeline().clone()).map_err(|all| short(&all))
-}
-
-#[test]
-fn set_and_unset_change_what_is_written() {
-    let pipeline = with_set(
-        &[
-            "stages.base.learning_rate=1e-5",
-            "stages.base.params.model.dropout=0.5",
-            "params.seed=2",
-            "stages.tok.retries=4",
-            "stages.base.betas=[0.8, 0.9]",
-        ],
-        &["stages.base.steps"],
-    )
-    .unwrap();
-    let base = params(&pipeline, "base");
-    assert_eq!(base["learning_rate"], json!(1e-5));
-    assert_eq!(base["model"], json!({"preset": "small", "layers": null, "dropout": 0.5}));
-    assert_eq!((&base["seed"], &base["steps"], &base["betas"]), (&json!(2), &json!(100), &json!([0.8, 0.9])));
-    assert_eq!(stage(&pipeline, "tok").retries, 4);
-    assert_eq!(stage(&pipeline, "base").params["learning_rate"].at.line, 0);
-}
-
-#[test]
-fn set_and_unset_of_what_is_not_there_are_errors() {
-    let set = [
-        "stages.bas.steps=1",
-        "stages.base.stepz=1",
-        "params.seedd=1",
-        "foo.bar=1",
-        "stages.base.steps",
-        "pipeline.x=1",
-        "stages.base.steps=[",
-        "stages..x=1",
-        "stages.base.steps=many",
-    ];
-    let unset = ["stages.base.warmup", "params.sed", "stages.nope.x"];
-    insta::assert_snapshot!(with_set(&set, &unset).unwrap_err(), @r"
-        override 0:0 `--set stages.bas.steps`: there is no stage `bas` (did you mean `base`?)
-        override 0:0 `--set stages.base.steps` has no `=`: write `--set path=value`
-        override 0:0 `--set pipeline.x`: `x` cannot be set inside a string
-        override 0:0 `--set stages.base.steps=[`: unclosed bracket '['
-        override 0:0 `--set stages..x` is no path such as `stages.sft.steps`
-        override 0:0 `--unset stages.base.warmup`: there is no such key in the file
-        override 0:0 `--unset params.sed`: there is no such key in the file (did you mean `seed`?)
-        override 0:0 `--unset stages.nope.x`: there is no stage `nope` (there is: tok, base, lengths)
-        unknown-key 0:0 a pipeline file has no key `foo` (there is: pipeline, params, sources, stages, providers)
-        unknown-key 0:0 stage `base` (kind pretrain) has no parameter `stepz` (did you mean `steps`?)
-        type 0:0 parameter `steps` of stage `base` (kind pretrain) must be a whole number, not a string `many`
-        unused-param 0:0 no stage takes the pipeline's parameter `seedd` (did you mean `seed`?)
-    ");
 }
 
 #[test]

@@ -44,7 +44,8 @@ pub struct Pipeline {
     pub sources: BTreeMap<String, Source>,
     /// Its stages, in the order of the file.
     pub stages: Vec<Stage>,
-    /// Its providers' programs, the default one first.
+    /// Its providers' programs, the default one first: as an empty path, for only the caller knows
+    /// where that lies.
     pub providers: Vec<PathBuf>,
 }
 
@@ -137,4 +138,34 @@ pub struct Resources {
     pub cpus: u32,
     /// Bytes of memory; 0 means not declared.
     pub memory: u64,
+}
+
+impl Pipeline {
+    /// A stage by its name; walks over all of them (a `Graph` has an index).
+    pub fn stage(&self, name: &str) -> Option<&Stage> {
+        self.stages.iter().find(|stage| stage.name.value == name)
+    }
+}
+
+impl Stage {
+    /// The kind, as a pipeline file writes it.
+    pub fn kind(&self) -> &str {
+        match &self.work {
+            Work::Kind { kind, .. } => kind,
+            Work::Command { .. } => "command",
+        }
+    }
+
+    /// An output by its name, or the default one.
+    pub fn output(&self, name: Option<&str>) -> Option<&Port> {
+        match name {
+            Some(name) => self.outputs.iter().find(|port| port.name == name),
+            None => self.outputs.first(),
+        }
+    }
+
+    /// The params without positions, complete.
+    pub fn params_json(&self) -> Value {
+        self.params.iter().map(|(name, at)| (name.clone(), at.value.clone())).collect()
+    }
 }
