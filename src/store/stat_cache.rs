@@ -7,11 +7,9 @@
 //! Must not know: where blobs lie, what actions are.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::stat::Stat;
 use crate::digest::Digest;
@@ -31,7 +29,8 @@ struct Record<V> {
 /// Stats by path (of files outside) and by digest (of blobs).
 #[derive(Default)]
 pub(super) struct StatCache {
-    files: HashMap<PathBuf, Record<Digest>>,
+    /// By the path's bytes, which hash faster than a path.
+    files: HashMap<Box<[u8]>, Record<Digest>>,
     blobs: HashMap<Digest, Record<()>>,
     changed: bool,
     /// The stat of the cache's own file when it was last read or written.
@@ -48,7 +47,7 @@ impl StatCache {
 
     /// The digest of the file at `path`, if its stat is the one recorded.
     pub fn file(&mut self, path: &Path, stat: &Stat) -> Option<Digest> {
-        let record = self.files.get_mut(path).filter(|r| r.stat == *stat)?;
+        let record = self.files.get_mut(path.as_os_str().as_bytes()).filter(|r| r.stat == *stat)?;
         record.used = true;
         Some(record.value)
     }
@@ -56,7 +55,7 @@ impl StatCache {
     /// Records the digest of the file at `path`.
     pub fn put_file(&mut self, path: &Path, stat: Stat, digest: Digest) {
         self.changed = true;
-        self.files.insert(path.to_owned(), Record { stat, value: digest, used: true });
+        self.files.insert(path.as_os_str().as_bytes().into(), Record { stat, value: digest, used: true });
     }
 
     /// Whether the blob's stat is the one recorded when it was verified.
@@ -110,15 +109,9 @@ impl StatCache {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(200 * (self.files.len() + self.blobs.len()));
-        let mut line = |digest: &Digest, s: &Stat, path: &[u8]| {
-            // Writing to a Vec cannot fail.
-            let _ = write!(body, "{digest} {} {} {} {} {} ", s.dev, s.ino, s.size, s.mtime, s.ctime);
-            body.extend_from_slice(path);
-            body.push(0);
-        };
-        self.blobs.iter().for_each(|(digest, r)| line(digest, &r.stat, b""));
-        self.files.iter().for_each(|(path, r)| line(&r.value, &r.stat, path.as_os_str().as_bytes()));
+        let mut body = Vec::with_capacity(160 * (self.files.len() + self.blobs.len()));
+        self.blobs.iter().for_each(|(digest, r)| encode(&mut body, digest, &r.stat, b""));
+        self.files.iter().for_each(|(path, r)| encode(&mut body, &r.value, &r.stat, path));
         let mut out = format!("{HEADER} {}\n", Digest::of_bytes(&body)).into_bytes();
         out.append(&mut body);
         out
@@ -126,42 +119,57 @@ impl StatCache {
 
     fn decode(&mut self, bytes: &[u8]) -> Option<()> {
         let end = bytes.iter().position(|b| *b == b'\n')?;
-        let (header, body) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
-        let sum: Digest = header.strip_prefix(HEADER)?.trim_start().parse().ok()?;
+        let (header, mut body) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
+        let sum: Digest = header.strip_prefix(HEADER)?.strip_prefix(' ')?.parse().ok()?;
         if Digest::of_bytes(body) != sum {
             return None;
         }
-        let count = body.len() / 150;
-        self.files.reserve(count);
-        self.blobs.reserve(count);
-        for line in body.split(|b| *b == 0).filter(|line| !line.is_empty()) {
-            let mut parts = line.splitn(7, |b| *b == b' ');
-            let digest: Digest = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-            let stat = Stat {
-                dev: number(parts.next()?)?,
-                ino: number(parts.next()?)?,
-                size: number(parts.next()?)?,
-                mtime: number(parts.next()?)?,
-                ctime: number(parts.next()?)?,
-            };
-            match parts.next()? {
-                b"" => drop(self.blobs.entry(digest).or_insert(Record { stat, value: (), used: false })),
-                path => {
-                    let path = PathBuf::from(OsStr::from_bytes(path));
-                    self.files.entry(path).or_insert(Record { stat, value: digest, used: false });
-                }
+        self.files.reserve(body.len() / 160);
+        self.blobs.reserve(body.len() / 160);
+        while !body.is_empty() {
+            let (digest, stat, path) = decode(&mut body)?;
+            if path.is_empty() {
+                self.blobs.entry(digest).or_insert(Record { stat, value: (), used: false });
+            } else {
+                self.files.entry(path.into()).or_insert(Record { stat, value: digest, used: false });
             }
         }
         Some(())
     }
 }
 
-fn number<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
-    std::str::from_utf8(bytes).ok()?.parse().ok()
+/// A record: digest, five numbers, the path's length, the path (none of a blob); little-endian.
+fn encode(body: &mut Vec<u8>, digest: &Digest, s: &Stat, path: &[u8]) {
+    body.extend_from_slice(digest.as_bytes());
+    for number in [s.dev, s.ino, s.size, s.mtime.cast_unsigned(), s.ctime.cast_unsigned(), path.len() as u64]
+    {
+        body.extend_from_slice(&number.to_le_bytes());
+    }
+    body.extend_from_slice(path);
+}
+
+/// Takes a record off the front of `body`.
+fn decode<'a>(body: &mut &'a [u8]) -> Option<(Digest, Stat, &'a [u8])> {
+    let digest = Digest::from_bytes(take(body)?);
+    let mut number = || take(body).map(u64::from_le_bytes);
+    let (dev, ino, size) = (number()?, number()?, number()?);
+    let (mtime, ctime) = (number()?.cast_signed(), number()?.cast_signed());
+    let length = usize::try_from(number()?).ok()?;
+    let (path, rest) = body.split_at_checked(length)?;
+    *body = rest;
+    Some((digest, Stat { dev, ino, size, mtime, ctime }, path))
+}
+
+fn take<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = body.split_first_chunk()?;
+    *body = rest;
+    Some(*first)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     fn stat(n: u64) -> Stat {

@@ -20,7 +20,7 @@ use super::stat::{self, Stat};
 use super::stat_cache::StatCache;
 use super::tree::MOST_TREE_BYTES;
 use super::types::{ArtifactRef, Tree};
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 
 /// From this size on it is quicker to wait until a fresh file's times can be trusted than to hash it
 /// again later.
@@ -29,6 +29,8 @@ const LARGE: u64 = 1 << 20;
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
 /// Temporary files older than this belong to nobody.
 const STALE: i64 = 24 * 3600 * 1_000_000_000;
+/// How much of a file is read at once.
+const BUFFER: usize = 256 * 1024;
 /// How many young files are hashed again when saving.
 const MOST_YOUNG: usize = 100_000;
 
@@ -302,12 +304,27 @@ pub(super) fn hash(path: &Path, last_change: fn(&Stat) -> i64) -> Result<Hashed,
             std::thread::sleep(wait);
         }
         let at = stat::now();
-        let (digest, length) = Digest::of_reader(&file).during("read", path)?;
+        let (digest, length) = digest_of(&file, stat.size).during("read", path)?;
         if stat_now()? == stat && length == stat.size {
             return Ok(Hashed { digest, stat, at });
         }
     }
     Err(StoreError::Moving(path.to_owned()))
+}
+
+/// The digest and length of a file of about `size` bytes, with no larger buffer than it needs.
+fn digest_of(mut file: &File, size: u64) -> io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::default();
+    // One byte more than a small file has, so that a second read sees its end at once.
+    let mut buffer = vec![0; usize::try_from(size + 1).unwrap_or(BUFFER).min(BUFFER)];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// Removes what crashed processes left long ago.

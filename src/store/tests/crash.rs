@@ -108,6 +108,13 @@ impl Disk for Mortal {
             fs::metadata(path).map(drop)
         })
     }
+    fn sync_everything(&self, path: &Path) -> io::Result<()> {
+        self.step(|memory| {
+            memory.synced.extend(files_below(path));
+            memory.names.clear();
+            Ok(())
+        })
+    }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.step(|_| Os.remove(path))
     }
@@ -203,6 +210,35 @@ fn a_blob_whose_name_another_thread_has_not_synced_is_synced_before_an_action_na
     drop(store);
     disk.lose_power(&root, 0);
     assert!(assert_all_named_is_whole(&Store::open(&root).unwrap(), &action.key));
+}
+
+#[test]
+fn a_crash_while_a_folder_of_many_files_comes_in_leaves_nothing_half_done() {
+    let many = |dir: &Path| {
+        fs::create_dir(dir.join("many")).unwrap();
+        (0..100).for_each(|n| fs::write(dir.join("many").join(n.to_string()), format!("file {n}")).unwrap());
+        dir.join("many")
+    };
+    let full = tempfile::tempdir().unwrap();
+    let store = Store::open(&full.path().join("artifacts")).unwrap();
+    let whole = store.ingest(&many(full.path())).unwrap();
+    assert!(store.is_whole(&whole).unwrap());
+    for (steps, keep) in (150..800).step_by(31).flat_map(|steps| [(steps, 0), (steps, 0x9c3b_6a51_77d2_e40f)])
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("artifacts");
+        let disk = Mortal::with_steps(steps);
+        let store = Store::on_disk(&root, Box::new(disk.clone())).unwrap();
+        let kept = store.ingest(&many(dir.path()));
+        drop(store);
+        disk.lose_power(&root, keep);
+        let store = Store::open(&root).unwrap();
+        assert_all_named_is_whole(&store, &Digest::of_bytes(b"none"));
+        // A tree that is named is there with all its files.
+        let named = store.blob(&whole.digest).exists();
+        assert_eq!(named, store.is_whole(&whole).unwrap());
+        assert!(named || kept.is_err());
+    }
 }
 
 #[test]
