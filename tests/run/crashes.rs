@@ -117,11 +117,8 @@ fn a_training_killed_with_its_runner_goes_on_from_its_checkpoint_to_the_same_byt
             signal(&runner, "KILL");
             runner.wait().unwrap();
         } else {
-            let stat = format!("/proc/{0}/task/{0}/children", runner.id());
-            let child = std::fs::read_to_string(stat).unwrap_or_default();
-            let workers = processes_with(&p.path("provider.py").display().to_string());
-            let pid = workers.first().map(|w| w.split(' ').next().unwrap().to_owned());
-            let pid = pid.unwrap_or_else(|| child.trim().to_owned());
+            let workers = processes_with(&p.root().display().to_string());
+            let pid = workers.first().unwrap().split(' ').next().unwrap().to_owned();
             std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap();
             assert_eq!(runner.wait().unwrap().code(), Some(1));
         }

@@ -58,7 +58,7 @@ impl Pipeline {
 
 impl Ran {
     pub fn outcome(&self) -> &str {
-        self.0["outcome"].as_str().unwrap()
+        self.0["outcome"].as_str().unwrap_or_else(|| panic!("{:#}", self.0))
     }
 
     fn stages(&self) -> &Vec<Value> {

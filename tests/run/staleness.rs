@@ -4,7 +4,6 @@ use crate::common::Pipeline;
 
 const LETTERS: &str = "
 pipeline: letters
-params: { seed: 1 }
 sources:
   text: { path: text.txt, type: corpus }
 stages:
