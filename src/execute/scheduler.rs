@@ -243,7 +243,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         let why = match &self.failed {
             _ if self.control.stopping() => "the run was interrupted".to_owned(),
             Some(name) => format!("not started, for `{name}` failed (--keep-going goes on)"),
-            None => "not reached".to_owned(),
+            None => "what it needs was interrupted".to_owned(),
         };
         let mut rest: Vec<_> =
             self.stages.iter().filter(|(_, s)| s.report.is_none()).map(|(&ix, s)| (s.place.1, ix)).collect();
@@ -254,7 +254,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
     /// Decides on every stage whose inputs are known by now.
     fn decide(&mut self) {
         while let Some(ix) = self.undecided.pop_front() {
-            if !self.stages.get(&ix).is_some_and(|stage| stage.report.is_none()) {
+            if self.stages.get(&ix).is_none_or(|stage| stage.report.is_some()) {
                 continue;
             }
             match self.decision(ix) {
