@@ -244,3 +244,136 @@ fn a_reader_that_goes_away_ends_the_answer_quietly() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert!(output.status.success());
 }
+
+/// A project that ran once.
+fn after_a_run() -> Pipeline {
+    let project = chain();
+    let ran = project.ask(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    project
+}
+
+#[test]
+fn after_a_run_everything_is_fresh() {
+    let project = after_a_run();
+    assert_snapshot!(project.ask(&["plan"]).good(), @r"
+      upper  = cached  109a28a7  local
+      lines  = cached  53c234e5  local
+    Plan: 2 cached.
+    ");
+    assert_eq!(project.ask(&["plan", "--detailed-exitcode"]).code, 0);
+    assert_eq!(project.ask(&["status", "-q"]).code, 0);
+    assert_snapshot!(project.ask(&["status"]).good(), @r"
+      upper  fresh
+      lines  fresh
+    2 fresh, 0 stale, 0 running.
+    ");
+    let digest = &project.json(&["plan"])["stages"][0]["outputs"]["text"]["digest"];
+    assert_eq!(digest.as_str().unwrap(), project.json(&["show", "upper"])["digest"]);
+}
+
+#[test]
+fn a_comment_the_order_of_keys_and_the_spelling_of_numbers_make_nothing_stale() {
+    let project = after_a_run();
+    project.edit("    params: { from: a-z, to: A-Z }\n", "");
+    project.edit(
+        "    kind: command\n    inputs: { text: text }",
+        "    # hm\n    params: { to: \"A-Z\", from: a-z }\n    inputs: { text: text }\n    kind: command",
+    );
+    assert_eq!(project.states(&[]), ["upper=cached", "lines=cached"]);
+}
+
+#[test]
+fn a_changed_param_is_told_with_old_and_new_value_and_line() {
+    let project = after_a_run();
+    project.edit("to: A-Z", "to: B-ZA");
+    let plan = project.ask(&["plan"]).good();
+    // How long it took the last time is the machine's business.
+    assert!(plan.contains("Plan: 1 to run, 1 maybe. About "), "{plan}");
+    assert!(plan.contains("~ run     to A-Z -> B-ZA"), "{plan}");
+    assert!(plan.contains("~ maybe   waits on upper (kept if its bytes do not change)"), "{plan}");
+    let why = project.ask(&["why", "lines"]).good();
+    let (why, compared) = why.rsplit_once("compared with ").unwrap();
+    assert!(compared.starts_with("run r-0001 (today "), "{compared}");
+    assert_snapshot!(why, @r"
+    lines is stale because of 1 root cause
+      upper  params.to  A-Z -> B-ZA  kiln.yaml:8:30
+      then: lines
+    unchanged: 1 param, 1 input, kiln 0.1.0
+    ");
+    let why = project.json(&["why", "lines"]);
+    assert_eq!(why["schema"], "kiln.why/1");
+    assert_eq!(why["roots"][0]["reasons"][0]["old"], "A-Z");
+    assert_eq!(why["roots"][0]["compared_with"], "r-0001");
+}
+
+#[test]
+fn set_and_unset_change_a_plan_and_not_the_file() {
+    let project = after_a_run();
+    assert_eq!(project.states(&["--set", "stages.upper.params.to=B-ZA"]), ["upper=run", "lines=maybe"]);
+    assert_eq!(project.states(&[]), ["upper=cached", "lines=cached"]);
+}
+
+#[test]
+fn a_stage_that_reruns_to_the_same_bytes_leaves_what_is_below_alone() {
+    let project = after_a_run();
+    project.write("text.txt", "TO BE\nor not\n");
+    assert_eq!(project.states(&[]), ["upper=run", "lines=maybe"]);
+    let run = project.json(&["run"]);
+    let outcomes: Vec<_> =
+        run["stages"].as_array().unwrap().iter().map(|s| s["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["ran", "cached"]);
+}
+
+#[test]
+fn an_output_is_shown_and_its_path_can_be_read() {
+    let project = after_a_run();
+    let shown = project.ask(&["show", "upper.text"]).good();
+    assert!(shown.contains("TO BE\nOR NOT\n") && shown.contains("made    by run r-0001"), "{shown}");
+    let path = project.ask(&["show", "--path", "lines"]).good();
+    assert_eq!(std::fs::read_to_string(path.trim_end()).unwrap().trim(), "2");
+    project.edit("to: A-Z", "to: B-ZA");
+    assert_eq!(project.json(&["show", "upper"])["stale"], true);
+}
+
+#[test]
+fn runs_and_logs_are_kept() {
+    let project = Pipeline::new().yaml(
+        "pipeline: talk\nstages:\n  talk:\n    kind: command\n    run: echo hello; echo x > {outputs.out}\n    outputs: { out: any }\n",
+    );
+    project.ask(&["run"]).good();
+    assert_eq!(project.json(&["run"])["run"], "r-0002");
+    let runs = project.json(&["log"]);
+    let ids: Vec<_> = runs["runs"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["r-0002", "r-0001"]);
+    assert!(project.ask(&["log", "r-0001"]).good().contains("talk  + ran"));
+    // The stage was cached in the second run: its last log is of the first.
+    assert!(project.ask(&["log", "talk"]).good().contains("hello"));
+    assert_eq!(project.json(&["log", "talk"])["run"], "r-0001");
+    assert_eq!(project.ask(&["log", "nobody"]).code, 3);
+}
+
+#[test]
+fn a_stage_that_runs_now_is_said_to_run() {
+    let project = Pipeline::new().yaml(
+        "pipeline: slow\nstages:\n  slow:\n    kind: command\n    run: while [ ! -e $GO ]; do sleep 0.02; done; echo x > {outputs.out}\n    env: { GO: /nowhere }\n    outputs: { out: any }\n",
+    );
+    let go = project.path("go");
+    project.edit("/nowhere", go.to_str().unwrap());
+    let mut runner = Command::new(assert_cmd::cargo::cargo_bin("kiln"))
+        .arg("run")
+        .current_dir(project.root())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let running = || project.json(&["status"])["stages"][0]["state"] == "running";
+    let seen = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        running()
+    });
+    std::fs::write(&go, "").unwrap();
+    assert!(runner.wait().unwrap().success());
+    assert!(seen);
+    assert!(!running());
+}
