@@ -15,9 +15,9 @@ Try next:
   {kiln} plan {file}                       nothing is stale
   {kiln} plan {file} --set stages.policy.learning_rate=1e-4
                                            only the policy and the report would run again
-  {kiln} why policy                        why a stage is fresh or stale
-  {kiln} chat policy                       talk to it
-  {kiln} show report                       the whole report
+  {kiln} why {file} policy                 why a stage is fresh or stale
+  {kiln} chat {file} policy                talk to it
+  {kiln} show {file} report                the whole report
 """
 
 

@@ -36,7 +36,8 @@ impl Digest {
     /// Those of the reader.
     pub fn of_reader(mut reader: impl Read) -> io::Result<(Self, u64)> {
         let mut hasher = Hasher::default();
-        let mut buffer = vec![0u8; 256 * 1024];
+        // Small enough to come from the heap, not from fresh pages, for each of many small files.
+        let mut buffer = vec![0u8; 64 * 1024];
         loop {
             let n = match reader.read(&mut buffer) {
                 Ok(0) => return Ok(hasher.finish()),

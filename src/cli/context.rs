@@ -80,12 +80,13 @@ impl Context {
 
     /// An error of planning with its place in the pipeline file, where it has one.
     pub fn plan_error(&self, error: PlanError) -> CliError {
-        let Some((position, code)) = error.place() else { return CliError::Plan(error) };
+        let Some((position, length, code)) = error.place() else { return CliError::Plan(error) };
         let file = self.graph.pipeline().file.clone();
         let text = fs::read_to_string(&file).unwrap_or_default();
         let source = text.lines().nth((position.line as usize).wrapping_sub(1)).map(str::to_owned);
+        let length = u32::try_from(length).unwrap_or(1);
         let message = error.to_string();
-        CliError::Pipeline(vec![Diagnostic { code, message, file, position, length: 1, hint: None, source }])
+        CliError::Pipeline(vec![Diagnostic { code, message, file, position, length, hint: None, source }])
     }
 
     fn provider_facts(&self) -> Vec<ProviderFacts> {

@@ -96,7 +96,7 @@ pub fn to_text(plan: &Plan, printer: &mut Printer) {
             State::Maybe => (CHANGED, "~ maybe "),
             State::People => (CHANGED, "? people"),
         };
-        let time = last_seconds(stage).map(|s| format!("~{}", seconds(s))).unwrap_or_default();
+        let time = last_seconds(stage).map(forecast).unwrap_or_default();
         let detail = pad(detail, detail_width);
         let name = pad(&stage.name, name_width);
         let line = format!("  {name}  {}  {detail}  {time}", paint(style, mark));
@@ -140,6 +140,11 @@ fn reasons(stage: &StagePlan) -> String {
         all.push(format!("and {more} more"));
     }
     all.join(", ")
+}
+
+/// How long a stage may take: as long as the last time.
+fn forecast(last: f64) -> String {
+    if last < 0.95 { "<1s".to_owned() } else { format!("~{}", seconds(last)) }
 }
 
 /// How long a stage that may run took the last time.

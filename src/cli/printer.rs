@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -69,7 +70,13 @@ impl Printer {
     /// Those of stdout, but for a reader that went away.
     pub fn flush(&mut self) -> io::Result<()> {
         let answer = std::mem::take(&mut self.answer);
-        let mut out = AutoStream::new(io::stdout().lock(), self.choice);
+        let plain = match self.choice {
+            ColorChoice::Auto => AutoStream::choice(&io::stdout()) == ColorChoice::Never,
+            choice => choice == ColorChoice::Never,
+        };
+        // Stripped at once: a stripping stream writes line by line, a system call each.
+        let answer = if plain { strip_str(&answer).to_string() } else { answer };
+        let mut out = io::stdout().lock();
         match out.write_all(answer.as_bytes()).and_then(|()| out.flush()) {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,

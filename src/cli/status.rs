@@ -99,6 +99,7 @@ fn to_text(line: &Line, width: usize) -> String {
         (None, Some(first)) => reason(first),
         (None, None) => String::new(),
     };
-    let (name, word) = (pad(&line.stage.name, width), paint(style, pad(line.word, 7)));
-    format!("  {name}  {word}  {detail}")
+    let gap = " ".repeat("running".len().saturating_sub(line.word.len()));
+    let (name, word) = (pad(&line.stage.name, width), paint(style, line.word));
+    format!("  {name}  {word}{gap}  {detail}")
 }

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -100,11 +99,10 @@ pub fn attempt(
     let io = |what| move |source| AttemptError::Io { what, source };
     let stage = shop.graph.stage(job.stage);
     let (folder, record) = fence::begin(&shop.store.work(&job.key)).map_err(io("make a staging folder"))?;
-    fs::create_dir(folder.join("out")).map_err(io("make a staging folder"))?;
-    let place = |name: &String| (name.clone(), folder.join("out").join(name));
+    let place = |name: &String| (name.clone(), folder.join(name));
     let outputs = stage.outputs.iter().map(|port| place(&port.name)).collect();
     let attempt = Attempt { shop, job, stage, folder, outputs, log };
-    let inputs = job::lay_out(job, shop.graph, shop.store, &attempt.folder.join("in"))?;
+    let inputs = job::lay_out(job, shop.graph, shop.store, &attempt.folder.join(".inputs"))?;
     let (arguments, stdin) = attempt.call(&inputs)?;
     let events = matches!(stage.work, Work::Kind { .. });
     let launch = Launch {
@@ -116,7 +114,8 @@ pub fn attempt(
         log,
         cores: if events { job.grant.cpu_set() } else { None },
         record: &record,
-        keep: lock.as_fd(),
+        lock,
+        dies_with_us: !matches!(stage.work, Work::Command { run: Run::Shell(_), .. }),
     };
     attempt.run(launch, say)
 }
@@ -161,7 +160,7 @@ impl Attempt<'_> {
     /// The request as a file, ready to be read: no pipe to fill, and people can run it again.
     fn written(&self, request: &StageRequest) -> io::Result<File> {
         fs::create_dir_all(&request.checkpoint)?;
-        let file = self.folder.join("request.json");
+        let file = self.folder.join(".request.json");
         fs::write(&file, serde_json::to_vec_pretty(request)?)?;
         OpenOptions::new().read(true).open(file)
     }
@@ -174,6 +173,11 @@ impl Attempt<'_> {
         if self.job.grant.shared {
             // Spinning on a core that another stage needs costs both dearly.
             set("OMP_WAIT_POLICY", "PASSIVE".into());
+        } else {
+            // Long enough to bridge the gap between two operations, short enough to cost little
+            // where somebody else is busy on this machine: libgomp's own 300,000 took four times as
+            // long as this on two cores beside two compilers.
+            set("GOMP_SPINCOUNT", "2000".into());
         }
         self.stage.env.iter().for_each(|(name, value)| set(name, value.clone()));
         set(fence::TOKEN, fence::token(&self.folder));

@@ -22,7 +22,8 @@ use super::control::signal_group;
 /// The environment variable that holds an attempt's token.
 pub const TOKEN: &str = "KILN_ATTEMPT";
 const PREFIX: &str = "attempt-";
-const RECORD: &str = "process";
+/// Names of outputs begin with no dot, so this one is free.
+const RECORD: &str = ".process";
 /// How long killed processes may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,15 +56,28 @@ pub fn begin(work: &Path) -> io::Result<(PathBuf, File)> {
     let owner = Owner::this();
     let number = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
     let folder = work.join(format!("{PREFIX}{}-{}-{number}", owner.runner, owner.birth));
-    if let Err(e) = fs::create_dir(&folder) {
-        if e.kind() != io::ErrorKind::NotFound {
-            return Err(e);
-        }
-        fs::create_dir_all(&folder)?;
+    match fs::create_dir(work) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(work)?,
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
     }
+    fs::create_dir(&folder)?;
     let mut record = OpenOptions::new().create_new(true).append(true).open(folder.join(RECORD))?;
     record.write_all(format!("{}\n", serde_json::to_string(&owner)?).as_bytes())?;
     Ok((folder, record))
+}
+
+/// Removes an attempt's folder; quickly when there is little left in it.
+///
+/// # Errors
+/// The disk refuses.
+pub fn remove(attempt: &Path) -> io::Result<()> {
+    fs::remove_file(attempt.join(RECORD)).and_then(|()| fs::remove_dir(attempt)).or_else(|_| {
+        match fs::remove_dir_all(attempt) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    })
 }
 
 /// The token of an attempt's folder.
@@ -94,7 +108,7 @@ pub fn fence(work: &Path, holding_the_lock: bool) -> io::Result<usize> {
             killed += end(&token(&attempt), child)?;
         }
         if holding_the_lock {
-            fs::remove_dir_all(&attempt)?;
+            remove(&attempt)?;
         }
     }
     Ok(killed)

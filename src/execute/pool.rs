@@ -1,6 +1,6 @@
 //! The threads that run stages.
 //!
-//! Purpose: as many threads as stages run at once, each of which takes a job, runs it and tells the
+//! Purpose: as many threads as stages are at work at once, each of which takes a job, runs it and tells the
 //! dispatcher.
 //! Invariant: a thread lives as long as the run does, for the processes it starts die with it; what
 //! happens on it reaches the dispatcher, even a panic.
@@ -21,6 +21,8 @@ use crate::plan::StageIx;
 pub enum Message {
     /// A stage says something.
     Said(StageIx, Say),
+    /// A stage's process ended; the machine is free while its outputs are kept.
+    Freed(StageIx),
     /// The work on a stage ended.
     Ended(Box<Job>, StageEnd),
     /// The user or the system asks to stop.
@@ -78,7 +80,8 @@ fn work(shop: &Workshop<'_>, tell: &SyncSender<Message>, queue: &Mutex<Receiver<
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
         let say = |say| drop(tell.send(Message::Said(job.stage, say)));
-        let end = catch_unwind(AssertUnwindSafe(|| execute(shop, &job, &say)));
+        let free = || drop(tell.send(Message::Freed(job.stage)));
+        let end = catch_unwind(AssertUnwindSafe(|| execute(shop, &job, &say, &free)));
         let end = end.unwrap_or_else(|_| StageEnd::Failed {
             error: "the runner has a bug: its thread panicked (see stderr)".into(),
             log: None,

@@ -1,27 +1,31 @@
 //! A stage's process.
 //!
 //! Purpose: start a program in a process group of its own, hand on what it says, wait for it.
-//! Invariant: the direct child dies with the runner (PDEATHSIG); all its descendants hold the key lock
-//! and carry the attempt's token, so that a later runner can find them (`fence`); when `wait`
-//! returns nothing of the group is left.
+//! Invariant: all descendants hold the key lock and carry the attempt's token, so that a later runner
+//! can find them (`fence`); when `wait` returns nothing of the group is left.
 //! Must not know: stages, protocols.
+//!
+//! A program dies with the runner (PDEATHSIG). A shell does not, for what it started would live on
+//! anyhow and is ended by `fence`; in return it is started by posix_spawn, which costs a third of a fork
+//! that copies the runner's page tables.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, test_kill_process_group};
 use rustix::thread::CpuSet;
 
 use super::control::{Control, Registered, signal_group};
+use crate::store::KeyLock;
 
 /// How long a process that is out of time may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
@@ -44,10 +48,12 @@ pub struct Launch<'a> {
     pub log: &'a File,
     /// The cores it may use, when not all.
     pub cores: Option<CpuSet>,
-    /// Takes the line of `/proc/self/stat` as the child begins (see `fence`).
+    /// Takes the child's line of `/proc/PID/stat` (see `fence`).
     pub record: &'a File,
-    /// A descriptor that the process and its descendants keep open: the key lock.
-    pub keep: BorrowedFd<'a>,
+    /// The key lock, which the process and its descendants keep.
+    pub lock: &'a KeyLock,
+    /// Whether it is killed when the runner dies.
+    pub dies_with_us: bool,
 }
 
 /// How a process ended.
@@ -77,11 +83,12 @@ impl<'a> Process<'a> {
     /// The program is missing, may not be executed, or the machine is out of something.
     pub fn start(launch: Launch<'_>, control: &'a Control) -> io::Result<Self> {
         let mut command = command(&launch)?;
-        let mut child = command.spawn()?;
+        let mut child = launch.lock.inherited_by(|| command.spawn())?;
         let group = child.id().cast_signed();
         let registered = control.register(group);
         let pid = Pid::from_child(&child);
         let stdout = child.stdout.take();
+        record(&launch, group);
         let exited = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| {
             signal_group(group, Signal::KILL);
             io::Error::from(e)
@@ -208,26 +215,22 @@ fn command(launch: &Launch<'_>) -> io::Result<Command> {
     command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
     command.stdout(if launch.events { Stdio::piped() } else { launch.log.try_clone()?.into() });
     command.stderr(launch.log.try_clone()?).process_group(0);
-    before_exec(&mut command, launch);
+    if launch.dies_with_us {
+        before_exec(&mut command, launch.cores);
+    }
     Ok(command)
 }
 
 /// What the child does between fork and exec: all of it system calls that are safe there.
 #[allow(unsafe_code)]
-fn before_exec(command: &mut Command, launch: &Launch<'_>) {
-    let (runner, cores) = (rustix::process::getpid(), launch.cores);
-    let (record, keep) = (launch.record.as_fd().as_raw_fd(), launch.keep.as_raw_fd());
+fn before_exec(command: &mut Command, cores: Option<CpuSet>) {
+    let runner = rustix::process::getpid();
     let work = move || -> io::Result<()> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The runner may have died before that took hold.
         if rustix::process::getppid() != Some(runner) {
             return Err(Errno::SRCH.into());
         }
-        // SAFETY: both descriptors are open in the parent until `spawn` has returned, and fork copied
-        // them; nothing here closes them.
-        let (record, keep) = unsafe { (BorrowedFd::borrow_raw(record), BorrowedFd::borrow_raw(keep)) };
-        fcntl_setfd(keep, FdFlags::empty())?;
-        write_stat_line(record)?;
         if let Some(cores) = &cores {
             // A core that went away meanwhile is no reason to fail.
             let _ = rustix::thread::sched_setaffinity(None, cores);
@@ -238,13 +241,12 @@ fn before_exec(command: &mut Command, launch: &Launch<'_>) {
     unsafe { command.pre_exec(work) };
 }
 
-/// Copies this process's line of `/proc/self/stat`: its number, group and time of birth.
-fn write_stat_line(record: BorrowedFd<'_>) -> io::Result<()> {
-    let stat = rustix::fs::open(c"/proc/self/stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut line = [0u8; 1024];
-    let n = rustix::io::read(&stat, &mut line)?;
-    rustix::io::write(record, &line[..n])?;
-    Ok(())
+/// Notes the child's number, group and time of birth. Should the runner die before, its token is left.
+fn record(launch: &Launch<'_>, pid: i32) {
+    let line = std::fs::read(format!("/proc/{pid}/stat"));
+    if let Err(e) = line.and_then(|line| (&mut &*launch.record).write_all(&line)) {
+        tracing::debug!(pid, "a process was not recorded: {e}");
+    }
 }
 
 /// Waits a moment until no process of the group is left; those killed may still be ending.

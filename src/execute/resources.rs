@@ -63,6 +63,11 @@ impl Budget {
         }
     }
 
+    /// The most stages that can run at a time, as long as none does.
+    pub fn most_stages(&self) -> usize {
+        self.jobs.min(self.slots) as usize
+    }
+
     /// True when nothing more can be lent.
     pub fn is_spent(&self) -> bool {
         self.free_slots == 0 || self.jobs == 0

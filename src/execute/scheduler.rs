@@ -29,6 +29,9 @@ use crate::store::types::{Action, ArtifactRef};
 /// How often a stage that another runner is at is looked at again.
 const HELD_FOR: Duration = Duration::from_millis(100);
 
+/// How many stages may be keeping their outputs beside those that run: the disk gathers their syncs.
+const MOST_KEEPING: usize = 6;
+
 /// A place in the queue: the longest way to the end first, then the order of the plan.
 type Place = (Reverse<u64>, usize);
 
@@ -51,6 +54,9 @@ pub struct Dispatcher<'a, 'p, 'scope, 'env> {
     control: &'a Control,
     pool: Pool<'scope, 'env>,
     budget: Budget,
+    lent: HashMap<StageIx, Grant>,
+    /// The most stages at work, those included whose outputs are being kept.
+    most_busy: usize,
     keep_going: bool,
     listener: &'a mut dyn Listener,
     stages: HashMap<StageIx, Stage>,
@@ -72,15 +78,18 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         listener: &'a mut dyn Listener,
         plan: &Plan,
     ) -> Self {
-        let (ready, held, undecided, failed) = Default::default();
+        let (ready, held, undecided, failed, lent) = Default::default();
         let stages = stages(shop, plan);
         let control = shop.control;
+        let most_busy = budget.most_stages() + MOST_KEEPING;
         Self {
             shop,
             planner,
             control,
             pool,
             budget,
+            lent,
+            most_busy,
             keep_going,
             listener,
             stages,
@@ -158,11 +167,19 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
                 self.control.throw(stop);
                 self.tell(&RunEvent::Stopping { running: self.pool.busy() });
             }
-            Message::Ended(mut job, end) => {
+            Message::Freed(ix) => self.free(ix),
+            Message::Ended(job, end) => {
                 self.pool.ended();
-                self.budget.give_back(std::mem::take(&mut job.grant));
+                self.free(job.stage);
                 self.ended(*job, end);
             }
+        }
+    }
+
+    /// Takes back what of the machine a stage had, if it has anything.
+    fn free(&mut self, ix: StageIx) {
+        if let Some(grant) = self.lent.remove(&ix) {
+            self.budget.give_back(grant);
         }
     }
 
@@ -226,7 +243,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         let why = match &self.failed {
             _ if self.control.stopping() => "the run was interrupted".to_owned(),
             Some(name) => format!("not started, for `{name}` failed (--keep-going goes on)"),
-            None => "not reached".to_owned(),
+            None => "what it needs was interrupted".to_owned(),
         };
         let mut rest: Vec<_> =
             self.stages.iter().filter(|(_, s)| s.report.is_none()).map(|(&ix, s)| (s.place.1, ix)).collect();
@@ -237,7 +254,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
     /// Decides on every stage whose inputs are known by now.
     fn decide(&mut self) {
         while let Some(ix) = self.undecided.pop_front() {
-            if !self.stages.get(&ix).is_some_and(|stage| stage.report.is_none()) {
+            if self.stages.get(&ix).is_none_or(|stage| stage.report.is_some()) {
                 continue;
             }
             match self.decision(ix) {
@@ -284,12 +301,13 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         }
         let places: Vec<Place> = self.ready.keys().copied().collect();
         for place in places {
-            if self.budget.is_spent() {
+            if self.budget.is_spent() || self.pool.busy() >= self.most_busy {
                 return;
             }
             let need = self.ready.get(&place).map(|job| self.shop.graph.stage(job.stage).resources);
             let Some(grant) = need.and_then(|need| self.budget.lend(need)) else { continue };
             if let Some(job) = self.ready.remove(&place) {
+                self.lent.insert(job.stage, grant.clone());
                 self.pool.run(Job { grant, ..job });
             }
         }

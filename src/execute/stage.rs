@@ -117,13 +117,14 @@ struct AtWork<'a> {
     work: PathBuf,
     log: PathBuf,
     say: &'a dyn Fn(Say),
+    free: &'a dyn Fn(),
 }
 
-/// Brings a stage about.
-pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say)) -> StageEnd {
+/// Brings a stage about. `free` is called when it needs the machine no more, but for the disk.
+pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say), free: &dyn Fn()) -> StageEnd {
     let stage = shop.graph.stage(job.stage);
     let log = shop.run.log_path(&stage.name.value);
-    let at_work = AtWork { shop, job, stage, work: shop.store.work(&job.key), log, say };
+    let at_work = AtWork { shop, job, stage, work: shop.store.work(&job.key), log, say, free };
     at_work.bring_about().unwrap_or_else(|error| {
         let tail = tail(&at_work.log, TAIL).ok().filter(|lines| !lines.is_empty());
         StageEnd::Failed {
@@ -194,6 +195,7 @@ impl AtWork<'_> {
             let error = match attempt(self.shop, self.job, lock, &log, self.say)? {
                 Verdict::Interrupted => return Ok(StageEnd::Interrupted),
                 Verdict::Made { outputs, summary, seconds } => {
+                    (self.free)();
                     let started = format!("{started:.3}");
                     return self
                         .keep(&outputs, Provenance { started, seconds, summary, ..self.provenance() });
@@ -285,11 +287,11 @@ impl AtWork<'_> {
     /// Whether there is a checkpoint to go on from. If so, the metrics of the attempt that left it are
     /// taken over, so that a stage's curve is whole in its last run.
     fn carry_on(&self) -> bool {
-        let checkpoint = self.work.join(CHECKPOINT);
-        let resumed = fs::read_dir(&checkpoint).is_ok_and(|mut entries| entries.next().is_some());
         if !matches!(self.stage.work, Work::Kind { .. }) {
             return false;
         }
+        let checkpoint = self.work.join(CHECKPOINT);
+        let resumed = fs::read_dir(&checkpoint).is_ok_and(|mut entries| entries.next().is_some());
         let (marker, ours) = (self.work.join("metrics"), self.shop.run.metrics_path(&self.stage.name.value));
         if resumed
             && let Ok(earlier) = fs::read_to_string(&marker)
@@ -306,7 +308,7 @@ impl AtWork<'_> {
 
     /// Removes what is of no more use: all of it when the stage is done, else all but a checkpoint.
     fn tidy(&self, done: bool) {
-        let swept = if done { fs::remove_dir_all(&self.work) } else { self.keep_checkpoint() };
+        let swept = if done { self.remove_all() } else { self.keep_checkpoint() };
         if let Err(e) = swept {
             tracing::warn!(folder = %self.work.display(), "scratch files were not removed: {e}");
         }
@@ -314,13 +316,20 @@ impl AtWork<'_> {
 
     fn keep_checkpoint(&self) -> io::Result<()> {
         fence::fence(&self.work, true)?;
-        if fs::remove_dir(self.work.join(CHECKPOINT)).is_ok() || !self.work.join(CHECKPOINT).exists() {
-            return match fs::remove_dir_all(&self.work) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-                done => done,
-            };
+        let checkpoint = self.work.join(CHECKPOINT);
+        if fs::remove_dir(&checkpoint).is_ok() || !checkpoint.exists() { self.remove_all() } else { Ok(()) }
+    }
+
+    fn remove_all(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.work).into_iter().flatten().flatten() {
+            if entry.file_type()?.is_dir() {
+                fence::remove(&entry.path())?;
+            }
         }
-        Ok(())
+        fs::remove_dir(&self.work).or_else(|_| match fs::remove_dir_all(&self.work) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        })
     }
 }
 

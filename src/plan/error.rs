@@ -61,13 +61,15 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// Where in the pipeline file the error lies, and its code, if it lies there.
-    pub fn place(&self) -> Option<(Position, &'static str)> {
-        match self {
-            Self::NoSource { at, .. } | Self::Unreadable { at, .. } => Some((*at, "no-source")),
-            Self::BadGlob { at, .. } => Some((*at, "bad-glob")),
-            Self::NoUses { at, .. } => Some((*at, "no-uses")),
-            Self::UnknownSource(_) | Self::Store(_) => None,
-        }
+    /// Where in the pipeline file the error lies, how many characters long the place is, and a code;
+    /// none when it does not lie there.
+    pub fn place(&self) -> Option<(Position, usize, &'static str)> {
+        let (at, text, code) = match self {
+            Self::NoSource { name, at, .. } | Self::Unreadable { name, at, .. } => (at, name, "no-source"),
+            Self::BadGlob { name, at, .. } => (at, name, "bad-glob"),
+            Self::NoUses { path, at, .. } => (at, path, "no-uses"),
+            Self::UnknownSource(_) | Self::Store(_) => return None,
+        };
+        Some((*at, text.chars().count(), code))
     }
 }

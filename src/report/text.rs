@@ -21,9 +21,10 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A rough duration for a forecast: `10s`, `16m`, `2h05m`.
+/// A rough duration for a forecast: `under 1s`, `10s`, `16m`, `2h05m`.
 pub fn about(seconds_: f64) -> String {
     match seconds_ {
+        s if s < 0.95 => "under 1s".to_owned(),
         s if (90.0..3600.0).contains(&s) => format!("{:.0}m", s / 60.0),
         s => seconds(s),
     }

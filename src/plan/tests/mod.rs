@@ -1,5 +1,7 @@
 //! Tests of the planner, and a small project for them.
 
+#![allow(clippy::unwrap_used)]
+
 mod ingredients;
 mod planner;
 mod reasons;

@@ -52,7 +52,7 @@ fn a_thousand_stages_are_looked_up_in_a_few_milliseconds() {
         made.extend(first.join().unwrap());
         made
     });
-    watch.report("ingest + put_action of 1000 tiny files by two threads", MS * 1500);
+    watch.report("ingest + put_action of 1000 tiny files by two threads", MS * 3000);
     std::thread::sleep(MS * 30);
     let watch = Watch::start();
     p.store.flush().unwrap();

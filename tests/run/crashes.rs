@@ -1,0 +1,149 @@
+//! Runners that die or are stopped, and what the next one makes of it.
+
+use std::time::Duration;
+
+use crate::common::Pipeline;
+use crate::helpers::{processes_with, signal, wait_until};
+use crate::providers::provider;
+
+/// Two chains of slow commands; the marker makes their processes findable.
+fn slow(marker: &str) -> String {
+    let mut text = "pipeline: slow\nstages:\n".to_owned();
+    for chain in ["a", "b"] {
+        for i in 0..4 {
+            let input = if i == 0 { String::new() } else { format!("inputs: {{ i: {chain}{} }}, ", i - 1) };
+            let read = if i == 0 { "echo start" } else { "cat {inputs.i}" };
+            text += &format!(
+                "  {chain}{i}: {{ kind: command, {input}run: '{read} > {{outputs.o}}; sleep 0.1; : {marker}; echo {chain}{i} >> {{outputs.o}}; sleep 0.05', outputs: {{ o: table }} }}\n"
+            );
+        }
+    }
+    text
+}
+
+#[test]
+fn a_runner_killed_at_any_moment_is_made_good_by_a_plain_run() {
+    let quiet = Pipeline::new().yaml(&slow("undisturbed"));
+    quiet.run();
+    let expected = quiet.digests();
+    for (i, wait) in [5, 40, 90, 150, 230, 340, 470].into_iter().enumerate() {
+        let marker = format!("marker-{}-{i}", std::process::id());
+        let p = Pipeline::new().yaml(&slow(&marker));
+        std::fs::create_dir(p.path("artifacts")).unwrap();
+        let mut runner = p.spawn(&["run", "--jobs", "2"]);
+        std::thread::sleep(Duration::from_millis(wait));
+        signal(&runner, "KILL");
+        runner.wait().unwrap();
+        let ran = p.run();
+        assert_eq!(ran.outcome(), "ok");
+        // The marker is part of the command and so of the keys, never of the bytes.
+        assert_eq!(p.digests(), expected, "killed after {wait} ms");
+        assert_eq!(processes_with(&marker), Vec::<String>::new(), "killed after {wait} ms");
+    }
+}
+
+#[test]
+fn orphans_of_a_dead_runner_are_ended_before_their_work_is_done_again() {
+    let marker = format!("orphan-{}", std::process::id());
+    // The orphan would write its output late; the next attempt must not meet it.
+    let p = Pipeline::new().yaml(&format!(
+        "pipeline: p\nstages:\n  s: {{ kind: command, run: 'echo x >> begun; if test -e calm; then echo good > {{outputs.o}}; else sh -c \"sleep 300; : {marker}\" & sleep 300; fi', outputs: {{ o: table }} }}\n"
+    ));
+    std::fs::create_dir(p.path("artifacts")).unwrap();
+    let mut runner = p.spawn(&["run"]);
+    p.wait_for("begun");
+    signal(&runner, "KILL");
+    runner.wait().unwrap();
+    p.write("calm", "");
+    let answer = p.ask(&["run"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    assert!(answer.err.contains("that a dead runner had left behind"), "{}", answer.err);
+    assert_eq!(p.out("p/s/o"), "good\n");
+    assert_eq!(processes_with(&marker), Vec::<String>::new());
+}
+
+#[test]
+fn ctrl_c_ends_a_run_with_130_and_the_next_run_goes_on() {
+    let p = Pipeline::new().yaml(
+        "
+pipeline: p
+stages:
+  quick: { kind: command, run: 'touch {outputs.o}', outputs: { o: table } }
+  slow: { kind: command, inputs: { o: quick }, run: 'touch begun; test -e calm || sleep 300; touch {outputs.o}', outputs: { o: table } }
+",
+    );
+    std::fs::create_dir(p.path("artifacts")).unwrap();
+    let runner = p.spawn(&["run", "--json"]);
+    p.wait_for("begun");
+    signal(&runner, "INT");
+    let end = runner.wait_with_output().unwrap();
+    assert_eq!(end.status.code(), Some(130), "{}", String::from_utf8_lossy(&end.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&end.stdout).unwrap();
+    assert_eq!(answer["outcome"], "interrupted");
+    p.write("calm", "");
+    p.run().expect_ran(&["slow"]);
+}
+
+#[test]
+fn a_second_ctrl_c_kills_what_will_not_stop() {
+    let p = Pipeline::new().yaml(
+        "pipeline: p\nstages:\n  deaf: { kind: command, run: 'trap : TERM; touch begun; while :; do sleep 1; done', outputs: { o: table } }\n",
+    );
+    std::fs::create_dir(p.path("artifacts")).unwrap();
+    let mut runner = p.spawn(&["run"]);
+    p.wait_for("begun");
+    signal(&runner, "INT");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(runner.try_wait().unwrap().is_none(), "it was to wait for the stage");
+    signal(&runner, "INT");
+    assert_eq!(runner.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_training_killed_with_its_runner_goes_on_from_its_checkpoint_to_the_same_bytes() {
+    let quiet = provider("{ steps: 40, pause_ms: 0 }");
+    quiet.run();
+    let expected = quiet.out("p/model/model/state.txt");
+    for victim in ["runner", "worker"] {
+        // The pause is a param and so of the key; the bytes do not depend on it.
+        let p = provider("{ steps: 40, pause_ms: 25 }");
+        std::fs::create_dir(p.path("artifacts")).unwrap();
+        let mut runner = p.spawn(&["run"]);
+        let text = || {
+            std::fs::read_to_string(p.path("artifacts/runs/r-0001/metrics/model.jsonl")).unwrap_or_default()
+        };
+        wait_until("some steps", || text().lines().count() >= 5);
+        if victim == "runner" {
+            signal(&runner, "KILL");
+            runner.wait().unwrap();
+        } else {
+            let workers = processes_with(&p.root().display().to_string());
+            let pid = workers.first().unwrap().split(' ').next().unwrap().to_owned();
+            std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+            assert_eq!(runner.wait().unwrap().code(), Some(1));
+        }
+        p.run().expect_ran(&["model"]);
+        assert_eq!(p.out("p/model/model/state.txt"), expected, "{victim}");
+        let log = std::fs::read_to_string(p.path("artifacts/runs/r-0002/logs/model.log")).unwrap();
+        assert!(log.contains("resumed at"), "{victim}: {log}");
+        let metrics = std::fs::read_to_string(p.path("artifacts/runs/r-0002/metrics/model.jsonl")).unwrap();
+        for step in [1, 20, 40] {
+            assert!(metrics.contains(&format!("\"step\":{step},")), "{victim}: no step {step} in {metrics}");
+        }
+    }
+}
+
+#[test]
+fn a_training_asked_to_stop_checkpoints_and_goes_on() {
+    let p = provider("{ steps: 40, pause_ms: 25 }");
+    std::fs::create_dir(p.path("artifacts")).unwrap();
+    let mut runner = p.spawn(&["run"]);
+    let text =
+        || std::fs::read_to_string(p.path("artifacts/runs/r-0001/metrics/model.jsonl")).unwrap_or_default();
+    wait_until("some steps", || text().lines().count() >= 5);
+    signal(&runner, "INT");
+    assert_eq!(runner.wait().unwrap().code(), Some(130));
+    let answer = p.ask(&["run"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    assert!(answer.err.contains("goes on from its checkpoint"), "{}", answer.err);
+}

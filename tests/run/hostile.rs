@@ -1,0 +1,84 @@
+//! Commands that do what they should not.
+
+use crate::common::Pipeline;
+
+#[test]
+fn a_command_that_writes_to_its_input_is_caught_and_the_next_run_makes_it_anew() {
+    let p = Pipeline::new().yaml(
+        "
+pipeline: p
+stages:
+  made: { kind: command, run: 'echo precious > {outputs.o}', outputs: { o: table } }
+  vandal: { kind: command, inputs: { i: made }, run: 'chmod u+w {inputs.i}; test -e calm || echo spoilt > {inputs.i}; cp {inputs.i} {outputs.o}', outputs: { o: table } }
+",
+    );
+    let ran = p.run_with(&[]);
+    assert!(ran.error("vandal").contains("wrote to its input `i`"), "{}", ran.error("vandal"));
+    p.write("calm", "");
+    p.run().expect_ran(&["made", "vandal"]);
+    assert_eq!(p.out("p/vandal/o"), "precious\n");
+}
+
+fn fails(run: &str) -> String {
+    let p = Pipeline::new().file("secret.txt", "secret").yaml(&format!(
+        "pipeline: p\nstages:\n  s: {{ kind: command, run: '{run}', outputs: {{ o: table }} }}\n"
+    ));
+    let ran = p.run_with(&[]);
+    assert_eq!(ran.outcome(), "failed", "{:#}", ran.0);
+    assert!(p.path("secret.txt").exists());
+    ran.error("s").to_owned()
+}
+
+#[test]
+fn links_and_odd_things_in_outputs_are_refused() {
+    for run in ["ln -s / {outputs.o}", "mkfifo {outputs.o}", "mkdir {outputs.o}; mkfifo {outputs.o}/x"] {
+        assert!(
+            fails(run).contains("an artifact is made of plain files and folders"),
+            "{run}: {}",
+            fails(run)
+        );
+    }
+    let dangling = fails("mkdir {outputs.o}; ln -s /nowhere {outputs.o}/x");
+    assert!(dangling.contains("No such file"), "{dangling}");
+    let climbing = fails(r#"mkdir {outputs.o}; echo x > "{outputs.o}/a\\b""#);
+    assert!(climbing.contains("cannot be part of an artifact"), "{climbing}");
+}
+
+#[test]
+fn a_link_to_a_file_is_kept_as_that_files_bytes_and_the_file_stays() {
+    let p = Pipeline::new().file("outside.txt", "mine").yaml(
+        "pipeline: p\nstages:\n  s: { kind: command, run: 'ln -s $PWD/outside.txt {outputs.o}', outputs: { o: table } }\n",
+    );
+    p.run();
+    assert_eq!(p.out("p/s/o"), "mine");
+    assert_eq!(std::fs::read_to_string(p.path("outside.txt")).unwrap(), "mine");
+    let blob = std::fs::canonicalize(p.path("artifacts/out/p/s/o")).unwrap();
+    assert!(blob.starts_with(std::fs::canonicalize(p.path("artifacts/blobs")).unwrap()));
+}
+
+#[test]
+fn a_log_cannot_steer_the_terminal() {
+    let p = Pipeline::new().yaml(
+        "pipeline: p\nstages:\n  s: { kind: command, run: \"printf '\\\\033[2Jgone\\\\n'; exit 1\", outputs: { o: table } }\n",
+    );
+    let answer = p.ask(&["run", "--color", "never"]);
+    assert!(answer.err.contains("gone") && !answer.err.contains('\u{1b}'), "{:?}", answer.err);
+}
+
+#[test]
+fn another_result_for_the_same_work_is_told_and_the_first_one_stands() {
+    let p = Pipeline::new().yaml(
+        "
+pipeline: p
+stages:
+  dice: { kind: command, run: 'cp salt {outputs.o}', outputs: { o: table } }
+  below: { kind: command, inputs: { o: dice }, run: 'cp {inputs.o} {outputs.o}', outputs: { o: table } }
+",
+    );
+    p.write("salt", "1");
+    p.run();
+    p.write("salt", "2");
+    let answer = p.ask(&["run", "--force", "dice"]);
+    assert!(answer.err.contains("not deterministic"), "{}", answer.err);
+    assert_eq!((answer.code, p.out("p/below/o").as_str()), (0, "1"));
+}

@@ -1,0 +1,137 @@
+//! Stages of a provider, through the whole protocol.
+
+use std::path::Path;
+
+use crate::common::Pipeline;
+
+/// A pipeline with one training stage of the tiny provider.
+pub fn provider(params: &str) -> Pipeline {
+    with_provider(&format!(
+        "
+pipeline: p
+providers: [./provider.py]
+sources: {{ text: {{ path: text.txt, type: corpus }} }}
+stages:
+  model: {{ kind: train, inputs: {{ corpus: text }}, params: {params} }}
+"
+    ))
+}
+
+fn with_provider(yaml: &str) -> Pipeline {
+    let p = Pipeline::new().yaml(yaml).file("text.txt", "some text");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/provider.py");
+    // A copy keeps the permission to execute it.
+    std::fs::copy(fixture, p.path("provider.py")).unwrap();
+    p
+}
+
+fn odd(how: &str) -> Pipeline {
+    with_provider(&format!(
+        "pipeline: p\nproviders: [./provider.py]\nstages:\n  s: {{ kind: odd, params: {{ how: {how} }} }}\n"
+    ))
+}
+
+#[test]
+fn a_stage_of_a_provider_runs_once_and_tells_its_numbers() {
+    let p = provider("{ steps: 4 }");
+    let ran = p.run();
+    ran.expect_ran(&["model"]);
+    assert_eq!(ran.0["stages"][0]["summary"], serde_json::json!([["loss", 0.25], ["steps", 4.0]]));
+    p.run().expect_ran(&[]);
+    let metrics = p.json(&["metrics"]);
+    assert_eq!(metrics["stages"]["model"]["loss"]["last"], 0.25);
+    let samples = std::fs::read_to_string(p.path("artifacts/runs/r-0001/samples.jsonl")).unwrap();
+    assert!(samples.contains("\"completion\":\"world\""), "{samples}");
+}
+
+#[test]
+fn people_see_health_and_the_numbers_that_matter() {
+    let p = provider("{ steps: 4 }");
+    let answer = p.ask(&["run"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    assert!(answer.err.contains("! model  all is odd. look away"), "{}", answer.err);
+    assert!(answer.err.contains("loss 0.250  steps 4"), "{}", answer.err);
+}
+
+#[test]
+fn defaults_of_params_are_filled_in_and_wrong_ones_run_nothing() {
+    let p = provider("{ steps: many, sed: 2 }");
+    let answer = p.ask(&["run"]);
+    assert_eq!(answer.code, 3, "{}", answer.err);
+    assert!(answer.err.contains("`seed`") && answer.err.contains("steps"), "{}", answer.err);
+    assert!(!p.path("artifacts/runs").exists());
+    p.edit("steps: many, sed: 2", "seed: 1");
+    p.run().expect_ran(&["model"]);
+    p.edit("seed: 1", "steps: 5");
+    p.run().expect_ran(&[]);
+}
+
+#[test]
+fn an_error_event_is_the_stages_error() {
+    let ran = odd("error").run_with(&[]);
+    assert_eq!(ran.error("s"), "row 7 is empty; remove it (exit code 3)");
+}
+
+#[test]
+fn a_crash_is_told_with_its_signal() {
+    let ran = odd("crash").run_with(&[]);
+    assert_eq!(ran.error("s"), "killed by signal 11");
+}
+
+#[test]
+fn a_provider_that_makes_nothing_failed() {
+    let ran = odd("nothing").run_with(&[]);
+    assert!(ran.error("s").contains("did not make `out`"), "{}", ran.error("s"));
+}
+
+#[test]
+fn free_text_on_stdout_goes_to_the_log() {
+    let p = odd("talk");
+    p.run().expect_ran(&["s"]);
+    let log = std::fs::read_to_string(p.path("artifacts/runs/r-0001/logs/s.log")).unwrap();
+    assert!(log.contains("no event at all\n") && log.contains("info: still here\n"));
+    assert!(log.len() < 2_000_000, "{}", log.len());
+}
+
+#[test]
+fn a_missing_worker_is_told_with_what_to_build() {
+    let p = Pipeline::new().yaml("pipeline: p\nstages:\n  s: { kind: train }\n");
+    let mut command = p.kiln(&["run"]);
+    let answer = command.env("KILN_PROVIDER", "/nowhere/kiln-stages").output().unwrap();
+    let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+    assert_eq!(answer.status.code(), Some(3), "{said}");
+    assert!(said.contains("/nowhere/kiln-stages is missing"), "{said}");
+}
+
+#[test]
+fn the_named_default_provider_is_used() {
+    let p = with_provider("pipeline: p\nstages:\n  s: { kind: odd, params: { how: fine } }\n");
+    let mut command = p.kiln(&["run"]);
+    command.env("KILN_PROVIDER", p.path("provider.py")).assert().success();
+    assert_eq!(p.out("p/s/out"), "fine");
+}
+
+#[test]
+fn prompts_are_answered_by_the_provider_of_the_model() {
+    let p = provider("{ steps: 3 }");
+    p.run();
+    let mark = p.out("p/model/model/state.txt")[..4].to_owned();
+    assert_eq!(p.ask(&["generate", "model", "hello"]).good(), format!("{mark} heard hello\n"));
+    let answer = p.json(&["generate", "model.model", "one", "two"]);
+    assert_eq!(answer["replies"][1]["text"], format!("{mark} heard two"));
+    assert_eq!(answer["replies"][0]["tokens"], 3);
+    let mut chat = p.kiln(&["chat", "model"]);
+    let answer = chat.write_stdin("hi\n\nthere\n").output().unwrap();
+    let said = String::from_utf8(answer.stdout).unwrap();
+    assert_eq!(said, format!("{mark} heard hi\n{mark} heard there\n"));
+}
+
+#[test]
+fn a_model_that_fails_is_told() {
+    let p = provider("{ steps: 3 }");
+    assert!(p.ask(&["generate", "model", "x"]).err.contains("has not run here yet"));
+    p.run();
+    let answer = p.ask(&["generate", "model", "fail"]);
+    assert_eq!(answer.code, 1);
+    assert!(answer.err.contains("the model is tired"), "{}", answer.err);
+}

@@ -1,0 +1,114 @@
+//! Stages side by side, and runners side by side.
+
+use std::process::Output;
+
+use crate::common::Pipeline;
+use crate::helpers::wait_until;
+
+/// Waits in a shell until the file is there, or gives up after a while.
+fn await_file(name: &str) -> String {
+    format!("n=0; while ! test -e {name}; do n=$((n+1)); test $n -gt 2000 && exit 9; sleep 0.01; done")
+}
+
+#[test]
+fn stages_that_need_nothing_of_each_other_run_side_by_side() {
+    // Each waits for the other: alone, neither would end well.
+    let stage = |mine: &str, other: &str| {
+        format!(
+            "  {mine}: {{ kind: command, run: 'touch {mine}.here; {}; touch {{outputs.o}}', outputs: {{ o: table }} }}\n",
+            await_file(&format!("{other}.here"))
+        )
+    };
+    let p = Pipeline::new().yaml(&format!(
+        "pipeline: p\nstages:\n{}{}",
+        stage("left", "right"),
+        stage("right", "left")
+    ));
+    let ran = p.run_with(&["--jobs", "2"]);
+    assert_eq!(ran.outcome(), "ok", "{:#}", ran.0);
+}
+
+#[test]
+fn one_job_at_a_time_means_one() {
+    let stage = |name: &str| {
+        format!(
+            "  {name}: {{ kind: command, run: 'mkdir busy && sleep 0.05 && rmdir busy && touch {{outputs.o}}', outputs: {{ o: table }} }}\n"
+        )
+    };
+    let p =
+        Pipeline::new().yaml(&format!("pipeline: p\nstages:\n{}{}{}", stage("a"), stage("b"), stage("c")));
+    let ran = p.run_with(&["--jobs", "1"]);
+    assert_eq!(ran.outcome(), "ok", "{:#}", ran.0);
+}
+
+#[test]
+fn memory_that_is_not_there_is_not_lent_twice() {
+    let stage = |name: &str| {
+        format!(
+            "  {name}: {{ kind: command, run: 'mkdir busy && sleep 0.05 && rmdir busy && touch {{outputs.o}}', outputs: {{ o: table }}, resources: {{ memory: 4000GiB }} }}\n"
+        )
+    };
+    let p = Pipeline::new().yaml(&format!("pipeline: p\nstages:\n{}{}", stage("a"), stage("b")));
+    let ran = p.run_with(&["--jobs", "4"]);
+    assert_eq!(ran.outcome(), "ok", "{:#}", ran.0);
+}
+
+#[test]
+fn the_longest_way_to_the_end_goes_first() {
+    let p = Pipeline::new().yaml(
+        "
+pipeline: p
+stages:
+  short: { kind: command, run: 'echo short >> order; touch {outputs.o}', outputs: { o: table } }
+  head: { kind: command, run: 'echo head >> order; touch {outputs.o}', outputs: { o: table } }
+  tail: { kind: command, inputs: { o: head }, run: 'echo tail >> order; cp {inputs.o} {outputs.o}', outputs: { o: table } }
+",
+    );
+    p.run_with(&["--jobs", "1"]);
+    let order = std::fs::read_to_string(p.path("order")).unwrap();
+    assert!(order.starts_with("head\n"), "{order}");
+}
+
+#[test]
+fn two_runners_on_one_store_do_each_piece_of_work_once() {
+    let mut text = "pipeline: p\nstages:\n".to_owned();
+    for i in 0..20 {
+        text += &format!(
+            "  s{i}: {{ kind: command, run: 'echo {i} >> ran; sleep 0.02; echo {i} > {{outputs.o}}', outputs: {{ o: table }} }}\n"
+        );
+    }
+    let p = Pipeline::new().yaml(&text);
+    std::fs::create_dir(p.path("artifacts")).unwrap();
+    let runners: Vec<_> = (0..3).map(|_| p.spawn(&["run", "--json"])).collect();
+    let ends: Vec<Output> = runners.into_iter().map(|r| r.wait_with_output().unwrap()).collect();
+    for end in &ends {
+        assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+    }
+    let ran = std::fs::read_to_string(p.path("ran")).unwrap();
+    let mut lines: Vec<u32> = ran.lines().map(|line| line.parse().unwrap()).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_runner_that_waits_for_another_names_it() {
+    let p = Pipeline::new().yaml(&format!(
+        "pipeline: p\nstages:\n  slow: {{ kind: command, run: 'touch begun; {}; touch {{outputs.o}}', outputs: {{ o: table }} }}\n",
+        await_file("go")
+    ));
+    std::fs::create_dir(p.path("artifacts")).unwrap();
+    let first = p.spawn(&["run"]);
+    p.wait_for("begun");
+    let second = p.spawn(&["run"]);
+    let told = || {
+        let events =
+            std::fs::read_to_string(p.path("artifacts/runs/r-0002/events.jsonl")).unwrap_or_default();
+        events.contains("\"waiting\"") && events.contains(&format!("process {}", first.id()))
+    };
+    wait_until("the second runner to name the first", told);
+    p.write("go", "");
+    let (first, second) = (first.wait_with_output().unwrap(), second.wait_with_output().unwrap());
+    assert!(first.status.success() && second.status.success());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("1 cached"), "{said}");
+}
