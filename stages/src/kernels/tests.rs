@@ -204,7 +204,7 @@ fn gelu_and_its_gradient_are_the_tanh_form_written_out() {
         [(cpu(), DType::F64, 1e-12), (cpu(), DType::F32, 1e-6), (Device::flex(), DType::F64, 1e-12)]
     {
         assert_same(
-            &outcome(&device, dtype, &[xs.clone()], &run),
+            &outcome(&device, dtype, std::slice::from_ref(&xs), &run),
             &wanted,
             tolerance,
             &format!("{device:?}"),

@@ -16,6 +16,9 @@ use crate::context::{Context, StageError};
 use crate::model::Decoder;
 use crate::model::io::{NamedTensors, named_tensors, with_tensors};
 
+/// Measurements by name.
+pub type Measured = Vec<(&'static str, f64)>;
+
 /// What to train for.
 pub struct Plan<'a> {
     /// Optimizer steps.
@@ -33,7 +36,7 @@ pub struct Plan<'a> {
     /// The rows of a step.
     pub batch: &'a dyn Fn(u64) -> Vec<TokenRow>,
     /// Measures the model on held-out data: name and value.
-    pub validate: &'a dyn Fn(&Decoder) -> Vec<(&'static str, f64)>,
+    pub validate: &'a dyn Fn(&Decoder) -> Measured,
     /// Shows what the model says, at the same steps.
     pub show: &'a dyn Fn(&Decoder, u64),
 }
@@ -48,11 +51,7 @@ struct Counters {
 ///
 /// # Errors
 /// `Interrupted` after checkpointing on request; a failure when the loss is not finite.
-pub fn train(
-    ctx: &Context,
-    mut model: Decoder,
-    plan: &Plan,
-) -> Result<(Decoder, Vec<(&'static str, f64)>), StageError> {
+pub fn train(ctx: &Context, mut model: Decoder, plan: &Plan) -> Result<(Decoder, Measured), StageError> {
     let mut optimizer = AdamW::new(plan.optimizer.clone());
     let mut checkpoints = Checkpoints::new(ctx);
     let mut first = 0;

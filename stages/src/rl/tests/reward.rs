@@ -14,7 +14,7 @@ fn a_score_ignores_everything_after_the_last_real_token() {
     for config in shapes() {
         let scorer = Scorer::new(lively(&config, 1, &cpu()), 1);
         let row = rows("score", &[9], config.vocab).remove(0);
-        let wanted = host(scorer.scores(&[row.clone()]));
+        let wanted = host(scorer.scores(std::slice::from_ref(&row)));
         for more in 1..4 {
             let longer = [row.ids.as_slice(), &tokens(&format!("after {more}"), 5, config.vocab)].concat();
             let hidden = scorer.decoder().hidden(Rows::right(&[&longer], 0, &cpu()), None);

@@ -109,7 +109,7 @@ fn the_loss_is_the_sum_over_response_and_stop_tokens_and_no_others() {
             assert_eq!(row.targets(), response);
             let wanted = by_hand(&model, &ids, 1.0)[prompt - 1..].to_vec();
             assert_close(
-                &host(target_logprobs(&model, &[row.clone()], 1.0)),
+                &host(target_logprobs(&model, std::slice::from_ref(&row), 1.0)),
                 &wanted,
                 1e-5,
                 "log-probabilities",
