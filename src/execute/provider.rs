@@ -227,7 +227,11 @@ fn executable(program: PathBuf) -> Result<PathBuf, ProviderError> {
 fn cache_name(program: &Digest) -> Digest {
     let around: BTreeMap<_, _> =
         SURROUNDINGS.iter().filter_map(|name| Some((name, std::env::var(name).ok()?))).collect();
-    Digest::of_json(&serde_json::json!({ "program": program, "around": around, "protocol": PROTOCOL }))
+    // What a provider says of its numerics depends on whether there is a GPU.
+    let gpu = Path::new("/dev/nvidiactl").exists();
+    Digest::of_json(
+        &serde_json::json!({ "program": program, "around": around, "gpu": gpu, "protocol": PROTOCOL }),
+    )
 }
 
 fn keep(file: &Path, text: &[u8]) -> io::Result<()> {

@@ -64,7 +64,8 @@ pub fn numerics() -> BTreeMap<String, String> {
     {
         out.insert("backend".to_owned(), "libtorch".to_owned());
         out.insert("libtorch".to_owned(), crate::libtorch::version());
-        out.insert("cuda".to_owned(), crate::libtorch::has_cuda().to_string());
+        let device = if crate::libtorch::has_cuda() { "cuda" } else { "cpu" };
+        out.insert("device".to_owned(), device.to_owned());
     }
     #[cfg(not(feature = "tch"))]
     out.insert("backend".to_owned(), "flex".to_owned());

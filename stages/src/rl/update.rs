@@ -7,15 +7,16 @@
 //! Source: TRAINING section 6; Schulman 2017; Huang 2024.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rand::Rng;
 
 use super::loss::{policy_loss, value_loss};
 use super::rollout::Rollout;
 use super::scorer::Scorer;
 use crate::generate::host;
 use crate::model::Decoder;
-use crate::rng::permutation;
+use crate::rng::{keyed, permutation};
 use crate::train::lm::target_logprobs;
-use crate::train::{AdamW, Grads, TokenRow};
+use crate::train::{AdamW, Grads, TokenRow, lm_grads};
 
 /// The ratio of the first minibatch may differ from 1 by this much.
 const FIRST_RATIO: f64 = 1e-5;
@@ -59,6 +60,30 @@ pub struct Rule {
     pub iteration: u64,
 }
 
+/// Pretraining text that is mixed in, so that the policy keeps its language: `gamma_ptx L_LM`
+/// (Ouyang 2022).
+pub struct Pretraining {
+    /// Weight of the loss (gamma_ptx).
+    pub coef: f64,
+    /// The text's tokens.
+    pub tokens: Vec<u32>,
+    /// Rows a minibatch.
+    pub rows: usize,
+    /// Targets a row.
+    pub time: usize,
+}
+
+impl Pretraining {
+    /// The weighted gradient for the n-th minibatch of a run, and the loss before weighing.
+    fn gradients(&self, policy: &Decoder, rule: &Rule, minibatch: u64) -> Result<(Grads, f64), String> {
+        let draw = |i| keyed(rule.seed, "ppo-pretraining", minibatch, i).random();
+        let rows: Vec<TokenRow> =
+            (0..self.rows as u64).map(|i| TokenRow::window(&self.tokens, self.time, draw(i))).collect();
+        let (grads, loss) = lm_grads(policy, &rows, rule.micro_batch)?;
+        Ok((grads.scaled(self.coef), loss))
+    }
+}
+
 /// Means over all minibatches of an update.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UpdateStats {
@@ -66,6 +91,8 @@ pub struct UpdateStats {
     pub policy_loss: f64,
     /// Mean value loss.
     pub value_loss: f64,
+    /// Mean loss on the pretraining text, where some is mixed in.
+    pub pretraining_loss: f64,
     /// Mean of `(logp - logp_old)^2 / 2`.
     pub approx_kl: f64,
     /// Part of the tokens whose ratio was clipped.
@@ -89,6 +116,7 @@ pub fn update(
     mut learner: Learner,
     rollout: &Rollout,
     rule: &Rule,
+    pretraining: Option<&Pretraining>,
 ) -> Result<(Learner, UpdateStats), String> {
     let mut stats = UpdateStats::default();
     let size = rollout.rows.len().div_ceil(rule.minibatches.max(1));
@@ -96,7 +124,7 @@ pub fn update(
         let order =
             permutation(rule.seed, "ppo-minibatch", rule.iteration * rule.epochs + epoch, rollout.rows.len());
         for (i, minibatch) in order.chunks(size).enumerate() {
-            let step = gradients(&learner, rollout, minibatch, rule);
+            let mut step = gradients(&learner, rollout, minibatch, rule);
             if epoch == 0 && i == 0 {
                 assert_first_ratio(&step.ratios)?;
             }
@@ -105,6 +133,12 @@ pub fn update(
                     "the losses are {} (policy) and {} (value): try a smaller learning rate",
                     step.policy_loss, step.value_loss
                 ));
+            }
+            if let Some(mix) = pretraining {
+                let number = (rule.iteration * rule.epochs + epoch) * rule.minibatches as u64 + i as u64;
+                let (grads, loss) = mix.gradients(&learner.policy, rule, number)?;
+                step.policy.add(grads);
+                stats.pretraining_loss += loss;
             }
             let norm;
             (learner.policy, norm) =
@@ -203,6 +237,7 @@ impl UpdateStats {
         for value in [
             &mut self.policy_loss,
             &mut self.value_loss,
+            &mut self.pretraining_loss,
             &mut self.approx_kl,
             &mut self.clip_fraction,
             &mut self.value_clip_fraction,

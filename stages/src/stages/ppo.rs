@@ -25,8 +25,9 @@ use crate::rl::health::Health;
 use crate::rl::kl;
 use crate::rl::rollout::{Models, Rollout, Shaping, rollout};
 use crate::rl::scorer::{self, Scorer};
-use crate::rl::update::{Learner, Rule, UpdateStats, update};
+use crate::rl::update::{Learner, Pretraining, Rule, UpdateStats, update};
 use crate::rng::permutation;
+use crate::stages::pretrain::joined;
 use crate::stages::sample::completion;
 use crate::train::checkpoint::{join_prefix, split_prefix};
 use crate::train::{AdamW, AdamWParams, Checkpoints, Decay, Schedule};
@@ -88,6 +89,12 @@ pub struct Params {
     pub whiten_advantages: bool,
     /// Replaces the score of a response without stop token.
     pub missing_stop_reward: f64,
+    /// Weight of the loss on pretraining text (gamma of Ouyang 2022), where there is such an input.
+    #[schemars(range(min = 0.0))]
+    pub pretraining_coef: f64,
+    /// Rows of pretraining text a minibatch.
+    #[schemars(range(min = 1))]
+    pub pretraining_rows: usize,
     /// The gold rule that is logged beside the reward, where there is a `lexicon` input.
     pub gold: GoldOptions,
     /// Iterations between samples of fixed prompts.
@@ -119,6 +126,8 @@ impl Default for Params {
             value_coef: 0.1,
             whiten_advantages: true,
             missing_stop_reward: -1.0,
+            pretraining_coef: 1.0,
+            pretraining_rows: 8,
             gold: GoldOptions::default(),
             eval_every: 10,
             seed: 1337,
@@ -137,6 +146,7 @@ pub fn entry() -> Entry {
                 input("model", &["checkpoint"], "the SFT model: start and reference"),
                 input("reward", &["reward"], "the reward model; the value model starts from it"),
                 input("prompts", &["prompts"], "what to respond to"),
+                optional("pretraining", &["corpus"], "text whose loss is mixed in, so that the policy keeps its language"),
                 optional("lexicon", &["corpus"], "the text of the gold rule, which is only logged"),
             ],
             vec![output("policy", "policy", "the policy")],
@@ -164,6 +174,7 @@ struct Setting<'a> {
     prompts: Vec<Prompt>,
     ids: Vec<Vec<u32>>,
     gold: Option<Gold>,
+    pretraining: Option<Pretraining>,
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
@@ -188,7 +199,9 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     }
     let ids = prompts.iter().map(|p| tokenizer.prompt_ids(&p.prompt)).collect();
     let gold = gold_rule(params, ctx)?;
-    let setting = Setting { params, ctx, tokenizer: &tokenizer, reference, reward, prompts, ids, gold };
+    let pretraining = pretraining(params, ctx, &tokenizer, policy.config().context)?;
+    let setting =
+        Setting { params, ctx, tokenizer: &tokenizer, reference, reward, prompts, ids, gold, pretraining };
     let learner = Learner {
         policy,
         value,
@@ -198,6 +211,22 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (policy, summary) = train(&setting, learner)?;
     bundle::save(ctx.output("policy")?, &policy, &tokenizer)?;
     Ok(summary)
+}
+
+fn pretraining(
+    params: &Params,
+    ctx: &Context,
+    tokenizer: &Tokenizer,
+    time: usize,
+) -> Result<Option<Pretraining>, StageError> {
+    let Some(path) = ctx.optional_input("pretraining") else { return Ok(None) };
+    let corpus = read_corpus(path).map_err(StageError::failed)?;
+    let texts: Vec<&str> = corpus.iter().map(|d| d.text.as_str()).collect();
+    let tokens = joined(tokenizer, &texts);
+    if tokens.len() < time + 2 {
+        return Err(StageError::failed(format!("the pretraining text has {} tokens, a row needs {}", tokens.len(), time + 2)));
+    }
+    Ok(Some(Pretraining { coef: params.pretraining_coef, tokens, rows: params.pretraining_rows, time }))
 }
 
 fn gold_rule(params: &Params, ctx: &Context) -> Result<Option<Gold>, StageError> {
@@ -231,7 +260,7 @@ fn train(setting: &Setting, mut learner: Learner) -> Result<(Decoder, Summary), 
         let rule = setting.rule(i, rate);
         let stats;
         (learner, stats) =
-            update(learner, &batch, &rule).map_err(|e| StageError::failed(format!("iteration {i}: {e}")))?;
+            update(learner, &batch, &rule, setting.pretraining.as_ref()).map_err(|e| StageError::failed(format!("iteration {i}: {e}")))?;
         counters.iteration += 1;
         summary = setting.report(&batch, &stats, &mut counters, rule.learning_rate);
         if let Some(target) = params.kl_target {
@@ -311,7 +340,7 @@ impl Setting<'_> {
         let (i, s) = (counters.iteration, &batch.stats);
         let variance = explained_variance(&batch.returns.concat(), &batch.values.concat());
         let gold = self.gold_mean(batch, i);
-        let nan = f64::NAN;
+        let nan = f64::NAN; // left out of the metrics
         self.ctx.metric(
             i,
             &[
@@ -330,6 +359,7 @@ impl Setting<'_> {
                 ("policy/grad_norm", stats.grad_norm),
                 ("loss/policy_avg", stats.policy_loss),
                 ("loss/value_avg", stats.value_loss),
+                ("loss/pretraining_avg", self.pretraining.as_ref().map_or(nan, |_| stats.pretraining_loss)),
                 ("val/clipfrac_avg", stats.value_clip_fraction),
                 ("val/ratio", stats.ratio),
                 ("val/ratio_var", stats.ratio_variance),

@@ -100,7 +100,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         )));
     }
     let batch = |step: u64| -> Vec<TokenRow> {
-        let row = |i| window(&training, time, keyed(params.seed, "pretrain", step, i).random());
+        let row = |i| TokenRow::window(&training, time, keyed(params.seed, "pretrain", step, i).random());
         (0..params.batch_size as u64).map(row).collect()
     };
     let micro = if params.micro_batch == 0 { params.batch_size } else { params.micro_batch };
@@ -126,12 +126,6 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, last) = train(ctx, model, &plan)?;
     bundle::save(ctx.output("model")?, &model, &tokenizer)?;
     Ok(last.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
-}
-
-/// A row of `time` inputs and their successors, starting anywhere.
-fn window(tokens: &[u32], time: usize, draw: u64) -> TokenRow {
-    let start = (draw % (tokens.len() - time) as u64) as usize;
-    TokenRow { ids: tokens[start..=start + time].to_vec(), from: 1 }
 }
 
 /// The most tokens of held-out text that a validation looks at.
@@ -176,7 +170,7 @@ impl HeldOut {
 }
 
 /// Tokens of documents, each ended by the end-of-text token.
-fn joined(tokenizer: &Tokenizer, texts: &[&str]) -> Vec<u32> {
+pub fn joined(tokenizer: &Tokenizer, texts: &[&str]) -> Vec<u32> {
     let mut out = Vec::new();
     for ids in tokenizer.encode_batch(texts) {
         out.extend(ids);

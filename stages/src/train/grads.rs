@@ -54,6 +54,17 @@ impl Grads {
         }
     }
 
+    /// Multiplies every gradient.
+    pub fn scaled(mut self, by: f64) -> Self {
+        for (grad, rank) in self.found.values_mut() {
+            *grad = match rank {
+                1 => (Tensor::<1>::from_dispatch(grad.clone()) * by).into_dispatch(),
+                _ => (Tensor::<2>::from_dispatch(grad.clone()) * by).into_dispatch(),
+            };
+        }
+        self
+    }
+
     /// The Euclidean norm over all gradients together.
     pub fn norm(&self) -> f64 {
         let squares: Vec<Tensor<1>> = self

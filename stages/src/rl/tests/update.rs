@@ -7,10 +7,10 @@ use crate::model::io::named_tensors;
 use crate::model::{Decoder, ModelConfig};
 use crate::rl::rollout::{Rollout, Shaping};
 use crate::rl::scorer::Scorer;
-use crate::rl::update::{Gradients, Learner, Rule, gradients, update};
+use crate::rl::update::{self, Gradients, Learner, Pretraining, Rule, UpdateStats, gradients};
 use crate::testing::{assert_close, cpu, host, lively, relative, shapes};
 use crate::train::lm::target_logprobs;
-use crate::train::{AdamW, AdamWParams, Grads};
+use crate::train::{AdamW, AdamWParams, Grads, TokenRow, lm_loss};
 
 const RULE: Rule = Rule {
     epochs: 2,
@@ -36,6 +36,11 @@ fn learner(config: &ModelConfig) -> Learner {
         policy_optimizer: AdamW::new(params.clone()),
         value_optimizer: AdamW::new(params),
     }
+}
+
+/// An update without pretraining text.
+fn update(learner: Learner, rollout: &Rollout, rule: &Rule) -> Result<(Learner, UpdateStats), String> {
+    update::update(learner, rollout, rule, None)
 }
 
 fn experience(config: &ModelConfig, temperature: f64) -> Rollout {
@@ -216,4 +221,26 @@ fn a_loss_that_is_not_finite_is_an_error() {
     rollout.returns[2][0] = f64::NAN;
     let said = update(learner(config), &rollout, &RULE).err().unwrap();
     assert!(said.contains("NaN"), "{said}");
+}
+
+#[test]
+fn pretraining_text_that_is_mixed_in_is_learnt_and_without_weight_changes_nothing() {
+    let config = &shapes()[0];
+    let rollout = experience(config, 1.0);
+    let tokens: Vec<u32> = (0..200u32).map(|i| i % 7).collect();
+    let (time, rule) = (6, Rule { epochs: 8, minibatches: 1, ..RULE });
+    let after = |coef: f64| {
+        let mix = Pretraining { coef, tokens: tokens.clone(), rows: 4, time };
+        update::update(learner(config), &rollout, &rule, Some(&mix)).unwrap()
+    };
+    let loss = |model: &Decoder| {
+        let rows: Vec<TokenRow> = (0..7).map(|i| TokenRow::window(&tokens, time, i)).collect();
+        let (sum, count) = lm_loss(model, &rows, 8);
+        sum / count as f64
+    };
+    let (with, stats) = after(5.0);
+    let (without, _) = update(learner(config), &rollout, &rule).unwrap();
+    assert!(loss(&with.policy) < loss(&without.policy) - 0.01, "{} {}", loss(&with.policy), loss(&without.policy));
+    assert!(stats.pretraining_loss > 0.0);
+    assert_eq!(named_tensors(&after(0.0).0.policy), named_tensors(&without.policy));
 }
