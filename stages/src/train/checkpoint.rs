@@ -21,8 +21,8 @@ use crate::model::io::{NamedTensors, write_whole};
 const SHARE: u32 = 50;
 /// Nor happens it more often than this.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// The environment variable that sets another interval in seconds, whatever its cost: for tests,
-/// and for machines that may go away at any moment. It changes no output.
+/// The environment variable that sets another interval in seconds, whatever its cost, for tests
+/// that call the worker themselves (the runner does not hand it on). It changes no output.
 pub const INTERVAL_VARIABLE: &str = "KILN_CHECKPOINT_SECONDS";
 
 /// The checkpoint file of a stage, and when it is due.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use kiln::protocol::{Event, StageRequest};
 use rustix::process::{Pid, Signal, kill_process};
@@ -110,9 +112,8 @@ impl Place {
                 Ok(event) => run.events.push(event),
                 Err(_) => run.strange.push(line),
             }
-            // The first progress is that of step 1; with the second it is in its middle.
-            if !signalled && run.steps().count() == 2 {
-                assert!(self.folder.path().join("checkpoint/state.safetensors").exists());
+            if !signalled && run.steps().next().is_some() {
+                self.await_checkpoint(&mut worker);
                 let signal = if ending == Ending::Killed { Signal::KILL } else { Signal::TERM };
                 kill_process(Pid::from_child(&worker), signal).unwrap();
                 signalled = true;
@@ -122,6 +123,16 @@ impl Place {
         assert!(status.code().is_some() || status.signal() == Some(9), "{status}");
         run.code = status.code();
         run
+    }
+
+    /// Waits until a checkpoint is written that is younger than the first step.
+    fn await_checkpoint(&self, worker: &mut Child) {
+        let path = self.folder.path().join("checkpoint/state.safetensors");
+        let written = || std::fs::metadata(&path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
+        let before = written();
+        while written() == before && worker.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// The output's files; none when it was not made.
