@@ -17,7 +17,8 @@ use serde_json::Value;
 /// A project with one of the repository's pipelines as `kiln.yaml`, and its programs.
 fn project(name: &str) -> Pipeline {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
-    let mut project = Pipeline::new().yaml(&std::fs::read_to_string(from.join(format!("{name}.yaml"))).unwrap());
+    let mut project =
+        Pipeline::new().yaml(&std::fs::read_to_string(from.join(format!("{name}.yaml"))).unwrap());
     for program in std::fs::read_dir(from.join(name)).unwrap() {
         let program = program.unwrap().path();
         if program.extension().is_some_and(|e| e == "py") {
@@ -113,7 +114,8 @@ fn spawn(project: &Pipeline) -> Child {
 
 /// SIGKILL to every child of the runner, as the kernel does when memory runs out.
 fn kill_workers_of(runner: u32) {
-    let children = std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children")).unwrap_or_default();
+    let children =
+        std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children")).unwrap_or_default();
     let tasks = std::fs::read_dir(format!("/proc/{runner}/task")).into_iter().flatten().flatten();
     let of_threads =
         tasks.filter_map(|t| std::fs::read_to_string(t.path().join("children")).ok()).collect::<String>();
@@ -150,7 +152,11 @@ fn on_real_text_every_rung_is_above_the_one_below_and_shuffled_rankings_gain_not
         assert!(line[2] < line[3], "PPO is not above SFT: {line:?}");
         run(&project, &["--set", &seed, "--set", "stages.rankings.shuffle=true"]);
         let (sft, policy) = (gold("sft"), gold("policy"));
-        println!("{seed} shuffled: sft {sft:.3} policy {policy:.3} [{:.3}, {:.3}]", gold("policy/low"), gold("policy/high"));
+        println!(
+            "{seed} shuffled: sft {sft:.3} policy {policy:.3} [{:.3}, {:.3}]",
+            gold("policy/low"),
+            gold("policy/high")
+        );
         assert!(gold("policy/low") <= gold("sft/high"), "PPO gained from shuffled rankings: {sft} {policy}");
     }
 }

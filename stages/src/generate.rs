@@ -57,7 +57,9 @@ pub fn generate(
     sampling: &Sampling,
 ) -> Vec<Completion> {
     let parts = prompts.chunks(batch.max(1)).zip(samples.chunks(batch.max(1)));
-    parts.flat_map(|(prompts, samples)| generate_batch(model, prompts, samples, sampling, &mut |_, _| {})).collect()
+    parts
+        .flat_map(|(prompts, samples)| generate_batch(model, prompts, samples, sampling, &mut |_, _| {}))
+        .collect()
 }
 
 /// As [`generate`] for one batch, telling `each` of every (prompt, token) as it comes.

@@ -68,7 +68,8 @@ fn run() -> Result<context::Summary, StageError> {
     device::set_threads(request.threads);
     let device = device::resolve(&request.device).map_err(StageError::Failed)?;
     let entry = stages::registry::entries().into_iter().find(|e| e.kind.name == request.kind);
-    let entry = entry.ok_or_else(|| StageError::failed(format!("there is no kind `{}` here", request.kind)))?;
+    let entry =
+        entry.ok_or_else(|| StageError::failed(format!("there is no kind `{}` here", request.kind)))?;
     entry.run(&request, &Context::new(&request, device, stop))
 }
 

@@ -190,7 +190,12 @@ fn repeat_heads(x: Tensor<4>, groups: usize) -> Tensor<4> {
         return x;
     }
     let [batch, heads, time, head] = x.dims();
-    x.unsqueeze_dim::<5>(2).expand([batch, heads, groups, time, head]).reshape([batch, heads * groups, time, head])
+    x.unsqueeze_dim::<5>(2).expand([batch, heads, groups, time, head]).reshape([
+        batch,
+        heads * groups,
+        time,
+        head,
+    ])
 }
 
 /// The feed-forward part: GELU (GPT-2, tanh form) or SwiGLU (LLaMA, gate and up in one map).

@@ -169,6 +169,9 @@ mod tests {
     #[test]
     fn an_impossible_shape_says_what_does_not_fit() {
         let params = ModelParams { heads: Some(3), ..ModelParams::default() };
-        assert_eq!(params.config(100).unwrap_err().to_string(), "model shape: width 128 is no multiple of heads 3");
+        assert_eq!(
+            params.config(100).unwrap_err().to_string(),
+            "model shape: width 128 is no multiple of heads 3"
+        );
     }
 }

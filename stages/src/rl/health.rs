@@ -42,26 +42,39 @@ impl Health {
         let first = *self.first_length.get_or_insert(rollout.length);
         let mut signs: Vec<Sign> = Vec::new();
         if self.high_kl >= PATIENCE {
-            let text = format!("KL {:.1} above 10 for {PATIENCE} updates: the policy is leaving SFT", rollout.k1);
+            let text =
+                format!("KL {:.1} above 10 for {PATIENCE} updates: the policy is leaving SFT", rollout.k1);
             signs.push(("kl-high", text, "raise kl_coef, or lower learning_rate"));
         }
         if self.negative_kl >= PATIENCE {
-            let text = format!("KL {:.2} below 0 for {PATIENCE} updates: sampling and log-probabilities differ", rollout.k1);
+            let text = format!(
+                "KL {:.2} below 0 for {PATIENCE} updates: sampling and log-probabilities differ",
+                rollout.k1
+            );
             signs.push(("kl-negative", text, "set temperature to 1, and report this"));
         }
         if (update.ratio - 1.0).abs() > 0.2 {
-            signs.push(("ratio-far", format!("the mean ratio is {:.2}", update.ratio), "lower learning_rate or epochs"));
+            signs.push((
+                "ratio-far",
+                format!("the mean ratio is {:.2}", update.ratio),
+                "lower learning_rate or epochs",
+            ));
         }
         if update.clip_fraction > 0.3 {
             let text = format!("{:.0} % of the tokens are clipped", update.clip_fraction * 100.0);
             signs.push(("clip-high", text, "lower learning_rate or epochs"));
         }
         if rollout.length > 0.95 * max_tokens as f64 && rollout.length > 1.5 * first {
-            let text = format!("responses grew from {first:.0} to {:.0} tokens, the limit is {max_tokens}", rollout.length);
+            let text = format!(
+                "responses grew from {first:.0} to {:.0} tokens, the limit is {max_tokens}",
+                rollout.length
+            );
             signs.push(("length-exploding", text, "raise kl_coef, or look at what the reward model likes"));
         }
         if let Some(variance) = explained_variance.filter(|_| self.poor_values >= PATIENCE) {
-            let text = format!("explained variance {variance:.2} below 0 for {PATIENCE} updates: the values foretell less than their mean");
+            let text = format!(
+                "explained variance {variance:.2} below 0 for {PATIENCE} updates: the values foretell less than their mean"
+            );
             signs.push(("values-poor", text, "raise value_learning_rate, or warm the value model up"));
         }
         signs.retain(|(code, ..)| !self.said.iter().any(|s| s == code));

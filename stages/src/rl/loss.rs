@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn the_surrogate_of_three_tokens_is_as_computed_by_hand() {
         // Ratios e^.5 (clipped to 1.2 for a gain), e^-.5 (clipped to .8 for a loss), and 1.
-        let out = policy_loss(tensor(&[0.5, -0.5, 0.0]), tensor(&[0.0; 3]), tensor(&[1.0, -1.0, 2.0]), 0.2, 3);
+        let out =
+            policy_loss(tensor(&[0.5, -0.5, 0.0]), tensor(&[0.0; 3]), tensor(&[1.0, -1.0, 2.0]), 0.2, 3);
         let got: f32 = out.loss.into_scalar();
         assert!((f64::from(got) - (-1.2 + 0.8 - 2.0) / 3.0).abs() < 1e-6, "{got}");
     }
@@ -64,7 +65,8 @@ mod tests {
     #[test]
     fn a_clipped_token_gives_no_gradient() {
         let logprobs = tensor(&[0.5, 0.0]).require_grad();
-        let grads = policy_loss(logprobs.clone(), tensor(&[0.0; 2]), tensor(&[1.0, 1.0]), 0.2, 2).loss.backward();
+        let grads =
+            policy_loss(logprobs.clone(), tensor(&[0.0; 2]), tensor(&[1.0, 1.0]), 0.2, 2).loss.backward();
         let grad = crate::generate::host(logprobs.grad(&grads).unwrap());
         assert_eq!(grad, [0.0, -0.5]);
     }
@@ -72,7 +74,8 @@ mod tests {
     #[test]
     fn the_value_loss_takes_the_worse_of_plain_and_clipped() {
         // V 1, old 0, R 1: plain 0, clipped (.2 - 1)^2 = .64. V .1, old 0, R 0: both .01.
-        let got: f32 = value_loss(tensor(&[1.0, 0.1]), tensor(&[0.0; 2]), tensor(&[1.0, 0.0]), 0.2, 2).into_scalar();
+        let got: f32 =
+            value_loss(tensor(&[1.0, 0.1]), tensor(&[0.0; 2]), tensor(&[1.0, 0.0]), 0.2, 2).into_scalar();
         assert!((f64::from(got) - 0.5 * (0.64 + 0.01) / 2.0).abs() < 1e-6, "{got}");
     }
 }

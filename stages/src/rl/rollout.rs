@@ -128,7 +128,16 @@ pub fn rollout(
         whiten_rows(&mut advantages);
     }
     let stats = stats(&completions, &scores, &seen);
-    Rollout { rows, completions, logprobs: seen.logprobs, values: seen.values, advantages, returns, scores, stats }
+    Rollout {
+        rows,
+        completions,
+        logprobs: seen.logprobs,
+        values: seen.values,
+        advantages,
+        returns,
+        scores,
+        stats,
+    }
 }
 
 /// What the models say of the responses, row by row.

@@ -84,7 +84,8 @@ impl Scorer {
         self.bias = self.bias.map(|b| {
             // A fresh leaf, so that training may go on from here.
             let device = b.device();
-            let value: Vec<f32> = crate::generate::host(b).into_iter().map(|x| (f64::from(x) + by) as f32).collect();
+            let value: Vec<f32> =
+                crate::generate::host(b).into_iter().map(|x| (f64::from(x) + by) as f32).collect();
             io::leaf(Tensor::from_data(TensorData::new(value, [1]), &device))
         });
         self

@@ -77,7 +77,11 @@ pub fn entry() -> Entry {
                 input("sft", &["checkpoint"], "the SFT model"),
                 input("prompts", &["prompts"], "held-out prompts, with people's answers where known"),
                 input("lexicon", &["corpus"], "the text of the gold rule"),
-                optional("base", &["checkpoint"], "the base model, asked with a page that ends where its speech begins"),
+                optional(
+                    "base",
+                    &["checkpoint"],
+                    "the base model, asked with a page that ends where its speech begins",
+                ),
                 optional("policy", &["policy"], "the policy"),
                 optional("reward", &["reward"], "the reward model, for the best-of-n curve"),
                 optional("validation", &["corpus"], "held-out text, for loss and bits per byte"),
@@ -165,9 +169,21 @@ impl<'a> Exam<'a> {
         ids.map(|ids| ids[ids.len().saturating_sub(longest)..].to_vec()).collect()
     }
 
-    fn replies(&self, model: &Decoder, tokenizer: &Tokenizer, ids: &[Vec<u32>], purpose: &'static str) -> Vec<Completion> {
+    fn replies(
+        &self,
+        model: &Decoder,
+        tokenizer: &Tokenizer,
+        ids: &[Vec<u32>],
+        purpose: &'static str,
+    ) -> Vec<Completion> {
         let keys: Vec<u64> = (0..ids.len() as u64).collect();
-        let made = generate(model, ids, &keys, self.params.batch_size, &self.sampling(Stop::Token(tokenizer.stop()), purpose));
+        let made = generate(
+            model,
+            ids,
+            &keys,
+            self.params.batch_size,
+            &self.sampling(Stop::Token(tokenizer.stop()), purpose),
+        );
         made.iter().map(|c| completion(tokenizer, &c.tokens, c.finished)).collect()
     }
 
@@ -245,7 +261,11 @@ impl<'a> Exam<'a> {
         let texts: Vec<&str> = self.validation.as_ref()?.iter().map(String::as_str).collect();
         let held_out = HeldOut::new(tokenizer, &texts, model.config().context);
         let (nats, tokens, bytes) = held_out.sums(model, 16);
-        Some(ValidationLoss { nats_per_token: nats / tokens as f64, tokens: tokens as u64, bytes: bytes as u64 })
+        Some(ValidationLoss {
+            nats_per_token: nats / tokens as f64,
+            tokens: tokens as u64,
+            bytes: bytes as u64,
+        })
     }
 
     /// Samples of the SFT model, scored by the reward model and by gold.
@@ -268,8 +288,12 @@ impl<'a> Exam<'a> {
             let replies: Vec<Completion> =
                 made.iter().map(|c| completion(&tokenizer, &c.tokens, c.finished)).collect();
             let context = model.config().context;
-            let rows: Vec<TokenRow> =
-                self.prompts.iter().zip(&replies).map(|(p, r)| row(&tokenizer, &p.prompt, r, context)).collect();
+            let rows: Vec<TokenRow> = self
+                .prompts
+                .iter()
+                .zip(&replies)
+                .map(|(p, r)| row(&tokenizer, &p.prompt, r, context))
+                .collect();
             let proxies = score_rows(&scorer, &rows);
             let gold = self.scored("", replies).gold;
             for (i, slot) in out.iter_mut().enumerate() {

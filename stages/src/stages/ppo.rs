@@ -146,7 +146,11 @@ pub fn entry() -> Entry {
                 input("model", &["checkpoint"], "the SFT model: start and reference"),
                 input("reward", &["reward"], "the reward model; the value model starts from it"),
                 input("prompts", &["prompts"], "what to respond to"),
-                optional("pretraining", &["corpus"], "text whose loss is mixed in, so that the policy keeps its language"),
+                optional(
+                    "pretraining",
+                    &["corpus"],
+                    "text whose loss is mixed in, so that the policy keeps its language",
+                ),
                 optional("lexicon", &["corpus"], "the text of the gold rule, which is only logged"),
             ],
             vec![output("policy", "policy", "the policy")],
@@ -224,7 +228,11 @@ fn pretraining(
     let texts: Vec<&str> = corpus.iter().map(|d| d.text.as_str()).collect();
     let tokens = joined(tokenizer, &texts);
     if tokens.len() < time + 2 {
-        return Err(StageError::failed(format!("the pretraining text has {} tokens, a row needs {}", tokens.len(), time + 2)));
+        return Err(StageError::failed(format!(
+            "the pretraining text has {} tokens, a row needs {}",
+            tokens.len(),
+            time + 2
+        )));
     }
     Ok(Some(Pretraining { coef: params.pretraining_coef, tokens, rows: params.pretraining_rows, time }))
 }
@@ -259,8 +267,8 @@ fn train(setting: &Setting, mut learner: Learner) -> Result<(Decoder, Summary), 
         let rate = params.schedule.at(i, params.iterations);
         let rule = setting.rule(i, rate);
         let stats;
-        (learner, stats) =
-            update(learner, &batch, &rule, setting.pretraining.as_ref()).map_err(|e| StageError::failed(format!("iteration {i}: {e}")))?;
+        (learner, stats) = update(learner, &batch, &rule, setting.pretraining.as_ref())
+            .map_err(|e| StageError::failed(format!("iteration {i}: {e}")))?;
         counters.iteration += 1;
         summary = setting.report(&batch, &stats, &mut counters, rule.learning_rate);
         if let Some(target) = params.kl_target {

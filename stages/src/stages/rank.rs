@@ -49,8 +49,16 @@ pub fn entry() -> Entry {
         (
             vec![
                 input("completions", &["completions"], "what to rank"),
-                optional("lexicon", &["corpus"], "the text of the gold rule; needed unless rankings are imported"),
-                optional("imported", &["rankings", "any"], "rankings as JSON lines: checked and taken as they are"),
+                optional(
+                    "lexicon",
+                    &["corpus"],
+                    "the text of the gold rule; needed unless rankings are imported",
+                ),
+                optional(
+                    "imported",
+                    &["rankings", "any"],
+                    "rankings as JSON lines: checked and taken as they are",
+                ),
             ],
             vec![output("rankings", "rankings", "ranked completions")],
         ),
@@ -69,7 +77,9 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         return Ok(vec![("imported".to_owned(), rankings.len() as f64)]);
     }
     let lexicon = ctx.optional_input("lexicon").ok_or_else(|| {
-        StageError::failed("the gold rule needs input `lexicon` (a corpus); or give rankings as input `imported`")
+        StageError::failed(
+            "the gold rule needs input `lexicon` (a corpus); or give rankings as input `imported`",
+        )
     })?;
     let corpus = read_corpus(lexicon).map_err(StageError::failed)?;
     let gold = Gold::new(corpus.iter().map(|d| d.text.as_str()), &params.gold).map_err(StageError::failed)?;

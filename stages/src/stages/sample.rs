@@ -38,7 +38,14 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { samples_per_prompt: 4, temperature: 1.0, max_tokens: 48, prompts: None, batch_size: 64, seed: 1337 }
+        Self {
+            samples_per_prompt: 4,
+            temperature: 1.0,
+            max_tokens: 48,
+            prompts: None,
+            batch_size: 64,
+            seed: 1337,
+        }
     }
 }
 
@@ -67,7 +74,11 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let before = prompts.len();
     prompts.retain(|p| tokenizer.prompt_ids(&p.prompt).len() <= longest);
     if prompts.len() < before {
-        ctx.log(format!("{} prompts leave no room for {} tokens: left out", before - prompts.len(), params.max_tokens));
+        ctx.log(format!(
+            "{} prompts leave no room for {} tokens: left out",
+            before - prompts.len(),
+            params.max_tokens
+        ));
     }
     let sampling = Sampling {
         temperature: params.temperature,
@@ -85,8 +96,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         if ctx.should_stop() {
             return Err(StageError::Interrupted);
         }
-        let ids: Vec<Vec<u32>> =
-            part.iter().flat_map(|p| vec![tokenizer.prompt_ids(&p.prompt); k]).collect();
+        let ids: Vec<Vec<u32>> = part.iter().flat_map(|p| vec![tokenizer.prompt_ids(&p.prompt); k]).collect();
         let first = (i * per_batch * k) as u64;
         let keys: Vec<u64> = (first..first + ids.len() as u64).collect();
         let made = generate(&model, &ids, &keys, ids.len(), &sampling);

@@ -66,7 +66,8 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         },
         min_count: params.min_count,
     };
-    let trained = Tokenizer::train(corpus.iter().map(|d| d.text.as_str()), &options).map_err(StageError::failed)?;
+    let trained =
+        Tokenizer::train(corpus.iter().map(|d| d.text.as_str()), &options).map_err(StageError::failed)?;
     if let Some(note) = &trained.note {
         ctx.log(note.clone());
     }

@@ -93,7 +93,13 @@ impl AdamW {
     ///
     /// # Errors
     /// When a moment is missing or has no rank that parameters have.
-    pub fn restore(&mut self, prefix: &str, step: u64, from: &mut NamedTensors, device: &Device) -> Result<(), String> {
+    pub fn restore(
+        &mut self,
+        prefix: &str,
+        step: u64,
+        from: &mut NamedTensors,
+        device: &Device,
+    ) -> Result<(), String> {
         self.step = step;
         self.moments.clear();
         let first_prefix = format!("{prefix}m.");

@@ -86,7 +86,10 @@ pub fn lm_grads(model: &Decoder, rows: &[TokenRow], micro: usize) -> Result<(Gra
         let part_loss = target_logprobs(model, part, 1.0).sum().neg() / total as f64;
         let value = f64::from(part_loss.clone().into_scalar::<f32>());
         if !value.is_finite() {
-            return Err(format!("the loss of rows {} and after is {value}: try a smaller learning rate", i * micro));
+            return Err(format!(
+                "the loss of rows {} and after is {value}: try a smaller learning rate",
+                i * micro
+            ));
         }
         loss += value;
         let mut gradients = part_loss.backward();

@@ -240,7 +240,12 @@ fn pretraining_text_that_is_mixed_in_is_learnt_and_without_weight_changes_nothin
     };
     let (with, stats) = after(5.0);
     let (without, _) = update(learner(config), &rollout, &rule).unwrap();
-    assert!(loss(&with.policy) < loss(&without.policy) - 0.01, "{} {}", loss(&with.policy), loss(&without.policy));
+    assert!(
+        loss(&with.policy) < loss(&without.policy) - 0.01,
+        "{} {}",
+        loss(&with.policy),
+        loss(&without.policy)
+    );
     assert!(stats.pretraining_loss > 0.0);
     assert_eq!(named_tensors(&after(0.0).0.policy), named_tensors(&without.policy));
 }
