@@ -224,7 +224,7 @@ mod tests {
         let tokens: Vec<u32> = (0..20).collect();
         let mut starts = std::collections::BTreeSet::new();
         for draw in (0..40).chain([u64::MAX]) {
-            let row = window(&tokens, 8, draw);
+            let row = TokenRow::window(&tokens, 8, draw);
             assert_eq!(row.targets(), 8);
             assert!(row.ids.windows(2).all(|pair| pair[1] == pair[0] + 1));
             starts.insert(row.ids[0]);
