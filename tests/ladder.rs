@@ -85,6 +85,15 @@ fn the_smoke_ladder_runs_once_and_a_policy_change_reruns_the_policy_and_its_repo
 }
 
 #[test]
+fn what_the_tiny_template_writes_is_a_pipeline_that_the_worker_knows() {
+    let project = Pipeline::new();
+    project.ask(&["init", "--template", "tiny"]).good();
+    project.write("data/text.txt", "Who is there?\n\nA friend of the house, my lord.\n");
+    let states = project.states(&[]);
+    assert!(states.iter().any(|s| s.starts_with("policy=")), "{states:?}");
+}
+
+#[test]
 #[ignore = "minutes: make test-long"]
 fn twenty_kills_at_spread_times_end_with_the_bytes_of_an_undisturbed_run() {
     let undisturbed = project("smoke");
