@@ -57,9 +57,15 @@ fn digests(project: &Pipeline) -> BTreeMap<String, String> {
 }
 
 /// A metric of the `report` stage.
-fn reported(project: &Pipeline, metric: &str) -> f64 {
-    let metrics = project.json(&["metrics"]);
+fn reported(project: &Pipeline, words: &[&str], metric: &str) -> f64 {
+    let metrics = project.json(&[&["metrics"], words].concat());
     metrics["stages"]["report"][metric]["last"].as_f64().unwrap_or_else(|| panic!("no {metric}: {metrics:#}"))
+}
+
+/// Gold reward of a rung with its 95 % interval: mean, low, high.
+fn gold(project: &Pipeline, words: &[&str], rung: &str) -> (f64, f64, f64) {
+    let reported = |part: &str| reported(project, words, &format!("gold/{rung}{part}"));
+    (reported(""), reported("/low"), reported("/high"))
 }
 
 #[test]
@@ -69,11 +75,7 @@ fn the_smoke_ladder_runs_once_and_a_policy_change_reruns_the_policy_and_its_repo
     let before = digests(&project);
     assert_eq!(ran(&run(&project, &[])), [""; 0]);
     for rung in ["base", "sft", "policy", "human"] {
-        let gold = reported(&project, &format!("gold/{rung}"));
-        let (low, high) = (
-            reported(&project, &format!("gold/{rung}/low")),
-            reported(&project, &format!("gold/{rung}/high")),
-        );
+        let (gold, low, high) = gold(&project, &[], rung);
         assert!(low <= gold && gold <= high && (-1.0..=1.0).contains(&gold), "{rung}: {low} {gold} {high}");
     }
     let answer = project.ask(&["generate", "sft", "Where is the black candle?", "--temperature", "0"]);
@@ -147,25 +149,15 @@ fn on_real_text_every_rung_is_above_the_one_below_and_shuffled_rankings_gain_not
     let project = project("assistant");
     for seed in ["1337", "1338", "1339"] {
         let seed = format!("params.seed={seed}");
-        run(&project, &["--set", &seed]);
-        let gold = |name: &str| reported(&project, &format!("gold/{name}"));
-        let line: Vec<f64> = ["base/high", "sft/low", "sft/high", "policy/low"].map(gold).to_vec();
-        println!(
-            "{seed}: base {:.3} sft {:.3} policy {:.3} human {:.3}  {line:.3?}",
-            gold("base"),
-            gold("sft"),
-            gold("policy"),
-            gold("human")
-        );
-        assert!(line[0] < line[1], "SFT is not above base: {line:?}");
-        assert!(line[2] < line[3], "PPO is not above SFT: {line:?}");
-        run(&project, &["--set", &seed, "--set", "stages.rankings.shuffle=true"]);
-        let (sft, policy) = (gold("sft"), gold("policy"));
-        println!(
-            "{seed} shuffled: sft {sft:.3} policy {policy:.3} [{:.3}, {:.3}]",
-            gold("policy/low"),
-            gold("policy/high")
-        );
-        assert!(gold("policy/low") <= gold("sft/high"), "PPO gained from shuffled rankings: {sft} {policy}");
+        let words = ["--set", &seed, "--set", "stages.rankings.shuffle=true"];
+        for (what, words) in [("", &words[..2]), (" shuffled", &words[..])] {
+            run(&project, words);
+            let rungs = ["base", "sft", "policy", "human"].map(|rung| gold(&project, words, rung));
+            let told = rungs.map(|(gold, low, high)| format!("{gold:.3} [{low:.3}, {high:.3}]"));
+            println!("{seed}{what}: base {} sft {} policy {} human {}", told[0], told[1], told[2], told[3]);
+            let [(_, _, base_high), (_, sft_low, sft_high), (_, policy_low, _), _] = rungs;
+            assert!(base_high < sft_low, "SFT is not above base");
+            assert_eq!(sft_high < policy_low, what.is_empty(), "PPO rises if and only if rankings tell");
+        }
     }
 }

@@ -26,6 +26,8 @@ const PREFIX: &str = "attempt-";
 const RECORD: &str = ".process";
 /// How long killed processes may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long after its birth a process may show an empty environment because it is still being set up.
+const SETTING_UP: Duration = Duration::from_secs(1);
 
 /// Whose attempt it is: the first line of its record. The second is the child's `/proc/self/stat`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,10 +141,25 @@ fn orphans(token: &str, child: Option<Process>) -> Vec<Process> {
     let living = processes().filter(|p| !p.zombie && p.pid != std::process::id().cast_signed());
     let is_orphan = |p: &Process| {
         child.is_some_and(|child| (child.pid, child.birth) == (p.pid, p.birth))
-            || fs::read(format!("/proc/{}/environ", p.pid))
-                .is_ok_and(|text| text.split(|&b| b == 0).any(|entry| entry == mark.as_bytes()))
+            || environment(p).split(|&b| b == 0).any(|entry| entry == mark.as_bytes())
     };
     living.filter(is_orphan).collect()
+}
+
+/// A process's environment; empty when it is not ours to read. While a program is being loaded the
+/// kernel shows an empty one, also after the call that started it has returned, so that of a young
+/// process is waited for.
+fn environment(process: &Process) -> Vec<u8> {
+    let file = format!("/proc/{}/environ", process.pid);
+    loop {
+        let text = fs::read(&file);
+        match text {
+            Ok(text) if text.is_empty() && process.age() < SETTING_UP => {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            text => return text.unwrap_or_default(),
+        }
+    }
 }
 
 fn signal_group_of(orphan: &Process) {
@@ -181,6 +198,15 @@ fn parse_stat(line: &str) -> Option<Process> {
         group: fields.get(2)?.parse().ok()?,
         birth: fields.get(19)?.parse().ok()?,
     })
+}
+
+impl Process {
+    fn age(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let ticks = rustix::param::clock_ticks_per_second().max(1);
+        let born = Duration::from_millis(self.birth.saturating_mul(1000) / ticks);
+        Duration::try_from(now).unwrap_or_default().saturating_sub(born)
+    }
 }
 
 fn boot() -> String {
@@ -231,6 +257,18 @@ mod tests {
         assert!(fence(work.path(), true).unwrap() >= 1);
         assert!(!reaper.join().unwrap().success());
         assert!(!attempt.exists());
+    }
+
+    #[test]
+    fn a_process_that_has_only_just_started_shows_its_environment() {
+        for _ in 0..20 {
+            let mut child = Command::new("sleep").arg("600").env(TOKEN, "x").spawn().unwrap();
+            let line = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+            let text = environment(&parse_stat(&line).unwrap());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(String::from_utf8(text).unwrap().contains("KILN_ATTEMPT=x"));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Brings what a plan says about: scheduling, processes, records.
 //!
 //! The way through: [`run`] -> `scheduler` (the dispatcher, which owns the state) -> `pool` (threads)
-//! -> `stage` (lock, look again, publish) -> `attempt` (one process) -> `process`. What happens is
+//! -> `stage` (lock, try, take in) -> `attempt` (one process) -> `process`; `keeper` keeps what was made. What happens is
 //! told in the words of [`types`] to whoever listens; `record` writes it down.
 
 pub mod environment;
@@ -14,6 +14,7 @@ mod control;
 mod conversation;
 mod fence;
 mod job;
+mod keeper;
 mod listen;
 mod lockfile;
 mod pool;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::control::{Control, Stop};
 use super::job::Job;
+use super::keeper;
 use super::pool::{Message, Pool};
 use super::resources::{Budget, Grant};
 use super::stage::{StageEnd, Workshop};
@@ -29,8 +30,9 @@ use crate::store::types::{Action, ArtifactRef};
 /// How often a stage that another runner is at is looked at again.
 const HELD_FOR: Duration = Duration::from_millis(100);
 
-/// How many stages may be keeping their outputs beside those that run: the disk gathers their syncs.
-const MOST_KEEPING: usize = 6;
+/// How many stages may be keeping their outputs beside those that run: one lot is gathered while
+/// another is kept.
+const MOST_KEEPING: usize = 2 * keeper::MOST;
 
 /// A place in the queue: the longest way to the end first, then the order of the plan.
 type Place = (Reverse<u64>, usize);
@@ -106,6 +108,8 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         loop {
             self.decide();
             self.dispatch();
+            // While something else can be done, nobody is held up by outputs that are not kept yet.
+            self.pool.hurry(self.ready.is_empty());
             if self.pool.busy() == 0 && self.held.is_empty() && self.undecided.is_empty() {
                 break;
             }

@@ -1,10 +1,10 @@
-//! One stage, from its lock to its action.
+//! One stage, from its lock to its outputs.
 //!
 //! Purpose: take the key's lock, see whether somebody did the work meanwhile, end orphans, try, look
-//! at the inputs again, and keep what was made.
-//! Invariant: while work is done for a key its lock is held; an action is put only when the inputs
-//! are still what the key says; the checkpoint folder goes only when the action is there.
-//! Must not know: other stages, when a stage is run, who listens.
+//! at the inputs again, and take in what was made.
+//! Invariant: while work is done for a key its lock is held; there is an action only when the inputs
+//! are still what the key says.
+//! Must not know: other stages, when a stage is run, who listens, how outputs are kept.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,7 +24,7 @@ use crate::graph::Graph;
 use crate::plan::{PlanError, StageIx};
 use crate::spec::types::{Stage, Work};
 use crate::store::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
-use crate::store::{Holder, KeyLock, Lock, Put, Run, Store, StoreError};
+use crate::store::{Entry, Holder, KeyLock, Lock, Run, Store, StoreError};
 
 /// The wait before the second attempt; it doubles from one to the next.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -90,6 +90,13 @@ pub enum StageEnd {
     },
 }
 
+impl StageEnd {
+    /// For work whose thread panicked.
+    pub fn panicked() -> Self {
+        Self::Failed { error: "the runner has a bug: its thread panicked (see stderr)".into(), log: None }
+    }
+}
+
 /// Why a stage failed on the runner's side.
 #[derive(Debug, thiserror::Error)]
 enum StageError {
@@ -109,6 +116,26 @@ fn during<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<T
     result.map_err(|source| StageError::Io { what, path: path.to_owned(), source })
 }
 
+/// How far an executor brings a stage.
+pub enum Step {
+    /// It is done with.
+    Ended(StageEnd),
+    /// Its outputs are there and must be kept.
+    Keep(Keeping),
+}
+
+/// What was made and must be kept.
+pub struct Keeping {
+    /// What the store is to keep.
+    pub entry: Entry,
+    /// The outputs.
+    pub outputs: BTreeMap<String, ArtifactRef>,
+    /// The numbers that matter.
+    pub summary: Vec<(String, f64)>,
+    /// The lock of its key, which is held until it is kept.
+    pub lock: KeyLock,
+}
+
 /// A stage at work.
 struct AtWork<'a> {
     shop: &'a Workshop<'a>,
@@ -120,33 +147,58 @@ struct AtWork<'a> {
     free: &'a dyn Fn(),
 }
 
+/// What came of trying.
+enum Tried {
+    Made { outputs: BTreeMap<String, PathBuf>, provenance: Provenance },
+    Interrupted,
+}
+
 /// Brings a stage about. `free` is called when it needs the machine no more, but for the disk.
-pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say), free: &dyn Fn()) -> StageEnd {
+pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say), free: &dyn Fn()) -> Step {
     let stage = shop.graph.stage(job.stage);
     let log = shop.run.log_path(&stage.name.value);
     let at_work = AtWork { shop, job, stage, work: shop.store.work(&job.key), log, say, free };
-    at_work.bring_about().unwrap_or_else(|error| {
-        let tail = tail(&at_work.log, TAIL).ok().filter(|lines| !lines.is_empty());
-        StageEnd::Failed {
-            error: error.to_string(),
-            log: at_work.log.exists().then(|| (at_work.log.clone(), tail.unwrap_or_default())),
-        }
-    })
+    at_work.bring_about().unwrap_or_else(|error| Step::Ended(failed(&at_work.log, error.to_string())))
 }
 
+/// A failure, with the last lines of the log.
+pub fn failed(log: &Path, error: String) -> StageEnd {
+    let tail = tail(log, TAIL).ok().filter(|lines| !lines.is_empty());
+    let log = log.exists().then(|| (log.to_owned(), tail.unwrap_or_default()));
+    StageEnd::Failed { error, log }
+}
+
+/// What the store is to keep, the outputs by name, the numbers that matter.
+type Taken = (Entry, BTreeMap<String, ArtifactRef>, Vec<(String, f64)>);
+
 impl AtWork<'_> {
-    fn bring_about(&self) -> Result<StageEnd, StageError> {
+    fn bring_about(&self) -> Result<Step, StageError> {
         let lock = match self.lock()? {
             Lock::Taken(lock) => lock,
-            Lock::HeldBy(holder) => return Ok(StageEnd::Held(holder)),
+            Lock::HeldBy(holder) => return Ok(Step::Ended(StageEnd::Held(holder))),
         };
         if let Some(action) = self.found()? {
-            return Ok(StageEnd::Found(action));
+            return Ok(Step::Ended(StageEnd::Found(action)));
         }
         self.fence(true)?;
-        let end = self.try_hard(&lock);
-        self.tidy(matches!(end, Ok(StageEnd::Made { .. })));
-        end
+        let step = self.try_hard(&lock).and_then(|tried| match tried {
+            Tried::Made { outputs, provenance } => self.take_in(&outputs, provenance).map(Some),
+            Tried::Interrupted => Ok(None),
+        });
+        match step {
+            Ok(Some((entry, outputs, summary))) => {
+                self.clear();
+                Ok(Step::Keep(Keeping { entry, outputs, summary, lock }))
+            }
+            Ok(None) => {
+                tidy(&self.work, false);
+                Ok(Step::Ended(StageEnd::Interrupted))
+            }
+            Err(error) => {
+                tidy(&self.work, false);
+                Err(error)
+            }
+        }
     }
 
     /// Takes the lock; one that only orphans of a dead runner hold is taken from them.
@@ -185,7 +237,7 @@ impl AtWork<'_> {
     }
 
     /// Tries as often as the stage may be tried.
-    fn try_hard(&self, lock: &KeyLock) -> Result<StageEnd, StageError> {
+    fn try_hard(&self, lock: &KeyLock) -> Result<Tried, StageError> {
         let log = during(open_log(&self.log), "open the log", &self.log)?;
         let mut wait = FIRST_WAIT;
         for number in 1.. {
@@ -193,12 +245,12 @@ impl AtWork<'_> {
             (self.say)(Say::Started { key, attempt: number, resumed });
             let started = jiff::Timestamp::now();
             let error = match attempt(self.shop, self.job, lock, &log, self.say)? {
-                Verdict::Interrupted => return Ok(StageEnd::Interrupted),
+                Verdict::Interrupted => return Ok(Tried::Interrupted),
                 Verdict::Made { outputs, summary, seconds } => {
                     (self.free)();
                     let started = format!("{started:.3}");
-                    return self
-                        .keep(&outputs, Provenance { started, seconds, summary, ..self.provenance() });
+                    let provenance = Provenance { started, seconds, summary, ..self.provenance() };
+                    return Ok(Tried::Made { outputs, provenance });
                 }
                 Verdict::Failed(error) => error,
             };
@@ -207,62 +259,51 @@ impl AtWork<'_> {
             }
             (self.say)(Say::Retry { attempt: number, error, after: wait.as_secs_f64() });
             if self.shop.control.sleep(wait) {
-                return Ok(StageEnd::Interrupted);
+                return Ok(Tried::Interrupted);
             }
             wait = LONGEST_WAIT.min(wait * 2);
             self.fence(true)?;
         }
-        Ok(StageEnd::Interrupted)
+        Ok(Tried::Interrupted)
     }
 
-    /// Takes the outputs in, and records the action when the inputs are still what they were.
-    fn keep(&self, made: &BTreeMap<String, PathBuf>, provenance: Provenance) -> Result<StageEnd, StageError> {
+    /// Takes the outputs in; an action goes with them when the inputs are still what they were.
+    fn take_in(&self, made: &BTreeMap<String, PathBuf>, provenance: Provenance) -> Result<Taken, StageError> {
         let changes = look_again(self.job, self.shop.graph, self.shop.store)?;
-        let mut kept = true;
+        let mut lasting = true;
         for change in changes {
             match change {
                 Change::Artifact(input) => return Err(StageError::Said(wrote_to(&input))),
                 Change::Outside(what) => {
-                    kept = false;
+                    lasting = false;
                     let message = format!("{what} changed while it ran; its result serves this run only");
                     (self.say)(Say::Note { message });
                 }
             }
         }
-        let mut outputs = BTreeMap::new();
+        let (mut entry, mut outputs) = (Entry::default(), BTreeMap::new());
         for (name, path) in made {
-            outputs.insert(name.clone(), self.shop.store.ingest(path)?);
+            let coming = self.shop.store.stage(path)?;
+            outputs.insert(name.clone(), coming.artifact);
+            entry.outputs.push(coming);
         }
         let summary = provenance.summary.clone();
-        if kept {
-            outputs = self.put_action(outputs, provenance)?;
+        if lasting {
+            let (key, ingredients) = (self.job.key, self.job.ingredients.clone());
+            let format = ACTION_FORMAT.into();
+            entry.action = Some(Action { format, key, ingredients, outputs: outputs.clone(), provenance });
         }
-        self.shop.show(self.job.stage, &outputs);
-        Ok(StageEnd::Made { outputs, summary, kept })
+        Ok((entry, outputs, summary))
     }
 
-    /// Records the action. Where the store has one with other outputs, that one stands.
-    fn put_action(
-        &self,
-        outputs: BTreeMap<String, ArtifactRef>,
-        provenance: Provenance,
-    ) -> Result<BTreeMap<String, ArtifactRef>, StageError> {
-        let (key, ingredients) = (self.job.key, self.job.ingredients.clone());
-        let action = Action { format: ACTION_FORMAT.into(), key, ingredients, outputs, provenance };
-        match self.shop.store.put_action(&action)? {
-            Put::New | Put::Same | Put::Healed => Ok(action.outputs),
-            Put::Differs(known) => {
-                let differ = |name: &&String| known.outputs.get(*name) != action.outputs.get(*name);
-                let names: Vec<_> = action.outputs.keys().filter(differ).map(|n| format!("`{n}`")).collect();
-                let message = format!(
-                    "{} came out with other bytes than in run {}; the stage is not deterministic, and \
-                     the earlier result stands",
-                    names.join(", "),
-                    known.provenance.run
-                );
-                (self.say)(Say::Note { message });
-                Ok(known.outputs)
-            }
+    /// Removes what is left of the attempts, at once: what is gone before the next sync is never written.
+    fn clear(&self) {
+        let cleared = match &self.stage.work {
+            Work::Command { .. } => remove_all(&self.work),
+            Work::Kind { .. } => fence::fence(&self.work, true).map(drop),
+        };
+        if let Err(e) = cleared {
+            tracing::warn!(folder = %self.work.display(), "scratch files were not removed: {e}");
         }
     }
 
@@ -305,32 +346,33 @@ impl AtWork<'_> {
         let _ = fs::write(&marker, ours.as_os_str().as_encoded_bytes());
         resumed
     }
+}
 
-    /// Removes what is of no more use: all of it when the stage is done, else all but a checkpoint.
-    fn tidy(&self, done: bool) {
-        let swept = if done { self.remove_all() } else { self.keep_checkpoint() };
-        if let Err(e) = swept {
-            tracing::warn!(folder = %self.work.display(), "scratch files were not removed: {e}");
+/// Removes what is of no more use of a stage's work: all of it when it is done, else all but a
+/// checkpoint.
+pub fn tidy(work: &Path, done: bool) {
+    let swept = if done { remove_all(work) } else { keep_checkpoint(work) };
+    if let Err(e) = swept {
+        tracing::warn!(folder = %work.display(), "scratch files were not removed: {e}");
+    }
+}
+
+fn keep_checkpoint(work: &Path) -> io::Result<()> {
+    fence::fence(work, true)?;
+    let checkpoint = work.join(CHECKPOINT);
+    if fs::remove_dir(&checkpoint).is_ok() || !checkpoint.exists() { remove_all(work) } else { Ok(()) }
+}
+
+fn remove_all(work: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(work).into_iter().flatten().flatten() {
+        if entry.file_type()?.is_dir() {
+            fence::remove(&entry.path())?;
         }
     }
-
-    fn keep_checkpoint(&self) -> io::Result<()> {
-        fence::fence(&self.work, true)?;
-        let checkpoint = self.work.join(CHECKPOINT);
-        if fs::remove_dir(&checkpoint).is_ok() || !checkpoint.exists() { self.remove_all() } else { Ok(()) }
-    }
-
-    fn remove_all(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.work).into_iter().flatten().flatten() {
-            if entry.file_type()?.is_dir() {
-                fence::remove(&entry.path())?;
-            }
-        }
-        fs::remove_dir(&self.work).or_else(|_| match fs::remove_dir_all(&self.work) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
-        })
-    }
+    fs::remove_dir(work).or_else(|_| match fs::remove_dir_all(work) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    })
 }
 
 fn wrote_to(input: &str) -> String {

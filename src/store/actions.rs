@@ -5,10 +5,12 @@
 //! of its ingredients. An action is never changed while its outputs are whole.
 //! Must not know: how keys are made, what stages are.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::commit::Entry;
 use super::error::{During, StoreError};
 use super::store::Store;
 use super::types::{ACTION_FORMAT, Action};
@@ -29,6 +31,19 @@ pub enum Put {
     /// The store has one with other outputs, all whole: the stage is not deterministic. The old one,
     /// given here, stays.
     Differs(Box<Action>),
+}
+
+/// An action that is written and has no name yet.
+pub(super) struct Draft {
+    action: Action,
+    temporary: PathBuf,
+}
+
+impl Draft {
+    /// Where it is written.
+    pub(super) fn file(&self) -> &PathBuf {
+        &self.temporary
+    }
 }
 
 impl Store {
@@ -57,48 +72,45 @@ impl Store {
     /// # Errors
     /// `BadKey`, `NotWhole` when an output is not there, or when the disk refuses.
     pub fn put_action(&self, action: &Action) -> Result<Put, StoreError> {
-        let mut action = action.clone();
+        let (key, entry) = (action.key, Entry { action: Some(action.clone()), ..Entry::default() });
+        let put = self.commit(vec![entry]).pop().unwrap_or(Ok(None))?;
+        put.ok_or(StoreError::BadKey(key))
+    }
+
+    /// Writes an action to a temporary file.
+    pub(super) fn draft(&self, mut action: Action) -> Result<Draft, StoreError> {
         action.provenance.summary.retain(|(_, value)| value.is_finite());
         let json = serde_json::to_value(&action).map_err(io::Error::from);
         let json = canonical_json(&json.during("write the action", &self.place("actions", &action.key))?);
         // Read back, so that no action is ever written that would be a miss.
         parse(json.as_bytes(), &action.key).map_err(|_| StoreError::BadKey(action.key))?;
-        for output in action.outputs.values() {
-            if !self.is_whole(output)? {
-                return Err(StoreError::NotWhole(output.digest));
-            }
-        }
-        self.place_action(&action, &json)
-    }
-
-    fn place_action(&self, action: &Action, json: &str) -> Result<Put, StoreError> {
-        let path = self.place("actions", &action.key);
-        let shard = path.parent().unwrap_or(self.root());
-        if path.exists()
-            && let Some(put) = self.compare(action)?
-        {
-            return Ok(put);
-        }
         let temporary = self.temporary()?;
         self.disk.write(&temporary, json.as_bytes()).during("write", &temporary)?;
-        self.disk.sync(&temporary).during("sync", &temporary)?;
-        self.disk.make_folder(shard).during("make", shard)?;
-        let put = match self.disk.rename_new(&temporary, &path) {
-            Ok(()) => Put::New,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match self.compare(action)? {
-                Some(put) => {
-                    self.disk.remove(&temporary).during("remove", &temporary)?;
-                    return Ok(put);
-                }
-                None => {
-                    self.disk.rename(&temporary, &path).during("name", &path)?;
-                    Put::Healed
-                }
-            },
+        Ok(Draft { action, temporary })
+    }
+
+    /// Gives an action its name; the folder of it is added to `shards`.
+    pub(super) fn name_action(
+        &self,
+        Draft { action, temporary }: &Draft,
+        shards: &mut BTreeSet<PathBuf>,
+    ) -> Result<Put, StoreError> {
+        let path = self.place("actions", &action.key);
+        if let Some(shard) = path.parent() {
+            self.make_shard(shard)?;
+            shards.insert(shard.to_owned());
+        }
+        match self.disk.rename_new(temporary, &path) {
+            Ok(()) => return Ok(Put::New),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(StoreError::Io { what: "name", path, source }),
-        };
-        self.disk.sync_folder(shard).during("sync", shard)?;
-        Ok(put)
+        }
+        if let Some(put) = self.compare(action)? {
+            self.disk.remove(temporary).during("remove", temporary)?;
+            return Ok(put);
+        }
+        self.disk.rename(temporary, &path).during("name", &path)?;
+        Ok(Put::Healed)
     }
 
     /// Compares with the action that is there; none when that one should be replaced.

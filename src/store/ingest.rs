@@ -1,36 +1,41 @@
 //! How artifacts are named and come in.
 //!
-//! Purpose: name files and folders outside, and take finished outputs in as blobs.
-//! Invariant: bytes are hashed and synced before a blob gets its name; the blobs of a folder are named
-//! and their folders synced before its tree is. A blob is read-only.
+//! Purpose: say what files and folders outside are, and take the bytes of finished outputs in.
+//! Invariant: what is taken in is hashed where nobody else can change it, read-only.
 //! Must not know: which stage made an output, or why a file is identified.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
-use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::commit::Entry;
 use super::error::{During, StoreError};
 use super::stat::Stat;
-use super::store::{Hashed, Store, hash};
+use super::store::{Hashed, LARGE, Store, hash};
 use super::tree::MOST_TREE_BYTES;
 use super::types::{ArtifactRef, Tree, TreeFile};
 use super::walk::{Found, Links, among, plain, walk};
 use crate::digest::Digest;
 
 /// The permission bits of a blob, and what an executable one has besides.
-const READ_ONLY: u32 = 0o444;
-const EXECUTABLE: u32 = 0o111;
-/// From this many files on the whole disk is synced at once. (A sync took .2 to .5 ms, one of the whole
-/// disk .4 ms and little more for each file; but it waits for what others wrote, too.)
-const MANY: usize = 32;
+pub(super) const READ_ONLY: u32 = 0o444;
+pub(super) const EXECUTABLE: u32 = 0o111;
+/// An output on its way in: its bytes are hashed and have no name yet.
+pub struct Incoming {
+    /// What it will be.
+    pub artifact: ArtifactRef,
+    pub(super) files: Vec<Staged>,
+    /// The listing of a folder.
+    pub(super) tree: Option<Staged>,
+}
 
 /// A file on its way in: its bytes are hashed and lie under a temporary name, or are a blob already.
-struct Staged {
-    temporary: Option<PathBuf>,
-    hashed: Hashed,
-    executable: bool,
+pub(super) struct Staged {
+    pub temporary: Option<PathBuf>,
+    pub hashed: Hashed,
+    pub executable: bool,
+    /// Whether its bytes are synced.
+    pub lasts: bool,
 }
 
 impl Store {
@@ -66,70 +71,70 @@ impl Store {
         Ok(tree.artifact(Digest::of_bytes(json.as_bytes())))
     }
 
-    /// Takes a finished output in; nothing is left at `path`.
+    /// Takes a finished output in and names it; nothing is left at `path`. See `stage` and `commit`.
+    ///
+    /// # Errors
+    /// As `stage` and `commit`.
+    pub fn ingest(&self, path: &Path) -> Result<ArtifactRef, StoreError> {
+        let coming = self.stage(path)?;
+        let artifact = coming.artifact;
+        let entry = Entry { outputs: vec![coming], action: None };
+        self.commit(vec![entry]).into_iter().try_for_each(|kept| kept.map(drop))?;
+        Ok(artifact)
+    }
+
+    /// Takes a finished output's bytes in, to be named by `commit`; nothing is left at `path`.
     ///
     /// A file is moved where it can be and copied where it must: from another disk, or when it has
     /// other names, by which it could still be changed. Links to files count as the files.
     ///
     /// # Errors
     /// As `identify`, except that links may lead anywhere; also when the disk is full or refuses.
-    pub fn ingest(&self, path: &Path) -> Result<ArtifactRef, StoreError> {
+    pub fn stage(&self, path: &Path) -> Result<Incoming, StoreError> {
         let meta = fs::symlink_metadata(path).during("take in", path)?;
         if meta.is_dir() {
-            return self.ingest_folder(path);
+            return self.stage_folder(path);
         }
         let staged = if meta.is_symlink() {
             let target = fs::canonicalize(path).during("follow the link", path)?;
             let meta = fs::metadata(&target).during("look at", &target)?;
             plain(&target, &meta)?;
-            self.stage(path, &meta, Some(&target))?
+            self.stage_file(path, &meta, Some(&target))?
         } else {
             plain(path, &meta)?;
-            self.stage(path, &meta, None)?
+            self.stage_file(path, &meta, None)?
         };
         let artifact =
             ArtifactRef { digest: staged.hashed.digest, tree: false, size: staged.hashed.stat.size };
-        self.commit(vec![staged])?;
-        Ok(artifact)
+        Ok(Incoming { artifact, files: vec![staged], tree: None })
     }
 
-    fn ingest_folder(&self, path: &Path) -> Result<ArtifactRef, StoreError> {
+    fn stage_folder(&self, path: &Path) -> Result<Incoming, StoreError> {
         let mut found = walk(path, Links::Anywhere)?;
         // Links first: the file that one leads to may be moved away after.
         found.sort_unstable_by(|a, b| (a.target.is_none(), &a.name).cmp(&(b.target.is_none(), &b.name)));
         let (mut staged, mut files) = (Vec::new(), Vec::new());
         for file in found {
-            let one = self.stage(&file.path, &file.meta, file.target.as_deref())?;
+            let one = self.stage_file(&file.path, &file.meta, file.target.as_deref())?;
             let (digest, size) = (one.hashed.digest, one.hashed.stat.size);
             files.push(TreeFile { path: file.name, digest, size, executable: one.executable });
             staged.push(one);
         }
-        self.commit(staged)?;
         let (tree, json) = spell(path, files)?;
-        let digest = self.put_bytes(json.as_bytes())?;
-        fs::remove_dir_all(path).during("remove", path)?;
-        Ok(tree.artifact(digest))
-    }
-
-    /// Makes bytes a blob.
-    fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let temporary = self.temporary()?;
-        self.disk.write(&temporary, bytes).during("write", &temporary)?;
-        self.disk.set_mode(&temporary, READ_ONLY).during("protect", &temporary)?;
-        let hashed = hash(&temporary, |stat| stat.mtime)?;
-        let digest = hashed.digest;
-        self.commit(vec![Staged { temporary: Some(temporary), hashed, executable: false }])?;
-        Ok(digest)
+        self.disk.write(&temporary, json.as_bytes()).during("write", &temporary)?;
+        let listing = self.protect(temporary, false)?;
+        fs::remove_dir_all(path).during("remove", path)?;
+        Ok(Incoming { artifact: tree.artifact(listing.hashed.digest), files: staged, tree: Some(listing) })
     }
 
     /// Brings a file's bytes under a temporary name and hashes them there. `target` is where `path`
     /// leads if it is a link.
-    fn stage(&self, path: &Path, meta: &Metadata, target: Option<&Path>) -> Result<Staged, StoreError> {
-        let executable = executable(meta);
+    fn stage_file(&self, path: &Path, meta: &Metadata, target: Option<&Path>) -> Result<Staged, StoreError> {
         if let Some(hashed) = target.and_then(|target| self.blob_at(target)) {
             fs::remove_file(path).during("remove", path)?;
             // The bit of a blob says what some tree wanted; the link cannot say what this one does.
-            return Ok(Staged { temporary: None, hashed, executable: false });
+            return Ok(Staged { temporary: None, hashed, executable: false, lasts: true });
         }
         let temporary = self.temporary()?;
         let sole = target.is_none() && meta.nlink() == 1;
@@ -137,9 +142,24 @@ impl Store {
             self.disk.copy(target.unwrap_or(path), &temporary).during("copy", path)?;
             self.disk.remove(path).during("remove", path)?;
         }
+        self.protect(temporary, executable(meta))
+    }
+
+    /// Hashes a temporary file that nobody may change any more.
+    fn protect(&self, temporary: PathBuf, executable: bool) -> Result<Staged, StoreError> {
         let mode = READ_ONLY | if executable { EXECUTABLE } else { 0 };
         self.disk.set_mode(&temporary, mode).during("protect", &temporary)?;
-        Ok(Staged { hashed: hash(&temporary, |stat| stat.mtime)?, temporary: Some(temporary), executable })
+        let hashed = hash(&temporary, |stat| stat.mtime)?;
+        let lasts = hashed.stat.size >= LARGE;
+        if lasts && self.verify(&hashed.digest)?.is_some() {
+            self.disk.remove(&temporary).during("remove", &temporary)?;
+            return Ok(Staged { temporary: None, hashed, executable, lasts });
+        }
+        if lasts {
+            // At once, so that `commit` holds up nobody else.
+            self.disk.sync(&temporary).during("sync", &temporary)?;
+        }
+        Ok(Staged { temporary: Some(temporary), hashed, executable, lasts })
     }
 
     /// What is known of `target` if it is a whole blob of this store.
@@ -150,77 +170,6 @@ impl Store {
         self.verify(&digest).ok()??;
         let stat = Stat::of(&fs::metadata(target).ok()?);
         Some(Hashed { digest, stat, at: 0 })
-    }
-
-    /// Gives staged files their names: sync all, name all, sync the folders of the names.
-    fn commit(&self, staged: Vec<Staged>) -> Result<(), StoreError> {
-        let mut new: BTreeMap<Digest, (PathBuf, Hashed)> = BTreeMap::new();
-        let (mut shards, mut executables) = (BTreeSet::new(), BTreeSet::new());
-        for Staged { temporary, hashed, executable } in staged {
-            let digest = hashed.digest;
-            // A blob that is there already may have been named a moment ago by another thread, which
-            // has not yet synced the name.
-            shards.extend(self.blob(&digest).parent().map(Path::to_owned));
-            if executable {
-                executables.insert(digest);
-            }
-            let Some(temporary) = temporary else { continue };
-            if new.contains_key(&digest) || self.verify(&digest)?.is_some() {
-                self.disk.remove(&temporary).during("remove", &temporary)?;
-            } else {
-                new.insert(digest, (temporary, hashed));
-            }
-        }
-        self.sync_all(new.values().map(|(temporary, _)| temporary), |file| self.disk.sync(file))?;
-        for shard in &shards {
-            self.disk.make_folder(shard).during("make", shard)?;
-        }
-        for (digest, (temporary, _)) in &new {
-            let blob = self.blob(digest);
-            self.disk.rename(temporary, &blob).during("name", &blob)?;
-        }
-        self.sync_all(shards.iter(), |shard| self.disk.sync_folder(shard))?;
-        for (digest, (_, hashed)) in &new {
-            self.believe_named(digest, hashed);
-        }
-        executables.iter().try_for_each(|digest| self.make_executable(digest))
-    }
-
-    /// Syncs a few paths one by one, and many at once.
-    fn sync_all<'a>(
-        &self,
-        paths: impl ExactSizeIterator<Item = &'a PathBuf>,
-        one: impl Fn(&Path) -> io::Result<()>,
-    ) -> Result<(), StoreError> {
-        if paths.len() > MANY {
-            return self.disk.sync_everything(self.root()).during("sync", self.root());
-        }
-        paths.into_iter().try_for_each(|path| one(path).during("sync", path))
-    }
-
-    /// Records the stat of a blob that was hashed under its temporary name. Naming it changed its ctime
-    /// and nothing else, so the bytes are known by their mtime.
-    fn believe_named(&self, digest: &Digest, hashed: &Hashed) {
-        let Ok(stat) = fs::symlink_metadata(self.blob(digest)).map(|meta| Stat::of(&meta)) else { return };
-        if (Stat { ctime: hashed.stat.ctime, ..stat }) == hashed.stat {
-            self.believe(digest, stat, stat.mtime, hashed.at);
-        }
-    }
-
-    /// Lets a blob be executed: some tree lists it so.
-    fn make_executable(&self, digest: &Digest) -> Result<(), StoreError> {
-        let blob = self.blob(digest);
-        let meta = fs::metadata(&blob).during("look at", &blob)?;
-        if executable(&meta) {
-            return Ok(());
-        }
-        let known = self.stats(|cache| cache.blob(digest, &Stat::of(&meta)));
-        self.disk.set_mode(&blob, READ_ONLY | EXECUTABLE).during("protect", &blob)?;
-        if known {
-            let stat = Stat::of(&fs::metadata(&blob).during("look at", &blob)?);
-            self.stats(|cache| cache.put_blob(*digest, stat));
-        }
-        Ok(())
     }
 }
 

@@ -10,7 +10,6 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -18,7 +17,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 use super::error::{During, StoreError};
-use super::store::{Store, unpoisoned};
+use super::store::Store;
 use crate::digest::Digest;
 
 /// How often a waiting runner looks again.
@@ -114,10 +113,9 @@ impl KeyLock {
     /// Calls `spawn`; the processes it starts keep the lock too, so that it outlives a killed runner for
     /// as long as its orphan works.
     ///
-    /// One such call runs at a time, so that no other stage's process gets this lock by accident.
+    /// A process that another thread starts meanwhile may keep it as well. That is seen only when this
+    /// runner is killed: then the lock is free when that orphan ends, too.
     pub fn inherited_by<R>(&self, spawn: impl FnOnce() -> R) -> R {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _guard = unpoisoned(&ONE_AT_A_TIME);
         // Both cannot fail on an open descriptor; at worst the child does not hold the lock.
         let _ = fcntl_setfd(&self.file, FdFlags::empty());
         let result = spawn();

@@ -8,6 +8,7 @@
 //! Must not know: pipelines, plans, stages, providers.
 
 mod actions;
+mod commit;
 mod disk;
 mod error;
 mod export;
@@ -19,6 +20,7 @@ mod stat;
 mod stat_cache;
 #[allow(clippy::module_inception)]
 mod store;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -26,7 +28,9 @@ pub mod types;
 mod walk;
 
 pub use actions::Put;
+pub use commit::Entry;
 pub use error::StoreError;
+pub use ingest::Incoming;
 pub use lock::{Holder, KeyLock, Lock};
 pub use runs::{RUN_FORMAT, Run, RunOutcome, RunRecord, Runs, StageOutcome, StageRecord};
 pub use store::Store;

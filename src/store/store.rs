@@ -18,13 +18,14 @@ use super::disk::{Disk, Os};
 use super::error::{During, StoreError};
 use super::stat::{self, Stat};
 use super::stat_cache::StatCache;
+use super::sync::LastingShards;
 use super::tree::MOST_TREE_BYTES;
 use super::types::{ArtifactRef, Tree};
 use crate::digest::{Digest, Hasher};
 
 /// From this size on it is quicker to wait until a fresh file's times can be trusted than to hash it
 /// again later.
-const LARGE: u64 = 1 << 20;
+pub(super) const LARGE: u64 = 1 << 20;
 /// The longest such wait.
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
 /// Temporary files older than this belong to nobody.
@@ -42,6 +43,7 @@ pub struct Store {
     /// Small files that were hashed too soon after their last change to be recorded.
     young: Mutex<HashSet<Young>>,
     temporaries: AtomicU64,
+    pub(super) lasting_shards: LastingShards,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -69,8 +71,8 @@ impl Store {
 
     pub(super) fn on_disk(root: &Path, disk: Box<dyn Disk>) -> Result<Self, StoreError> {
         let root = std::path::absolute(root).during("open the store", root)?;
-        let (stats, young, temporaries) = Default::default();
-        Ok(Self { root, disk, stats, young, temporaries })
+        let (stats, young, temporaries, lasting_shards) = Default::default();
+        Ok(Self { root, disk, stats, young, temporaries, lasting_shards })
     }
 
     /// Its folder, an absolute path.
@@ -91,6 +93,11 @@ impl Store {
 
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.place("blobs", digest)
+    }
+
+    /// The folder of a blob's name.
+    pub(super) fn shard(&self, digest: &Digest) -> Option<PathBuf> {
+        self.blob(digest).parent().map(Path::to_owned)
     }
 
     /// A path for a temporary file on the disk of the store; its folder is there.

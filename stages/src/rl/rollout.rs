@@ -3,7 +3,7 @@
 //! Purpose: samples responses, scores them, computes log-probabilities, values, rewards,
 //! advantages and returns.
 //! Invariant: rollout, reference and training share one log-probability function, at one
-//! temperature; a response without stop token gets the penalty instead of its score.
+//! temperature; a response without stop token gets the penalty, if there is one, instead of its score.
 //! Must not know: optimizers, the outer loop.
 //! Source: TRAINING section 6; Huang 2024.
 
@@ -44,8 +44,8 @@ pub struct Shaping {
     pub gamma: f64,
     /// Trace decay of GAE.
     pub lambda: f64,
-    /// Replaces the score of a response without stop token.
-    pub missing_stop: f64,
+    /// Replaces the score of a response without stop token, if anything does.
+    pub missing_stop: Option<f64>,
     /// Rows that go through a model at once.
     pub micro_batch: usize,
     /// Whether advantages are whitened.
@@ -114,7 +114,7 @@ pub fn rollout(
     let scores: Vec<f64> = completions
         .iter()
         .zip(&seen.scores)
-        .map(|(c, &s)| if c.finished { f64::from(s) } else { shaping.missing_stop })
+        .map(|(c, &s)| shaping.missing_stop.filter(|_| !c.finished).unwrap_or(f64::from(s)))
         .collect();
     let mut advantages = Vec::with_capacity(rows.len());
     let mut returns = Vec::with_capacity(rows.len());

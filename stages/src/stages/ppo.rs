@@ -87,8 +87,8 @@ pub struct Params {
     pub value_coef: f64,
     /// Whether advantages are whitened.
     pub whiten_advantages: bool,
-    /// Replaces the score of a response without stop token.
-    pub missing_stop_reward: f64,
+    /// Replaces the score of a response without stop token; null lets the reward model judge it too.
+    pub missing_stop_reward: Option<f64>,
     /// Weight of the loss on pretraining text (gamma of Ouyang 2022), where there is such an input.
     #[schemars(range(min = 0.0))]
     pub pretraining_coef: f64,
@@ -125,7 +125,7 @@ impl Default for Params {
             value_clip: 0.2,
             value_coef: 0.1,
             whiten_advantages: true,
-            missing_stop_reward: -1.0,
+            missing_stop_reward: Some(-1.0),
             pretraining_coef: 1.0,
             pretraining_rows: 8,
             gold: GoldOptions::default(),

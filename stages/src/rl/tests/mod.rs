@@ -25,7 +25,7 @@ struct Setting {
 
 const MAX_TOKENS: usize = 9;
 const SHAPING: Shaping =
-    Shaping { beta: 0.3, gamma: 0.9, lambda: 0.8, missing_stop: -1.0, micro_batch: 3, whiten: false };
+    Shaping { beta: 0.3, gamma: 0.9, lambda: 0.8, missing_stop: Some(-1.0), micro_batch: 3, whiten: false };
 
 impl Setting {
     fn new(config: &ModelConfig) -> Self {
