@@ -2,8 +2,7 @@
 //!
 //! Purpose: `out/<pipeline>/<stage>/<output>` in the store's folder: a link to the newest artifact of
 //! each output, be it a file or a folder.
-//! Invariant: a link is replaced in one step, and only by one to a whole artifact; Kiln itself never
-//! reads what is here.
+//! Invariant: a link is replaced in one step; Kiln itself never reads what is here.
 //! Must not know: how an artifact came about.
 
 use std::fs;
@@ -37,10 +36,11 @@ pub enum OutError {
     },
 }
 
-/// Makes the link of an output lead to this artifact, unless it does, and gives its path.
+/// Makes the link of an output lead to this artifact, which the store has, unless it does, and gives its
+/// path.
 ///
 /// # Errors
-/// The artifact is not whole, or the disk refuses.
+/// A folder is not whole, or the disk refuses.
 pub fn show(
     store: &Store,
     pipeline: &str,
@@ -64,7 +64,7 @@ pub fn show(
         let above = Path::new("../../..").join(VIEW);
         symlink(above.join(name.file_name().unwrap_or_default()), &fresh).map_err(io(&fresh))?;
     } else {
-        store.input_path(artifact, &fresh)?;
+        symlink(store.blob(&artifact.digest), &fresh).map_err(io(&fresh))?;
     }
     if fs::symlink_metadata(&link).is_ok_and(|meta| meta.is_dir()) {
         // Somebody put a folder in the place of our link.

@@ -384,18 +384,16 @@ fn wrote_to(input: &str) -> String {
 
 /// Removes what killed runs left of work that is done: of work that is not, its checkpoint stays.
 pub fn sweep(store: &Store) {
-    let Ok(entries) = fs::read_dir(store.root().join("work")) else { return };
-    for entry in entries.flatten() {
-        let Some(key) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+    for (key, work) in store.works() {
         let done = || Ok::<_, StoreError>(store.action(&key)?.is_some());
         let swept = match store.try_lock(&key, "sweep") {
             Ok(Lock::Taken(_lock)) if done().unwrap_or(false) => {
-                fence::fence(&entry.path(), true).and_then(|_| fs::remove_dir_all(entry.path()))
+                fence::fence(&work, true).and_then(|_| fs::remove_dir_all(&work))
             }
             _ => Ok(()),
         };
         if let Err(e) = swept {
-            tracing::debug!(folder = %entry.path().display(), "scratch files were not removed: {e}");
+            tracing::debug!(folder = %work.display(), "scratch files were not removed: {e}");
         }
     }
 }

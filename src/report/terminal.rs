@@ -49,7 +49,7 @@ impl Terminal {
         let write = || {
             let mut err = AutoStream::new(io::stderr().lock(), self.choice);
             // When stderr is gone there is nobody to tell.
-            let _ = writeln!(err, "{line}");
+            let _ = err.write_all(format!("{line}\n").as_bytes());
         };
         match &self.bars {
             Some(bars) => bars.suspend(write),

@@ -80,9 +80,21 @@ impl Store {
         &self.root
     }
 
-    /// The scratch folder of an action: `work/<key>`. It may not be there yet.
+    /// The scratch folder of an action: `work/<first letter of the key>/<key>`. It may not be there yet.
+    /// (In one folder they would all wait for its lock: to remove one takes as long as a sync.)
     pub fn work(&self, key: &Digest) -> PathBuf {
-        self.root.join("work").join(key.to_string())
+        let key = key.to_string();
+        self.root.join("work").join(&key[..1]).join(&key)
+    }
+
+    /// The scratch folders there are.
+    pub fn works(&self) -> Vec<(Digest, PathBuf)> {
+        let within = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        let shards = within(self.root.join("work"));
+        let entries =
+            shards.filter(|shard| shard.file_name().len() == 1).flat_map(|shard| within(shard.path()));
+        let work = |entry: fs::DirEntry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()));
+        entries.filter_map(work).collect()
     }
 
     /// Where a name of the kind `blobs` or `actions` lies: `kind/ab/cd..`.
@@ -91,7 +103,8 @@ impl Store {
         self.root.join(kind).join(&hex[..2]).join(&hex[2..])
     }
 
-    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+    /// The path of a blob, which may be missing or damaged: for people and their tools to find.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.place("blobs", digest)
     }
 
