@@ -13,7 +13,7 @@ use crate::cli::printer::{CHANGED, GOOD, Printer, STRONG, paint};
 use crate::cli::text::{pad, printable, reason, widest};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{StagePlan, State};
-use crate::store::{Holder, Lock, Store};
+use crate::store::{Holder, Store};
 
 /// The format of a status in JSON.
 pub const STATUS_FORMAT: &str = "kiln.status/1";
@@ -69,14 +69,7 @@ fn look<'a>(store: &Store, stage: &'a StagePlan) -> Result<Line<'a>, CliError> {
 /// Who runs the stage now.
 fn holder(store: &Store, stage: &StagePlan) -> Result<Option<Holder>, CliError> {
     let Some(key) = stage.key else { return Ok(None) };
-    // Where there is no lock file nobody holds it, and asking would make one.
-    if !store.root().join("work/locks").join(key.to_string()).exists() {
-        return Ok(None);
-    }
-    Ok(match store.try_lock(&key, &stage.name)? {
-        Lock::HeldBy(holder) => Some(holder),
-        Lock::Taken(_) => None,
-    })
+    Ok(store.holder(&key)?)
 }
 
 fn to_json(line: &Line) -> serde_json::Value {

@@ -62,7 +62,9 @@ pub enum AttemptError {
 pub enum Verdict {
     /// Its outputs are there.
     Made {
-        /// Where each output is.
+        /// Its folder.
+        folder: PathBuf,
+        /// Where each output is in it.
         outputs: BTreeMap<String, PathBuf>,
         /// The numbers that matter.
         summary: Vec<(String, f64)>,
@@ -98,7 +100,7 @@ pub fn attempt(
 ) -> Result<Verdict, AttemptError> {
     let io = |what| move |source| AttemptError::Io { what, source };
     let stage = shop.graph.stage(job.stage);
-    let (folder, record) = fence::begin(&shop.store.work(&job.key)).map_err(io("make a staging folder"))?;
+    let folder = fence::begin(&shop.store.work(&job.key)).map_err(io("make a staging folder"))?;
     let place = |name: &String| (name.clone(), folder.join(name));
     let outputs = stage.outputs.iter().map(|port| place(&port.name)).collect();
     let attempt = Attempt { shop, job, stage, folder, outputs, log };
@@ -113,7 +115,6 @@ pub fn attempt(
         events,
         log,
         cores: if events { job.grant.cpu_set() } else { None },
-        record: &record,
         lock,
         dies_with_us: !matches!(stage.work, Work::Command { run: Run::Shell(_), .. }),
     };
@@ -195,7 +196,10 @@ impl Attempt<'_> {
         let ending = ending.map_err(|source| AttemptError::Io { what: "wait for the process", source })?;
         let seconds = began.elapsed().as_secs_f64();
         Ok(match self.complaint(ending, ear.error) {
-            None => Verdict::Made { outputs: self.outputs.clone(), summary: ear.summary, seconds },
+            None => {
+                let (folder, outputs) = (self.folder.clone(), self.outputs.clone());
+                Verdict::Made { folder, outputs, summary: ear.summary, seconds }
+            }
             Some(_) if self.was_interrupted(ending) => Verdict::Interrupted,
             Some(complaint) => Verdict::Failed(complaint),
         })

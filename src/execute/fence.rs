@@ -8,8 +8,8 @@
 //! Must not know: stages, what an attempt makes.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,18 +18,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::control::signal_group;
+use crate::store::KeyLock;
 
 /// The environment variable that holds an attempt's token.
 pub const TOKEN: &str = "KILN_ATTEMPT";
-const PREFIX: &str = "attempt-";
-/// Names of outputs begin with no dot, so this one is free.
-const RECORD: &str = ".process";
 /// How long killed processes may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long after its birth a process may show an empty environment because it is still being set up.
 const SETTING_UP: Duration = Duration::from_secs(1);
 
-/// Whose attempt it is: the first line of its record. The second is the child's `/proc/self/stat`.
+/// Whose attempts follow: a line of the notes in the key's lock. A child is noted by its line of
+/// `/proc/PID/stat`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {
     /// The machine, since it was started.
@@ -49,24 +48,40 @@ struct Process {
     zombie: bool,
 }
 
-/// Makes the folder of a new attempt below `work`, with a record for its process to be written to.
+/// What the notes in a key's lock say.
+#[derive(Debug, Default)]
+struct Record {
+    /// The last runner that had the lock.
+    owner: Option<Owner>,
+    /// The children that runners of this machine, as it was started last, noted.
+    children: Vec<Process>,
+}
+
+/// Notes that this runner is about to begin attempts.
 ///
 /// # Errors
 /// The disk refuses.
-pub fn begin(work: &Path) -> io::Result<(PathBuf, File)> {
+pub fn sign(lock: &KeyLock) -> io::Result<()> {
+    lock.note(&serde_json::to_string(&Owner::this())?)
+}
+
+/// Makes the folder of a new attempt beside `work`, the folder of the key.
+///
+/// # Errors
+/// The disk refuses.
+pub fn begin(work: &Path) -> io::Result<PathBuf> {
     static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
-    let owner = Owner::this();
-    let number = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
-    let folder = work.join(format!("{PREFIX}{}-{}-{number}", owner.runner, owner.birth));
-    match fs::create_dir(work) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(work)?,
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
+    let (owner, number) = (Owner::this(), ATTEMPTS.fetch_add(1, Ordering::Relaxed));
+    let name = format!("{}.{}-{}-{number}", name(work), owner.runner, owner.birth);
+    let folder = work.with_file_name(name);
+    match fs::create_dir(&folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            work.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::create_dir(&folder)?;
+        }
+        made => made?,
     }
-    fs::create_dir(&folder)?;
-    let mut record = OpenOptions::new().create_new(true).append(true).open(folder.join(RECORD))?;
-    record.write_all(format!("{}\n", serde_json::to_string(&owner)?).as_bytes())?;
-    Ok((folder, record))
+    Ok(folder)
 }
 
 /// Removes an attempt's folder; quickly when there is little left in it.
@@ -74,53 +89,61 @@ pub fn begin(work: &Path) -> io::Result<(PathBuf, File)> {
 /// # Errors
 /// The disk refuses.
 pub fn remove(attempt: &Path) -> io::Result<()> {
-    fs::remove_file(attempt.join(RECORD)).and_then(|()| fs::remove_dir(attempt)).or_else(|_| {
-        match fs::remove_dir_all(attempt) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
-        }
+    fs::remove_dir(attempt).or_else(|_| match fs::remove_dir_all(attempt) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     })
 }
 
 /// The token of an attempt's folder.
 pub fn token(attempt: &Path) -> String {
-    attempt.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    name(attempt)
 }
 
-/// Ends what dead runners left running for the work in this folder, and says how many processes that
-/// were. With the key lock in hand every attempt found is a dead one; without it only those whose
-/// runner is gone from this machine are.
+/// Ends what dead runners left running for the key whose folder this is, and says how many processes
+/// that were. `notes` are those in the key's lock. With the lock in hand every attempt found is a dead
+/// one; without it only those whose runner is gone from this machine are.
 ///
 /// # Errors
 /// The disk refuses, or a process will not go.
-pub fn fence(work: &Path, holding_the_lock: bool) -> io::Result<usize> {
-    let entries = match fs::read_dir(work) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries?,
-    };
-    let mut killed = 0;
-    for entry in entries.flatten() {
-        let attempt = entry.path();
-        if !token(&attempt).starts_with(PREFIX) {
-            continue;
-        }
-        let (owner, child) = read_record(&attempt);
-        let here = owner.as_ref().is_some_and(|owner| owner.boot == boot());
-        if here && (holding_the_lock || !owner.is_some_and(|owner| owner.is_alive())) {
-            killed += end(&token(&attempt), child)?;
-        }
-        if holding_the_lock {
-            remove(&attempt)?;
-        }
+pub fn fence(work: &Path, notes: &str, holding_the_lock: bool) -> io::Result<usize> {
+    let record = Record::read(notes);
+    let gone = || record.owner.as_ref().is_some_and(|owner| owner.boot == boot() && !owner.is_alive());
+    if !holding_the_lock && !gone() {
+        return Ok(0);
+    }
+    let attempts = attempts(work)?;
+    if attempts.is_empty() && record.children.is_empty() {
+        return Ok(0);
+    }
+    let killed = end(&attempts.iter().map(|attempt| token(attempt)).collect::<Vec<_>>(), &record.children)?;
+    if holding_the_lock {
+        attempts.iter().try_for_each(|attempt| remove(attempt))?;
     }
     Ok(killed)
 }
 
-/// Kills the attempt's processes until none is left: one may fork while it is looked for.
-fn end(token: &str, child: Option<Process>) -> io::Result<usize> {
+/// The folders of attempts beside the folder of their key.
+fn attempts(work: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match work.parent().map(fs::read_dir) {
+        None => return Ok(Vec::new()),
+        Some(Err(e)) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Some(entries) => entries?,
+    };
+    let prefix = format!("{}.", name(work));
+    let attempts = entries.flatten().map(|entry| entry.path());
+    Ok(attempts.filter(|attempt| name(attempt).starts_with(&prefix)).collect())
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Kills the attempts' processes until none is left: one may fork while it is looked for.
+fn end(tokens: &[String], children: &[Process]) -> io::Result<usize> {
     let (start, mut killed) = (Instant::now(), BTreeSet::new());
     loop {
-        let orphans = orphans(token, child);
+        let orphans = orphans(tokens, children);
         if orphans.is_empty() {
             return Ok(killed.len());
         }
@@ -136,12 +159,14 @@ fn end(token: &str, child: Option<Process>) -> io::Result<usize> {
     }
 }
 
-fn orphans(token: &str, child: Option<Process>) -> Vec<Process> {
-    let mark = format!("{TOKEN}={token}");
+fn orphans(tokens: &[String], children: &[Process]) -> Vec<Process> {
+    let marks: Vec<String> = tokens.iter().map(|token| format!("{TOKEN}={token}")).collect();
     let living = processes().filter(|p| !p.zombie && p.pid != std::process::id().cast_signed());
     let is_orphan = |p: &Process| {
-        child.is_some_and(|child| (child.pid, child.birth) == (p.pid, p.birth))
-            || environment(p).split(|&b| b == 0).any(|entry| entry == mark.as_bytes())
+        children.iter().any(|child| (child.pid, child.birth) == (p.pid, p.birth))
+            || environment(p)
+                .split(|&b| b == 0)
+                .any(|entry| marks.iter().any(|mark| mark.as_bytes() == entry))
     };
     living.filter(is_orphan).collect()
 }
@@ -181,11 +206,18 @@ fn processes() -> impl Iterator<Item = Process> {
     })
 }
 
-fn read_record(attempt: &Path) -> (Option<Owner>, Option<Process>) {
-    let text = fs::read_to_string(attempt.join(RECORD)).unwrap_or_default();
-    let mut lines = text.lines();
-    let owner = lines.next().and_then(|line| serde_json::from_str(line).ok());
-    (owner, lines.next().and_then(parse_stat))
+impl Record {
+    fn read(notes: &str) -> Self {
+        let mut record = Self::default();
+        for line in notes.lines() {
+            if let Ok(owner) = serde_json::from_str(line) {
+                record.owner = Some(owner);
+            } else if record.owner.as_ref().is_some_and(|owner| owner.boot == boot()) {
+                record.children.extend(parse_stat(line));
+            }
+        }
+        record
+    }
 }
 
 /// Reads a line of `/proc/PID/stat`; the program's name in it may hold any character.
@@ -248,15 +280,32 @@ mod tests {
 
     #[test]
     fn an_orphan_is_found_by_its_token_and_ended_and_its_attempt_removed() {
-        let work = tempfile::tempdir().unwrap();
-        let (attempt, _record) = begin(work.path()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let work = folder.path().join("a/key");
+        let attempt = begin(&work).unwrap();
         let mut orphan = Command::new("sleep").arg("600").env(TOKEN, token(&attempt)).spawn().unwrap();
         // Our own attempt, by a living runner: nobody's business without the lock.
-        assert_eq!(fence(work.path(), false).unwrap(), 0);
+        let notes = serde_json::to_string(&Owner::this()).unwrap();
+        assert_eq!(fence(&work, &notes, false).unwrap(), 0);
         let reaper = std::thread::spawn(move || orphan.wait().unwrap());
-        assert!(fence(work.path(), true).unwrap() >= 1);
+        assert!(fence(&work, "", true).unwrap() >= 1);
         assert!(!reaper.join().unwrap().success());
         assert!(!attempt.exists());
+    }
+
+    #[test]
+    fn a_child_that_was_noted_is_ended_whatever_its_environment() {
+        let work = tempfile::tempdir().unwrap();
+        let mut orphan = Command::new("sleep").arg("600").env_clear().spawn().unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", orphan.id())).unwrap();
+        let owner = Owner { birth: 1, ..Owner::this() };
+        let other = Owner { boot: "another".into(), ..owner.clone() };
+        let notes = |owner: &Owner| format!("{}\n{stat}\n", serde_json::to_string(owner).unwrap());
+        // The same number on a machine that was started anew is another process.
+        assert_eq!(fence(&work.path().join("key"), &notes(&other), true).unwrap(), 0);
+        let reaper = std::thread::spawn(move || orphan.wait().unwrap());
+        assert_eq!(fence(&work.path().join("key"), &notes(&owner), true).unwrap(), 1);
+        assert!(!reaper.join().unwrap().success());
     }
 
     #[test]
@@ -273,14 +322,13 @@ mod tests {
 
     #[test]
     fn an_attempt_of_a_runner_that_is_gone_is_ended_without_the_lock_and_kept() {
-        let work = tempfile::tempdir().unwrap();
-        let attempt = work.path().join("attempt-1-1-0");
+        let folder = tempfile::tempdir().unwrap();
+        let (work, attempt) = (folder.path().join("key"), folder.path().join("key.1-1-0"));
         fs::create_dir(&attempt).unwrap();
-        let owner = Owner { birth: 1, ..Owner::this() };
-        fs::write(attempt.join(RECORD), serde_json::to_string(&owner).unwrap()).unwrap();
+        let notes = serde_json::to_string(&Owner { birth: 1, ..Owner::this() }).unwrap();
         let mut orphan = Command::new("sleep").arg("600").env(TOKEN, token(&attempt)).spawn().unwrap();
         let reaper = std::thread::spawn(move || orphan.wait().unwrap());
-        assert_eq!(fence(work.path(), false).unwrap(), 1);
+        assert_eq!(fence(&work, &notes, false).unwrap(), 1);
         assert!(!reaper.join().unwrap().success());
         assert!(attempt.exists());
     }

@@ -11,7 +11,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -48,9 +48,8 @@ pub struct Launch<'a> {
     pub log: &'a File,
     /// The cores it may use, when not all.
     pub cores: Option<CpuSet>,
-    /// Takes the child's line of `/proc/PID/stat` (see `fence`).
-    pub record: &'a File,
-    /// The key lock, which the process and its descendants keep.
+    /// The key lock, which the process and its descendants keep, and in which its line of
+    /// `/proc/PID/stat` is noted (see `fence`).
     pub lock: &'a KeyLock,
     /// Whether it is killed when the runner dies.
     pub dies_with_us: bool,
@@ -244,7 +243,7 @@ fn before_exec(command: &mut Command, cores: Option<CpuSet>) {
 /// Notes the child's number, group and time of birth. Should the runner die before, its token is left.
 fn record(launch: &Launch<'_>, pid: i32) {
     let line = std::fs::read(format!("/proc/{pid}/stat"));
-    if let Err(e) = line.and_then(|line| (&mut &*launch.record).write_all(&line)) {
+    if let Err(e) = line.and_then(|line| launch.lock.note(&String::from_utf8_lossy(&line))) {
         tracing::debug!(pid, "a process was not recorded: {e}");
     }
 }

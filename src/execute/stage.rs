@@ -149,7 +149,7 @@ struct AtWork<'a> {
 
 /// What came of trying.
 enum Tried {
-    Made { outputs: BTreeMap<String, PathBuf>, provenance: Provenance },
+    Made { folder: PathBuf, outputs: BTreeMap<String, PathBuf>, provenance: Provenance },
     Interrupted,
 }
 
@@ -180,16 +180,19 @@ impl AtWork<'_> {
         if let Some(action) = self.found()? {
             return Ok(Step::Ended(StageEnd::Found(action)));
         }
-        self.fence(true)?;
+        self.fence(lock.left(), true)?;
+        during(fence::sign(&lock), "write to the lock of", &self.work)?;
         let step = self.try_hard(&lock).and_then(|tried| match tried {
-            Tried::Made { outputs, provenance } => self.take_in(&outputs, provenance).map(Some),
+            Tried::Made { folder, outputs, provenance } => {
+                let taken = self.take_in(&outputs, provenance)?;
+                // At once: what is gone before the next sync is never written.
+                during(fence::remove(&folder), "remove", &folder)?;
+                Ok(Some(taken))
+            }
             Tried::Interrupted => Ok(None),
         });
         match step {
-            Ok(Some((entry, outputs, summary))) => {
-                self.clear();
-                Ok(Step::Keep(Keeping { entry, outputs, summary, lock }))
-            }
+            Ok(Some((entry, outputs, summary))) => Ok(Step::Keep(Keeping { entry, outputs, summary, lock })),
             Ok(None) => {
                 tidy(&self.work, false);
                 Ok(Step::Ended(StageEnd::Interrupted))
@@ -205,15 +208,16 @@ impl AtWork<'_> {
     fn lock(&self) -> Result<Lock, StageError> {
         for _ in 0..3 {
             let lock = self.shop.store.try_lock(&self.job.key, &self.stage.name.value)?;
-            if matches!(lock, Lock::Taken(_)) || !self.fence(false)? {
+            if matches!(lock, Lock::Taken(_)) || !self.fence(&self.shop.store.notes(&self.job.key), false)? {
                 return Ok(lock);
             }
         }
         Ok(self.shop.store.try_lock(&self.job.key, &self.stage.name.value)?)
     }
 
-    fn fence(&self, holding_the_lock: bool) -> Result<bool, StageError> {
-        let ended = during(fence::fence(&self.work, holding_the_lock), "end what is left in", &self.work)?;
+    fn fence(&self, notes: &str, holding_the_lock: bool) -> Result<bool, StageError> {
+        let ended = fence::fence(&self.work, notes, holding_the_lock);
+        let ended = during(ended, "end what is left in", &self.work)?;
         if ended > 0 {
             let message = format!("ended {ended} process(es) that a dead runner had left behind");
             (self.say)(Say::Note { message });
@@ -246,11 +250,11 @@ impl AtWork<'_> {
             let started = jiff::Timestamp::now();
             let error = match attempt(self.shop, self.job, lock, &log, self.say)? {
                 Verdict::Interrupted => return Ok(Tried::Interrupted),
-                Verdict::Made { outputs, summary, seconds } => {
+                Verdict::Made { folder, outputs, summary, seconds } => {
                     (self.free)();
                     let started = format!("{started:.3}");
                     let provenance = Provenance { started, seconds, summary, ..self.provenance() };
-                    return Ok(Tried::Made { outputs, provenance });
+                    return Ok(Tried::Made { folder, outputs, provenance });
                 }
                 Verdict::Failed(error) => error,
             };
@@ -262,7 +266,7 @@ impl AtWork<'_> {
                 return Ok(Tried::Interrupted);
             }
             wait = LONGEST_WAIT.min(wait * 2);
-            self.fence(true)?;
+            self.fence(lock.left(), true)?;
         }
         Ok(Tried::Interrupted)
     }
@@ -294,17 +298,6 @@ impl AtWork<'_> {
             entry.action = Some(Action { format, key, ingredients, outputs: outputs.clone(), provenance });
         }
         Ok((entry, outputs, summary))
-    }
-
-    /// Removes what is left of the attempts, at once: what is gone before the next sync is never written.
-    fn clear(&self) {
-        let cleared = match &self.stage.work {
-            Work::Command { .. } => remove_all(&self.work),
-            Work::Kind { .. } => fence::fence(&self.work, true).map(drop),
-        };
-        if let Err(e) = cleared {
-            tracing::warn!(folder = %self.work.display(), "scratch files were not removed: {e}");
-        }
     }
 
     fn provenance(&self) -> Provenance {
@@ -358,17 +351,12 @@ pub fn tidy(work: &Path, done: bool) {
 }
 
 fn keep_checkpoint(work: &Path) -> io::Result<()> {
-    fence::fence(work, true)?;
+    fence::fence(work, "", true)?;
     let checkpoint = work.join(CHECKPOINT);
     if fs::remove_dir(&checkpoint).is_ok() || !checkpoint.exists() { remove_all(work) } else { Ok(()) }
 }
 
 fn remove_all(work: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(work).into_iter().flatten().flatten() {
-        if entry.file_type()?.is_dir() {
-            fence::remove(&entry.path())?;
-        }
-    }
     fs::remove_dir(work).or_else(|_| match fs::remove_dir_all(work) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
@@ -384,12 +372,14 @@ fn wrote_to(input: &str) -> String {
 
 /// Removes what killed runs left of work that is done: of work that is not, its checkpoint stays.
 pub fn sweep(store: &Store) {
-    for (key, work) in store.works() {
-        let done = || Ok::<_, StoreError>(store.action(&key)?.is_some());
+    for key in store.works() {
+        // The lock of what is not done is left alone: it may tell of orphans.
+        if !store.action(&key).is_ok_and(|action| action.is_some()) {
+            continue;
+        }
+        let work = store.work(&key);
         let swept = match store.try_lock(&key, "sweep") {
-            Ok(Lock::Taken(_lock)) if done().unwrap_or(false) => {
-                fence::fence(&work, true).and_then(|_| fs::remove_dir_all(&work))
-            }
+            Ok(Lock::Taken(lock)) => fence::fence(&work, lock.left(), true).and_then(|_| remove_all(&work)),
             _ => Ok(()),
         };
         if let Err(e) = swept {

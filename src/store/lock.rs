@@ -6,7 +6,7 @@
 //! Must not know: what is done under a lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ use super::error::{During, StoreError};
 use super::store::Store;
 use crate::digest::Digest;
 
+/// The most bytes of a lock file that are read.
+const MOST_BYTES: u64 = 1 << 20;
 /// How often a waiting runner looks again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -56,10 +58,14 @@ pub enum Lock {
 }
 
 /// The lock of an action key; dropping it gives it back.
+///
+/// Its file is a list of lines: who took it, and what they noted while they had it. It goes when the
+/// lock is given back, so only what holders that died had noted is ever found in it.
 #[derive(Debug)]
 pub struct KeyLock {
     file: File,
     path: PathBuf,
+    left: String,
 }
 
 impl Store {
@@ -68,24 +74,49 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be made or the disk knows no locks.
     pub fn try_lock(&self, key: &Digest, stage: &str) -> Result<Lock, StoreError> {
-        let folder = self.root().join("work/locks");
-        self.disk.make_folder(&folder).during("make", &folder)?;
-        let path = folder.join(key.to_string());
+        let path = self.lock_file(key);
+        self.disk.make_folder(path.parent().unwrap_or(self.root())).during("make a folder for", &path)?;
         loop {
             let mut options = OpenOptions::new();
-            let options = options.create(true).read(true).write(true).truncate(false);
+            let options = options.create(true).read(true).append(true);
             let mut file = options.open(&path).during("open the lock", &path)?;
             match file.try_lock() {
-                Err(TryLockError::WouldBlock) => return Ok(Lock::HeldBy(holder(&mut file))),
+                Err(TryLockError::WouldBlock) => return Ok(Lock::HeldBy(holder(&text(&mut file)))),
                 locked => locked.during("lock", &path)?,
             }
             // The one before us removed the file while we opened it: ours locks nothing.
             if !is_at(&file, &path) {
                 continue;
             }
+            let left = text(&mut file);
             sign(&mut file, stage).during("write the lock", &path)?;
-            return Ok(Lock::Taken(KeyLock { file, path }));
+            return Ok(Lock::Taken(KeyLock { file, path, left }));
         }
+    }
+
+    /// Who has the lock of a key, if anybody has; nothing is taken and nothing written.
+    ///
+    /// # Errors
+    /// When the lock file cannot be read or the disk knows no locks.
+    pub fn holder(&self, key: &Digest) -> Result<Option<Holder>, StoreError> {
+        let path = self.lock_file(key);
+        let mut file = match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.during("open the lock", &path)?,
+        };
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Ok(Some(holder(&text(&mut file)))),
+            locked => locked.during("lock", &path).map(|()| None),
+        }
+    }
+
+    /// What the holder of a lock has noted so far, without having it; empty when nobody has.
+    pub fn notes(&self, key: &Digest) -> String {
+        File::open(self.lock_file(key)).map(|mut file| text(&mut file)).unwrap_or_default()
+    }
+
+    fn lock_file(&self, key: &Digest) -> PathBuf {
+        self.root().join("work/locks").join(key.to_string())
     }
 
     /// Waits for the lock of a key. Whenever someone else has it, `keep_waiting` is told who, and may end
@@ -110,6 +141,19 @@ impl Store {
 }
 
 impl KeyLock {
+    /// What earlier holders that died had noted.
+    pub fn left(&self) -> &str {
+        &self.left
+    }
+
+    /// Writes a line down, for whoever takes the lock if we die.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn note(&self, line: &str) -> io::Result<()> {
+        (&self.file).write_all((line.trim_end().replace('\n', " ") + "\n").as_bytes())
+    }
+
     /// Calls `spawn`; the processes it starts keep the lock too, so that it outlives a killed runner for
     /// as long as its orphan works.
     ///
@@ -151,13 +195,18 @@ fn sign(file: &mut File, stage: &str) -> io::Result<()> {
         stage: stage.to_owned(),
         since: format!("{:.0}", jiff::Timestamp::now()),
     };
-    file.set_len(0)?;
-    file.write_all(serde_json::to_string(&holder)?.as_bytes())
+    file.write_all(format!("{}\n", serde_json::to_string(&holder)?).as_bytes())
 }
 
-/// Who signed the lock file; nobody, if the one who took it has not got round to it.
-fn holder(file: &mut File) -> Holder {
-    let mut text = String::new();
-    let read = file.rewind().and_then(|()| file.take(64 * 1024).read_to_string(&mut text));
-    read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default()
+/// Who signed last; nobody, if the one who took it has not got round to it.
+fn holder(text: &str) -> Holder {
+    let signed = |line: &str| serde_json::from_str(line).ok().filter(|holder: &Holder| holder.pid != 0);
+    text.lines().rev().find_map(signed).unwrap_or_default()
+}
+
+/// The lines of a lock file; those who write it do so by whole lines.
+fn text(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    let _ = file.take(MOST_BYTES).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -6,7 +6,7 @@
 //! store already is; a damaged blob is moved aside.
 //! Must not know: how blobs come in (`ingest`) or go out (`export`), what actions mean.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -80,21 +80,20 @@ impl Store {
         &self.root
     }
 
-    /// The scratch folder of an action: `work/<first letter of the key>/<key>`. It may not be there yet.
+    /// The scratch folder of an action: `work/<first letter of the key>/<key>`. It may not be there yet,
+    /// and others whose names begin with `<key>.` may stand beside it.
     /// (In one folder they would all wait for its lock: to remove one takes as long as a sync.)
     pub fn work(&self, key: &Digest) -> PathBuf {
         let key = key.to_string();
         self.root.join("work").join(&key[..1]).join(&key)
     }
 
-    /// The scratch folders there are.
-    pub fn works(&self) -> Vec<(Digest, PathBuf)> {
+    /// The actions that have something beside or in their scratch folder.
+    pub fn works(&self) -> BTreeSet<Digest> {
         let within = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
-        let shards = within(self.root.join("work"));
-        let entries =
-            shards.filter(|shard| shard.file_name().len() == 1).flat_map(|shard| within(shard.path()));
-        let work = |entry: fs::DirEntry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()));
-        entries.filter_map(work).collect()
+        let shards = within(self.root.join("work")).filter(|shard| shard.file_name().len() == 1);
+        let entries = shards.flat_map(|shard| within(shard.path()));
+        entries.filter_map(|entry| entry.file_name().to_str()?.split('.').next()?.parse().ok()).collect()
     }
 
     /// Where a name of the kind `blobs` or `actions` lies: `kind/ab/cd..`.

@@ -45,6 +45,11 @@ impl Mortal {
         for (i, (from, to, before)) in names.into_iter().enumerate().rev() {
             // A file that has a newer name, and one that lasts, does not go back to an older one.
             if keep >> (i % 64) & 1 == 0 && to.exists() {
+                if !from.parent().unwrap().exists() {
+                    // The folder it came from is gone, and it with that.
+                    fs::remove_file(&to).unwrap();
+                    continue;
+                }
                 fs::rename(&to, &from).unwrap();
                 if memory.synced.remove(&to) {
                     memory.synced.insert(from);
