@@ -40,6 +40,10 @@ pub fn keep(shop: &Workshop<'_>, tell: &SyncSender<Message>, orders: &Receiver<O
         }
         let entries = batch.iter_mut().map(|(_, keeping)| std::mem::take(&mut keeping.entry)).collect();
         let puts = catch_unwind(AssertUnwindSafe(|| shop.store.commit(entries))).unwrap_or_default();
+        remember(
+            shop,
+            batch.iter().zip(&puts).filter(|(_, put)| matches!(put, Ok(Some(_)))).map(|(kept, _)| &*kept.0),
+        );
         let mut puts = puts.into_iter();
         for (job, keeping) in batch {
             let say = |say| drop(tell.send(Message::Said(job.stage, say)));
@@ -75,6 +79,14 @@ fn gather(orders: &Receiver<Order>, hurry: &mut bool) -> Vec<(Box<Job>, Keeping)
         }
     }
     batch
+}
+
+/// Remembers what these stages were made of, all at once.
+fn remember<'a>(shop: &'a Workshop<'_>, jobs: impl Iterator<Item = &'a Job>) {
+    let stages: Vec<_> = jobs.map(|job| (shop.graph.stage(job.stage).name.value.as_str(), job.key)).collect();
+    if let Err(e) = shop.run.remember(&stages) {
+        tracing::warn!("what stages were made of is not remembered: {e}");
+    }
 }
 
 /// Where the store has an action with other outputs, that one stands.

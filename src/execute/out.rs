@@ -57,15 +57,22 @@ pub fn show(
         let path = path.to_owned();
         move |source| OutError::Io { path, source }
     };
-    fs::create_dir_all(&folder).map_err(io(&folder))?;
-    let fresh = folder.join(fresh_name());
-    if artifact.tree {
+    let target = if artifact.tree {
         let name = readable(store, artifact)?;
-        let above = Path::new("../../..").join(VIEW);
-        symlink(above.join(name.file_name().unwrap_or_default()), &fresh).map_err(io(&fresh))?;
+        Path::new("../../..").join(VIEW).join(name.file_name().unwrap_or_default())
     } else {
-        symlink(store.blob(&artifact.digest), &fresh).map_err(io(&fresh))?;
+        store.blob(&artifact.digest)
+    };
+    let made = symlink(&target, &link).or_else(|e| match e.kind() {
+        io::ErrorKind::NotFound => fs::create_dir_all(&folder).and_then(|()| symlink(&target, &link)),
+        _ => Err(e),
+    });
+    match made {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.map(|()| link.clone()).map_err(io(&link)),
     }
+    let fresh = folder.join(fresh_name());
+    symlink(&target, &fresh).map_err(io(&fresh))?;
     if fs::symlink_metadata(&link).is_ok_and(|meta| meta.is_dir()) {
         // Somebody put a folder in the place of our link.
         clear(&link).map_err(io(&link))?;

@@ -6,10 +6,10 @@
 //! happens on it reaches the dispatcher, even a panic.
 //! Must not know: which job comes next.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Sender, SyncSender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
 use super::job::Job;
@@ -36,13 +36,10 @@ pub struct Pool<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     shop: &'env Workshop<'env>,
     tell: SyncSender<Message>,
-    jobs: Sender<Job>,
-    queue: Arc<Mutex<Receiver<Job>>>,
+    queue: Arc<Queue>,
     keeper: Sender<Order>,
     /// What the keeper was last told.
     hurry: bool,
-    /// How many threads wait for a job that has not been sent.
-    idle: Arc<AtomicUsize>,
     /// How many jobs have not ended.
     busy: usize,
 }
@@ -54,29 +51,25 @@ impl<'scope, 'env> Pool<'scope, 'env> {
         shop: &'env Workshop<'env>,
         tell: SyncSender<Message>,
     ) -> Self {
-        let (jobs, queue) = channel();
-        let queue = Arc::new(Mutex::new(queue));
         let (keeper, made) = channel();
         let told = tell.clone();
         scope.spawn(move || keep(shop, &told, &made));
-        Self { scope, shop, tell, jobs, queue, keeper, hurry: true, idle: Arc::default(), busy: 0 }
+        Self { scope, shop, tell, queue: Arc::default(), keeper, hurry: true, busy: 0 }
     }
 
     /// Runs a job on a thread that is free, or on a new one.
     pub fn run(&mut self, job: Job) {
         self.busy += 1;
-        if self.idle.try_update(Relaxed, Relaxed, |idle| idle.checked_sub(1)).is_err() {
-            let hand = Hand {
-                shop: self.shop,
-                tell: self.tell.clone(),
-                queue: Arc::clone(&self.queue),
-                keeper: self.keeper.clone(),
-                idle: Arc::clone(&self.idle),
-            };
-            self.scope.spawn(move || hand.work());
+        if self.queue.push(job) {
+            return;
         }
-        // It fails only when every thread is gone, and then nobody waits for the job either.
-        let _ = self.jobs.send(job);
+        let hand = Hand {
+            shop: self.shop,
+            tell: self.tell.clone(),
+            queue: Arc::clone(&self.queue),
+            keeper: self.keeper.clone(),
+        };
+        self.scope.spawn(move || hand.work());
     }
 
     /// Says whether something may wait for the outputs that are to be kept.
@@ -97,20 +90,68 @@ impl<'scope, 'env> Pool<'scope, 'env> {
     }
 }
 
+impl Drop for Pool<'_, '_> {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Jobs that wait for a thread, and threads that wait for a job; each job wakes one.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    idle: usize,
+    over: bool,
+}
+
+impl Queue {
+    /// Adds a job; false when there is no thread for it.
+    fn push(&self, job: Job) -> bool {
+        let mut state = self.lock();
+        state.jobs.push_back(job);
+        self.changed.notify_one();
+        state.idle >= state.jobs.len()
+    }
+
+    /// Waits for a job; none when there will be no more.
+    fn take(&self) -> Option<Job> {
+        let mut state = self.lock();
+        state.idle += 1;
+        let mut state = self
+            .changed
+            .wait_while(state, |state| state.jobs.is_empty() && !state.over)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.idle -= 1;
+        state.jobs.pop_front()
+    }
+
+    fn close(&self) {
+        self.lock().over = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A thread that runs stages.
 struct Hand<'env> {
     shop: &'env Workshop<'env>,
     tell: SyncSender<Message>,
-    queue: Arc<Mutex<Receiver<Job>>>,
+    queue: Arc<Queue>,
     keeper: Sender<Order>,
-    idle: Arc<AtomicUsize>,
 }
 
 impl Hand<'_> {
     fn work(self) {
-        loop {
-            let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(job) = next else { return };
+        while let Some(job) = self.queue.take() {
             let say = |say| drop(self.tell.send(Message::Said(job.stage, say)));
             let free = || drop(self.tell.send(Message::Freed(job.stage)));
             let step = catch_unwind(AssertUnwindSafe(|| execute(self.shop, &job, &say, &free)));
@@ -121,7 +162,6 @@ impl Hand<'_> {
             if !told {
                 return;
             }
-            self.idle.fetch_add(1, Relaxed);
         }
     }
 }

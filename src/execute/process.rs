@@ -11,7 +11,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -242,8 +242,10 @@ fn before_exec(command: &mut Command, cores: Option<CpuSet>) {
 
 /// Notes the child's number, group and time of birth. Should the runner die before, its token is left.
 fn record(launch: &Launch<'_>, pid: i32) {
-    let line = std::fs::read(format!("/proc/{pid}/stat"));
-    if let Err(e) = line.and_then(|line| launch.lock.note(&String::from_utf8_lossy(&line))) {
+    // Longer than any such line, so that one look is enough.
+    let mut line = [0; 1024];
+    let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut line));
+    if let Err(e) = read.and_then(|n| launch.lock.note(&String::from_utf8_lossy(&line[..n]))) {
         tracing::debug!(pid, "a process was not recorded: {e}");
     }
 }

@@ -9,6 +9,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -303,11 +304,11 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
             self.held.clear();
             return;
         }
-        let places: Vec<Place> = self.ready.keys().copied().collect();
-        for place in places {
-            if self.budget.is_spent() || self.pool.busy() >= self.most_busy {
-                return;
-            }
+        let mut last = None;
+        while !self.budget.is_spent() && self.pool.busy() < self.most_busy {
+            let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+            let Some((&place, _)) = self.ready.range((after, Bound::Unbounded)).next() else { return };
+            last = Some(place);
             let need = self.ready.get(&place).map(|job| self.shop.graph.stage(job.stage).resources);
             let Some(grant) = need.and_then(|need| self.budget.lend(need)) else { continue };
             if let Some(job) = self.ready.remove(&place) {
@@ -329,7 +330,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
     /// The stage is up to date: remembers it, and counts down those below.
     fn done(&mut self, ix: StageIx, report: StageReport) {
         if let Some(key) = report.key.filter(|_| report.kept)
-            && let Err(e) = self.shop.run.remember(&report.name, &key)
+            && let Err(e) = self.shop.run.remember(&[(&report.name, key)])
         {
             tracing::warn!(stage = report.name, "what it was made of is not remembered: {e}");
         }

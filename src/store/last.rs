@@ -72,19 +72,22 @@ impl Last {
             }
             replace(&last.file, text.as_bytes())?;
         } else {
-            last.append(&Line::Run { run: id.to_owned() })?;
+            last.append(&[Line::Run { run: id.to_owned() }])?;
         }
         Ok(last)
     }
 
-    /// Notes the key of a stage, if it is another than before.
-    pub fn remember(&mut self, stage: &str, key: &Digest) -> Result<(), StoreError> {
-        if self.keys.get(stage) == Some(key) {
+    /// Notes the keys of stages, those that are others than before.
+    pub fn remember(&mut self, stages: &[(&str, Digest)]) -> Result<(), StoreError> {
+        let new = stages.iter().filter(|(stage, key)| self.keys.get(*stage) != Some(key));
+        let new: Vec<Line> =
+            new.map(|(stage, key)| Line::Stage { stage: (*stage).to_owned(), key: *key }).collect();
+        if new.is_empty() {
             return Ok(());
         }
         let _turn = turn(self.file.parent().unwrap_or(&self.file))?;
-        self.append(&Line::Stage { stage: stage.to_owned(), key: *key })?;
-        self.keys.insert(stage.to_owned(), *key);
+        self.append(&new)?;
+        self.keys.extend(stages.iter().map(|(stage, key)| ((*stage).to_owned(), *key)));
         Ok(())
     }
 
@@ -98,8 +101,8 @@ impl Last {
         self.keys
     }
 
-    fn append(&self, change: &Line) -> Result<(), StoreError> {
-        let text = line(change)?;
+    fn append(&self, changes: &[Line]) -> Result<(), StoreError> {
+        let text = changes.iter().map(line).collect::<Result<String, _>>()?;
         append_to(&self.file).and_then(|mut file| file.write_all(text.as_bytes())).during("write", &self.file)
     }
 }

@@ -287,8 +287,8 @@ impl Run {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn remember(&self, stage: &str, key: &Digest) -> Result<(), StoreError> {
-        unpoisoned(&self.last).remember(stage, key)
+    pub fn remember(&self, stages: &[(&str, Digest)]) -> Result<(), StoreError> {
+        unpoisoned(&self.last).remember(stages)
     }
 }
 

@@ -113,7 +113,7 @@ impl Project {
                     action
                 }
             };
-            run.remember(name, &action.key).unwrap();
+            run.remember(&[(name, action.key)]).unwrap();
             made.insert(ix, action.outputs);
         }
         ran

@@ -59,7 +59,7 @@ fn the_last_good_keys_outlive_a_killed_run_and_a_torn_line() {
     let key = |n: u64| Digest::of_json(&json!(n));
     let run = runs.begin("a/b", "x.yaml").unwrap();
     for n in 0..500 {
-        run.remember(&format!("stage-{}", n % 5), &key(n)).unwrap();
+        run.remember(&[(&format!("stage-{}", n % 5), key(n))]).unwrap();
     }
     let file = files_below(&p.store.root().join("runs/last")).into_iter().find(|f| f.extension().is_some());
     let file = file.unwrap();
@@ -70,11 +70,11 @@ fn the_last_good_keys_outlive_a_killed_run_and_a_torn_line() {
     assert_eq!(runs.last_keys("a/b").unwrap(), expected);
     let run = runs.begin("a/b", "x.yaml").unwrap();
     assert!(fs::metadata(&file).unwrap().len() < 1000, "the journal was tidied");
-    run.remember("stage-4", &key(7)).unwrap();
+    run.remember(&[("stage-4", key(7))]).unwrap();
     assert_eq!(runs.last_keys("a/b").unwrap()["stage-4"], key(7));
     assert_eq!(runs.latest("a/b").unwrap().unwrap().id, "r-0002");
     let length = fs::metadata(&file).unwrap().len();
-    run.remember("stage-4", &key(7)).unwrap();
+    run.remember(&[("stage-4", key(7))]).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().len(), length, "what is known is not written again");
 }
 
