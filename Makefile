@@ -2,6 +2,7 @@
 #
 #   make demo                 a small assistant from real text, end to end
 #   make demo BACKEND=flex    the same in pure Rust, without libtorch
+#   make build                kiln and its worker
 #   make test                 the default tests; make test-long the long ones as well
 #   make lint                 formatting and clippy
 #

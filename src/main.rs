@@ -1,8 +1,8 @@
 //! The `kiln` binary.
 //!
-//! Purpose: hands the process over to `cli` and its exit code back.
+//! Purpose: hands the process over to `cli` and its exit code back; sets one number of the allocator.
 //! Invariant: nothing heavy happens before the command is known.
-//! Must not know: anything else.
+//! Must not know: commands.
 
 use std::process::ExitCode;
 

@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "kiln", version, propagate_version = false, disable_help_subcommand = true)]
 #[command(after_help = "A pipeline is named by its FILE or, without one, is the only file under \
     pipelines/ or kiln.yaml here.\nExit codes: 0 ok, 1 a stage failed, 2 changes pending, 3 the file \
-    or the call is wrong, 4 waiting for people, 130 interrupted and resumable.")]
+    or the call is wrong, 130 interrupted and resumable.")]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -117,7 +117,7 @@ pub struct PipelineArgs {
     /// Answers with one JSON object on stdout
     #[arg(long)]
     pub json: bool,
-    /// The device whose numerics count for stages with `cache: exact`: auto, cpu or cuda
+    /// Where stages compute: auto takes a GPU if there is one; part of a key only with `cache: exact`
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
 }

@@ -14,10 +14,10 @@ use crate::cli::args::{ChatArgs, Common, GenerateArgs, PipelineArgs, SamplingArg
 use crate::cli::context::{Context, cores, find_root, open_store};
 use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::show;
-use crate::cli::text::{printable, printable_char};
 use crate::cli::{CliError, Exit};
 use crate::execute::{Conversation, ConversationError, Providers, Reply};
 use crate::protocol::ConverseRequest;
+use crate::report::text::{printable, printable_char};
 use crate::spec::types::Work;
 
 /// A model and the program that can speak for it.

@@ -13,9 +13,9 @@ use serde_json::json;
 use crate::cli::args::{Common, DoctorArgs};
 use crate::cli::context::{cores, find_root, open_store};
 use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
-use crate::cli::text::{bytes, pad, printable, widest};
 use crate::cli::{CliError, Exit};
 use crate::execute::Providers;
+use crate::report::text::{bytes, pad, printable, widest};
 use crate::store::Store;
 
 /// The format of an answer in JSON.

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::cli::args::{Common, LogArgs};
 use crate::cli::context::{Context, find_root, open_store};
 use crate::cli::printer::Printer;
-use crate::cli::text::{bytes, printable, seconds, table, time};
 use crate::cli::{CliError, Exit};
+use crate::report::text::{bytes, printable, seconds, table, time};
 use crate::store::{RunOutcome, RunRecord, Runs, StageOutcome, StageRecord, Store};
 
 /// The format of an answer in JSON.

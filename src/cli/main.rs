@@ -88,6 +88,8 @@ fn log_to_stderr(common: &Common) -> Result<(), CliError> {
         Color::Auto => anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never,
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour);
+    // Its complaint about a stderr that is gone would go there, and panic.
+    let log = log.log_internal_errors(false);
     // A log that somebody set up before (a test) stays.
     let _ = match common.log_format {
         LogFormat::Text => log.with_target(false).try_init(),

@@ -16,9 +16,9 @@ use crate::cli::args::{Common, MetricsArgs};
 use crate::cli::context::Context;
 use crate::cli::log::stage_file;
 use crate::cli::printer::Printer;
-use crate::cli::text::{printable, table};
 use crate::cli::{CliError, Exit};
 use crate::plan::StagePlan;
+use crate::report::text::{printable, table};
 use crate::store::{StageOutcome, Store};
 
 /// The format of metrics in JSON.

@@ -1,7 +1,8 @@
 //! The command line: parse, one call a command, exit codes.
 //!
 //! `args` says what can be typed, `context` finds the pipeline, the store and the providers,
-//! `printer` is the one way to stdout, and each command has a file of its name.
+//! `printer` is the one way to stdout, and each command has a file of its name (`generate` and
+//! `chat` share `converse`).
 
 pub mod args;
 pub mod context;
@@ -21,7 +22,5 @@ mod schema;
 mod show;
 mod status;
 mod why;
-
-use crate::report::text;
 
 pub use error::{CliError, Exit};

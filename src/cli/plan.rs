@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::cli::args::{Common, PlanArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, paint};
-use crate::cli::text::{about, pad, reason, seconds, widest};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{Cause, Plan, Reason, StagePlan, State, Summary};
+use crate::report::text::{about, pad, reason, seconds, widest};
 
 /// The format of a plan in JSON.
 pub const PLAN_FORMAT: &str = "kiln.plan/1";

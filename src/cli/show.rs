@@ -13,10 +13,10 @@ use serde_json::json;
 use crate::cli::args::{Common, ShowArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{CHANGED, FAINT, Printer, STRONG, paint};
-use crate::cli::text::{bytes, printable_char, table, time};
 use crate::cli::{CliError, Exit};
 use crate::execute::out;
 use crate::plan::{SourceFiles, State};
+use crate::report::text::{bytes, printable_char, table, time};
 use crate::store::Store;
 use crate::store::types::ArtifactRef;
 

@@ -10,9 +10,9 @@ use serde_json::json;
 use crate::cli::args::{Common, StatusArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{CHANGED, GOOD, Printer, STRONG, paint};
-use crate::cli::text::{pad, printable, reason, widest};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{StagePlan, State};
+use crate::report::text::{pad, printable, reason, widest};
 use crate::store::{Holder, Store};
 
 /// The format of a status in JSON.

@@ -13,9 +13,9 @@ use crate::cli::args::{Common, WhyArgs};
 use crate::cli::context::Context;
 use crate::cli::plan::reason_to_json;
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, STRONG, paint};
-use crate::cli::text::{change, seconds, subject, table, time};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{Cause, Plan, Reason, StagePlan, State};
+use crate::report::text::{change, seconds, subject, table, time};
 
 /// The format of an answer in JSON.
 pub const WHY_FORMAT: &str = "kiln.why/1";

@@ -16,6 +16,7 @@ use super::fence;
 use super::job::{self, Job};
 use super::listen::Ear;
 use super::process::{Ending, Launch, Process};
+use super::provider::LIBRARY_GONE;
 use super::stage::Workshop;
 use super::types::Say;
 use crate::plan::PlanError;
@@ -218,6 +219,9 @@ impl Attempt<'_> {
             Ending::Exit(0) => String::new(),
             Ending::Exit(127) if matches!(self.stage.work, Work::Command { run: Run::Shell(_), .. }) => {
                 "exit code 127 (a program was not found)".into()
+            }
+            Ending::Exit(127) if matches!(self.stage.work, Work::Kind { .. }) => {
+                format!("exit code 127 ({LIBRARY_GONE})")
             }
             Ending::Exit(code) => format!("exit code {code}"),
             Ending::Signal(9) => "killed by signal 9 (out of memory?)".into(),

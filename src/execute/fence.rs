@@ -2,9 +2,9 @@
 //!
 //! Purpose: find and end the processes of an attempt whose runner is gone, so that the next attempt
 //! has the work to itself.
-//! Invariant: a process is killed only when it is known to be an orphan of that attempt: it is the
-//! recorded child (number and time of birth), or it carries the attempt's token in its environment,
-//! or it is in the group of one of these.
+//! Invariant: a process is killed only when it is known to be an orphan: it is a child that a dead runner
+//! noted (number and time of birth), or it carries the token of an attempt of a dead runner in its
+//! environment, or it is in the group of one of these.
 //! Must not know: stages, what an attempt makes.
 
 use std::collections::BTreeSet;
@@ -48,14 +48,9 @@ struct Process {
     zombie: bool,
 }
 
-/// What the notes in a key's lock say.
-#[derive(Debug, Default)]
-struct Record {
-    /// The last runner that had the lock.
-    owner: Option<Owner>,
-    /// The children that runners of this machine, as it was started last, noted.
-    children: Vec<Process>,
-}
+/// The runners of this machine, as it was started last, that the notes in a key's lock tell of, each with
+/// the children that it noted.
+type Record = Vec<(Owner, Vec<Process>)>;
 
 /// Notes that this runner is about to begin attempts.
 ///
@@ -72,7 +67,7 @@ pub fn sign(lock: &KeyLock) -> io::Result<()> {
 pub fn begin(work: &Path) -> io::Result<PathBuf> {
     static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
     let (owner, number) = (Owner::this(), ATTEMPTS.fetch_add(1, Ordering::Relaxed));
-    let name = format!("{}.{}-{}-{number}", name(work), owner.runner, owner.birth);
+    let name = format!("{}{}{number}", name(work), owner.suffix());
     let folder = work.with_file_name(name);
     match fs::create_dir(&folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -100,25 +95,34 @@ pub fn token(attempt: &Path) -> String {
     name(attempt)
 }
 
-/// Ends what dead runners left running for the key whose folder this is, and says how many processes
-/// that were. `notes` are those in the key's lock. With the lock in hand every attempt found is a dead
-/// one; without it only those whose runner is gone from this machine are.
+/// Ends what dead runners left running, and says how many processes that were. `work` is the folder of
+/// a key, `notes` those in its lock. Whatever a dead runner of these notes started is an orphan, for this
+/// key or another: another stage's may hold this key's lock. With the lock in hand every attempt found is a
+/// dead one, too, and its folder goes.
 ///
 /// # Errors
 /// The disk refuses, or a process will not go.
 pub fn fence(work: &Path, notes: &str, holding_the_lock: bool) -> io::Result<usize> {
-    let record = Record::read(notes);
-    let gone = || record.owner.as_ref().is_some_and(|owner| owner.boot == boot() && !owner.is_alive());
-    if !holding_the_lock && !gone() {
+    let (mut tokens, mut children) = (Vec::new(), Vec::new());
+    let attempts = if holding_the_lock { attempts(work)? } else { Vec::new() };
+    tokens.extend(attempts.iter().map(|attempt| token(attempt)));
+    for (owner, its_children) in record(notes) {
+        if !owner.is_alive() {
+            tokens.push(owner.suffix());
+            children.extend(its_children);
+        } else if holding_the_lock && owner == Owner::this() {
+            children.extend(its_children);
+        }
+    }
+    if tokens.is_empty() && children.is_empty() {
         return Ok(0);
     }
-    let attempts = attempts(work)?;
-    if attempts.is_empty() && record.children.is_empty() {
-        return Ok(0);
-    }
-    let killed = end(&attempts.iter().map(|attempt| token(attempt)).collect::<Vec<_>>(), &record.children)?;
-    if holding_the_lock {
-        attempts.iter().try_for_each(|attempt| remove(attempt))?;
+    let killed = end(&tokens, &children)?;
+    for attempt in attempts {
+        // Nothing reads it any more; a later sweep may have more luck.
+        if let Err(e) = remove(&attempt) {
+            tracing::warn!(folder = %attempt.display(), "what is left of an attempt was not removed: {e}");
+        }
     }
     Ok(killed)
 }
@@ -159,31 +163,38 @@ fn end(tokens: &[String], children: &[Process]) -> io::Result<usize> {
     }
 }
 
+/// The living processes that are among `children`, or whose token is one of `tokens` or contains one that
+/// is an owner's part of it.
 fn orphans(tokens: &[String], children: &[Process]) -> Vec<Process> {
-    let marks: Vec<String> = tokens.iter().map(|token| format!("{TOKEN}={token}")).collect();
     let living = processes().filter(|p| !p.zombie && p.pid != std::process::id().cast_signed());
     let is_orphan = |p: &Process| {
         children.iter().any(|child| (child.pid, child.birth) == (p.pid, p.birth))
-            || environment(p)
-                .split(|&b| b == 0)
-                .any(|entry| marks.iter().any(|mark| mark.as_bytes() == entry))
+            || its_token(&environment(p)).is_some_and(|its| tokens.iter().any(|token| its.contains(token)))
     };
     living.filter(is_orphan).collect()
+}
+
+fn its_token(environment: &[u8]) -> Option<&str> {
+    let entries = environment.split(|&b| b == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
+    entries.filter_map(|entry| entry.strip_prefix(TOKEN)?.strip_prefix('=')).next()
 }
 
 /// A process's environment; empty when it is not ours to read. While a program is being loaded the
 /// kernel shows an empty one, also after the call that started it has returned, so that of a young
 /// process is waited for.
 fn environment(process: &Process) -> Vec<u8> {
-    let file = format!("/proc/{}/environ", process.pid);
+    let folder = PathBuf::from(format!("/proc/{}", process.pid));
     loop {
-        let text = fs::read(&file);
-        match text {
-            Ok(text) if text.is_empty() && process.age() < SETTING_UP => {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            text => return text.unwrap_or_default(),
+        let text = fs::read(folder.join("environ")).unwrap_or_default();
+        // Threads of the kernel, which have no group, and the dead never have one.
+        if !text.is_empty() || process.group == 0 || process.age() > SETTING_UP {
+            return text;
         }
+        match fs::read_to_string(folder.join("stat")).ok().and_then(|line| parse_stat(&line)) {
+            Some(now) if !now.zombie && now.birth == process.birth => {}
+            _ => return text,
+        }
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 
@@ -206,18 +217,17 @@ fn processes() -> impl Iterator<Item = Process> {
     })
 }
 
-impl Record {
-    fn read(notes: &str) -> Self {
-        let mut record = Self::default();
-        for line in notes.lines() {
-            if let Ok(owner) = serde_json::from_str(line) {
-                record.owner = Some(owner);
-            } else if record.owner.as_ref().is_some_and(|owner| owner.boot == boot()) {
-                record.children.extend(parse_stat(line));
-            }
+fn record(notes: &str) -> Record {
+    let (mut record, mut ours) = (Record::new(), false);
+    for line in notes.lines() {
+        if let Ok(owner) = serde_json::from_str::<Owner>(line) {
+            ours = owner.boot == boot();
+            record.extend(ours.then(|| (owner, Vec::new())));
+        } else if let (true, Some((_, children))) = (ours, record.last_mut()) {
+            children.extend(parse_stat(line));
         }
-        record
     }
+    record
 }
 
 /// Reads a line of `/proc/PID/stat`; the program's name in it may hold any character.
@@ -257,6 +267,11 @@ impl Owner {
             Self { boot: boot(), runner: std::process::id().cast_signed(), birth }
         };
         THIS.get_or_init(find).clone()
+    }
+
+    /// What the tokens of all its attempts contain, and no other's.
+    fn suffix(&self) -> String {
+        format!(".{}-{}-", self.runner, self.birth)
     }
 
     fn is_alive(&self) -> bool {
@@ -321,15 +336,37 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_of_a_runner_that_is_gone_is_ended_without_the_lock_and_kept() {
+    fn all_orphans_of_a_runner_that_is_gone_are_ended_without_the_lock_and_folders_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let (work, attempt) = (folder.path().join("key"), folder.path().join("key.1-1-0"));
+        let (work, attempt) = (folder.path().join("key"), folder.path().join("key.4000000-1-0"));
         fs::create_dir(&attempt).unwrap();
-        let notes = serde_json::to_string(&Owner { birth: 1, ..Owner::this() }).unwrap();
-        let mut orphan = Command::new("sleep").arg("600").env(TOKEN, token(&attempt)).spawn().unwrap();
-        let reaper = std::thread::spawn(move || orphan.wait().unwrap());
-        assert_eq!(fence(&work, &notes, false).unwrap(), 1);
-        assert!(!reaper.join().unwrap().success());
+        let gone = Owner { runner: 4_000_000, birth: 1, ..Owner::this() };
+        let notes = serde_json::to_string(&gone).unwrap();
+        // One of this key, and one of another, which may have this key's lock.
+        for token in [token(&attempt), "other.4000000-1-7".to_owned()] {
+            let mut orphan = Command::new("sleep").arg("600").env(TOKEN, token).spawn().unwrap();
+            let reaper = std::thread::spawn(move || orphan.wait().unwrap());
+            assert_eq!(fence(&work, &notes, false).unwrap(), 1);
+            assert!(!reaper.join().unwrap().success());
+        }
         assert!(attempt.exists());
+    }
+
+    #[test]
+    fn nothing_of_a_living_runner_is_touched_without_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = folder.path().join("key");
+        let attempt = begin(&work).unwrap();
+        let mut child = Command::new("sleep").arg("600").env(TOKEN, token(&attempt)).spawn().unwrap();
+        let gone = Owner { runner: 4_000_000, birth: 1, ..Owner::this() };
+        let notes = format!(
+            "{}\n{}\n",
+            serde_json::to_string(&gone).unwrap(),
+            serde_json::to_string(&Owner::this()).unwrap()
+        );
+        assert_eq!(fence(&work, &notes, false).unwrap(), 0);
+        assert!(child.try_wait().unwrap().is_none() && attempt.exists());
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -39,22 +39,36 @@ pub fn keep(shop: &Workshop<'_>, tell: &SyncSender<Message>, orders: &Receiver<O
             return;
         }
         let entries = batch.iter_mut().map(|(_, keeping)| std::mem::take(&mut keeping.entry)).collect();
-        let puts = catch_unwind(AssertUnwindSafe(|| shop.store.commit(entries))).unwrap_or_default();
-        remember(
-            shop,
-            batch.iter().zip(&puts).filter(|(_, put)| matches!(put, Ok(Some(_)))).map(|(kept, _)| &*kept.0),
-        );
+        let puts = unless_it_panics(|| shop.store.commit(entries)).unwrap_or_default();
+        let kept_ones = batch.iter().zip(&puts).filter(|(_, put)| matches!(put, Ok(Some(_))));
+        let _ = unless_it_panics(|| remember(shop, kept_ones.map(|((job, _), _)| &**job)));
         let mut puts = puts.into_iter();
         for (job, keeping) in batch {
-            let say = |say| drop(tell.send(Message::Said(job.stage, say)));
-            let end = match puts.next() {
-                Some(Ok(put)) => kept(shop, &job, keeping, put, &say),
-                put => not_kept(shop, &job, put.and_then(Result::err)),
-            };
-            if tell.send(Message::Ended(job, end)).is_err() {
+            let put = puts.next();
+            let end = unless_it_panics(|| end(shop, &job, keeping, put, tell));
+            if tell.send(Message::Ended(job, end.unwrap_or_else(StageEnd::panicked))).is_err() {
                 return;
             }
         }
+    }
+}
+
+/// A stage must end whatever happens here: the run waits for it.
+fn unless_it_panics<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+fn end(
+    shop: &Workshop<'_>,
+    job: &Job,
+    keeping: Keeping,
+    put: Option<Result<Option<Put>, StoreError>>,
+    tell: &SyncSender<Message>,
+) -> StageEnd {
+    let say = |say| drop(tell.send(Message::Said(job.stage, say)));
+    match put {
+        Some(Ok(put)) => kept(shop, job, keeping, put, &say),
+        put => not_kept(shop, job, put.and_then(Result::err)),
     }
 }
 
@@ -107,14 +121,14 @@ fn kept(shop: &Workshop<'_>, job: &Job, keeping: Keeping, put: Option<Put>, say:
     }
     shop.show(job.stage, &outputs);
     if matches!(shop.graph.stage(job.stage).work, Work::Kind { .. }) {
-        tidy(&shop.store.work(&job.key), true);
+        tidy(&shop.store.work(&job.key), "", true);
     }
     drop(lock);
     StageEnd::Made { outputs, summary, kept }
 }
 
 fn not_kept(shop: &Workshop<'_>, job: &Job, error: Option<StoreError>) -> StageEnd {
-    tidy(&shop.store.work(&job.key), false);
+    tidy(&shop.store.work(&job.key), "", false);
     let log = shop.run.log_path(&shop.graph.stage(job.stage).name.value);
     error.map_or_else(StageEnd::panicked, |error| failed(&log, error.to_string()))
 }

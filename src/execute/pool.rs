@@ -8,13 +8,13 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Sender, SyncSender, channel};
+use std::sync::mpsc::{SendError, Sender, SyncSender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
 use super::job::Job;
 use super::keeper::{Order, keep};
-use super::stage::{StageEnd, Step, Workshop, execute};
+use super::stage::{Keeping, StageEnd, Step, Workshop, execute};
 use super::types::Say;
 use crate::plan::StageIx;
 
@@ -157,11 +157,21 @@ impl Hand<'_> {
             let step = catch_unwind(AssertUnwindSafe(|| execute(self.shop, &job, &say, &free)));
             let told = match step.unwrap_or_else(|_| Step::Ended(StageEnd::panicked())) {
                 Step::Ended(end) => self.tell.send(Message::Ended(Box::new(job), end)).is_ok(),
-                Step::Keep(keeping) => self.keeper.send(Order::Keep(Box::new(job), keeping)).is_ok(),
+                Step::Keep(keeping) => self.keep(job, keeping),
             };
             if !told {
                 return;
             }
+        }
+    }
+
+    fn keep(&self, job: Job, keeping: Keeping) -> bool {
+        match self.keeper.send(Order::Keep(Box::new(job), keeping)) {
+            // The keeper is gone, which only a bug can bring about; the run must not wait for it.
+            Err(SendError(Order::Keep(job, _))) => {
+                self.tell.send(Message::Ended(job, StageEnd::panicked())).is_ok()
+            }
+            _ => true,
         }
     }
 }

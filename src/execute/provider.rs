@@ -41,6 +41,9 @@ const MOST_BYTES: u64 = 16 << 20;
 /// The variables on which an answer may depend beside the program: they say which numerics are there.
 const SURROUNDINGS: [&str; 3] = ["CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LIBTORCH"];
 
+/// What exit code 127 means: the system's loader ends a program so.
+pub const LIBRARY_GONE: &str = "a library that it needs is gone; `make build` brings back ours";
+
 /// Why a provider cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
@@ -272,7 +275,10 @@ fn ask(program: &Path) -> Result<Vec<u8>, ProviderError> {
     let status = child.wait().map_err(io("wait for"))?;
     let text = whole(&mut out).map_err(io("read"))?;
     if !status.success() {
-        let said = last_words(&whole(&mut err).map_err(io("read"))?);
+        let mut said = last_words(&whole(&mut err).map_err(io("read"))?);
+        if status.code() == Some(127) {
+            said = format!("{said}; {LIBRARY_GONE}");
+        }
         return Err(ProviderError::Failed { program: program.to_owned(), status, said });
     }
     Ok(text)
@@ -350,6 +356,7 @@ echo '{"protocol":1,"provider":"p","version":"1","kinds":[],"later":"unknown fie
             Providers::new(&store).find(Some(&program)).unwrap_err().to_string()
         };
         assert!(why("#!/bin/sh\necho no libtorch >&2; exit 3").contains("no libtorch"));
+        assert!(why("#!/bin/sh\nexit 127").contains("`make build`"));
         assert!(why("#!/bin/sh\necho hello").contains("did not answer with a description"));
         assert!(why("#!/bin/sh\necho '{\"protocol\":9}'").contains("speaks protocol 9"));
         let missing = program(Some(Path::new("/nowhere/provider"))).unwrap_err().to_string();

@@ -180,13 +180,19 @@ impl AtWork<'_> {
         if let Some(action) = self.found()? {
             return Ok(Step::Ended(StageEnd::Found(action)));
         }
-        self.fence(lock.left(), true)?;
+        if let Err(error) = self.fence(lock.left(), true) {
+            // Its notes tell the next one of what is still running.
+            lock.leave();
+            return Err(error);
+        }
         during(fence::sign(&lock), "write to the lock of", &self.work)?;
         let step = self.try_hard(&lock).and_then(|tried| match tried {
             Tried::Made { folder, outputs, provenance } => {
                 let taken = self.take_in(&outputs, provenance)?;
                 // At once: what is gone before the next sync is never written.
-                during(fence::remove(&folder), "remove", &folder)?;
+                if let Err(e) = fence::remove(&folder) {
+                    tracing::warn!(folder = %folder.display(), "scratch files were not removed: {e}");
+                }
                 Ok(Some(taken))
             }
             Tried::Interrupted => Ok(None),
@@ -194,11 +200,11 @@ impl AtWork<'_> {
         match step {
             Ok(Some((entry, outputs, summary))) => Ok(Step::Keep(Keeping { entry, outputs, summary, lock })),
             Ok(None) => {
-                tidy(&self.work, false);
+                tidy(&self.work, &self.shop.store.notes(&self.job.key), false);
                 Ok(Step::Ended(StageEnd::Interrupted))
             }
             Err(error) => {
-                tidy(&self.work, false);
+                tidy(&self.work, &self.shop.store.notes(&self.job.key), false);
                 Err(error)
             }
         }
@@ -342,16 +348,16 @@ impl AtWork<'_> {
 }
 
 /// Removes what is of no more use of a stage's work: all of it when it is done, else all but a
-/// checkpoint.
-pub fn tidy(work: &Path, done: bool) {
-    let swept = if done { remove_all(work) } else { keep_checkpoint(work) };
+/// checkpoint. `notes` are those in the lock of its key, which the caller has.
+pub fn tidy(work: &Path, notes: &str, done: bool) {
+    let swept = if done { remove_all(work) } else { keep_checkpoint(work, notes) };
     if let Err(e) = swept {
         tracing::warn!(folder = %work.display(), "scratch files were not removed: {e}");
     }
 }
 
-fn keep_checkpoint(work: &Path) -> io::Result<()> {
-    fence::fence(work, "", true)?;
+fn keep_checkpoint(work: &Path, notes: &str) -> io::Result<()> {
+    fence::fence(work, notes, true)?;
     let checkpoint = work.join(CHECKPOINT);
     if fs::remove_dir(&checkpoint).is_ok() || !checkpoint.exists() { remove_all(work) } else { Ok(()) }
 }

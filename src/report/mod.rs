@@ -1,7 +1,7 @@
 //! What people and scripts are told of a run.
 //!
-//! Everything here listens ([`crate::execute::Listener`]) and answers nothing: `terminal` for people
-//! on stderr, `json` for scripts on stdout, [`text`] for how numbers and values are spelled.
+//! `terminal` listens ([`crate::execute::Listener`]) and draws for people on stderr; `table` and `json` tell
+//! of a run that has ended; [`text`] spells numbers, values and reasons for every command.
 
 pub mod text;
 

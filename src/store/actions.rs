@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::commit::Entry;
 use super::error::{During, StoreError};
-use super::store::Store;
+use super::store::{Store, Temporary};
 use super::types::{ACTION_FORMAT, Action};
 use crate::digest::{Digest, canonical_json};
 
@@ -36,12 +36,12 @@ pub enum Put {
 /// An action that is written and has no name yet.
 pub(super) struct Draft {
     action: Action,
-    temporary: PathBuf,
+    temporary: Temporary,
 }
 
 impl Draft {
     /// Where it is written.
-    pub(super) fn file(&self) -> &PathBuf {
+    pub(super) fn file(&self) -> &Path {
         &self.temporary
     }
 }
@@ -96,17 +96,12 @@ impl Store {
         shards: &mut BTreeSet<PathBuf>,
     ) -> Result<Put, StoreError> {
         let path = self.place("actions", &action.key);
-        if let Some(shard) = path.parent() {
-            self.make_shard(shard)?;
-            shards.insert(shard.to_owned());
-        }
-        match self.disk.rename_new(temporary, &path) {
+        match self.in_shard(&path, shards, || self.disk.rename_new(temporary, &path)) {
             Ok(()) => return Ok(Put::New),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(StoreError::Io { what: "name", path, source }),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
         if let Some(put) = self.compare(action)? {
-            self.disk.remove(temporary).during("remove", temporary)?;
             return Ok(put);
         }
         self.disk.rename(temporary, &path).during("name", &path)?;

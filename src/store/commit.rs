@@ -93,23 +93,13 @@ impl Store {
     fn name_blobs(&self, staged: &[Staged], shards: &mut BTreeSet<PathBuf>) -> Result<(), StoreError> {
         for Staged { temporary, hashed, executable, .. } in staged {
             let (digest, blob) = (&hashed.digest, self.blob(&hashed.digest));
-            // One that is there already may have been named a moment ago by another thread, which has
-            // not yet synced the name.
-            if let Some(shard) = self.shard(digest)
-                && !shards.contains(&shard)
-            {
-                self.make_shard(&shard)?;
-                shards.insert(shard);
-            }
-            match temporary {
-                Some(temporary) if self.verify(digest)?.is_some() => {
-                    self.disk.remove(temporary).during("remove", temporary)?;
-                }
-                Some(temporary) => {
-                    self.disk.rename(temporary, &blob).during("name", &blob)?;
-                    self.believe_named(digest, hashed);
-                }
-                None => {}
+            if self.verify(digest)?.is_some() {
+                // It may have been named a moment ago by another thread, which has not yet synced the name.
+                shards.extend(self.shard(digest));
+            } else {
+                let temporary = temporary.as_ref().ok_or(StoreError::NotWhole(*digest))?;
+                self.in_shard(&blob, shards, || self.disk.rename(temporary, &blob))?;
+                self.believe_named(digest, hashed)?;
             }
             if *executable {
                 self.make_executable(digest)?;
@@ -124,12 +114,15 @@ impl Store {
     }
 
     /// Records the stat of a blob that was hashed under its temporary name. Naming it changed its ctime
-    /// and nothing else, so the bytes are known by their mtime.
-    fn believe_named(&self, digest: &Digest, hashed: &Hashed) {
-        let Ok(stat) = fs::symlink_metadata(self.blob(digest)).map(|meta| Stat::of(&meta)) else { return };
-        if (Stat { ctime: hashed.stat.ctime, ..stat }) == hashed.stat {
-            self.believe(digest, stat, stat.mtime, hashed.at);
+    /// and nothing else, so the bytes are known by their mtime; else somebody has written to it.
+    fn believe_named(&self, digest: &Digest, hashed: &Hashed) -> Result<(), StoreError> {
+        let blob = self.blob(digest);
+        let stat = Stat::of(&fs::symlink_metadata(&blob).during("look at", &blob)?);
+        if (Stat { ctime: hashed.stat.ctime, ..stat }) != hashed.stat {
+            return Err(StoreError::Moving(blob));
         }
+        self.believe(digest, stat, stat.mtime, hashed.at);
+        Ok(())
     }
 
     /// Lets a blob be executed: some tree lists it so.
@@ -153,8 +146,9 @@ impl Going {
     /// The files whose bytes must last before they get their names.
     fn bytes(&self) -> Vec<Lasting> {
         let staged = self.files.iter().chain(&self.trees).filter(|staged| !staged.lasts);
-        let blobs = staged.filter_map(|staged| staged.temporary.as_ref());
-        blobs.chain(self.action.as_ref().map(Draft::file)).cloned().map(Lasting::Bytes).collect()
+        let blobs = staged.filter_map(|staged| staged.temporary.as_deref());
+        let files = blobs.chain(self.action.as_ref().map(Draft::file));
+        files.map(|file| Lasting::Bytes(file.to_owned())).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -29,7 +30,11 @@ pub(super) trait Disk: Send + Sync {
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Puts a folder's names on the disk for good.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
-    /// Puts everything on the disk of `path` there for good: cheaper than many single syncs.
+    /// Says that things will be written below this folder: from now on `sync_everything` tells of every
+    /// write to its disk that failed.
+    fn watch(&self, folder: &Path) -> io::Result<()>;
+    /// Puts everything on the disk of `path`, or of the folder that is watched, there for good: cheaper
+    /// than many single syncs.
     fn sync_everything(&self, path: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -55,7 +60,12 @@ pub(super) trait Disk: Send + Sync {
 }
 
 /// The real disk.
-pub(super) struct Os;
+#[derive(Default)]
+pub(super) struct Os {
+    /// A failed write is told of once for each descriptor, to those that were open at the time (Linux 5.8
+    /// and later), so there is one that stays open.
+    watched: OnceLock<File>,
+}
 
 impl Disk for Os {
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -93,8 +103,17 @@ impl Disk for Os {
         File::open(path)?.sync_all()
     }
 
+    fn watch(&self, folder: &Path) -> io::Result<()> {
+        let file = File::open(folder)?;
+        let _ = self.watched.set(file);
+        Ok(())
+    }
+
     fn sync_everything(&self, path: &Path) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(File::open(path)?)?)
+        match self.watched.get() {
+            Some(watched) => Ok(rustix::fs::syncfs(watched)?),
+            None => Ok(rustix::fs::syncfs(File::open(path)?)?),
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::commit::Entry;
 use super::error::{During, StoreError};
 use super::stat::Stat;
-use super::store::{Hashed, LARGE, Store, hash};
+use super::store::{Hashed, LARGE, Store, Temporary, hash};
 use super::tree::MOST_TREE_BYTES;
 use super::types::{ArtifactRef, Tree, TreeFile};
 use super::walk::{Found, Links, among, plain, walk};
@@ -20,6 +20,7 @@ use crate::digest::Digest;
 /// The permission bits of a blob, and what an executable one has besides.
 pub(super) const READ_ONLY: u32 = 0o444;
 pub(super) const EXECUTABLE: u32 = 0o111;
+
 /// An output on its way in: its bytes are hashed and have no name yet.
 pub struct Incoming {
     /// What it will be.
@@ -31,7 +32,7 @@ pub struct Incoming {
 
 /// A file on its way in: its bytes are hashed and lie under a temporary name, or are a blob already.
 pub(super) struct Staged {
-    pub temporary: Option<PathBuf>,
+    pub temporary: Option<Temporary>,
     pub hashed: Hashed,
     pub executable: bool,
     /// Whether its bytes are synced.
@@ -146,13 +147,12 @@ impl Store {
     }
 
     /// Hashes a temporary file that nobody may change any more.
-    fn protect(&self, temporary: PathBuf, executable: bool) -> Result<Staged, StoreError> {
+    fn protect(&self, temporary: Temporary, executable: bool) -> Result<Staged, StoreError> {
         let mode = READ_ONLY | if executable { EXECUTABLE } else { 0 };
         self.disk.set_mode(&temporary, mode).during("protect", &temporary)?;
         let hashed = hash(&temporary, |stat| stat.mtime)?;
         let lasts = hashed.stat.size >= LARGE;
         if lasts && self.verify(&hashed.digest)?.is_some() {
-            self.disk.remove(&temporary).during("remove", &temporary)?;
             return Ok(Staged { temporary: None, hashed, executable, lasts });
         }
         if lasts {

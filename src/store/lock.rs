@@ -8,11 +8,12 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
+use rustix::fs::OFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,8 @@ pub struct KeyLock {
     file: File,
     path: PathBuf,
     left: String,
+    /// Whether its file stays when it is given back.
+    stays: bool,
 }
 
 impl Store {
@@ -77,9 +80,7 @@ impl Store {
         let path = self.lock_file(key);
         self.disk.make_folder(path.parent().unwrap_or(self.root())).during("make a folder for", &path)?;
         loop {
-            let mut options = OpenOptions::new();
-            let options = options.create(true).read(true).append(true);
-            let mut file = options.open(&path).during("open the lock", &path)?;
+            let mut file = plain(OpenOptions::new().create(true).append(true), &path)?;
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => return Ok(Lock::HeldBy(holder(&text(&mut file)))),
                 locked => locked.during("lock", &path)?,
@@ -90,7 +91,7 @@ impl Store {
             }
             let left = text(&mut file);
             sign(&mut file, stage).during("write the lock", &path)?;
-            return Ok(Lock::Taken(KeyLock { file, path, left }));
+            return Ok(Lock::Taken(KeyLock { file, path, left, stays: false }));
         }
     }
 
@@ -100,9 +101,11 @@ impl Store {
     /// When the lock file cannot be read or the disk knows no locks.
     pub fn holder(&self, key: &Digest) -> Result<Option<Holder>, StoreError> {
         let path = self.lock_file(key);
-        let mut file = match File::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.during("open the lock", &path)?,
+        let mut file = match plain(&mut OpenOptions::new(), &path) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            file => file?,
         };
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Ok(Some(holder(&text(&mut file)))),
@@ -110,9 +113,12 @@ impl Store {
         }
     }
 
-    /// What the holder of a lock has noted so far, without having it; empty when nobody has.
+    /// What the holder of a lock has noted so far, and those before that died, without having it; empty
+    /// when there is no such lock.
     pub fn notes(&self, key: &Digest) -> String {
-        File::open(self.lock_file(key)).map(|mut file| text(&mut file)).unwrap_or_default()
+        plain(&mut OpenOptions::new(), &self.lock_file(key))
+            .map(|mut file| text(&mut file))
+            .unwrap_or_default()
     }
 
     fn lock_file(&self, key: &Digest) -> PathBuf {
@@ -146,6 +152,11 @@ impl KeyLock {
         &self.left
     }
 
+    /// Gives it back and lets its file stay, for the next one to read what is noted there.
+    pub fn leave(mut self) {
+        self.stays = true;
+    }
+
     /// Writes a line down, for whoever takes the lock if we die.
     ///
     /// # Errors
@@ -157,8 +168,8 @@ impl KeyLock {
     /// Calls `spawn`; the processes it starts keep the lock too, so that it outlives a killed runner for
     /// as long as its orphan works.
     ///
-    /// A process that another thread starts meanwhile may keep it as well. That is seen only when this
-    /// runner is killed: then the lock is free when that orphan ends, too.
+    /// A process that another thread starts meanwhile may keep it as well. That matters only when this
+    /// runner is killed: so whoever wants the lock then must end all that this runner left.
     pub fn inherited_by<R>(&self, spawn: impl FnOnce() -> R) -> R {
         // Both cannot fail on an open descriptor; at worst the child does not hold the lock.
         let _ = fcntl_setfd(&self.file, FdFlags::empty());
@@ -177,10 +188,21 @@ impl AsFd for KeyLock {
 impl Drop for KeyLock {
     fn drop(&mut self) {
         // Removed while it is held, and only if it is ours; whoever opened it meanwhile sees that it is gone.
-        if is_at(&self.file, &self.path) {
+        if !self.stays && is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Opens a lock file to read, and to what `options` say; nothing but a plain file is one.
+fn plain(options: &mut OpenOptions, path: &Path) -> Result<File, StoreError> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let options = options.read(true).custom_flags(flags.bits().cast_signed());
+    let file = options.open(path).during("open the lock", path)?;
+    if file.metadata().during("look at", path)?.is_file() {
+        return Ok(file);
+    }
+    Err(StoreError::NotPlain { path: path.to_owned(), what: "no plain file" })
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -198,7 +220,7 @@ fn sign(file: &mut File, stage: &str) -> io::Result<()> {
     file.write_all(format!("{}\n", serde_json::to_string(&holder)?).as_bytes())
 }
 
-/// Who signed last; nobody, if the one who took it has not got round to it.
+/// Who signed last; for a moment after it changed hands that is the one before, or nobody.
 fn holder(text: &str) -> Holder {
     let signed = |line: &str| serde_json::from_str(line).ok().filter(|holder: &Holder| holder.pid != 0);
     text.lines().rev().find_map(signed).unwrap_or_default()

@@ -304,10 +304,11 @@ pub(super) fn file_name(text: &str, extension: &str) -> String {
 /// Writes a file beside its place, syncs it, and puts it there.
 pub(super) fn replace(file: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let temporary = file.with_extension(format!("{}-{:x}.tmp", std::process::id(), stat::now()));
-    let put = Os.write(&temporary, bytes).and_then(|()| Os.sync(&temporary));
-    let put = put.and_then(|()| Os.rename(&temporary, file));
+    let disk = Os::default();
+    let put = disk.write(&temporary, bytes).and_then(|()| disk.sync(&temporary));
+    let put = put.and_then(|()| disk.rename(&temporary, file));
     if put.is_err() {
-        let _ = Os.remove(&temporary);
+        let _ = disk.remove(&temporary);
     }
     put.during("write", file)
 }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -60,13 +61,31 @@ pub(super) struct Hashed {
     pub at: i64,
 }
 
+/// The path of a temporary file, which is removed with it; one that was given a name is gone by then.
+pub(super) struct Temporary(PathBuf);
+
+impl Deref for Temporary {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It has gone to its name, or else it is of no use any more.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 impl Store {
     /// The store in folder `root`, which is made when there is something to keep.
     ///
     /// # Errors
     /// When `root` is empty or the working folder is gone.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        Self::on_disk(root, Box::new(Os))
+        Self::on_disk(root, Box::new(Os::default()))
     }
 
     pub(super) fn on_disk(root: &Path, disk: Box<dyn Disk>) -> Result<Self, StoreError> {
@@ -88,10 +107,11 @@ impl Store {
         self.root.join("work").join(&key[..1]).join(&key)
     }
 
-    /// The actions that have something beside or in their scratch folder.
+    /// The actions that have a lock file, or something beside or in their scratch folder.
     pub fn works(&self) -> BTreeSet<Digest> {
         let within = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
-        let shards = within(self.root.join("work")).filter(|shard| shard.file_name().len() == 1);
+        let shards = within(self.root.join("work"))
+            .filter(|shard| shard.file_name().len() == 1 || shard.file_name() == "locks");
         let entries = shards.flat_map(|shard| within(shard.path()));
         entries.filter_map(|entry| entry.file_name().to_str()?.split('.').next()?.parse().ok()).collect()
     }
@@ -113,15 +133,16 @@ impl Store {
     }
 
     /// A path for a temporary file on the disk of the store; its folder is there.
-    pub(super) fn temporary(&self) -> Result<PathBuf, StoreError> {
+    pub(super) fn temporary(&self) -> Result<Temporary, StoreError> {
         let folder = self.root.join("work/tmp");
         let n = self.temporaries.fetch_add(1, Ordering::Relaxed);
         self.disk.make_folder(&folder).during("make", &folder)?;
         if n == 0 {
+            self.disk.watch(&folder).during("open", &folder)?;
             sweep(&folder);
         }
         // The time keeps apart two processes of one number on two machines.
-        Ok(folder.join(format!("{}-{:x}-{n}", std::process::id(), stat::now())))
+        Ok(Temporary(folder.join(format!("{}-{:x}-{n}", std::process::id(), stat::now()))))
     }
 
     /// Whether a file or folder is all there, byte for byte. What is damaged is moved aside.

@@ -53,16 +53,28 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a shard; its own name need not last yet.
-    pub(super) fn make_shard(&self, shard: &Path) -> Result<(), StoreError> {
-        if unpoisoned(&self.lasting_shards).contains(shard) {
-            return Ok(());
+    /// Gives something its name `place`, in a shard that is made where it is missing and added to
+    /// `shards`; its own name need not last yet.
+    pub(super) fn in_shard(
+        &self,
+        place: &Path,
+        shards: &mut BTreeSet<PathBuf>,
+        name: impl Fn() -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let Some(shard) = place.parent() else { return name().during("name", place) };
+        shards.insert(shard.to_owned());
+        match name() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            named => return named.during("name", place),
         }
+        // It was never there, or somebody has removed it.
+        unpoisoned(&self.lasting_shards).remove(shard);
         match std::fs::create_dir(shard) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.disk.make_folder(shard),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && shard.is_dir() => Ok(()),
             made => made,
         }
-        .during("make", shard)
+        .during("make", shard)?;
+        name().during("name", place)
     }
 }

@@ -1,6 +1,6 @@
-//! What a running stage may ask of the world beside its inputs and outputs.
+//! What a running stage is given: paths, device, events, the wish to stop.
 //!
-//! Purpose: progress, metrics, samples and health go out as events; the wish to stop comes in.
+//! Purpose: paths of inputs and outputs; progress, metrics, samples and health go out as events; the wish to stop comes in.
 //! Invariant: events go to stdout one JSON object a line and nothing else does; nothing that an
 //! event says can change a stage's output.
 //! Must not know: what stages compute.

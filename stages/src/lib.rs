@@ -2,7 +2,8 @@
 //!
 //! Purpose: the library behind the worker `kiln-stages`. `stages` has one file a kind; they are made
 //! of `bpe` and `data` (text), `model` and `kernels` (the decoder), `train` and `rl` (learning),
-//! `generate`, `gold`, `rank` and `evaluate`.
+//! `generate`, `gold`, `rank` and `evaluate`. `context` is what a running stage is given, `bundle` a
+//! model's folder, `device` and `libtorch` the machine, `converse` a chat, `rng` every draw.
 //! Invariant: imports run one way: rng, kernels, bpe, data <- model <- generate, train <- rl <-
 //! stages; of the runner only `kiln::protocol` is seen.
 //! Must not know: pipelines, stores, plans.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Encodes the same text with Kiln and with Hugging Face, and demands the same ids.
 
-Purpose: the check of TRAINING.md section 3 on the real libraries. For both split patterns: Kiln trains
+Purpose: our tokenizer against the real libraries. For both split patterns: Kiln trains
 on mixed text; `tokenizers` loads the folder; both encode more than 1 MB whole and cut into thousands of
 pieces; `transformers` renders the chat template. Prints speeds beside, for comparison.
 Invariant: the text is made from a fixed seed, so a failure repeats.

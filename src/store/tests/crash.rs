@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use super::super::Put;
 use super::super::disk::{Disk, Os};
+use super::super::{Entry, Put};
 use super::*;
 
 #[derive(Default)]
@@ -74,13 +74,13 @@ impl Mortal {
 
 impl Disk for Mortal {
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.step(|_| Os.write(path, bytes))
+        self.step(|_| Os::default().write(path, bytes))
     }
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step(|_| Os.copy(from, to))
+        self.step(|_| Os::default().copy(from, to))
     }
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.step(|_| Os.set_mode(path, mode))
+        self.step(|_| Os::default().set_mode(path, mode))
     }
     fn sync(&self, path: &Path) -> io::Result<()> {
         self.step(|memory| {
@@ -91,7 +91,7 @@ impl Disk for Mortal {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step(|memory| {
             let before = fs::read(to).ok();
-            Os.rename(from, to)?;
+            Os::default().rename(from, to)?;
             if memory.synced.remove(from) {
                 memory.synced.insert(to.to_owned());
             } else {
@@ -113,6 +113,9 @@ impl Disk for Mortal {
             fs::metadata(path).map(drop)
         })
     }
+    fn watch(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
     fn sync_everything(&self, path: &Path) -> io::Result<()> {
         self.step(|memory| {
             memory.synced.extend(files_below(path));
@@ -121,7 +124,7 @@ impl Disk for Mortal {
         })
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step(|_| Os.remove(path))
+        self.step(|_| Os::default().remove(path))
     }
 }
 
@@ -139,27 +142,37 @@ fn outputs(dir: &Path) -> (PathBuf, PathBuf) {
 
 fn publish(store: &Store, dir: &Path) -> Result<(Put, Action), crate::store::StoreError> {
     let (model, table) = outputs(dir);
-    let outputs = [("model", store.ingest(&model)?), ("table", store.ingest(&table)?)];
-    let action = action(ingredients(1), &outputs);
-    Ok((store.put_action(&action)?, action))
+    let (model, table) = (store.stage(&model)?, store.stage(&table)?);
+    let first = action(ingredients(1), &[("model", model.artifact), ("table", table.artifact)]);
+    // Another stage made the same table, and is kept with this one.
+    fs::write(dir.join("work/same"), "1,2,3\n").unwrap();
+    let same = store.stage(&dir.join("work/same"))?;
+    let second = action(ingredients(2), &[("table", same.artifact)]);
+    let entry = |outputs, action: &Action| Entry { outputs, action: Some(action.clone()) };
+    let mut puts =
+        store.commit(vec![entry(vec![model, table], &first), entry(vec![same], &second)]).into_iter();
+    let put = puts.next().unwrap();
+    puts.next().unwrap()?;
+    Ok((put?.unwrap(), first))
 }
 
+/// The digest that a path below `blobs` or `actions` stands for.
+fn digest_of(path: &Path) -> Digest {
+    let parts: Vec<_> =
+        path.components().rev().take(2).map(|part| part.as_os_str().to_str().unwrap()).collect();
+    format!("{}{}", parts[1], parts[0]).parse().unwrap()
+}
+
+/// Whether this key is among those named.
 fn assert_all_named_is_whole(store: &Store, key: &Digest) -> bool {
     for blob in files_below(&store.root().join("blobs")) {
-        let name: String = blob
-            .components()
-            .rev()
-            .take(2)
-            .fold(String::new(), |name, part| part.as_os_str().to_str().unwrap().to_owned() + &name);
-        assert_eq!(Digest::of_file(&blob).unwrap().0.to_string(), name);
+        assert_eq!(Digest::of_file(&blob).unwrap().0, digest_of(&blob));
     }
-    let action = store.action(key).unwrap();
-    let named = !files_below(&store.root().join("actions")).is_empty();
-    assert_eq!(named, action.is_some(), "an action that is named can be read");
-    for output in action.iter().flat_map(|action| action.outputs.values()) {
-        assert!(store.is_whole(output).unwrap());
+    for file in files_below(&store.root().join("actions")) {
+        let action = store.action(&digest_of(&file)).unwrap().expect("an action that is named can be read");
+        assert!(action.outputs.values().all(|output| store.is_whole(output).unwrap()));
     }
-    named
+    store.action(key).unwrap().is_some()
 }
 
 #[test]
@@ -252,4 +265,73 @@ fn a_full_disk_is_an_error_that_names_the_path() {
     let store = Store::on_disk(&dir.path().join("artifacts"), Box::new(Mortal::with_steps(3))).unwrap();
     let error = publish(&store, dir.path()).unwrap_err().to_string();
     assert!(error.contains(dir.path().to_str().unwrap()) && error.ends_with("dead"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_one_stage_is_nothing_to_those_kept_with_it() {
+    let p = place();
+    let staged = |n: u64| p.store.stage(&p.file(&format!("o/{n}"), &format!("output {n}"))).unwrap();
+    let entry = |n: u64| {
+        let output = staged(n);
+        let action = action(ingredients(n), &[("x", output.artifact)]);
+        Entry { outputs: vec![output], action: Some(action) }
+    };
+    let (good, mut bad_key, mut missing, last) = (entry(1), entry(2), entry(3), entry(4));
+    bad_key.action.as_mut().unwrap().key = Digest::of_bytes(b"another");
+    missing.outputs.clear();
+    let kept = p.store.commit(vec![good, bad_key, missing, last]);
+    assert!(matches!(kept[0], Ok(Some(Put::New))) && matches!(kept[3], Ok(Some(Put::New))));
+    assert!(kept[1].is_err() && kept[2].is_err());
+    assert_eq!(files_below(&p.store.root().join("actions")).len(), 2);
+    assert!(files_below(&p.store.root().join("work")).is_empty(), "no temporary file is left");
+}
+
+#[test]
+fn a_sync_that_fails_is_an_error_of_every_stage_it_was_for_and_nothing_gets_a_name() {
+    for steps in 0..40 {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Mortal::with_steps(usize::MAX);
+        let store = Store::on_disk(&dir.path().join("artifacts"), Box::new(disk.clone())).unwrap();
+        let entry = |n: u64| {
+            let file = dir.path().join(n.to_string());
+            fs::write(&file, format!("output {n}")).unwrap();
+            let output = store.stage(&file).unwrap();
+            let action = action(ingredients(n), &[("x", output.artifact)]);
+            Entry { outputs: vec![output], action: Some(action) }
+        };
+        let entries = (0..8).map(entry).collect();
+        disk.0.lock().unwrap().steps_left = steps;
+        let kept = store.commit(entries);
+        let named = files_below(&store.root().join("actions")).len();
+        assert!(kept.iter().filter(|put| put.is_ok()).count() <= named);
+        // Eight drafts are written, and then everything is synced in one step.
+        if steps <= 8 {
+            assert!(kept.iter().all(Result::is_err), "{steps}");
+            assert!(files_below(&store.root().join("blobs")).is_empty() && named == 0, "{steps}");
+        }
+    }
+}
+
+#[test]
+fn an_output_that_is_written_to_after_it_was_hashed_gets_no_action() {
+    let p = place();
+    let output = p.file("o", "first");
+    let mut writer = fs::OpenOptions::new().append(true).open(&output).unwrap();
+    let staged = p.store.stage(&output).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    std::io::Write::write_all(&mut writer, b" and more").unwrap();
+    let action = action(ingredients(1), &[("x", staged.artifact)]);
+    let kept = p.store.commit(vec![Entry { outputs: vec![staged], action: Some(action.clone()) }]);
+    assert!(kept[0].is_err());
+    assert_eq!(p.store.action(&action.key).unwrap(), None);
+}
+
+#[test]
+fn a_shard_that_somebody_removes_is_made_anew() {
+    let p = place();
+    let first = p.ingested("same");
+    fs::remove_dir_all(p.store.root().join("blobs")).unwrap();
+    let again = p.ingested("same");
+    assert_eq!(first, again);
+    assert!(p.store.is_whole(&again).unwrap());
 }

@@ -145,3 +145,38 @@ fn many_threads_never_hold_one_lock_together() {
         }
     });
 }
+
+#[test]
+fn what_dead_holders_noted_is_left_for_the_next_and_looking_changes_nothing() {
+    let p = place();
+    for n in ["first", "second"] {
+        let lock = taken(&p.store);
+        lock.note(&format!("{n}\nof two lines")).unwrap();
+        // As a killed process does: the lock is free and its file stays.
+        lock.leave();
+    }
+    let before = contents(&p.store.root().join("work/locks"));
+    assert_eq!(p.store.holder(&key()).unwrap(), None);
+    assert!(p.store.notes(&key()).contains("second of two lines"));
+    assert_eq!(contents(&p.store.root().join("work/locks")), before);
+    let lock = taken(&p.store);
+    let left: Vec<_> = lock.left().lines().filter(|line| line.contains("of two lines")).collect();
+    assert_eq!(left, ["first of two lines", "second of two lines"]);
+    drop(lock);
+    assert!(files_below(&p.store.root().join("work/locks")).is_empty());
+}
+
+#[test]
+fn a_lock_that_is_no_plain_file_is_an_error_at_once() {
+    let p = place();
+    let path = p.store.root().join("work/locks").join(key().to_string());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let victim = p.file("victim", "precious");
+    std::os::unix::fs::symlink(&victim, &path).unwrap();
+    assert!(p.store.try_lock(&key(), "x").is_err() && p.store.holder(&key()).is_err());
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(p.store.holder(&key()).is_err());
+    assert_eq!(p.store.notes(&key()), "");
+}

@@ -1,10 +1,11 @@
 //! The rule `verse`: a speech that could stand in the corpus.
 //!
-//! Purpose: the gold of task C. A reply's parts say how well it does in ten respects, each from 0
+//! Purpose: the gold rule of `pipelines/assistant.yaml`. A reply's parts say how well it does in ten respects, each from 0
 //! to 1. The score is the product of (1 - weight x (1 - part)), so that no strength pays for a
 //! weakness: a short safe phrase fails by `content`, a salad of fine words by `order`, one good
 //! phrase for every prompt by `fresh`.
-//! Invariants: parts and scores lie in [0, 1]; a reply without the stop token scores -1.
+//! Invariants: parts, and the score of a reply that ends with its stop token, lie in [0, 1]; one that
+//! does not scores -1.
 //! Must not know: which stage asks.
 
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
 //! The operations whose decomposed form is too slow or too large: attention, the log-probability
-//! of tokens, and normalisation.
+//! of tokens, GELU, normalisation and AdamW.
 //!
 //! Purpose: one function an operation, on burn tensors. On libtorch it is one fused op with a
 //! hand-written backward pass; elsewhere it is composed of burn's own ops (`decomposed`), which

@@ -3,7 +3,7 @@
 //! Purpose: watches an update's numbers and says what was seen and what to try.
 //! Invariant: watching changes nothing; what must outlast a kill is in `Health` and saved.
 //! Must not know: models, tensors.
-//! Source: TRAINING section 6.
+//! Source: Huang 2024.
 
 use serde::{Deserialize, Serialize};
 

@@ -2,8 +2,8 @@
 //!
 //! Purpose: scorers (reward and value models), the pairwise loss, advantages, PPO's losses, KL
 //! estimates, the fixed and the adaptive KL coefficient.
-//! Invariant: every formula is that of TRAINING sections 5 and 6 and has a fixture computed by hand.
-//! Must not know: files, tokenizers, the loop that uses it.
+//! Invariant: every formula stands in its file, with its paper, and has a fixture computed by hand.
+//! Must not know: tokenizers, the loop that uses it; of files only `scorer` knows.
 
 pub mod advantage;
 pub mod health;

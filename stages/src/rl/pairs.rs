@@ -48,6 +48,26 @@ pub fn loss(scores: Tensor<1>, pairs: &[Pair], prompts: usize) -> Tensor<1> {
     (log_sigmoid(margins) * weights).sum().neg()
 }
 
+/// The gain, from 0 to 4, at which margins (better less worse, weight) are as likely as can be: the least
+/// of the mean of `-log sigmoid(gain * margin)`, which is convex. (Guo 2017, temperature scaling.)
+pub fn best_gain(margins: &[(f64, f64)]) -> f64 {
+    // Falls from its value at 0 while a larger gain makes them likelier.
+    let pull =
+        |gain: f64| margins.iter().map(|(m, weight)| weight * m / (1.0 + (gain * m).exp())).sum::<f64>();
+    let (mut low, mut high) = (0.0, 4.0);
+    if pull(low) <= 0.0 {
+        return low;
+    }
+    if pull(high) >= 0.0 {
+        return high;
+    }
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if pull(middle) > 0.0 { low = middle } else { high = middle }
+    }
+    low
+}
+
 fn index(rows: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
     let rows: Vec<i64> = rows.map(|r| r as i64).collect();
     let n = rows.len();
@@ -63,6 +83,17 @@ mod tests {
         let found = pairs(&[1, 2, 2], 10);
         assert_eq!(found.len(), 2);
         assert!(found.iter().all(|p| p.better == 10 && (p.weight - 1.0 / 3.0).abs() < 1e-12 && p.gap == 1));
+    }
+
+    #[test]
+    fn the_best_gain_makes_a_margin_the_log_odds_of_being_right() {
+        // Right three times out of four by one: log 3.
+        let margins = |scale: f64| [scale, scale, scale, -scale].map(|m| (m, 0.5));
+        assert!((best_gain(&margins(1.0)) - 3f64.ln()).abs() < 1e-9);
+        assert!((best_gain(&margins(2.0)) - 3f64.ln() / 2.0).abs() < 1e-9);
+        assert_eq!(best_gain(&[(1.0, 1.0), (-1.0, 1.0)]), 0.0, "pairs that say nothing");
+        assert_eq!(best_gain(&[(-1.0, 1.0)]), 0.0, "never turned round");
+        assert_eq!(best_gain(&[(1.0, 1.0)]), 4.0, "never without end");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Invariant: rollout, reference and training share one log-probability function, at one
 //! temperature; a response without stop token gets the penalty, if there is one, instead of its score.
 //! Must not know: optimizers, the outer loop.
-//! Source: TRAINING section 6; Huang 2024.
+//! Source: Huang 2024.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;

@@ -4,13 +4,14 @@
 //! Invariant: a response's score is read at its last real token, found from its length; nothing
 //! else of the row matters, nor does padding.
 //! Must not know: losses, stages.
-//! Source: TRAINING section 5; Ziegler 2019 (head initialisation).
+//! Source: Ziegler 2019 (head initialisation).
 
 use std::path::Path;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::generate::host;
 use crate::model::io::{self, ModelError, NamedTensors};
 use crate::model::layers::normal_param;
 use crate::model::{Decoder, Rows};
@@ -81,15 +82,24 @@ impl Scorer {
 
     /// Adds to the bias.
     pub fn shifted(mut self, by: f64) -> Self {
-        self.bias = self.bias.map(|b| {
-            // A fresh leaf, so that training may go on from here.
-            let device = b.device();
-            let value: Vec<f32> =
-                crate::generate::host(b).into_iter().map(|x| (f64::from(x) + by) as f32).collect();
-            io::leaf(Tensor::from_data(TensorData::new(value, [1]), &device))
-        });
+        self.bias = self.bias.map(|bias| fresh(bias, |x| x + by));
         self
     }
+
+    /// Multiplies every score.
+    pub fn scaled(mut self, by: f64) -> Self {
+        self.weight = self.weight.map(|weight| fresh(weight, |x| x * by));
+        self.bias = self.bias.map(|bias| fresh(bias, |x| x * by));
+        self
+    }
+}
+
+/// A fresh leaf with other values, so that training may go on from there.
+fn fresh<const D: usize>(tensor: Tensor<D>, to: impl Fn(f64) -> f64) -> Tensor<D> {
+    let (shape, device) = (tensor.dims(), tensor.device());
+    let values: Vec<f32> =
+        host(tensor.flatten::<1>(0, D - 1)).into_iter().map(|x| to(f64::from(x)) as f32).collect();
+    io::leaf(Tensor::from_data(TensorData::new(values, shape), &device))
 }
 
 /// Writes the decoder's shape and all weights into a folder.

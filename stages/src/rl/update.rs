@@ -4,7 +4,7 @@
 //! Invariant: the ratio of the first minibatch of the first pass is 1 within 1e-5, on every run;
 //! means run over the valid tokens of the whole minibatch, however it is cut.
 //! Must not know: how the rollout came about.
-//! Source: TRAINING section 6; Schulman 2017; Huang 2024.
+//! Source: Schulman 2017; Huang 2024.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;

@@ -3,7 +3,7 @@
 //! Purpose: base, SFT model, policy and people answer the same prompts; the gold rule scores them.
 //! Invariant: nothing that was trained on is asked; answer i of a model depends on (seed, i) alone.
 //! Must not know: how the models came about.
-//! Source: TRAINING sections 7 and 8.
+//! Source: Gao 2022 (best of n).
 
 use std::path::Path;
 

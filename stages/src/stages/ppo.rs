@@ -5,7 +5,7 @@
 //! the first ratio is asserted to be 1; killed after any iteration and started again, it ends with
 //! the same bytes.
 //! Must not know: who made the reward model.
-//! Source: TRAINING section 6; Schulman 2017, Ouyang 2022, Huang 2024.
+//! Source: Schulman 2017, Ouyang 2022, Huang 2024.
 
 use burn::module::Module;
 use schemars::JsonSchema;

@@ -4,7 +4,7 @@
 //! Invariant: the windows of a step depend on (seed, step, row) alone; the held-out part is never
 //! trained on.
 //! Must not know: what the base model will be asked.
-//! Source: TRAINING section 4; Radford 2019.
+//! Source: Radford 2019.
 
 use burn::module::Module;
 use rand::Rng;

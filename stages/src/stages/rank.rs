@@ -4,7 +4,7 @@
 //! rankings that others made.
 //! Invariant: the noise of completion k of prompt i depends on (seed, i, k) alone.
 //! Must not know: models.
-//! Source: TRAINING sections 5 and 8.
+//! Source: Plackett 1975, Luce 1959 (noise); Ouyang 2022 (K completions a prompt).
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,10 +1,12 @@
 //! `reward`: a reward model from rankings.
 //!
-//! Purpose: SFT model and rankings in, reward model out.
-//! Invariant: the K completions of a prompt are K rows of one batch element; the score is read at
-//! the last real response token; the order depends on (seed, pass) alone.
+//! Purpose: SFT model, rankings and, where 0 is to be the mean of the demonstrations, those in; reward
+//! model out.
+//! Invariant: the K completions of a prompt are in one batch; the score is read at the last real
+//! response token; a row that is too long for the context is cut at its end, and may lose its stop
+//! token; the order depends on (seed, pass) alone.
 //! Must not know: who ranked.
-//! Source: TRAINING section 5; Ouyang 2022.
+//! Source: Ouyang 2022, section 3.5; Ziegler 2019 (head); Guo 2017 (calibration).
 
 use std::collections::BTreeMap;
 
@@ -19,7 +21,7 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, Ranking};
 use crate::generate::host;
 use crate::model::io::{NamedTensors, named_tensors, with_tensors};
-use crate::rl::pairs::{Pair, loss, pairs};
+use crate::rl::pairs::{Pair, best_gain, loss, pairs};
 use crate::rl::scorer::{self, Scorer};
 use crate::rng::permutation;
 use crate::train::checkpoint::{join_prefix, split_prefix};
@@ -45,6 +47,9 @@ pub struct Params {
     /// The part of the rankings, at their end, that is held out.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
+    /// Whether scores are scaled so that the held-out pairs are as likely as can be: then a difference
+    /// of scores is a log-odds, and rankings that say nothing give a model that says nothing.
+    pub calibrate: bool,
     /// The seed of every draw.
     pub seed: u64,
 }
@@ -58,6 +63,7 @@ impl Default for Params {
             schedule: Schedule { decay: Decay::Linear, warmup: 10, floor: 0.0 },
             optimizer: AdamWParams { eps: 1e-5, weight_decay: 0.0, ..AdamWParams::default() },
             validation_fraction: 0.1,
+            calibrate: false,
             seed: 1337,
         }
     }
@@ -106,6 +112,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     }
     ctx.log(format!("{} rankings to train on, {} held out", items.len(), held_out.len()));
     let scorer = train(params, ctx, Scorer::new(decoder, params.seed), &items)?;
+    let scorer = if params.calibrate { calibrated(scorer, ctx, &held_out)? } else { scorer };
     let (scorer, mean) = centred(scorer, ctx, &tokenizer, context)?;
     let report = evaluate(&scorer.valid(), if held_out.is_empty() { &items } else { &held_out });
     let shown: Vec<(&str, f64)> = report.iter().map(|(k, v)| (k.as_str(), *v)).collect();
@@ -215,6 +222,21 @@ fn restored(
 fn accuracy(scores: &[f32], pairs: &[Pair]) -> f64 {
     let right = pairs.iter().filter(|p| scores[p.better] > scores[p.worse]).count();
     right as f64 / pairs.len().max(1) as f64
+}
+
+/// Scales the scores to log-odds by the held-out pairs, which training has not seen.
+fn calibrated(scorer: Scorer, ctx: &Context, held_out: &[Item]) -> Result<Scorer, StageError> {
+    let (rows, pairs) = batch_of(held_out.iter());
+    if pairs.is_empty() {
+        return Err(StageError::failed("`calibrate` needs held-out rankings: raise `validation_fraction`"));
+    }
+    let scores = score_rows(&scorer.valid(), &rows);
+    let margins: Vec<(f64, f64)> =
+        pairs.iter().map(|p| (f64::from(scores[p.better]) - f64::from(scores[p.worse]), p.weight)).collect();
+    let gain = best_gain(&margins);
+    ctx.log(format!("scores scaled by {gain:.3}, by {} held-out pairs", pairs.len()));
+    ctx.metric(1, &[("rm/gain", gain)]);
+    Ok(scorer.scaled(gain))
 }
 
 /// Shifts the bias so that the mean reward of the demonstrations is 0; returns that mean.

@@ -4,7 +4,7 @@
 //! Invariant: the loss is on response tokens and the stop token only; the order of a pass depends
 //! on (seed, pass) alone.
 //! Must not know: rankings, rewards.
-//! Source: TRAINING section 4; Ouyang 2022.
+//! Source: Ouyang 2022.
 
 use burn::module::Module;
 use schemars::JsonSchema;

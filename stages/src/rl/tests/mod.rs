@@ -1,4 +1,4 @@
-//! Tests of reward modelling and PPO: the formulas of TRAINING sections 5 and 6, on real models.
+//! Tests of reward modelling and PPO: their formulas, on real models.
 
 mod health;
 mod reward;
