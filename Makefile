@@ -43,7 +43,7 @@ test: libtorch
 
 test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
-	$(CARGO) test --release --workspace -- --ignored
+	$(CARGO) test --release --workspace -- --ignored --skip store::tests::speed
 
 lint: libtorch
 	$(CARGO) fmt --all --check
