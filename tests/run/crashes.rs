@@ -43,6 +43,39 @@ fn a_runner_killed_at_any_moment_is_made_good_by_a_plain_run() {
 }
 
 #[test]
+fn one_stage_runs_again_at_once_although_an_orphan_of_another_goes_on() {
+    for i in 0..5 {
+        let marker = format!("other-{}-{i}", std::process::id());
+        // Started together, either may have got the other's lock by accident.
+        let stage = |name: &str, seconds: u32| {
+            format!(
+                "  {name}: {{ kind: command, run: 'touch begun_{name}; echo x > {{outputs.o}}; test -e calm || sleep {seconds}; : {marker}', outputs: {{ o: table }} }}\n"
+            )
+        };
+        let p =
+            Pipeline::new().yaml(&format!("pipeline: p\nstages:\n{}{}", stage("a", 300), stage("b", 301)));
+        std::fs::create_dir(p.path("artifacts")).unwrap();
+        let mut runner = p.spawn(&["run", "--jobs", "2"]);
+        p.wait_for("begun_a");
+        p.wait_for("begun_b");
+        signal(&runner, "KILL");
+        runner.wait().unwrap();
+        p.write("calm", "");
+        p.run_with(&["a"]).expect_ran(&["a"]);
+        assert_eq!(processes_with(&marker), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_run_ends_although_nobody_reads_what_it_says_and_nothing_can_be_shown() {
+    let p = Pipeline::new().yaml(&slow("silent")).file("artifacts/out", "in the way of the links");
+    let mut runner = p.spawn(&["run", "--jobs", "2", "--log-level", "debug"]);
+    drop(runner.stderr.take());
+    wait_until("the run has ended", || runner.try_wait().unwrap().is_some());
+    assert_eq!(p.run().ended("cached").len(), 8);
+}
+
+#[test]
 fn orphans_of_a_dead_runner_are_ended_before_their_work_is_done_again() {
     let marker = format!("orphan-{}", std::process::id());
     // The orphan would write its output late; the next attempt must not meet it.

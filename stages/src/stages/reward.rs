@@ -105,6 +105,11 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let context = decoder.config().context;
     let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?).map_err(StageError::failed)?;
     let mut items: Vec<Item> = rankings.iter().map(|r| item(&tokenizer, r, context)).collect();
+    // A prompt that fills the context leaves nothing of its completions to be scored.
+    items.retain(|i| i.rows.iter().all(|row| row.targets() > 0));
+    if items.len() < rankings.len() {
+        ctx.log(format!("{} rankings left out: their prompts are too long", rankings.len() - items.len()));
+    }
     items.retain(|i| !pairs(&i.ranks, 0).is_empty());
     let held_out = items.split_off(items.len() - (items.len() as f64 * params.validation_fraction) as usize);
     if items.is_empty() {
