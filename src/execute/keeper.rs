@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// What the keeper hears.
 pub enum Order {
     /// Keep what this stage made.
-    Keep(Box<Job>, Keeping),
+    Keep(Box<Job>, Box<Keeping>),
     /// Whether something may be waiting for what is to be kept.
     Hurry(bool),
 }
@@ -61,7 +61,7 @@ fn unless_it_panics<T>(work: impl FnOnce() -> T) -> Option<T> {
 fn end(
     shop: &Workshop<'_>,
     job: &Job,
-    keeping: Keeping,
+    keeping: Box<Keeping>,
     put: Option<Result<Option<Put>, StoreError>>,
     tell: &SyncSender<Message>,
 ) -> StageEnd {
@@ -73,7 +73,7 @@ fn end(
 }
 
 /// Waits for something to keep, and for more of it as long as nobody is held up; nothing at the end.
-fn gather(orders: &Receiver<Order>, hurry: &mut bool) -> Vec<(Box<Job>, Keeping)> {
+fn gather(orders: &Receiver<Order>, hurry: &mut bool) -> Vec<(Box<Job>, Box<Keeping>)> {
     let (mut batch, mut until) = (Vec::new(), None);
     while batch.len() < MOST {
         let order = match until {
@@ -104,8 +104,14 @@ fn remember<'a>(shop: &'a Workshop<'_>, jobs: impl Iterator<Item = &'a Job>) {
 }
 
 /// Where the store has an action with other outputs, that one stands.
-fn kept(shop: &Workshop<'_>, job: &Job, keeping: Keeping, put: Option<Put>, say: &dyn Fn(Say)) -> StageEnd {
-    let Keeping { mut outputs, summary, lock, .. } = keeping;
+fn kept(
+    shop: &Workshop<'_>,
+    job: &Job,
+    keeping: Box<Keeping>,
+    put: Option<Put>,
+    say: &dyn Fn(Say),
+) -> StageEnd {
+    let Keeping { mut outputs, summary, lock, .. } = *keeping;
     let kept = put.is_some();
     if let Some(Put::Differs(known)) = put {
         let differ = |name: &&String| known.outputs.get(*name) != outputs.get(*name);

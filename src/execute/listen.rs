@@ -94,7 +94,10 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
-    fn hear(lines: &[&str]) -> (Vec<Say>, String, Option<String>, Vec<(String, f64)>) {
+    /// What was said, the log, the error, the summary.
+    type Heard = (Vec<Say>, String, Option<String>, Vec<(String, f64)>);
+
+    fn hear(lines: &[&str]) -> Heard {
         let file = tempfile::NamedTempFile::new().unwrap();
         let said = RefCell::new(Vec::new());
         let log = file.reopen().unwrap();

@@ -165,7 +165,7 @@ impl Hand<'_> {
         }
     }
 
-    fn keep(&self, job: Job, keeping: Keeping) -> bool {
+    fn keep(&self, job: Job, keeping: Box<Keeping>) -> bool {
         match self.keeper.send(Order::Keep(Box::new(job), keeping)) {
             // The keeper is gone, which only a bug can bring about; the run must not wait for it.
             Err(SendError(Order::Keep(job, _))) => {

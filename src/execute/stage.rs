@@ -121,7 +121,7 @@ pub enum Step {
     /// It is done with.
     Ended(StageEnd),
     /// Its outputs are there and must be kept.
-    Keep(Keeping),
+    Keep(Box<Keeping>),
 }
 
 /// What was made and must be kept.
@@ -198,7 +198,9 @@ impl AtWork<'_> {
             Tried::Interrupted => Ok(None),
         });
         match step {
-            Ok(Some((entry, outputs, summary))) => Ok(Step::Keep(Keeping { entry, outputs, summary, lock })),
+            Ok(Some((entry, outputs, summary))) => {
+                Ok(Step::Keep(Box::new(Keeping { entry, outputs, summary, lock })))
+            }
             Ok(None) => {
                 tidy(&self.work, &self.shop.store.notes(&self.job.key), false);
                 Ok(Step::Ended(StageEnd::Interrupted))

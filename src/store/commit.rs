@@ -114,15 +114,17 @@ impl Store {
     }
 
     /// Records the stat of a blob that was hashed under its temporary name. Naming it changed its ctime
-    /// and nothing else, so the bytes are known by their mtime; else somebody has written to it.
+    /// and nothing else, so the bytes are known by their mtime; else another has named the same bytes at
+    /// the same time, or somebody has written to these.
     fn believe_named(&self, digest: &Digest, hashed: &Hashed) -> Result<(), StoreError> {
-        let blob = self.blob(digest);
-        let stat = Stat::of(&fs::symlink_metadata(&blob).during("look at", &blob)?);
-        if (Stat { ctime: hashed.stat.ctime, ..stat }) != hashed.stat {
-            return Err(StoreError::Moving(blob));
+        let stat = fs::symlink_metadata(self.blob(digest)).map(|meta| Stat::of(&meta));
+        match stat {
+            Ok(stat) if (Stat { ctime: hashed.stat.ctime, ..stat }) == hashed.stat => {
+                self.believe(digest, stat, stat.mtime, hashed.at);
+                Ok(())
+            }
+            _ => self.verify(digest)?.map(drop).ok_or(StoreError::NotWhole(*digest)),
         }
-        self.believe(digest, stat, stat.mtime, hashed.at);
-        Ok(())
     }
 
     /// Lets a blob be executed: some tree lists it so.

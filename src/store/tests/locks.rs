@@ -53,6 +53,7 @@ fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
 
 #[test]
 #[ignore = "the other process of the tests below, which start it"]
+#[allow(clippy::zombie_processes)] // It is killed before it could wait.
 fn the_other_process() {
     let Some(root) = std::env::var_os("KILN_TEST_LOCK") else { return };
     let store = Store::open(Path::new(&root)).unwrap();

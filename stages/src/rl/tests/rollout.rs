@@ -98,7 +98,7 @@ fn a_response_without_stop_token_gets_the_penalty_if_there_is_one_and_the_others
         let made = setting.rollout(1.0, &Shaping { missing_stop: penalty, ..SHAPING });
         for (i, completion) in made.completions.iter().enumerate() {
             let alone = host(setting.reward.scores(&made.rows[i..=i]))[0];
-            let wanted = penalty.filter(|_| !completion.finished).unwrap_or(f64::from(alone));
+            let wanted = penalty.filter(|_| !completion.finished).unwrap_or(alone);
             assert!((made.scores[i] - wanted).abs() < 1e-4, "row {i}, which scores {alone}");
         }
         let finished = made.completions.iter().filter(|c| c.finished).count();
