@@ -4,6 +4,7 @@
 #   make demo BACKEND=flex    the same in pure Rust, without libtorch
 #   make build                kiln and its worker
 #   make test                 the default tests; make test-long the long ones as well
+#   make speed                measures the store, on a quiet machine
 #   make lint                 formatting and clippy
 #
 # LIBTORCH=/path names a libtorch 2.11 (or the torch folder of a CUDA wheel) to use instead of ours.
@@ -25,7 +26,7 @@ endif
 
 KILN := $(TARGET)/release/kiln
 
-.PHONY: demo build libtorch test test-long lint
+.PHONY: demo build libtorch test test-long speed lint
 
 demo: build
 	@$(KILN) run pipelines/assistant.yaml
@@ -44,6 +45,9 @@ test: libtorch
 test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
 	$(CARGO) test --release --workspace -- --ignored --skip store::tests::speed
+
+speed: libtorch
+	$(CARGO) test --release --workspace --lib -- --ignored --nocapture store::tests::speed
 
 lint: libtorch
 	$(CARGO) fmt --all --check

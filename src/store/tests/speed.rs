@@ -1,4 +1,4 @@
-//! Speeds the runner counts on; run with `cargo test --release store::tests::speed -- --ignored --nocapture`.
+//! Speeds the runner counts on; run by `make speed`.
 
 #![allow(clippy::print_stderr)]
 

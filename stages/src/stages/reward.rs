@@ -240,6 +240,9 @@ fn calibrated(scorer: Scorer, ctx: &Context, held_out: &[Item]) -> Result<Scorer
         pairs.iter().map(|p| (f64::from(scores[p.better]) - f64::from(scores[p.worse]), p.weight)).collect();
     let gain = best_gain(&margins);
     ctx.log(format!("scores scaled by {gain:.3}, by {} held-out pairs", pairs.len()));
+    if gain == 0.0 {
+        ctx.log("the held-out rankings bear out nothing of what was learnt: every score is 0");
+    }
     ctx.metric(1, &[("rm/gain", gain)]);
     Ok(scorer.scaled(gain))
 }
