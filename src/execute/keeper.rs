@@ -7,8 +7,9 @@
 //! Must not know: how a stage was run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::job::Job;
 use super::pool::Message;
@@ -22,19 +23,65 @@ pub const MOST: usize = 64;
 /// How long a stage waits for others to be kept with, while there is other work to be done.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// What the keeper hears.
-pub enum Order {
-    /// Keep what this stage made.
-    Keep(Box<Job>, Box<Keeping>),
-    /// Whether something may be waiting for what is to be kept.
-    Hurry(bool),
+/// What the keeper is to keep.
+#[derive(Default)]
+pub struct ToKeep {
+    state: Mutex<Waiting>,
+    changed: Condvar,
 }
 
-/// Keeps what comes until nobody can send any more, and tells the dispatcher.
-pub fn keep(shop: &Workshop<'_>, tell: &SyncSender<Message>, orders: &Receiver<Order>) {
-    let mut hurry = true;
+#[derive(Default)]
+struct Waiting {
+    made: Vec<(Box<Job>, Box<Keeping>)>,
+    hurry: bool,
+    over: bool,
+}
+
+impl ToKeep {
+    /// Adds what a stage made.
+    pub fn put(&self, job: Box<Job>, keeping: Box<Keeping>) {
+        let mut state = self.lock();
+        state.made.push((job, keeping));
+        // Waking a thread for nothing costs more than all else here.
+        if state.hurry || matches!(state.made.len(), 1 | MOST) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Says whether something may be waiting for what is to be kept.
+    pub fn hurry(&self, hurry: bool) {
+        self.lock().hurry = hurry;
+        if hurry {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Says that nothing more will come.
+    pub fn close(&self) {
+        self.lock().over = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for something, and for more of it as long as nobody is held up; nothing at the end.
+    fn take(&self) -> Vec<(Box<Job>, Box<Keeping>)> {
+        let nothing = |state: &mut Waiting| state.made.is_empty() && !state.over;
+        let few = |state: &mut Waiting| state.made.len() < MOST && !state.hurry && !state.over;
+        let state = self.changed.wait_while(self.lock(), nothing).unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(state, PATIENCE, few);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let most = state.made.len().min(MOST);
+        state.made.drain(..most).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps what comes until there will be no more, and tells the dispatcher.
+pub fn keep(shop: &Workshop<'_>, tell: &SyncSender<Message>, to_keep: &ToKeep) {
     loop {
-        let mut batch = gather(orders, &mut hurry);
+        let mut batch = to_keep.take();
         if batch.is_empty() {
             return;
         }
@@ -50,6 +97,8 @@ pub fn keep(shop: &Workshop<'_>, tell: &SyncSender<Message>, orders: &Receiver<O
                 return;
             }
         }
+        // Here, where nobody waits for it, and not at the end of the run.
+        shop.store.settle();
     }
 }
 
@@ -72,29 +121,6 @@ fn end(
     }
 }
 
-/// Waits for something to keep, and for more of it as long as nobody is held up; nothing at the end.
-fn gather(orders: &Receiver<Order>, hurry: &mut bool) -> Vec<(Box<Job>, Box<Keeping>)> {
-    let (mut batch, mut until) = (Vec::new(), None);
-    while batch.len() < MOST {
-        let order = match until {
-            None => orders.recv().ok(),
-            Some(_) if *hurry => orders.try_recv().ok(),
-            Some(until) => {
-                orders.recv_timeout(Instant::saturating_duration_since(&until, Instant::now())).ok()
-            }
-        };
-        match order {
-            Some(Order::Keep(job, keeping)) => {
-                batch.push((job, keeping));
-                until.get_or_insert_with(|| Instant::now() + PATIENCE);
-            }
-            Some(Order::Hurry(now)) => *hurry = now,
-            None => break,
-        }
-    }
-    batch
-}
-
 /// Remembers what these stages were made of, all at once.
 fn remember<'a>(shop: &'a Workshop<'_>, jobs: impl Iterator<Item = &'a Job>) {
     let stages: Vec<_> = jobs.map(|job| (shop.graph.stage(job.stage).name.value.as_str(), job.key)).collect();
@@ -111,7 +137,7 @@ fn kept(
     put: Option<Put>,
     say: &dyn Fn(Say),
 ) -> StageEnd {
-    let Keeping { mut outputs, summary, lock, .. } = *keeping;
+    let Keeping { mut outputs, summary, scratch, lock, .. } = *keeping;
     let kept = put.is_some();
     if let Some(Put::Differs(known)) = put {
         let differ = |name: &&String| known.outputs.get(*name) != outputs.get(*name);
@@ -125,7 +151,7 @@ fn kept(
         say(Say::Note { message });
         outputs = known.outputs;
     }
-    shop.show(job.stage, &outputs);
+    shop.show(job.stage, &outputs, Some(&scratch));
     if matches!(shop.graph.stage(job.stage).work, Work::Kind { .. }) {
         tidy(&shop.store.work(&job.key), "", true);
     }

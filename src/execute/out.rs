@@ -48,7 +48,7 @@ pub fn show(
     output: &str,
     artifact: &ArtifactRef,
 ) -> Result<PathBuf, OutError> {
-    let folder = store.root().join(OUT).join(plain(pipeline)).join(plain(stage));
+    let folder = folder(store, pipeline, stage);
     let link = folder.join(plain(output));
     if fs::read_link(&link).is_ok_and(|target| leads_to(&target, &artifact.digest)) && link.exists() {
         return Ok(link);
@@ -79,6 +79,20 @@ pub fn show(
     }
     fs::rename(&fresh, &link).map_err(io(&link))?;
     Ok(link)
+}
+
+/// Makes a folder that is of no more use the one in which a stage's links stand, if it is empty and there
+/// is none yet; says whether it did. (To remove one folder and make another is what costs most in a small
+/// stage: .1 to .2 ms on ext4, a third of the runner's share.)
+pub fn adopt(store: &Store, pipeline: &str, stage: &str, empty: &Path) -> bool {
+    let folder = folder(store, pipeline, stage);
+    fs::symlink_metadata(&folder).is_err()
+        && fs::read_dir(empty).is_ok_and(|mut entries| entries.next().is_none())
+        && fs::rename(empty, &folder).is_ok()
+}
+
+fn folder(store: &Store, pipeline: &str, stage: &str) -> PathBuf {
+    store.root().join(OUT).join(plain(pipeline)).join(plain(stage))
 }
 
 /// A path at which an artifact can be read, below `view` in the store's folder; the same artifact
@@ -173,6 +187,28 @@ mod tests {
         assert_eq!(fs::read_to_string(link.join("x/y")).unwrap(), "deep");
         fs::remove_file(fs::canonicalize(&link).unwrap().join("x/y")).unwrap();
         assert_eq!(fs::read_to_string(readable(&store, &tree).unwrap().join("x/y")).unwrap(), "deep");
+    }
+
+    #[test]
+    fn an_empty_folder_becomes_that_of_a_stages_links_where_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let made = ingested(&store, folder.path(), "a", "made");
+        let scratch = |name: &str| {
+            let scratch = folder.path().join(name);
+            fs::create_dir(&scratch).unwrap();
+            scratch
+        };
+        assert!(!adopt(&store, "p", "s", &scratch("too early for the pipeline's own folder")));
+        show(&store, "p", "another", "o", &made).unwrap();
+        let full = scratch("full");
+        fs::write(full.join("rest"), "").unwrap();
+        assert!(!adopt(&store, "p", "s", &full));
+        let empty = scratch("empty");
+        assert!(adopt(&store, "p", "s", &empty) && !empty.exists());
+        let link = show(&store, "p", "s", "o", &made).unwrap();
+        assert!(!adopt(&store, "p", "s", &scratch("late")));
+        assert_eq!(fs::read_to_string(link).unwrap(), "made");
     }
 
     #[test]

@@ -1,20 +1,21 @@
 //! The threads that run stages.
 //!
-//! Purpose: as many threads as stages are at work at once, each of which takes a job, runs it and tells the
+//! Purpose: as many threads as stages are at work at once, each of which takes a task, does it and tells the
 //! dispatcher.
 //! Invariant: a thread lives as long as the run does, for the processes it starts die with it; what
-//! happens on it reaches the dispatcher, even a panic.
+//! happens on it reaches the dispatcher, even a panic. A job is begun only with what the dispatcher lent
+//! it, or with what a job of the same need that has just ended leaves to it.
 //! Must not know: which job comes next.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{SendError, Sender, SyncSender, channel};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
 use super::job::Job;
-use super::keeper::{Order, keep};
-use super::stage::{Keeping, StageEnd, Step, Workshop, execute};
+use super::keeper::{ToKeep, keep};
+use super::stage::{Made, StageEnd, Step, Workshop, execute, take_in};
 use super::types::Say;
 use crate::plan::StageIx;
 
@@ -25,6 +26,13 @@ pub enum Message {
     Said(StageIx, Say),
     /// A stage's process ended; the machine is free while its outputs are kept.
     Freed(StageIx),
+    /// A stage's process ended, and another stage from the deck was begun with what it had.
+    Succeeded {
+        /// The one that ended.
+        ended: StageIx,
+        /// The one that was begun.
+        begun: StageIx,
+    },
     /// The work on a stage ended.
     Ended(Box<Job>, StageEnd),
     /// The user or the system asks to stop.
@@ -33,14 +41,10 @@ pub enum Message {
 
 /// The threads of a run.
 pub struct Pool<'scope, 'env> {
-    scope: &'scope Scope<'scope, 'env>,
-    shop: &'env Workshop<'env>,
-    tell: SyncSender<Message>,
-    queue: Arc<Queue>,
-    keeper: Sender<Order>,
+    hand: Hand<'scope, 'env>,
     /// What the keeper was last told.
     hurry: bool,
-    /// How many jobs have not ended.
+    /// How many jobs were begun and have not ended.
     busy: usize,
 }
 
@@ -51,32 +55,39 @@ impl<'scope, 'env> Pool<'scope, 'env> {
         shop: &'env Workshop<'env>,
         tell: SyncSender<Message>,
     ) -> Self {
-        let (keeper, made) = channel();
-        let told = tell.clone();
-        scope.spawn(move || keep(shop, &told, &made));
-        Self { scope, shop, tell, queue: Arc::default(), keeper, hurry: true, busy: 0 }
+        let hand = Hand { scope, shop, tell, queue: Arc::default(), to_keep: Arc::default() };
+        let (told, to_keep) = (hand.tell.clone(), Arc::clone(&hand.to_keep));
+        scope.spawn(move || keep(shop, &told, &to_keep));
+        Self { hand, hurry: false, busy: 0 }
     }
 
-    /// Runs a job on a thread that is free, or on a new one.
+    /// Runs a job.
     pub fn run(&mut self, job: Job) {
         self.busy += 1;
-        if self.queue.push(job) {
-            return;
-        }
-        let hand = Hand {
-            shop: self.shop,
-            tell: self.tell.clone(),
-            queue: Arc::clone(&self.queue),
-            keeper: self.keeper.clone(),
-        };
-        self.scope.spawn(move || hand.work());
+        self.hand.push(Task::Run(job));
+    }
+
+    /// Lays a job on the deck, behind those that are there: it is begun when one of the same need ends.
+    /// (So the time between two short stages is not spent on waking the dispatcher and another thread.)
+    pub fn deck(&self, job: Job) {
+        self.hand.queue.lock().deck.push_back(job);
+    }
+
+    /// Takes back the jobs that lie on the deck.
+    pub fn recall(&self) -> VecDeque<Job> {
+        std::mem::take(&mut self.hand.queue.lock().deck)
     }
 
     /// Says whether something may wait for the outputs that are to be kept.
     pub fn hurry(&mut self, hurry: bool) {
         if std::mem::replace(&mut self.hurry, hurry) != hurry {
-            let _ = self.keeper.send(Order::Hurry(hurry));
+            self.hand.to_keep.hurry(hurry);
         }
+    }
+
+    /// A thread told that it began a job from the deck.
+    pub fn began(&mut self) {
+        self.busy += 1;
     }
 
     /// A thread told that its job ended.
@@ -92,11 +103,20 @@ impl<'scope, 'env> Pool<'scope, 'env> {
 
 impl Drop for Pool<'_, '_> {
     fn drop(&mut self) {
-        self.queue.close();
+        self.hand.queue.close();
+        self.hand.to_keep.close();
     }
 }
 
-/// Jobs that wait for a thread, and threads that wait for a job; each job wakes one.
+/// Something that a thread can do.
+enum Task {
+    /// Run a job.
+    Run(Job),
+    /// Take in what one made.
+    TakeIn(Job, Box<Made>),
+}
+
+/// Tasks that wait for a thread, and threads that wait for a task; each task wakes one.
 #[derive(Default)]
 struct Queue {
     state: Mutex<Waiting>,
@@ -105,34 +125,37 @@ struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    jobs: VecDeque<Job>,
+    tasks: VecDeque<Task>,
+    deck: VecDeque<Job>,
     idle: usize,
     over: bool,
 }
 
 impl Queue {
-    /// Adds a job; false when there is no thread for it.
-    fn push(&self, job: Job) -> bool {
+    /// Adds a task; false when there is no thread for it.
+    fn push(&self, task: Task) -> bool {
         let mut state = self.lock();
-        state.jobs.push_back(job);
+        state.tasks.push_back(task);
         self.changed.notify_one();
-        state.idle >= state.jobs.len()
+        state.idle >= state.tasks.len()
     }
 
-    /// Waits for a job; none when there will be no more.
-    fn take(&self) -> Option<Job> {
+    /// Waits for a task; none when there will be no more.
+    fn take(&self) -> Option<Task> {
         let mut state = self.lock();
         state.idle += 1;
         let mut state = self
             .changed
-            .wait_while(state, |state| state.jobs.is_empty() && !state.over)
+            .wait_while(state, |state| state.tasks.is_empty() && !state.over)
             .unwrap_or_else(PoisonError::into_inner);
         state.idle -= 1;
-        state.jobs.pop_front()
+        state.tasks.pop_front()
     }
 
     fn close(&self) {
-        self.lock().over = true;
+        let mut state = self.lock();
+        state.over = true;
+        state.deck.clear();
         self.changed.notify_all();
     }
 
@@ -142,36 +165,71 @@ impl Queue {
 }
 
 /// A thread that runs stages.
-struct Hand<'env> {
+#[derive(Clone)]
+struct Hand<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
     shop: &'env Workshop<'env>,
     tell: SyncSender<Message>,
     queue: Arc<Queue>,
-    keeper: Sender<Order>,
+    to_keep: Arc<ToKeep>,
 }
 
-impl Hand<'_> {
+impl Hand<'_, '_> {
+    /// Has a task done by a thread that is free, or by a new one.
+    fn push(&self, task: Task) {
+        if !self.queue.push(task) {
+            let hand = self.clone();
+            self.scope.spawn(move || hand.work());
+        }
+    }
+
     fn work(self) {
-        while let Some(job) = self.queue.take() {
-            let say = |say| drop(self.tell.send(Message::Said(job.stage, say)));
-            let free = || drop(self.tell.send(Message::Freed(job.stage)));
-            let step = catch_unwind(AssertUnwindSafe(|| execute(self.shop, &job, &say, &free)));
-            let told = match step.unwrap_or_else(|_| Step::Ended(StageEnd::panicked())) {
-                Step::Ended(end) => self.tell.send(Message::Ended(Box::new(job), end)).is_ok(),
-                Step::Keep(keeping) => self.keep(job, keeping),
-            };
-            if !told {
-                return;
+        while let Some(task) = self.queue.take() {
+            match task {
+                Task::Run(job) => self.run(job),
+                Task::TakeIn(job, made) => self.take_in(job, *made),
             }
         }
     }
 
-    fn keep(&self, job: Job, keeping: Box<Keeping>) -> bool {
-        match self.keeper.send(Order::Keep(Box::new(job), keeping)) {
-            // The keeper is gone, which only a bug can bring about; the run must not wait for it.
-            Err(SendError(Order::Keep(job, _))) => {
-                self.tell.send(Message::Ended(job, StageEnd::panicked())).is_ok()
-            }
-            _ => true,
+    /// Runs a job, and what succeeds it.
+    fn run(&self, mut job: Job) {
+        loop {
+            let say = |say| self.tell(Message::Said(job.stage, say));
+            let step = catch_unwind(AssertUnwindSafe(|| execute(self.shop, &job, &say)));
+            let made = match step.unwrap_or_else(|_| Step::Ended(StageEnd::panicked())) {
+                Step::Made(made) => made,
+                Step::Ended(end) => return self.tell(Message::Ended(Box::new(job), end)),
+            };
+            let Some(next) = self.successor(&job) else {
+                self.tell(Message::Freed(job.stage));
+                return self.take_in(job, *made);
+            };
+            self.tell(Message::Succeeded { ended: job.stage, begun: next.stage });
+            self.push(Task::TakeIn(std::mem::replace(&mut job, next), made));
         }
+    }
+
+    /// The next job on the deck, if it can do with what this one had.
+    fn successor(&self, job: &Job) -> Option<Job> {
+        let need = |job: &Job| self.shop.graph.stage(job.stage).resources;
+        let mut waiting = self.queue.lock();
+        let same = waiting.deck.front().is_some_and(|next| need(next) == need(job));
+        let next = waiting.deck.pop_front_if(|_| same && !self.shop.control.stopping())?;
+        Some(Job { grant: job.grant.clone(), ..next })
+    }
+
+    fn take_in(&self, job: Job, made: Made) {
+        let say = |say| self.tell(Message::Said(job.stage, say));
+        match catch_unwind(AssertUnwindSafe(|| take_in(self.shop, &job, made, &say))) {
+            Ok(Ok(keeping)) => self.to_keep.put(Box::new(job), keeping),
+            Ok(Err(end)) => self.tell(Message::Ended(Box::new(job), end)),
+            Err(_) => self.tell(Message::Ended(Box::new(job), StageEnd::panicked())),
+        }
+    }
+
+    fn tell(&self, message: Message) {
+        // When nobody listens, the run is over.
+        let _ = self.tell.send(message);
     }
 }

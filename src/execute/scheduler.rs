@@ -3,12 +3,12 @@
 //! Purpose: brings the wanted stages up to date, in an order that the graph allows and the machine
 //! can bear, the longest way to the end first.
 //! Invariant: all state of a run is here, on one thread; executors send messages, listeners only
-//! listen. A stage is decided on, by the one planner, as soon as all its inputs are known and no
-//! sooner. Every wanted stage ends exactly once.
+//! listen. A stage is decided on, by the one planner, when all its inputs are known and it is its turn
+//! to run. Every wanted stage ends exactly once.
 //! Must not know: how a stage is run, how anything is shown.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -58,6 +58,8 @@ pub struct Dispatcher<'a, 'p, 'scope, 'env> {
     pool: Pool<'scope, 'env>,
     budget: Budget,
     lent: HashMap<StageIx, Grant>,
+    /// The most stages that may run at a time.
+    most_stages: usize,
     /// The most stages at work, those included whose outputs are being kept.
     most_busy: usize,
     keep_going: bool,
@@ -66,7 +68,7 @@ pub struct Dispatcher<'a, 'p, 'scope, 'env> {
     ready: BTreeMap<Place, Job>,
     held: Vec<(Instant, Job)>,
     /// Stages whose inputs are all known and that must be decided on.
-    undecided: VecDeque<StageIx>,
+    undecided: BTreeMap<Place, StageIx>,
     /// The first stage that failed.
     failed: Option<String>,
 }
@@ -84,7 +86,8 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         let (ready, held, undecided, failed, lent) = Default::default();
         let stages = stages(shop, plan);
         let control = shop.control;
-        let most_busy = budget.most_stages() + MOST_KEEPING;
+        let most_stages = budget.most_stages();
+        let most_busy = most_stages + MOST_KEEPING;
         Self {
             shop,
             planner,
@@ -92,6 +95,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
             pool,
             budget,
             lent,
+            most_stages,
             most_busy,
             keep_going,
             listener,
@@ -107,11 +111,8 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
     pub fn run(mut self, plan: &Plan, messages: &Receiver<Message>) -> Vec<StageReport> {
         self.begin(plan);
         loop {
-            self.decide();
             self.dispatch();
-            // While something else can be done, nobody is held up by outputs that are not kept yet.
-            self.pool.hurry(self.ready.is_empty());
-            if self.pool.busy() == 0 && self.held.is_empty() && self.undecided.is_empty() {
+            if self.pool.busy() == 0 && self.held.is_empty() {
                 break;
             }
             if let Some(message) = self.next(messages) {
@@ -134,15 +135,16 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
                     }
                     self.found(planned.stage, action);
                 }
-                _ if self.stages.get(&planned.stage).is_some_and(|stage| stage.waits_for == 0) => {
-                    self.undecided.push_back(planned.stage);
-                }
-                _ => {}
+                _ => self.decide_later(planned.stage),
             }
         }
-        // Each was counted down to nothing once, by the last cached stage above it, or was free.
-        let mut seen = HashSet::new();
-        self.undecided.retain(|&ix| seen.insert(ix));
+    }
+
+    /// Has a stage decided on when it is its turn, if all its inputs are known and it has not ended.
+    fn decide_later(&mut self, ix: StageIx) {
+        if let Some(stage) = self.stages.get(&ix).filter(|s| s.waits_for == 0 && s.report.is_none()) {
+            self.undecided.insert(stage.place, ix);
+        }
     }
 
     fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
@@ -173,6 +175,11 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
                 self.tell(&RunEvent::Stopping { running: self.pool.busy() });
             }
             Message::Freed(ix) => self.free(ix),
+            Message::Succeeded { ended, begun } => {
+                self.pool.began();
+                let grant = self.lent.remove(&ended);
+                self.lent.extend(grant.map(|grant| (begun, grant)));
+            }
             Message::Ended(job, end) => {
                 self.pool.ended();
                 self.free(job.stage);
@@ -256,9 +263,10 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         rest.into_iter().for_each(|(_, ix)| self.skip(ix, &why));
     }
 
-    /// Decides on every stage whose inputs are known by now.
-    fn decide(&mut self) {
-        while let Some(ix) = self.undecided.pop_front() {
+    /// Decides on the stages that come before the one in this place, whose inputs are known by now.
+    fn decide(&mut self, before: Bound<Place>) {
+        while let Some((&place, &ix)) = self.undecided.range((Bound::Unbounded, before)).next() {
+            self.undecided.remove(&place);
             if self.stages.get(&ix).is_none_or(|stage| stage.report.is_some()) {
                 continue;
             }
@@ -272,10 +280,8 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
                     self.set_key(ix, key);
                     let forced = reasons.iter().any(|reason| reason.cause == Cause::Forced);
                     let grant = Grant::default();
-                    let job = Job { stage: ix, key, ingredients, inputs, forced, grant };
-                    if let Some(stage) = self.stages.get(&ix) {
-                        self.ready.insert(stage.place, job);
-                    }
+                    self.ready.insert(place, Job { stage: ix, key, ingredients, inputs, forced, grant });
+                    return;
                 }
             }
         }
@@ -299,16 +305,13 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
 
     /// Starts what the machine can bear, in the order of the queue.
     fn dispatch(&mut self) {
-        if self.control.stopping() || (self.failed.is_some() && !self.keep_going) {
-            self.ready.clear();
-            self.held.clear();
-            return;
-        }
-        let mut last = None;
-        while !self.budget.is_spent() && self.pool.busy() < self.most_busy {
-            let after = last.map_or(Bound::Unbounded, Bound::Excluded);
-            let Some((&place, _)) = self.ready.range((after, Bound::Unbounded)).next() else { return };
-            last = Some(place);
+        self.recall();
+        let mut after = Bound::Unbounded;
+        while !self.is_ending() && !self.budget.is_spent() && self.pool.busy() < self.most_busy {
+            let next = self.ready.range((after, Bound::Unbounded)).next().map(|(&place, _)| place);
+            self.decide(next.map_or(Bound::Unbounded, Bound::Excluded));
+            let Some((&place, _)) = self.ready.range((after, Bound::Unbounded)).next() else { break };
+            after = Bound::Excluded(place);
             let need = self.ready.get(&place).map(|job| self.shop.graph.stage(job.stage).resources);
             let Some(grant) = need.and_then(|need| self.budget.lend(need)) else { continue };
             if let Some(job) = self.ready.remove(&place) {
@@ -316,12 +319,51 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
                 self.pool.run(Job { grant, ..job });
             }
         }
+        if self.is_ending() {
+            // What turns out to be cached is told of all the same.
+            while !self.control.stopping() && !self.undecided.is_empty() {
+                self.decide(Bound::Unbounded);
+            }
+            self.undecided.clear();
+            self.ready.clear();
+            self.held.clear();
+        }
+        // While something else can be done, nobody is held up by outputs that are not kept yet.
+        self.pool.hurry(self.ready.is_empty() && self.undecided.is_empty());
+        self.deck();
+    }
+
+    /// Lays what comes next on the deck: as much as may end before we hear of it.
+    fn deck(&mut self) {
+        for room in 0..self.most_stages {
+            let next = self.ready.first_key_value().map(|(&place, _)| place);
+            self.decide(next.map_or(Bound::Unbounded, Bound::Excluded));
+            if self.pool.busy() + room >= self.most_busy {
+                return;
+            }
+            let Some((_, job)) = self.ready.pop_first() else { return };
+            self.pool.deck(job);
+        }
+    }
+
+    /// Takes back what lies on the deck, for something more urgent may have come.
+    fn recall(&mut self) {
+        for job in self.pool.recall() {
+            if let Some(stage) = self.stages.get(&job.stage) {
+                self.ready.insert(stage.place, job);
+            }
+        }
+    }
+
+    /// Whether no other stage will be started.
+    fn is_ending(&self) -> bool {
+        self.control.stopping() || (self.failed.is_some() && !self.keep_going)
     }
 
     /// The stage's action is known: nothing to do.
     fn found(&mut self, ix: StageIx, action: &Action) {
         let provenance = &action.provenance;
-        self.shop.show(ix, &action.outputs);
+        self.shop.show(ix, &action.outputs, None);
         let (outputs, summary) = (action.outputs.clone(), provenance.summary.clone());
         let blank = self.report(ix, StageOutcome::Cached);
         self.done(ix, StageReport { outputs, summary, saved: provenance.seconds.max(0.0), ..blank });
@@ -338,10 +380,8 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         for below in self.shop.graph.dependents(ix) {
             if let Some(stage) = self.stages.get_mut(&below) {
                 stage.waits_for -= 1;
-                if stage.waits_for == 0 {
-                    self.undecided.push_back(below);
-                }
             }
+            self.decide_later(below);
         }
     }
 

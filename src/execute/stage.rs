@@ -1,7 +1,7 @@
 //! One stage, from its lock to its outputs.
 //!
-//! Purpose: take the key's lock, see whether somebody did the work meanwhile, end orphans, try, look
-//! at the inputs again, and take in what was made.
+//! Purpose: take the key's lock, see whether somebody did the work meanwhile, end orphans, try; then, when
+//! the machine is free again, look at the inputs again and take in what was made.
 //! Invariant: while work is done for a key its lock is held; there is an action only when the inputs
 //! are still what the key says.
 //! Must not know: other stages, when a stage is run, who listens, how outputs are kept.
@@ -53,8 +53,15 @@ pub struct Workshop<'a> {
 
 impl Workshop<'_> {
     /// Lets people find a stage's outputs by their names; not to be able to is no reason to fail.
-    pub fn show(&self, stage: StageIx, outputs: &BTreeMap<String, ArtifactRef>) {
+    /// `scratch` is the folder they were made in, if it is of no more use; it is gone after.
+    pub fn show(&self, stage: StageIx, outputs: &BTreeMap<String, ArtifactRef>, scratch: Option<&Path>) {
         let (pipeline, stage) = (&self.graph.pipeline().name, &self.graph.stage(stage).name.value);
+        if let Some(scratch) = scratch
+            && !out::adopt(self.store, pipeline, stage, scratch)
+            && let Err(e) = fence::remove(scratch)
+        {
+            tracing::warn!(folder = %scratch.display(), "scratch files were not removed: {e}");
+        }
         for (output, artifact) in outputs {
             if let Err(e) = out::show(self.store, pipeline, stage, output, artifact) {
                 tracing::warn!(stage, output, "{e}");
@@ -120,8 +127,17 @@ fn during<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<T
 pub enum Step {
     /// It is done with.
     Ended(StageEnd),
-    /// Its outputs are there and must be kept.
-    Keep(Box<Keeping>),
+    /// Its process made its outputs, and needs the machine no more; they must be taken in.
+    Made(Box<Made>),
+}
+
+/// What a process made.
+pub struct Made {
+    folder: PathBuf,
+    /// Where each output is in it.
+    outputs: BTreeMap<String, PathBuf>,
+    provenance: Provenance,
+    lock: KeyLock,
 }
 
 /// What was made and must be kept.
@@ -132,6 +148,8 @@ pub struct Keeping {
     pub outputs: BTreeMap<String, ArtifactRef>,
     /// The numbers that matter.
     pub summary: Vec<(String, f64)>,
+    /// The folder they are in, which stays until they are kept.
+    pub scratch: PathBuf,
     /// The lock of its key, which is held until it is kept.
     pub lock: KeyLock,
 }
@@ -144,7 +162,6 @@ struct AtWork<'a> {
     work: PathBuf,
     log: PathBuf,
     say: &'a dyn Fn(Say),
-    free: &'a dyn Fn(),
 }
 
 /// What came of trying.
@@ -153,12 +170,33 @@ enum Tried {
     Interrupted,
 }
 
-/// Brings a stage about. `free` is called when it needs the machine no more, but for the disk.
-pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say), free: &dyn Fn()) -> Step {
-    let stage = shop.graph.stage(job.stage);
-    let log = shop.run.log_path(&stage.name.value);
-    let at_work = AtWork { shop, job, stage, work: shop.store.work(&job.key), log, say, free };
+/// Brings a stage about, as far as it needs the machine.
+pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say)) -> Step {
+    let at_work = AtWork::new(shop, job, say);
     at_work.bring_about().unwrap_or_else(|error| Step::Ended(failed(&at_work.log, error.to_string())))
+}
+
+/// Takes in what the process of a stage made.
+///
+/// # Errors
+/// How the stage ended, when that cannot be done.
+pub fn take_in(
+    shop: &Workshop<'_>,
+    job: &Job,
+    made: Made,
+    say: &dyn Fn(Say),
+) -> Result<Box<Keeping>, StageEnd> {
+    let at_work = AtWork::new(shop, job, say);
+    let Made { folder, outputs, provenance, lock } = made;
+    match at_work.take_in(&outputs, provenance) {
+        Ok((entry, outputs, summary)) => {
+            Ok(Box::new(Keeping { entry, outputs, summary, scratch: folder, lock }))
+        }
+        Err(error) => {
+            at_work.tidy();
+            Err(failed(&at_work.log, error.to_string()))
+        }
+    }
 }
 
 /// A failure, with the last lines of the log.
@@ -171,7 +209,13 @@ pub fn failed(log: &Path, error: String) -> StageEnd {
 /// What the store is to keep, the outputs by name, the numbers that matter.
 type Taken = (Entry, BTreeMap<String, ArtifactRef>, Vec<(String, f64)>);
 
-impl AtWork<'_> {
+impl<'a> AtWork<'a> {
+    fn new(shop: &'a Workshop<'a>, job: &'a Job, say: &'a dyn Fn(Say)) -> Self {
+        let stage = shop.graph.stage(job.stage);
+        let log = shop.run.log_path(&stage.name.value);
+        AtWork { shop, job, stage, work: shop.store.work(&job.key), log, say }
+    }
+
     fn bring_about(&self) -> Result<Step, StageError> {
         let lock = match self.lock()? {
             Lock::Taken(lock) => lock,
@@ -186,30 +230,24 @@ impl AtWork<'_> {
             return Err(error);
         }
         during(fence::sign(&lock), "write to the lock of", &self.work)?;
-        let step = self.try_hard(&lock).and_then(|tried| match tried {
-            Tried::Made { folder, outputs, provenance } => {
-                let taken = self.take_in(&outputs, provenance)?;
-                // At once: what is gone before the next sync is never written.
-                if let Err(e) = fence::remove(&folder) {
-                    tracing::warn!(folder = %folder.display(), "scratch files were not removed: {e}");
-                }
-                Ok(Some(taken))
+        match self.try_hard(&lock) {
+            Ok(Tried::Made { folder, outputs, provenance }) => {
+                Ok(Step::Made(Box::new(Made { folder, outputs, provenance, lock })))
             }
-            Tried::Interrupted => Ok(None),
-        });
-        match step {
-            Ok(Some((entry, outputs, summary))) => {
-                Ok(Step::Keep(Box::new(Keeping { entry, outputs, summary, lock })))
-            }
-            Ok(None) => {
-                tidy(&self.work, &self.shop.store.notes(&self.job.key), false);
+            Ok(Tried::Interrupted) => {
+                self.tidy();
                 Ok(Step::Ended(StageEnd::Interrupted))
             }
             Err(error) => {
-                tidy(&self.work, &self.shop.store.notes(&self.job.key), false);
+                self.tidy();
                 Err(error)
             }
         }
+    }
+
+    /// Leaves nothing of it but a checkpoint.
+    fn tidy(&self) {
+        tidy(&self.work, &self.shop.store.notes(&self.job.key), false);
     }
 
     /// Takes the lock; one that only orphans of a dead runner hold is taken from them.
@@ -259,7 +297,6 @@ impl AtWork<'_> {
             let error = match attempt(self.shop, self.job, lock, &log, self.say)? {
                 Verdict::Interrupted => return Ok(Tried::Interrupted),
                 Verdict::Made { folder, outputs, summary, seconds } => {
-                    (self.free)();
                     let started = format!("{started:.3}");
                     let provenance = Provenance { started, seconds, summary, ..self.provenance() };
                     return Ok(Tried::Made { folder, outputs, provenance });

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
@@ -23,7 +24,8 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// Shows a run.
 pub struct Terminal {
-    choice: ColorChoice,
+    /// Whether lines have no colours.
+    plain: bool,
     bars: Option<MultiProgress>,
     running: HashMap<String, Shown>,
     /// Stages in a row of which the same is to be said.
@@ -42,15 +44,18 @@ impl Terminal {
     pub fn new(choice: ColorChoice) -> Self {
         let live = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let bars = live.then(MultiProgress::new);
-        Self { choice, bars, running: HashMap::new(), cached: Vec::new(), skipped: Vec::new() }
+        let plain = match choice {
+            ColorChoice::Auto => AutoStream::choice(&io::stderr()) == ColorChoice::Never,
+            choice => choice == ColorChoice::Never,
+        };
+        Self { plain, bars, running: HashMap::new(), cached: Vec::new(), skipped: Vec::new() }
     }
 
     fn line(&self, line: &str) {
-        let write = || {
-            let mut err = AutoStream::new(io::stderr().lock(), self.choice);
-            // When stderr is gone there is nobody to tell.
-            let _ = err.write_all(format!("{line}\n").as_bytes());
-        };
+        // Stripped at once: a stripping stream writes every piece by a system call of its own.
+        let line = if self.plain { strip_str(line).to_string() } else { line.to_owned() } + "\n";
+        // When stderr is gone there is nobody to tell.
+        let write = || drop(io::stderr().lock().write_all(line.as_bytes()));
         match &self.bars {
             Some(bars) => bars.suspend(write),
             None => write(),

@@ -92,11 +92,12 @@ impl Store {
     /// Gives an action its name; the folder of it is added to `shards`.
     pub(super) fn name_action(
         &self,
-        Draft { action, temporary }: &Draft,
+        Draft { action, temporary }: &mut Draft,
         shards: &mut BTreeSet<PathBuf>,
     ) -> Result<Put, StoreError> {
         let path = self.place("actions", &action.key);
-        match self.in_shard(&path, shards, || self.disk.rename_new(temporary, &path)) {
+        let new = |draft: &Path| self.in_shard(&path, shards, || self.disk.rename_new(draft, &path));
+        match temporary.name(new) {
             Ok(()) => return Ok(Put::New),
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
@@ -104,7 +105,7 @@ impl Store {
         if let Some(put) = self.compare(action)? {
             return Ok(put);
         }
-        self.disk.rename(temporary, &path).during("name", &path)?;
+        temporary.name(|draft| self.disk.rename(draft, &path).during("name", &path))?;
         Ok(Put::Healed)
     }
 

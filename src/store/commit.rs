@@ -52,14 +52,14 @@ impl Store {
         let mut batch = Batch(entries.into_iter().map(|entry| self.begin(entry)).collect());
         let bytes: Vec<Lasting> = batch.going().flat_map(|going| going.bytes()).collect();
         batch.all(self, self.make_last(&bytes));
-        batch.each(|going| self.name_blobs(&going.files, &mut going.shards));
+        batch.each(|going| self.name_blobs(&mut going.files, &mut going.shards));
         if batch.going().any(|going| !going.trees.is_empty()) {
             self.shards_last(&mut batch);
-            batch.each(|going| self.name_blobs(&going.trees, &mut going.shards));
+            batch.each(|going| self.name_blobs(&mut going.trees, &mut going.shards));
         }
         self.shards_last(&mut batch);
         batch.each(|going| {
-            going.put = match &going.action {
+            going.put = match &mut going.action {
                 Some(draft) => Some(self.name_action(draft, &mut going.shards)?),
                 None => None,
             };
@@ -90,15 +90,15 @@ impl Store {
     }
 
     /// Gives staged blobs their names; their folders are added to `shards`.
-    fn name_blobs(&self, staged: &[Staged], shards: &mut BTreeSet<PathBuf>) -> Result<(), StoreError> {
+    fn name_blobs(&self, staged: &mut [Staged], shards: &mut BTreeSet<PathBuf>) -> Result<(), StoreError> {
         for Staged { temporary, hashed, executable, .. } in staged {
             let (digest, blob) = (&hashed.digest, self.blob(&hashed.digest));
             if self.verify(digest)?.is_some() {
                 // It may have been named a moment ago by another thread, which has not yet synced the name.
                 shards.extend(self.shard(digest));
             } else {
-                let temporary = temporary.as_ref().ok_or(StoreError::NotWhole(*digest))?;
-                self.in_shard(&blob, shards, || self.disk.rename(temporary, &blob))?;
+                let temporary = temporary.as_mut().ok_or(StoreError::NotWhole(*digest))?;
+                temporary.name(|path| self.in_shard(&blob, shards, || self.disk.rename(path, &blob)))?;
                 self.believe_named(digest, hashed)?;
             }
             if *executable {

@@ -84,10 +84,11 @@ impl Store {
         Ok(artifact)
     }
 
-    /// Takes a finished output's bytes in, to be named by `commit`; nothing is left at `path`.
+    /// Takes a finished output's bytes in, to be named by `commit`; after that nothing is left at `path`.
     ///
     /// A file is moved where it can be and copied where it must: from another disk, or when it has
-    /// other names, by which it could still be changed. Links to files count as the files.
+    /// other names, by which it could still be changed. One below `work` in the store's folder is moved
+    /// only when it gets its name; its folder must stay till then. Links to files count as the files.
     ///
     /// # Errors
     /// As `identify`, except that links may lead anywhere; also when the disk is full or refuses.
@@ -103,7 +104,12 @@ impl Store {
             self.stage_file(path, &meta, Some(&target))?
         } else {
             plain(path, &meta)?;
-            self.stage_file(path, &meta, None)?
+            if meta.nlink() == 1 && path.starts_with(self.root().join("work")) {
+                // Among our own scratch files, so it can wait where it is.
+                self.protect(Temporary::at(path.to_owned()), executable(&meta))?
+            } else {
+                self.stage_file(path, &meta, None)?
+            }
         };
         let artifact =
             ArtifactRef { digest: staged.hashed.digest, tree: false, size: staged.hashed.stat.size };

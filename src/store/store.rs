@@ -61,21 +61,42 @@ pub(super) struct Hashed {
     pub at: i64,
 }
 
-/// The path of a temporary file, which is removed with it; one that was given a name is gone by then.
-pub(super) struct Temporary(PathBuf);
+/// The path of a temporary file, which is removed with it unless it was given a name.
+pub(super) struct Temporary {
+    path: PathBuf,
+    named: bool,
+}
+
+impl Temporary {
+    /// A file that belongs to the store from now on.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path, named: false }
+    }
+
+    /// Gives it its name by `name`.
+    pub(super) fn name(
+        &mut self,
+        name: impl FnOnce(&Path) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        name(&self.path)?;
+        self.named = true;
+        Ok(())
+    }
+}
 
 impl Deref for Temporary {
     type Target = Path;
 
     fn deref(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // It has gone to its name, or else it is of no use any more.
-        let _ = fs::remove_file(&self.0);
+        if !self.named {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -142,7 +163,7 @@ impl Store {
             sweep(&folder);
         }
         // The time keeps apart two processes of one number on two machines.
-        Ok(Temporary(folder.join(format!("{}-{:x}-{n}", std::process::id(), stat::now()))))
+        Ok(Temporary::at(folder.join(format!("{}-{:x}-{n}", std::process::id(), stat::now()))))
     }
 
     /// Whether a file or folder is all there, byte for byte. What is damaged is moved aside.
@@ -271,9 +292,9 @@ impl Store {
         Ok(())
     }
 
-    /// Hashes again the small files that were too young to be recorded, so that the next process need
-    /// not.
-    fn settle(&self) {
+    /// Hashes again the small files that were too young to be recorded and no longer are, so that the
+    /// next process need not.
+    pub fn settle(&self) {
         let young = std::mem::take(&mut *unpoisoned(&self.young));
         for one in young {
             let path = match &one {
@@ -282,7 +303,8 @@ impl Store {
             };
             let now = stat::now();
             let Ok(before) = fs::metadata(&path).map(|meta| Stat::of(&meta)) else { continue };
-            if before.young_for(before.last_change(), now).is_some() || before.size >= LARGE {
+            if before.young_for(before.last_change(), now).is_some() {
+                self.look_again(before.size, || one);
                 continue;
             }
             let Ok(hashed) = hash(&path, Stat::last_change) else { continue };

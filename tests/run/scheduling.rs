@@ -54,6 +54,27 @@ fn memory_that_is_not_there_is_not_lent_twice() {
 }
 
 #[test]
+fn many_short_stages_of_unlike_needs_keep_within_jobs_and_memory() {
+    let mut text = "pipeline: p\nstages:\n".to_owned();
+    for i in 0..60 {
+        let counted = format!(
+            "mkdir running/{i} && test $(ls running | wc -l) -le 2 && sleep 0.005 && rmdir running/{i}"
+        );
+        let (run, needs) = match i % 3 {
+            0 => (format!("mkdir alone && {counted} && rmdir alone"), "memory: 4000GiB"),
+            _ => (counted, "cpus: 1"),
+        };
+        text += &format!(
+            "  s{i}: {{ kind: command, run: '{run} && touch {{outputs.o}}', outputs: {{ o: table }}, resources: {{ {needs} }} }}\n"
+        );
+    }
+    let p = Pipeline::new().yaml(&text);
+    std::fs::create_dir(p.path("running")).unwrap();
+    let ran = p.run_with(&["--jobs", "2"]);
+    assert_eq!(ran.ended("ran").len(), 60, "{:#}", ran.0);
+}
+
+#[test]
 fn the_longest_way_to_the_end_goes_first() {
     let p = Pipeline::new().yaml(
         "

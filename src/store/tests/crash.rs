@@ -128,10 +128,11 @@ impl Disk for Mortal {
     }
 }
 
-/// What a stage made: a folder with two equal files, and a file.
+/// What a stage made among the store's scratch files: a folder with two equal files, and a file.
 fn outputs(dir: &Path) -> (PathBuf, PathBuf) {
-    let (model, table) = (dir.join("work/model"), dir.join("work/table"));
-    let _ = fs::remove_dir_all(dir.join("work"));
+    let scratch = dir.join("artifacts/work/0/scratch");
+    let (model, table) = (scratch.join("model"), scratch.join("table"));
+    let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(model.join("deep")).unwrap();
     for (name, text) in [("a", "weights"), ("deep/b", "weights"), ("deep/c", "config")] {
         fs::write(model.join(name), text).unwrap();
@@ -144,9 +145,9 @@ fn publish(store: &Store, dir: &Path) -> Result<(Put, Action), crate::store::Sto
     let (model, table) = outputs(dir);
     let (model, table) = (store.stage(&model)?, store.stage(&table)?);
     let first = action(ingredients(1), &[("model", model.artifact), ("table", table.artifact)]);
-    // Another stage made the same table, and is kept with this one.
-    fs::write(dir.join("work/same"), "1,2,3\n").unwrap();
-    let same = store.stage(&dir.join("work/same"))?;
+    // Another stage made the same table elsewhere, and is kept with this one.
+    fs::write(dir.join("same"), "1,2,3\n").unwrap();
+    let same = store.stage(&dir.join("same"))?;
     let second = action(ingredients(2), &[("table", same.artifact)]);
     let entry = |outputs, action: &Action| Entry { outputs, action: Some(action.clone()) };
     let mut puts =
@@ -315,15 +316,17 @@ fn a_sync_that_fails_is_an_error_of_every_stage_it_was_for_and_nothing_gets_a_na
 #[test]
 fn an_output_that_is_written_to_after_it_was_hashed_gets_no_action() {
     let p = place();
-    let output = p.file("o", "first");
-    let mut writer = fs::OpenOptions::new().append(true).open(&output).unwrap();
-    let staged = p.store.stage(&output).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(30));
-    std::io::Write::write_all(&mut writer, b" and more").unwrap();
-    let action = action(ingredients(1), &[("x", staged.artifact)]);
-    let kept = p.store.commit(vec![Entry { outputs: vec![staged], action: Some(action.clone()) }]);
-    assert!(kept[0].is_err());
-    assert_eq!(p.store.action(&action.key).unwrap(), None);
+    for file in ["outside", "artifacts/work/0/scratch/inside"] {
+        let output = p.file(file, "first");
+        let mut writer = fs::OpenOptions::new().append(true).open(&output).unwrap();
+        let staged = p.store.stage(&output).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        std::io::Write::write_all(&mut writer, b" and more").unwrap();
+        let action = action(ingredients(1), &[("x", staged.artifact)]);
+        let kept = p.store.commit(vec![Entry { outputs: vec![staged], action: Some(action.clone()) }]);
+        assert!(kept[0].is_err());
+        assert_eq!(p.store.action(&action.key).unwrap(), None);
+    }
 }
 
 #[test]
