@@ -2,19 +2,22 @@
 //!
 //! Purpose: one thread that has the store keep the outputs and actions of all stages that wait for
 //! it, together, so that they share their syncs.
-//! Invariant: a stage has ended only when its outputs are kept; its checkpoint folder goes only after,
+//! Invariant: a stage has ended only when its outputs are kept; the folders that it worked in go only after,
 //! and its lock last.
 //! Must not know: how a stage was run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::job::Job;
-use super::pool::Message;
-use super::stage::{Keeping, StageEnd, Workshop, failed, tidy};
+use super::message::Message;
+use super::stage::{Keeping, StageEnd, failed, tidy};
 use super::types::Say;
+use super::workshop::Workshop;
+use super::{fence, out};
 use crate::spec::types::Work;
 use crate::store::{Put, StoreError};
 
@@ -50,8 +53,7 @@ impl ToKeep {
 
     /// Says whether something may be waiting for what is to be kept.
     pub fn hurry(&self, hurry: bool) {
-        self.lock().hurry = hurry;
-        if hurry {
+        if hurry != std::mem::replace(&mut self.lock().hurry, hurry) && hurry {
             self.changed.notify_one();
         }
     }
@@ -97,8 +99,8 @@ pub fn keep(shop: &Workshop<'_>, tell: &SyncSender<Message>, to_keep: &ToKeep) {
                 return;
             }
         }
-        // Here, where nobody waits for it, and not at the end of the run.
-        shop.store.settle();
+        // Bit by bit, so that little is left for the end of the run.
+        let _ = unless_it_panics(|| shop.store.settle());
     }
 }
 
@@ -117,7 +119,7 @@ fn end(
     let say = |say| drop(tell.send(Message::Said(job.stage, say)));
     match put {
         Some(Ok(put)) => kept(shop, job, keeping, put, &say),
-        put => not_kept(shop, job, put.and_then(Result::err)),
+        put => not_kept(shop, job, &keeping.scratch, put.and_then(Result::err)),
     }
 }
 
@@ -151,7 +153,8 @@ fn kept(
         say(Say::Note { message });
         outputs = known.outputs;
     }
-    shop.show(job.stage, &outputs, Some(&scratch));
+    put_away(shop, job, &scratch);
+    shop.show(job.stage, &outputs);
     if matches!(shop.graph.stage(job.stage).work, Work::Kind { .. }) {
         tidy(&shop.store.work(&job.key), "", true);
     }
@@ -159,8 +162,20 @@ fn kept(
     StageEnd::Made { outputs, summary, kept }
 }
 
-fn not_kept(shop: &Workshop<'_>, job: &Job, error: Option<StoreError>) -> StageEnd {
+fn not_kept(shop: &Workshop<'_>, job: &Job, scratch: &Path, error: Option<StoreError>) -> StageEnd {
+    // With this gone there is nothing to be searched for.
+    let _ = fence::remove(scratch);
     tidy(&shop.store.work(&job.key), "", false);
     let log = shop.run.log_path(&shop.graph.stage(job.stage).name.value);
     error.map_or_else(StageEnd::panicked, |error| failed(&log, error.to_string()))
+}
+
+/// Puts a folder that a stage needs no more to use, or removes it.
+fn put_away(shop: &Workshop<'_>, job: &Job, scratch: &Path) {
+    let (pipeline, stage) = (&shop.graph.pipeline().name, &shop.graph.stage(job.stage).name.value);
+    if !out::adopt(shop.store, pipeline, stage, scratch)
+        && let Err(e) = fence::remove(scratch)
+    {
+        tracing::warn!(folder = %scratch.display(), "scratch files were not removed: {e}");
+    }
 }

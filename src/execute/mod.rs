@@ -1,8 +1,8 @@
 //! Brings what a plan says about: scheduling, processes, records.
 //!
 //! The way through: [`run`] -> `scheduler` (the dispatcher, which owns the state) -> `pool` (threads)
-//! -> `stage` (lock, try, take in) -> `attempt` (one process) -> `process`; `keeper` keeps what was made. What happens is
-//! told in the words of [`types`] to whoever listens; `record` writes it down.
+//! -> `stage` (lock, try, take in) -> `attempt` (one process) -> `process`; `keeper` keeps what was made.
+//! What happens is told in the words of [`types`] to whoever listens; `record` writes it down.
 
 pub mod environment;
 pub mod out;
@@ -17,6 +17,7 @@ mod job;
 mod keeper;
 mod listen;
 mod lockfile;
+mod message;
 mod pool;
 mod process;
 mod record;
@@ -25,6 +26,7 @@ mod resources;
 mod run;
 mod scheduler;
 mod stage;
+mod workshop;
 
 pub use conversation::{Conversation, ConversationError, Reply};
 pub use provider::{Known, Provider, ProviderError, Providers};

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -86,7 +86,10 @@ pub fn show(
 /// stage: .1 to .2 ms on ext4, a third of the runner's share.)
 pub fn adopt(store: &Store, pipeline: &str, stage: &str, empty: &Path) -> bool {
     let folder = folder(store, pipeline, stage);
+    // The stage may have put something else in its place, or locked it.
+    let is_ours = |meta: fs::Metadata| meta.is_dir() && meta.mode() & 0o700 == 0o700;
     fs::symlink_metadata(&folder).is_err()
+        && fs::symlink_metadata(empty).is_ok_and(is_ours)
         && fs::read_dir(empty).is_ok_and(|mut entries| entries.next().is_none())
         && fs::rename(empty, &folder).is_ok()
 }

@@ -5,45 +5,24 @@
 //! Invariant: a thread lives as long as the run does, for the processes it starts die with it; what
 //! happens on it reaches the dispatcher, even a panic. A job is begun only with what the dispatcher lent
 //! it, or with what a job of the same need that has just ended leaves to it.
-//! Must not know: which job comes next.
+//! Must not know: how the order of jobs comes about.
 
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::Scope;
+use std::thread::{Builder, Scope};
 
 use super::job::Job;
 use super::keeper::{ToKeep, keep};
-use super::stage::{Made, StageEnd, Step, Workshop, execute, take_in};
-use super::types::Say;
-use crate::plan::StageIx;
-
-/// What the dispatcher hears.
-#[derive(Debug)]
-pub enum Message {
-    /// A stage says something.
-    Said(StageIx, Say),
-    /// A stage's process ended; the machine is free while its outputs are kept.
-    Freed(StageIx),
-    /// A stage's process ended, and another stage from the deck was begun with what it had.
-    Succeeded {
-        /// The one that ended.
-        ended: StageIx,
-        /// The one that was begun.
-        begun: StageIx,
-    },
-    /// The work on a stage ended.
-    Ended(Box<Job>, StageEnd),
-    /// The user or the system asks to stop.
-    Signal,
-}
+use super::message::Message;
+use super::stage::{Finished, StageEnd, Step, execute, take_in};
+use super::workshop::Workshop;
 
 /// The threads of a run.
 pub struct Pool<'scope, 'env> {
     hand: Hand<'scope, 'env>,
-    /// What the keeper was last told.
-    hurry: bool,
     /// How many jobs were begun and have not ended.
     busy: usize,
 }
@@ -58,19 +37,23 @@ impl<'scope, 'env> Pool<'scope, 'env> {
         let hand = Hand { scope, shop, tell, queue: Arc::default(), to_keep: Arc::default() };
         let (told, to_keep) = (hand.tell.clone(), Arc::clone(&hand.to_keep));
         scope.spawn(move || keep(shop, &told, &to_keep));
-        Self { hand, hurry: false, busy: 0 }
+        Self { hand, busy: 0 }
     }
 
     /// Runs a job.
-    pub fn run(&mut self, job: Job) {
+    ///
+    /// # Errors
+    /// There is no thread for it, and the machine gives us no more.
+    pub fn run(&mut self, job: Job) -> io::Result<()> {
+        self.hand.have_done(Task::Run(job)).map_err(|(_, error)| error)?;
         self.busy += 1;
-        self.hand.push(Task::Run(job));
+        Ok(())
     }
 
-    /// Lays a job on the deck, behind those that are there: it is begun when one of the same need ends.
+    /// Lays jobs on the deck: the first is begun when one of the same need ends, then the next.
     /// (So the time between two short stages is not spent on waking the dispatcher and another thread.)
-    pub fn deck(&self, job: Job) {
-        self.hand.queue.lock().deck.push_back(job);
+    pub fn deck(&self, jobs: VecDeque<Job>) {
+        self.hand.queue.lock().deck = jobs;
     }
 
     /// Takes back the jobs that lie on the deck.
@@ -79,10 +62,8 @@ impl<'scope, 'env> Pool<'scope, 'env> {
     }
 
     /// Says whether something may wait for the outputs that are to be kept.
-    pub fn hurry(&mut self, hurry: bool) {
-        if std::mem::replace(&mut self.hurry, hurry) != hurry {
-            self.hand.to_keep.hurry(hurry);
-        }
+    pub fn hurry(&self, hurry: bool) {
+        self.hand.to_keep.hurry(hurry);
     }
 
     /// A thread told that it began a job from the deck.
@@ -113,7 +94,7 @@ enum Task {
     /// Run a job.
     Run(Job),
     /// Take in what one made.
-    TakeIn(Job, Box<Made>),
+    TakeIn(Job, Box<Finished>),
 }
 
 /// Tasks that wait for a thread, and threads that wait for a task; each task wakes one.
@@ -132,12 +113,17 @@ struct Waiting {
 }
 
 impl Queue {
-    /// Adds a task; false when there is no thread for it.
-    fn push(&self, task: Task) -> bool {
+    /// Adds a task, if there is a thread for it or one `comes`.
+    fn push(&self, task: Task, comes: impl FnOnce() -> io::Result<()>) -> Result<(), (Task, io::Error)> {
         let mut state = self.lock();
+        if state.idle <= state.tasks.len()
+            && let Err(error) = comes()
+        {
+            return Err((task, error));
+        }
         state.tasks.push_back(task);
         self.changed.notify_one();
-        state.idle >= state.tasks.len()
+        Ok(())
     }
 
     /// Waits for a task; none when there will be no more.
@@ -175,20 +161,24 @@ struct Hand<'scope, 'env> {
 }
 
 impl Hand<'_, '_> {
-    /// Has a task done by a thread that is free, or by a new one.
-    fn push(&self, task: Task) {
-        if !self.queue.push(task) {
+    /// Has a task done by a thread that is free, or by a new one. Gives it back when there is none.
+    fn have_done(&self, task: Task) -> Result<(), (Task, io::Error)> {
+        self.queue.push(task, || {
             let hand = self.clone();
-            self.scope.spawn(move || hand.work());
-        }
+            Builder::new().spawn_scoped(self.scope, move || hand.work()).map(drop)
+        })
     }
 
     fn work(self) {
         while let Some(task) = self.queue.take() {
-            match task {
-                Task::Run(job) => self.run(job),
-                Task::TakeIn(job, made) => self.take_in(job, *made),
-            }
+            self.perform(task);
+        }
+    }
+
+    fn perform(&self, task: Task) {
+        match task {
+            Task::Run(job) => self.run(job),
+            Task::TakeIn(job, finished) => self.take_in(job, *finished),
         }
     }
 
@@ -197,31 +187,34 @@ impl Hand<'_, '_> {
         loop {
             let say = |say| self.tell(Message::Said(job.stage, say));
             let step = catch_unwind(AssertUnwindSafe(|| execute(self.shop, &job, &say)));
-            let made = match step.unwrap_or_else(|_| Step::Ended(StageEnd::panicked())) {
-                Step::Made(made) => made,
+            let finished = match step.unwrap_or_else(|_| Step::Ended(StageEnd::panicked())) {
+                Step::Finished(finished) => finished,
                 Step::Ended(end) => return self.tell(Message::Ended(Box::new(job), end)),
             };
             let Some(next) = self.successor(&job) else {
                 self.tell(Message::Freed(job.stage));
-                return self.take_in(job, *made);
+                return self.take_in(job, *finished);
             };
             self.tell(Message::Succeeded { ended: job.stage, begun: next.stage });
-            self.push(Task::TakeIn(std::mem::replace(&mut job, next), made));
+            if let Err((task, _)) = self.have_done(Task::TakeIn(std::mem::replace(&mut job, next), finished))
+            {
+                // No thread to be had: then one after the other.
+                self.perform(task);
+            }
         }
     }
 
     /// The next job on the deck, if it can do with what this one had.
     fn successor(&self, job: &Job) -> Option<Job> {
         let need = |job: &Job| self.shop.graph.stage(job.stage).resources;
-        let mut waiting = self.queue.lock();
-        let same = waiting.deck.front().is_some_and(|next| need(next) == need(job));
-        let next = waiting.deck.pop_front_if(|_| same && !self.shop.control.stopping())?;
+        let fits = |next: &mut Job| need(next) == need(job) && !self.shop.control.stopping();
+        let next = self.queue.lock().deck.pop_front_if(fits)?;
         Some(Job { grant: job.grant.clone(), ..next })
     }
 
-    fn take_in(&self, job: Job, made: Made) {
+    fn take_in(&self, job: Job, finished: Finished) {
         let say = |say| self.tell(Message::Said(job.stage, say));
-        match catch_unwind(AssertUnwindSafe(|| take_in(self.shop, &job, made, &say))) {
+        match catch_unwind(AssertUnwindSafe(|| take_in(self.shop, &job, finished, &say))) {
             Ok(Ok(keeping)) => self.to_keep.put(Box::new(job), keeping),
             Ok(Err(end)) => self.tell(Message::Ended(Box::new(job), end)),
             Err(_) => self.tell(Message::Ended(Box::new(job), StageEnd::panicked())),

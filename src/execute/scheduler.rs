@@ -2,13 +2,13 @@
 //!
 //! Purpose: brings the wanted stages up to date, in an order that the graph allows and the machine
 //! can bear, the longest way to the end first.
-//! Invariant: all state of a run is here, on one thread; executors send messages, listeners only
-//! listen. A stage is decided on, by the one planner, when all its inputs are known and it is its turn
+//! Invariant: all state of a run is here, on one thread, save for the jobs on the deck, which others may
+//! begin without asking; executors send messages, listeners only listen. A stage is decided on, by the one planner, when all its inputs are known and it is its turn
 //! to run. Every wanted stage ends exactly once.
 //! Must not know: how a stage is run, how anything is shown.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 use super::control::{Control, Stop};
 use super::job::Job;
 use super::keeper;
-use super::pool::{Message, Pool};
+use super::message::Message;
+use super::pool::Pool;
 use super::resources::{Budget, Grant};
-use super::stage::{StageEnd, Workshop};
+use super::stage::StageEnd;
 use super::types::{Listener, RunEvent, Say, StageReport};
+use super::workshop::Workshop;
 use crate::digest::Digest;
 use crate::graph::Producer;
 use crate::plan::types::Cause;
@@ -117,7 +119,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
             }
             if let Some(message) = self.next(messages) {
                 self.take(message);
-                // What came meanwhile, before anything new is started.
+                // What came meanwhile, before anything new is handed out.
                 messages.try_iter().for_each(|message| self.take(message));
             }
         }
@@ -263,7 +265,8 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         rest.into_iter().for_each(|(_, ix)| self.skip(ix, &why));
     }
 
-    /// Decides on the stages that come before the one in this place, whose inputs are known by now.
+    /// Decides on the stages that come before the one in this place, whose inputs are known by now, as far
+    /// as the first that must run.
     fn decide(&mut self, before: Bound<Place>) {
         while let Some((&place, &ix)) = self.undecided.range((Bound::Unbounded, before)).next() {
             self.undecided.remove(&place);
@@ -316,34 +319,43 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
             let Some(grant) = need.and_then(|need| self.budget.lend(need)) else { continue };
             if let Some(job) = self.ready.remove(&place) {
                 self.lent.insert(job.stage, grant.clone());
-                self.pool.run(Job { grant, ..job });
+                let ix = job.stage;
+                if let Err(e) = self.pool.run(Job { grant, ..job }) {
+                    self.free(ix);
+                    self.failed(ix, format!("the machine gives no thread to run it: {e}"), None);
+                }
             }
         }
+        if !self.is_ending() {
+            self.deck();
+        }
         if self.is_ending() {
-            // What turns out to be cached is told of all the same.
+            // After a failure, what turns out to be cached is told of all the same.
             while !self.control.stopping() && !self.undecided.is_empty() {
                 self.decide(Bound::Unbounded);
             }
             self.undecided.clear();
             self.ready.clear();
             self.held.clear();
+            self.pool.hurry(true);
         }
-        // While something else can be done, nobody is held up by outputs that are not kept yet.
-        self.pool.hurry(self.ready.is_empty() && self.undecided.is_empty());
-        self.deck();
     }
 
     /// Lays what comes next on the deck: as much as may end before we hear of it.
     fn deck(&mut self) {
-        for room in 0..self.most_stages {
+        let mut jobs = VecDeque::new();
+        while jobs.len() < self.most_stages && self.pool.busy() + jobs.len() < self.most_busy {
             let next = self.ready.first_key_value().map(|(&place, _)| place);
             self.decide(next.map_or(Bound::Unbounded, Bound::Excluded));
-            if self.pool.busy() + room >= self.most_busy {
+            if self.is_ending() {
                 return;
             }
-            let Some((_, job)) = self.ready.pop_first() else { return };
-            self.pool.deck(job);
+            let Some((_, job)) = self.ready.pop_first() else { break };
+            jobs.push_back(job);
         }
+        // While something else can be done, nobody is held up by outputs that are not kept yet.
+        self.pool.hurry(jobs.is_empty() && self.ready.is_empty() && self.undecided.is_empty());
+        self.pool.deck(jobs);
     }
 
     /// Takes back what lies on the deck, for something more urgent may have come.
@@ -363,7 +375,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
     /// The stage's action is known: nothing to do.
     fn found(&mut self, ix: StageIx, action: &Action) {
         let provenance = &action.provenance;
-        self.shop.show(ix, &action.outputs, None);
+        self.shop.show(ix, &action.outputs);
         let (outputs, summary) = (action.outputs.clone(), provenance.summary.clone());
         let blank = self.report(ix, StageOutcome::Cached);
         self.done(ix, StageReport { outputs, summary, saved: provenance.seconds.max(0.0), ..blank });

@@ -7,24 +7,20 @@
 //! Must not know: other stages, when a stage is run, who listens, how outputs are kept.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::attempt::{AttemptError, CHECKPOINT, Verdict, attempt, open_log};
-use super::control::Control;
 use super::fence;
 use super::job::{Change, Job, look_again, tail};
-use super::out;
-use super::provider::Known;
 use super::types::Say;
-use crate::graph::Graph;
-use crate::plan::{PlanError, StageIx};
+use super::workshop::Workshop;
+use crate::plan::PlanError;
 use crate::spec::types::{Stage, Work};
 use crate::store::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
-use crate::store::{Entry, Holder, KeyLock, Lock, Run, Store, StoreError};
+use crate::store::{Entry, Holder, KeyLock, Lock, Store, StoreError};
 
 /// The wait before the second attempt; it doubles from one to the next.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -32,43 +28,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How many lines of a log are shown.
 const TAIL: usize = 20;
-
-/// What all executors of a run share.
-pub struct Workshop<'a> {
-    /// The pipeline's graph.
-    pub graph: &'a Graph,
-    /// The store.
-    pub store: &'a Store,
-    /// The run.
-    pub run: &'a Run,
-    /// The switch that stops the run.
-    pub control: &'a Control,
-    /// The providers.
-    pub providers: &'a Known,
-    /// The device that stages are asked to use.
-    pub device: &'a str,
-    /// The variables that every process gets.
-    pub environment: Vec<(OsString, OsString)>,
-}
-
-impl Workshop<'_> {
-    /// Lets people find a stage's outputs by their names; not to be able to is no reason to fail.
-    /// `scratch` is the folder they were made in, if it is of no more use; it is gone after.
-    pub fn show(&self, stage: StageIx, outputs: &BTreeMap<String, ArtifactRef>, scratch: Option<&Path>) {
-        let (pipeline, stage) = (&self.graph.pipeline().name, &self.graph.stage(stage).name.value);
-        if let Some(scratch) = scratch
-            && !out::adopt(self.store, pipeline, stage, scratch)
-            && let Err(e) = fence::remove(scratch)
-        {
-            tracing::warn!(folder = %scratch.display(), "scratch files were not removed: {e}");
-        }
-        for (output, artifact) in outputs {
-            if let Err(e) = out::show(self.store, pipeline, stage, output, artifact) {
-                tracing::warn!(stage, output, "{e}");
-            }
-        }
-    }
-}
 
 /// How the work on a stage ended.
 #[derive(Debug)]
@@ -127,12 +86,12 @@ fn during<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<T
 pub enum Step {
     /// It is done with.
     Ended(StageEnd),
-    /// Its process made its outputs, and needs the machine no more; they must be taken in.
-    Made(Box<Made>),
+    /// Its process ended well and needs the machine no more; its outputs must be taken in.
+    Finished(Box<Finished>),
 }
 
-/// What a process made.
-pub struct Made {
+/// A process that ended well.
+pub struct Finished {
     folder: PathBuf,
     /// Where each output is in it.
     outputs: BTreeMap<String, PathBuf>,
@@ -148,7 +107,7 @@ pub struct Keeping {
     pub outputs: BTreeMap<String, ArtifactRef>,
     /// The numbers that matter.
     pub summary: Vec<(String, f64)>,
-    /// The folder they are in, which stays until they are kept.
+    /// The folder it worked in, where single files stay until they are kept; nothing else is in it.
     pub scratch: PathBuf,
     /// The lock of its key, which is held until it is kept.
     pub lock: KeyLock,
@@ -183,14 +142,15 @@ pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say)) -> Step {
 pub fn take_in(
     shop: &Workshop<'_>,
     job: &Job,
-    made: Made,
+    finished: Finished,
     say: &dyn Fn(Say),
 ) -> Result<Box<Keeping>, StageEnd> {
     let at_work = AtWork::new(shop, job, say);
-    let Made { folder, outputs, provenance, lock } = made;
-    match at_work.take_in(&outputs, provenance) {
-        Ok((entry, outputs, summary)) => {
-            Ok(Box::new(Keeping { entry, outputs, summary, scratch: folder, lock }))
+    let Finished { folder: scratch, outputs, provenance, lock } = finished;
+    match at_work.gather(&outputs, provenance) {
+        Ok((entry, outputs_kept, summary)) => {
+            clear(&scratch, &outputs);
+            Ok(Box::new(Keeping { entry, outputs: outputs_kept, summary, scratch, lock }))
         }
         Err(error) => {
             at_work.tidy();
@@ -204,6 +164,21 @@ pub fn failed(log: &Path, error: String) -> StageEnd {
     let tail = tail(log, TAIL).ok().filter(|lines| !lines.is_empty());
     let log = log.exists().then(|| (log.to_owned(), tail.unwrap_or_default()));
     StageEnd::Failed { error, log }
+}
+
+/// Removes all but the outputs: at once, for what is gone before the next sync is never written.
+fn clear(folder: &Path, outputs: &BTreeMap<String, PathBuf>) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let rest = entries.map(|entry| entry.path()).filter(|path| !outputs.values().any(|kept| kept == path));
+    for path in rest {
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path),
+            _ => fs::remove_file(&path),
+        };
+        if let Err(e) = removed {
+            tracing::warn!(path = %path.display(), "a scratch file was not removed: {e}");
+        }
+    }
 }
 
 /// What the store is to keep, the outputs by name, the numbers that matter.
@@ -232,7 +207,7 @@ impl<'a> AtWork<'a> {
         during(fence::sign(&lock), "write to the lock of", &self.work)?;
         match self.try_hard(&lock) {
             Ok(Tried::Made { folder, outputs, provenance }) => {
-                Ok(Step::Made(Box::new(Made { folder, outputs, provenance, lock })))
+                Ok(Step::Finished(Box::new(Finished { folder, outputs, provenance, lock })))
             }
             Ok(Tried::Interrupted) => {
                 self.tidy();
@@ -316,8 +291,8 @@ impl<'a> AtWork<'a> {
         Ok(Tried::Interrupted)
     }
 
-    /// Takes the outputs in; an action goes with them when the inputs are still what they were.
-    fn take_in(&self, made: &BTreeMap<String, PathBuf>, provenance: Provenance) -> Result<Taken, StageError> {
+    /// Gathers what the store is to keep; an action goes with it when the inputs are still what they were.
+    fn gather(&self, made: &BTreeMap<String, PathBuf>, provenance: Provenance) -> Result<Taken, StageError> {
         let changes = look_again(self.job, self.shop.graph, self.shop.store)?;
         let mut lasting = true;
         for change in changes {

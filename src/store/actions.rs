@@ -10,7 +10,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::commit::Entry;
 use super::error::{During, StoreError};
 use super::store::{Store, Temporary};
 use super::types::{ACTION_FORMAT, Action};
@@ -65,19 +64,8 @@ impl Store {
         Ok(action.ok())
     }
 
-    /// Keeps an action whose outputs are in the store.
-    ///
-    /// Numbers of the provenance that are not finite are left out: JSON has no word for them.
-    ///
-    /// # Errors
-    /// `BadKey`, `NotWhole` when an output is not there, or when the disk refuses.
-    pub fn put_action(&self, action: &Action) -> Result<Put, StoreError> {
-        let (key, entry) = (action.key, Entry { action: Some(action.clone()), ..Entry::default() });
-        let put = self.commit(vec![entry]).pop().unwrap_or(Ok(None))?;
-        put.ok_or(StoreError::BadKey(key))
-    }
-
-    /// Writes an action to a temporary file.
+    /// Writes an action to a temporary file. Numbers of the provenance that are not finite are left out:
+    /// JSON has no word for them.
     pub(super) fn draft(&self, mut action: Action) -> Result<Draft, StoreError> {
         action.provenance.summary.retain(|(_, value)| value.is_finite());
         let json = serde_json::to_value(&action).map_err(io::Error::from);

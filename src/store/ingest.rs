@@ -1,14 +1,14 @@
 //! How artifacts are named and come in.
 //!
 //! Purpose: say what files and folders outside are, and take the bytes of finished outputs in.
-//! Invariant: what is taken in is hashed where nobody else can change it, read-only.
+//! Invariant: what is taken in is hashed read-only, where nobody else should change it; `commit` sees
+//! whether somebody did.
 //! Must not know: which stage made an output, or why a file is identified.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::commit::Entry;
 use super::error::{During, StoreError};
 use super::stat::Stat;
 use super::store::{Hashed, LARGE, Store, Temporary, hash};
@@ -70,18 +70,6 @@ impl Store {
         };
         let (tree, json) = spell(base, found.into_iter().map(one).collect::<Result<_, StoreError>>()?)?;
         Ok(tree.artifact(Digest::of_bytes(json.as_bytes())))
-    }
-
-    /// Takes a finished output in and names it; nothing is left at `path`. See `stage` and `commit`.
-    ///
-    /// # Errors
-    /// As `stage` and `commit`.
-    pub fn ingest(&self, path: &Path) -> Result<ArtifactRef, StoreError> {
-        let coming = self.stage(path)?;
-        let artifact = coming.artifact;
-        let entry = Entry { outputs: vec![coming], action: None };
-        self.commit(vec![entry]).into_iter().try_for_each(|kept| kept.map(drop))?;
-        Ok(artifact)
     }
 
     /// Takes a finished output's bytes in, to be named by `commit`; after that nothing is left at `path`.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::{During, StoreError};
-use super::runs::{append_to, bounded, file_name, replace};
+use super::files::{append_to, bounded, file_name, replace};
 use crate::digest::Digest;
 
 /// What is remembered of a pipeline.

@@ -12,6 +12,7 @@ mod commit;
 mod disk;
 mod error;
 mod export;
+mod files;
 mod ingest;
 mod last;
 mod lock;

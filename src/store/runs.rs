@@ -7,25 +7,22 @@
 //! Must not know: how events are shown, or what a pipeline file says.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, Os};
 use super::error::{During, StoreError};
+use super::files::{append_to, bounded, file_name, replace};
 use super::last::Last;
-use super::stat;
 use super::store::{Store, unpoisoned};
 use super::types::ArtifactRef;
 use crate::digest::Digest;
 
 /// The format of a [`RunRecord`].
 pub const RUN_FORMAT: &str = "kiln.run/1";
-/// The most bytes of a run's record.
-const MOST_BYTES: u64 = 64 << 20;
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -290,37 +287,6 @@ impl Run {
     pub fn remember(&self, stages: &[(&str, Digest)]) -> Result<(), StoreError> {
         unpoisoned(&self.last).remember(stages)
     }
-}
-
-/// A file name for any text: plain names as they are, others by their digest.
-pub(super) fn file_name(text: &str, extension: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | ',' | '[' | ']');
-    if !text.is_empty() && text.len() <= 100 && !text.starts_with('.') && text.chars().all(plain) {
-        return format!("{text}.{extension}");
-    }
-    format!("sha256-{}.{extension}", Digest::of_bytes(text.as_bytes()))
-}
-
-/// Writes a file beside its place, syncs it, and puts it there.
-pub(super) fn replace(file: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let temporary = file.with_extension(format!("{}-{:x}.tmp", std::process::id(), stat::now()));
-    let disk = Os::default();
-    let put = disk.write(&temporary, bytes).and_then(|()| disk.sync(&temporary));
-    let put = put.and_then(|()| disk.rename(&temporary, file));
-    if put.is_err() {
-        let _ = disk.remove(&temporary);
-    }
-    put.during("write", file)
-}
-
-pub(super) fn append_to(file: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(file)
-}
-
-pub(super) fn bounded(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(file)?.take(MOST_BYTES).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 fn number(id: &str) -> Option<u64> {

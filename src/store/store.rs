@@ -19,7 +19,6 @@ use super::disk::{Disk, Os};
 use super::error::{During, StoreError};
 use super::stat::{self, Stat};
 use super::stat_cache::StatCache;
-use super::sync::LastingShards;
 use super::tree::MOST_TREE_BYTES;
 use super::types::{ArtifactRef, Tree};
 use crate::digest::{Digest, Hasher};
@@ -44,7 +43,8 @@ pub struct Store {
     /// Small files that were hashed too soon after their last change to be recorded.
     young: Mutex<HashSet<Young>>,
     temporaries: AtomicU64,
-    pub(super) lasting_shards: LastingShards,
+    /// Shards whose own names last.
+    pub(super) lasting_shards: Mutex<HashSet<PathBuf>>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -159,11 +159,19 @@ impl Store {
         let n = self.temporaries.fetch_add(1, Ordering::Relaxed);
         self.disk.make_folder(&folder).during("make", &folder)?;
         if n == 0 {
-            self.disk.watch(&folder).during("open", &folder)?;
             sweep(&folder);
         }
         // The time keeps apart two processes of one number on two machines.
         Ok(Temporary::at(folder.join(format!("{}-{:x}-{n}", std::process::id(), stat::now()))))
+    }
+
+    /// Says that stages will write below the store's folder, which must be there: every such write that the
+    /// disk fails to do from now on will be an error of the `commit` that it matters to.
+    ///
+    /// # Errors
+    /// The folder cannot be opened.
+    pub fn watch(&self) -> Result<(), StoreError> {
+        self.disk.watch(&self.root).during("open", &self.root)
     }
 
     /// Whether a file or folder is all there, byte for byte. What is damaged is moved aside.
@@ -283,11 +291,11 @@ impl Store {
         let file = self.root.join("cache/stat");
         let bytes = self.stats(|cache| cache.prepare_save(&file));
         let Some(bytes) = bytes.filter(|_| self.root.is_dir()) else { return Ok(()) };
-        let temporary = self.temporary()?;
+        let mut temporary = self.temporary()?;
         self.disk.make_folder(&self.root.join("cache")).during("make a folder for", &file)?;
         // Not synced: a torn cache fails its checksum and is an empty one.
         self.disk.write(&temporary, &bytes).during("write", &temporary)?;
-        self.disk.rename(&temporary, &file).during("write", &file)?;
+        temporary.name(|path| self.disk.rename(path, &file).during("write", &file))?;
         self.stats(|cache| cache.saved(&file));
         Ok(())
     }
@@ -303,11 +311,16 @@ impl Store {
             };
             let now = stat::now();
             let Ok(before) = fs::metadata(&path).map(|meta| Stat::of(&meta)) else { continue };
-            if before.young_for(before.last_change(), now).is_some() {
-                self.look_again(before.size, || one);
+            // What has grown is not hashed while others wait; what is from the future is young for ever.
+            if before.size >= LARGE || before.last_change() > now {
                 continue;
             }
-            let Ok(hashed) = hash(&path, Stat::last_change) else { continue };
+            let young = before.young_for(before.last_change(), now).is_some();
+            let hashed = if young { None } else { hash(&path, Stat::last_change).ok() };
+            let Some(hashed) = hashed.filter(|hashed| hashed.stat == before) else {
+                self.look_again(before.size, || one);
+                continue;
+            };
             match one {
                 Young::File(path) => self.stats(|cache| cache.put_file(&path, hashed.stat, hashed.digest)),
                 Young::Blob(digest) if hashed.digest == digest => {

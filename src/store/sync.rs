@@ -5,10 +5,9 @@
 //! Invariant: what was asked for is on the disk for good when a call here returns well.
 //! Must not know: what the files are, why they must last.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use super::error::{During, StoreError};
 use super::store::{Store, unpoisoned};
@@ -16,9 +15,6 @@ use super::store::{Store, unpoisoned};
 /// From this many things on the whole disk is synced at once. (A sync took .2 to .5 ms, one of the whole
 /// disk .4 ms and little more for each file; but it waits for what others wrote, too.)
 const MANY: usize = 5;
-
-/// Shards whose own names last.
-pub(super) type LastingShards = Mutex<HashSet<PathBuf>>;
 
 /// Something that must last.
 pub(super) enum Lasting {
@@ -35,7 +31,11 @@ impl Store {
             return self.disk.sync_everything(self.root()).during("sync", self.root());
         }
         things.iter().try_for_each(|thing| match thing {
-            Lasting::Bytes(file) => self.disk.sync(file).during("sync", file),
+            Lasting::Bytes(file) => match self.disk.sync(file) {
+                // Somebody removed it; that is the error of whoever wants to name it, and of no other.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                synced => synced.during("sync", file),
+            },
             Lasting::Names(folder) => self.disk.sync_folder(folder).during("sync", folder),
         })
     }

@@ -118,6 +118,26 @@ stages:
 }
 
 #[test]
+fn after_ctrl_c_nothing_is_begun_even_if_what_runs_ends_well() {
+    let p = Pipeline::new().yaml(
+        "
+pipeline: p
+stages:
+  calm: { kind: command, run: \"trap 'touch {outputs.o}; exit 0' TERM; touch begun; while :; do sleep 0.05; done\", outputs: { o: table } }
+  next: { kind: command, run: 'touch next.ran; touch {outputs.o}', outputs: { o: table } }
+",
+    );
+    std::fs::create_dir(p.path("artifacts")).unwrap();
+    let runner = p.spawn(&["run", "--json", "--jobs", "1"]);
+    p.wait_for("begun");
+    signal(&runner, "INT");
+    let end = runner.wait_with_output().unwrap();
+    assert_eq!(end.status.code(), Some(130), "{}", String::from_utf8_lossy(&end.stderr));
+    assert!(!p.path("next.ran").exists());
+    p.run().expect_ran(&["next"]);
+}
+
+#[test]
 fn a_second_ctrl_c_kills_what_will_not_stop() {
     let p = Pipeline::new().yaml(
         "pipeline: p\nstages:\n  deaf: { kind: command, run: 'trap : TERM; touch begun; while :; do sleep 1; done', outputs: { o: table } }\n",

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use crate::common::Pipeline;
-use crate::helpers::wait_until;
+use crate::helpers::{Ran, wait_until};
 
 /// Waits in a shell until the file is there, or gives up after a while.
 fn await_file(name: &str) -> String {
@@ -88,6 +88,32 @@ stages:
     p.run_with(&["--jobs", "1"]);
     let order = std::fs::read_to_string(p.path("order")).unwrap();
     assert!(order.starts_with("head\n"), "{order}");
+}
+
+#[test]
+fn nothing_is_begun_after_a_stage_failed_even_if_it_failed_before_it_began() {
+    let p = Pipeline::new().yaml(&format!(
+        "
+pipeline: p
+stages:
+  first: {{ kind: command, run: 'rm gone; touch {{outputs.o}}', outputs: {{ o: table }} }}
+  bad: {{ kind: command, inputs: {{ o: first }}, uses: [gone], run: 'cp {{inputs.o}} {{outputs.o}}', outputs: {{ o: table }} }}
+  slow: {{ kind: command, run: '{}; touch {{outputs.o}}', outputs: {{ o: table }} }}
+  late: {{ kind: command, run: 'touch late.ran; touch {{outputs.o}}', outputs: {{ o: table }} }}
+",
+        await_file("go")
+    ));
+    p.write("gone", "");
+    std::fs::create_dir(p.path("artifacts")).unwrap();
+    let runner = p.spawn(&["run", "--json", "--jobs", "1"]);
+    let events = p.path("artifacts/runs/r-0001/events.jsonl");
+    let failed = || std::fs::read_to_string(&events).unwrap_or_default().contains("\"failed\"");
+    wait_until("`bad` to fail", failed);
+    p.write("go", "");
+    let end = runner.wait_with_output().unwrap();
+    let ran = Ran(serde_json::from_slice(&end.stdout).unwrap());
+    assert_eq!(ran.ended("failed"), ["bad"], "{:#}", ran.0);
+    assert!(!p.path("late.ran").exists(), "{:#}", ran.0);
 }
 
 #[test]

@@ -18,9 +18,27 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::Store;
 use super::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
+use super::{Entry, Put, Store, StoreError};
 use crate::digest::Digest;
+
+impl Store {
+    /// Takes in and keeps one finished output.
+    pub(crate) fn ingest(&self, path: &Path) -> Result<ArtifactRef, StoreError> {
+        let coming = self.stage(path)?;
+        let artifact = coming.artifact;
+        let entry = Entry { outputs: vec![coming], action: None };
+        self.commit(vec![entry]).into_iter().try_for_each(|kept| kept.map(drop))?;
+        Ok(artifact)
+    }
+
+    /// Keeps an action whose outputs are in the store.
+    pub(crate) fn put_action(&self, action: &Action) -> Result<Put, StoreError> {
+        let (key, entry) = (action.key, Entry { action: Some(action.clone()), ..Entry::default() });
+        let put = self.commit(vec![entry]).pop().unwrap_or(Ok(None))?;
+        put.ok_or(StoreError::BadKey(key))
+    }
+}
 
 /// A store in a temporary folder, and room beside it.
 struct Place {
