@@ -45,7 +45,7 @@ impl<'scope, 'env> Pool<'scope, 'env> {
     /// # Errors
     /// There is no thread for it, and the machine gives us no more.
     pub fn run(&mut self, job: Job) -> io::Result<()> {
-        self.hand.have_done(Task::Run(job)).map_err(|(_, error)| error)?;
+        self.hand.have_done(Task::Run(Box::new(job))).map_err(|(_, error)| error)?;
         self.busy += 1;
         Ok(())
     }
@@ -92,9 +92,9 @@ impl Drop for Pool<'_, '_> {
 /// Something that a thread can do.
 enum Task {
     /// Run a job.
-    Run(Job),
+    Run(Box<Job>),
     /// Take in what one made.
-    TakeIn(Job, Box<Finished>),
+    TakeIn(Box<Job>, Box<Finished>),
 }
 
 /// Tasks that wait for a thread, and threads that wait for a task; each task wakes one.
@@ -183,13 +183,13 @@ impl Hand<'_, '_> {
     }
 
     /// Runs a job, and what succeeds it.
-    fn run(&self, mut job: Job) {
+    fn run(&self, mut job: Box<Job>) {
         loop {
             let say = |say| self.tell(Message::Said(job.stage, say));
             let step = catch_unwind(AssertUnwindSafe(|| execute(self.shop, &job, &say)));
             let finished = match step.unwrap_or_else(|_| Step::Ended(StageEnd::panicked())) {
                 Step::Finished(finished) => finished,
-                Step::Ended(end) => return self.tell(Message::Ended(Box::new(job), end)),
+                Step::Ended(end) => return self.tell(Message::Ended(job, end)),
             };
             let Some(next) = self.successor(&job) else {
                 self.tell(Message::Freed(job.stage));
@@ -205,19 +205,19 @@ impl Hand<'_, '_> {
     }
 
     /// The next job on the deck, if it can do with what this one had.
-    fn successor(&self, job: &Job) -> Option<Job> {
+    fn successor(&self, job: &Job) -> Option<Box<Job>> {
         let need = |job: &Job| self.shop.graph.stage(job.stage).resources;
         let fits = |next: &mut Job| need(next) == need(job) && !self.shop.control.stopping();
         let next = self.queue.lock().deck.pop_front_if(fits)?;
-        Some(Job { grant: job.grant.clone(), ..next })
+        Some(Box::new(Job { grant: job.grant.clone(), ..next }))
     }
 
-    fn take_in(&self, job: Job, finished: Finished) {
+    fn take_in(&self, job: Box<Job>, finished: Finished) {
         let say = |say| self.tell(Message::Said(job.stage, say));
         match catch_unwind(AssertUnwindSafe(|| take_in(self.shop, &job, finished, &say))) {
-            Ok(Ok(keeping)) => self.to_keep.put(Box::new(job), keeping),
-            Ok(Err(end)) => self.tell(Message::Ended(Box::new(job), end)),
-            Err(_) => self.tell(Message::Ended(Box::new(job), StageEnd::panicked())),
+            Ok(Ok(keeping)) => self.to_keep.put(job, keeping),
+            Ok(Err(end)) => self.tell(Message::Ended(job, end)),
+            Err(_) => self.tell(Message::Ended(job, StageEnd::panicked())),
         }
     }
 
