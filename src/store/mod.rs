@@ -33,5 +33,5 @@ pub use commit::Entry;
 pub use error::StoreError;
 pub use ingest::Incoming;
 pub use lock::{Holder, KeyLock, Lock};
-pub use runs::{RUN_FORMAT, Run, RunOutcome, RunRecord, Runs, StageOutcome, StageRecord};
+pub use runs::{RECORD_FORMAT, Run, RunOutcome, RunRecord, Runs, StageOutcome, StageRecord};
 pub use store::Store;

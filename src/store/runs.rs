@@ -22,7 +22,7 @@ use super::types::ArtifactRef;
 use crate::digest::Digest;
 
 /// The format of a [`RunRecord`].
-pub const RUN_FORMAT: &str = "kiln.run/1";
+pub const RECORD_FORMAT: &str = "kiln.record/1";
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ pub enum StageOutcome {
 /// The record of a run, `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// [`RUN_FORMAT`].
+    /// [`RECORD_FORMAT`].
     pub format: String,
     /// Its id, such as `r-0007`.
     pub id: String,
@@ -173,7 +173,7 @@ impl Runs {
         {
             tracing::warn!(file = %file.display(), "the record of a run cannot be read: {e}");
         }
-        Ok(record.ok().filter(|record| record.format == RUN_FORMAT && record.id == id))
+        Ok(record.ok().filter(|record| record.format == RECORD_FORMAT && record.id == id))
     }
 
     /// The folder of a run: `run.json`, `events.jsonl`, `logs`, `metrics`.
@@ -234,7 +234,7 @@ impl Run {
     /// A record of it with no stages yet, to be filled in.
     pub fn record(&self) -> RunRecord {
         RunRecord {
-            format: RUN_FORMAT.to_owned(),
+            format: RECORD_FORMAT.to_owned(),
             id: self.id.clone(),
             pipeline: self.pipeline.clone(),
             file: self.file.clone(),
