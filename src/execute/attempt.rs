@@ -88,7 +88,8 @@ struct Attempt<'a> {
     log: &'a File,
 }
 
-/// Tries once; what it made lies in the returned paths until the attempt's folder is removed.
+/// Tries once; what it made lies in the returned paths until the attempt's folder is removed. `begun` is
+/// called when the process runs, or would have.
 ///
 /// # Errors
 /// The process could not be started or watched.
@@ -98,6 +99,7 @@ pub fn attempt(
     lock: &KeyLock,
     log: &File,
     say: &dyn Fn(Say),
+    begun: &dyn Fn(),
 ) -> Result<Verdict, AttemptError> {
     let io = |what| move |source| AttemptError::Io { what, source };
     let stage = shop.graph.stage(job.stage);
@@ -119,7 +121,7 @@ pub fn attempt(
         lock,
         dies_with_us: !matches!(stage.work, Work::Command { run: Run::Shell(_), .. }),
     };
-    attempt.run(launch, say)
+    attempt.run(launch, say, begun)
 }
 
 impl Attempt<'_> {
@@ -186,12 +188,13 @@ impl Attempt<'_> {
         all
     }
 
-    fn run(&self, launch: Launch<'_>, say: &dyn Fn(Say)) -> Result<Verdict, AttemptError> {
+    fn run(&self, launch: Launch<'_>, say: &dyn Fn(Say), begun: &dyn Fn()) -> Result<Verdict, AttemptError> {
         let program = launch.arguments.first().map(|word| word.to_string_lossy().into_owned());
         let program = program.unwrap_or_default();
         let began = Instant::now();
-        let process = Process::start(launch, self.shop.control)
-            .map_err(|source| AttemptError::Start { program, source })?;
+        let process = Process::start(launch, self.shop.control);
+        begun();
+        let process = process.map_err(|source| AttemptError::Start { program, source })?;
         let mut ear = Ear::new(self.log, say);
         let ending = process.wait(self.stage.timeout, |line| ear.line(line));
         let ending = ending.map_err(|source| AttemptError::Io { what: "wait for the process", source })?;

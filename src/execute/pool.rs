@@ -7,6 +7,7 @@
 //! it, or with what a job of the same need that has just ended leaves to it.
 //! Must not know: how the order of jobs comes about.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ use super::keeper::{ToKeep, keep};
 use super::message::Message;
 use super::stage::{Finished, StageEnd, Step, execute, take_in};
 use super::workshop::Workshop;
+use crate::plan::StageIx;
 
 /// The threads of a run.
 pub struct Pool<'scope, 'env> {
@@ -182,11 +184,15 @@ impl Hand<'_, '_> {
         }
     }
 
-    /// Runs a job, and what succeeds it.
+    /// Runs a job, and what succeeds it. What each made is taken in while the next one's process runs.
     fn run(&self, mut job: Box<Job>) {
+        let before = Cell::new(None);
         loop {
             let say = |say| self.tell(Message::Said(job.stage, say));
-            let step = catch_unwind(AssertUnwindSafe(|| execute(self.shop, &job, &say)));
+            let begun = || self.leave_to(job.stage, before.take());
+            let step = catch_unwind(AssertUnwindSafe(|| execute(self.shop, &job, &say, &begun)));
+            // If it came to no process.
+            begun();
             let finished = match step.unwrap_or_else(|_| Step::Ended(StageEnd::panicked())) {
                 Step::Finished(finished) => finished,
                 Step::Ended(end) => return self.tell(Message::Ended(job, end)),
@@ -195,12 +201,20 @@ impl Hand<'_, '_> {
                 self.tell(Message::Freed(job.stage));
                 return self.take_in(job, *finished);
             };
-            self.tell(Message::Succeeded { ended: job.stage, begun: next.stage });
-            if let Err((task, _)) = self.have_done(Task::TakeIn(std::mem::replace(&mut job, next), finished))
-            {
-                // No thread to be had: then one after the other.
-                self.perform(task);
-            }
+            before.set(Some((std::mem::replace(&mut job, next), finished)));
+        }
+    }
+
+    /// Has taken in what was made by the one before, which left what it had to the stage that was begun.
+    fn leave_to(&self, begun: StageIx, before: Option<(Box<Job>, Box<Finished>)>) {
+        let Some((job, finished)) = before else { return };
+        self.tell(Message::Succeeded { ended: job.stage, begun });
+        if finished.is_little() {
+            return self.take_in(job, *finished);
+        }
+        if let Err((task, _)) = self.have_done(Task::TakeIn(job, finished)) {
+            // No thread to be had: then the process that runs must wait until somebody listens to it.
+            self.perform(task);
         }
     }
 

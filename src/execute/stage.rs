@@ -26,6 +26,8 @@ use crate::store::{Entry, Holder, KeyLock, Lock, Store, StoreError};
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait between attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The most bytes of a file that is hashed in a fraction of a millisecond.
+const LITTLE: u64 = 256 << 10;
 /// How many lines of a log are shown.
 const TAIL: usize = 20;
 
@@ -99,6 +101,16 @@ pub struct Finished {
     lock: KeyLock,
 }
 
+impl Finished {
+    /// Whether its outputs are taken in so quickly that it does not matter who waits for it.
+    pub fn is_little(&self) -> bool {
+        let little = |path: &PathBuf| {
+            fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() < LITTLE)
+        };
+        self.outputs.len() < 8 && self.outputs.values().all(little)
+    }
+}
+
 /// What was made and must be kept.
 pub struct Keeping {
     /// What the store is to keep.
@@ -121,6 +133,7 @@ struct AtWork<'a> {
     work: PathBuf,
     log: PathBuf,
     say: &'a dyn Fn(Say),
+    begun: &'a dyn Fn(),
 }
 
 /// What came of trying.
@@ -129,9 +142,9 @@ enum Tried {
     Interrupted,
 }
 
-/// Brings a stage about, as far as it needs the machine.
-pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say)) -> Step {
-    let at_work = AtWork::new(shop, job, say);
+/// Brings a stage about, as far as it needs the machine. `begun` is called whenever a process was started.
+pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say), begun: &dyn Fn()) -> Step {
+    let at_work = AtWork { begun, ..AtWork::new(shop, job, say) };
     at_work.bring_about().unwrap_or_else(|error| Step::Ended(failed(&at_work.log, error.to_string())))
 }
 
@@ -188,7 +201,7 @@ impl<'a> AtWork<'a> {
     fn new(shop: &'a Workshop<'a>, job: &'a Job, say: &'a dyn Fn(Say)) -> Self {
         let stage = shop.graph.stage(job.stage);
         let log = shop.run.log_path(&stage.name.value);
-        AtWork { shop, job, stage, work: shop.store.work(&job.key), log, say }
+        AtWork { shop, job, stage, work: shop.store.work(&job.key), log, say, begun: &|| () }
     }
 
     fn bring_about(&self) -> Result<Step, StageError> {
@@ -267,9 +280,12 @@ impl<'a> AtWork<'a> {
         let mut wait = FIRST_WAIT;
         for number in 1.. {
             let (resumed, key) = (self.carry_on(), self.job.key);
-            (self.say)(Say::Started { key, attempt: number, resumed });
+            let begun = || {
+                (self.say)(Say::Started { key, attempt: number, resumed });
+                (self.begun)();
+            };
             let started = jiff::Timestamp::now();
-            let error = match attempt(self.shop, self.job, lock, &log, self.say)? {
+            let error = match attempt(self.shop, self.job, lock, &log, self.say, &begun)? {
                 Verdict::Interrupted => return Ok(Tried::Interrupted),
                 Verdict::Made { folder, outputs, summary, seconds } => {
                     let started = format!("{started:.3}");

@@ -75,6 +75,25 @@ fn many_short_stages_of_unlike_needs_keep_within_jobs_and_memory() {
 }
 
 #[test]
+fn large_and_small_outputs_of_stages_in_a_row_are_all_kept() {
+    let mut text = "pipeline: p\nstages:\n".to_owned();
+    for i in 0..12 {
+        let size = if i % 2 == 0 { 600_000 } else { 6 };
+        text += &format!(
+            "  s{i}: {{ kind: command, run: 'yes {i} | head -c {size} > {{outputs.o}}', outputs: {{ o: table }} }}\n"
+        );
+    }
+    let p = Pipeline::new().yaml(&text);
+    p.run_with(&["--jobs", "1"]);
+    for i in 0..12 {
+        let size = if i % 2 == 0 { 600_000 } else { 6 };
+        let line = format!("{i}\n");
+        assert_eq!(p.out(&format!("p/s{i}/o")), line.repeat(size)[..size]);
+    }
+    p.run().expect_ran(&[]);
+}
+
+#[test]
 fn the_longest_way_to_the_end_goes_first() {
     let p = Pipeline::new().yaml(
         "
