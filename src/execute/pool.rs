@@ -46,9 +46,11 @@ impl<'scope, 'env> Pool<'scope, 'env> {
     ///
     /// # Errors
     /// There is no thread for it, and the machine gives us no more.
-    pub fn run(&mut self, job: Job) -> io::Result<()> {
-        self.hand.have_done(Task::Run(Box::new(job))).map_err(|(_, error)| error)?;
-        self.busy += 1;
+    pub fn run(&mut self, job: Box<Job>) -> Result<(), (Box<Job>, io::Error)> {
+        match self.hand.have_done(Task::Run(job)) {
+            Err((Task::Run(job), error)) => return Err((job, error)),
+            _ => self.busy += 1,
+        }
         Ok(())
     }
 
@@ -184,12 +186,13 @@ impl Hand<'_, '_> {
         }
     }
 
-    /// Runs a job, and what succeeds it. What each made is taken in while the next one's process runs.
+    /// Runs a job, and what succeeds it. What each made is taken in while the next one's process runs: where
+    /// it is little, by this thread, so that no other need be woken.
     fn run(&self, mut job: Box<Job>) {
         let before = Cell::new(None);
         loop {
             let say = |say| self.tell(Message::Said(job.stage, say));
-            let begun = || self.leave_to(job.stage, before.take());
+            let begun = || self.leave_to(job.stage, before.take(), true);
             let step = catch_unwind(AssertUnwindSafe(|| execute(self.shop, &job, &say, &begun)));
             // If it came to no process.
             begun();
@@ -201,19 +204,23 @@ impl Hand<'_, '_> {
                 self.tell(Message::Freed(job.stage));
                 return self.take_in(job, *finished);
             };
+            let little = finished.is_little(&job, self.shop.graph);
             before.set(Some((std::mem::replace(&mut job, next), finished)));
+            if !little {
+                self.leave_to(job.stage, before.take(), false);
+            }
         }
     }
 
     /// Has taken in what was made by the one before, which left what it had to the stage that was begun.
-    fn leave_to(&self, begun: StageIx, before: Option<(Box<Job>, Box<Finished>)>) {
+    fn leave_to(&self, begun: StageIx, before: Option<(Box<Job>, Box<Finished>)>, little: bool) {
         let Some((job, finished)) = before else { return };
         self.tell(Message::Succeeded { ended: job.stage, begun });
-        if finished.is_little() {
+        if little {
             return self.take_in(job, *finished);
         }
         if let Err((task, _)) = self.have_done(Task::TakeIn(job, finished)) {
-            // No thread to be had: then the process that runs must wait until somebody listens to it.
+            // No thread to be had: then one after the other.
             self.perform(task);
         }
     }

@@ -73,6 +73,7 @@ pub struct Process<'a> {
     exited: OwnedFd,
     stdout: Option<ChildStdout>,
     registered: Registered<'a>,
+    started: Instant,
 }
 
 impl<'a> Process<'a> {
@@ -82,6 +83,7 @@ impl<'a> Process<'a> {
     /// The program is missing, may not be executed, or the machine is out of something.
     pub fn start(launch: Launch<'_>, control: &'a Control) -> io::Result<Self> {
         let mut command = command(&launch)?;
+        let started = Instant::now();
         let mut child = launch.lock.inherited_by(|| command.spawn())?;
         let group = child.id().cast_signed();
         let registered = control.register(group);
@@ -92,7 +94,7 @@ impl<'a> Process<'a> {
             signal_group(group, Signal::KILL);
             io::Error::from(e)
         })?;
-        Ok(Self { child, group, exited, stdout, registered })
+        Ok(Self { child, group, exited, stdout, registered, started })
     }
 
     /// Waits until it ends, handing each line of its stdout on. What it left running is killed.
@@ -101,7 +103,7 @@ impl<'a> Process<'a> {
     /// The machine refuses to wait or read.
     pub fn wait(mut self, timeout: Option<Duration>, mut on_line: impl FnMut(&[u8])) -> io::Result<Ending> {
         let mut lines = Lines::default();
-        let mut deadline = timeout.map(|time| Instant::now() + time);
+        let mut deadline = timeout.map(|time| self.started + time);
         let mut timed_out = false;
         loop {
             let ready = self.poll(deadline)?;

@@ -62,7 +62,7 @@ pub struct Dispatcher<'a, 'p, 'scope, 'env> {
     lent: HashMap<StageIx, Grant>,
     /// The most stages that may run at a time.
     most_stages: usize,
-    /// The most stages at work, those included whose outputs are being kept.
+    /// From this many stages at work on none is handed out, those included whose outputs are being kept.
     most_busy: usize,
     keep_going: bool,
     listener: &'a mut dyn Listener,
@@ -319,10 +319,15 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
             let Some(grant) = need.and_then(|need| self.budget.lend(need)) else { continue };
             if let Some(job) = self.ready.remove(&place) {
                 self.lent.insert(job.stage, grant.clone());
-                let ix = job.stage;
-                if let Err(e) = self.pool.run(Job { grant, ..job }) {
-                    self.free(ix);
-                    self.failed(ix, format!("the machine gives no thread to run it: {e}"), None);
+                if let Err((job, e)) = self.pool.run(Box::new(Job { grant, ..job })) {
+                    self.free(job.stage);
+                    if self.pool.busy() == 0 {
+                        self.failed(job.stage, format!("the machine gives no thread to run it: {e}"), None);
+                    } else {
+                        // It gets one that becomes free.
+                        self.ready.insert(place, *job);
+                        break;
+                    }
                 }
             }
         }

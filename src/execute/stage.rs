@@ -17,6 +17,7 @@ use super::fence;
 use super::job::{Change, Job, look_again, tail};
 use super::types::Say;
 use super::workshop::Workshop;
+use crate::graph::Graph;
 use crate::plan::PlanError;
 use crate::spec::types::{Stage, Work};
 use crate::store::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
@@ -102,12 +103,20 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Whether its outputs are taken in so quickly that it does not matter who waits for it.
-    pub fn is_little(&self) -> bool {
-        let little = |path: &PathBuf| {
-            fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() < LITTLE)
+    /// Whether the inputs of its job are looked at and its outputs taken in so quickly that it does not
+    /// matter who waits for it.
+    pub fn is_little(&self, job: &Job, graph: &Graph) -> bool {
+        let outputs = self
+            .outputs
+            .values()
+            .map(|path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() < LITTLE));
+        let inputs = job.inputs.values().map(|input| !input.tree && input.size < LITTLE);
+        let uses_nothing = match &graph.stage(job.stage).work {
+            Work::Command { uses, .. } => uses.is_empty(),
+            Work::Kind { .. } => true,
         };
-        self.outputs.len() < 8 && self.outputs.values().all(little)
+        let few = self.outputs.len() + job.inputs.len() < 8;
+        few && uses_nothing && inputs.chain(outputs).all(|little| little)
     }
 }
 
@@ -142,7 +151,8 @@ enum Tried {
     Interrupted,
 }
 
-/// Brings a stage about, as far as it needs the machine. `begun` is called whenever a process was started.
+/// Brings a stage about, as far as it needs the machine. `begun` is called whenever a process was
+/// started, or could not be.
 pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say), begun: &dyn Fn()) -> Step {
     let at_work = AtWork { begun, ..AtWork::new(shop, job, say) };
     at_work.bring_about().unwrap_or_else(|error| Step::Ended(failed(&at_work.log, error.to_string())))
@@ -181,6 +191,10 @@ pub fn failed(log: &Path, error: String) -> StageEnd {
 
 /// Removes all but the outputs: at once, for what is gone before the next sync is never written.
 fn clear(folder: &Path, outputs: &BTreeMap<String, PathBuf>) {
+    // The stage may have put a link in its place.
+    if !fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) {
+        return;
+    }
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let rest = entries.map(|entry| entry.path()).filter(|path| !outputs.values().any(|kept| kept == path));
     for path in rest {

@@ -165,8 +165,8 @@ impl Store {
         Ok(Temporary::at(folder.join(format!("{}-{:x}-{n}", std::process::id(), stat::now()))))
     }
 
-    /// Says that stages will write below the store's folder, which must be there: every such write that the
-    /// disk fails to do from now on will be an error of the `commit` that it matters to.
+    /// Says that stages will write below the store's folder, which must be there: from now on a `commit` that
+    /// syncs the whole disk fails if the disk could not do one of these writes.
     ///
     /// # Errors
     /// The folder cannot be opened.

@@ -2,7 +2,8 @@
 //!
 //! Purpose: put bytes and names on the disk for good, one by one or the whole disk at once, and know
 //! which folders need no second look.
-//! Invariant: what was asked for is on the disk for good when a call here returns well.
+//! Invariant: what was asked for, as far as it is still there, is on the disk for good when a call here
+//! returns well.
 //! Must not know: what the files are, why they must last.
 
 use std::collections::BTreeSet;
