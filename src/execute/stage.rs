@@ -29,6 +29,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The most bytes of a file that is hashed in a fraction of a millisecond.
 const LITTLE: u64 = 256 << 10;
+/// The most such files that are.
+const FEW: usize = 8;
 /// How many lines of a log are shown.
 const TAIL: usize = 20;
 
@@ -115,7 +117,7 @@ impl Finished {
             Work::Command { uses, .. } => uses.is_empty(),
             Work::Kind { .. } => true,
         };
-        let few = self.outputs.len() + job.inputs.len() < 8;
+        let few = self.outputs.len() + job.inputs.len() <= FEW;
         few && uses_nothing && inputs.chain(outputs).all(|little| little)
     }
 }

@@ -57,6 +57,23 @@ fn a_link_to_a_file_is_kept_as_that_files_bytes_and_the_file_stays() {
 }
 
 #[test]
+fn a_command_that_puts_a_link_in_place_of_its_folder_loses_nobody_a_file() {
+    let p = Pipeline::new().file("mine/keep.txt", "precious").yaml(
+        "
+pipeline: p
+stages:
+  first: { kind: command, run: 'touch {outputs.o}', outputs: { o: table } }
+  s: { kind: command, inputs: { i: first }, run: 'd=$(dirname {outputs.o}); rm -rf $d; ln -s $PWD/mine $d; echo x > {outputs.o}', outputs: { o: table } }
+",
+    );
+    p.run();
+    assert_eq!(p.out("p/s/o"), "x\n");
+    assert_eq!(std::fs::read_to_string(p.path("mine/keep.txt")).unwrap(), "precious");
+    let shown = std::fs::symlink_metadata(p.path("artifacts/out/p/s")).unwrap();
+    assert!(shown.is_dir(), "a link out of the store is not what people are shown");
+}
+
+#[test]
 fn a_log_cannot_steer_the_terminal() {
     let p = Pipeline::new().yaml(
         "pipeline: p\nstages:\n  s: { kind: command, run: \"printf '\\\\033[2Jgone\\\\n'; exit 1\", outputs: { o: table } }\n",
