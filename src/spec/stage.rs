@@ -250,7 +250,7 @@ impl<'n> Reader<'n, '_, '_> {
         let owner = format_args!("`resources` of {}", self.owner);
         let out = &mut *self.context.out;
         fields::only(entries, &["cpus", "memory"], owner, out);
-        let mut resources = Resources { cpus: 1, memory: 0 };
+        let mut resources = Resources { cpus: 1, memory: 0, gpus: 0 };
         for Entry { key, value } in entries {
             if key.text == "cpus" {
                 let what = format_args!("`cpus` in {owner}");

@@ -138,6 +138,8 @@ pub struct Resources {
     pub cpus: u32,
     /// Bytes of memory; 0 means not declared.
     pub memory: u64,
+    /// GPUs.
+    pub gpus: u32,
 }
 
 impl Pipeline {

@@ -155,7 +155,7 @@ proptest! {
         other.name = at(name, line);
         other.inputs.insert("corpus".into(), at(Reference::Source(source), line));
         other.params.values_mut().for_each(|p| p.at.line = line);
-        other.resources = Resources { cpus, memory };
+        other.resources = Resources { cpus, memory, gpus: 0 };
         other.retries = retries;
         other.timeout = Some(Duration::from_secs(seconds.into()));
         let around = Surroundings { threads, ..around() };
