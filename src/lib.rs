@@ -14,5 +14,6 @@ pub mod graph;
 pub mod plan;
 pub mod protocol;
 pub mod report;
+pub mod sched;
 pub mod spec;
 pub mod store;
