@@ -11,7 +11,8 @@ use crate::cli::plan;
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
 use crate::execute::{self, Options, Wanted};
-use crate::report::{Terminal, run_to_json};
+use crate::report::{JsonReport, Links, LockFile, Recorder, Terminal};
+use crate::sched::Reporter;
 use crate::store::RunOutcome;
 
 /// Runs the command.
@@ -25,18 +26,32 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let mut planner = context.planner(&args.force)?;
     let plan = planner.plan(&targets).map_err(|e| context.plan_error(e))?;
     let options = Options { jobs: args.jobs, keep_going: args.keep_going, device: context.device.to_owned() };
+    let pipeline = context.graph.pipeline();
+    let run = context.store.runs().begin(&pipeline.name, &pipeline.file.to_string_lossy())?;
+    let mut json = args.pipeline.json.then(|| JsonReport::new(&plan, plan::to_json(&plan)));
+    let mut reporters: Vec<Box<dyn Reporter + '_>> = vec![
+        Box::new(Recorder::new(&run)),
+        Box::new(Links::new(&context.store, &pipeline.name)),
+        Box::new(LockFile::new(pipeline)),
+        Box::new(Terminal::new(common.color.choice())),
+    ];
+    if let Some(json) = &mut json {
+        reporters.push(Box::new(json));
+    }
     let wanted = Wanted {
         graph: &context.graph,
         store: &context.store,
         planner: &mut planner,
         plan: &plan,
+        run: &run,
         providers: &context.providers,
     };
-    let report = execute::run(wanted, &options, &mut Terminal::new(common.color.choice()))?;
-    if args.pipeline.json {
-        printer.json(&run_to_json(&report, &plan, plan::to_json(&plan)))?;
+    let outcome = execute::run(wanted, &options, &mut reporters)?;
+    drop(reporters);
+    if let Some(answer) = json.and_then(JsonReport::into_answer) {
+        printer.json(&answer)?;
     }
-    Ok(match report.outcome {
+    Ok(match outcome {
         RunOutcome::Ok | RunOutcome::Running => Exit::Ok,
         RunOutcome::Failed => Exit::Failed,
         RunOutcome::Interrupted => Exit::Interrupted,

@@ -14,8 +14,8 @@ use crate::cli::args::{Common, ShowArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{CHANGED, FAINT, Printer, STRONG, paint};
 use crate::cli::{CliError, Exit};
-use crate::execute::out;
 use crate::plan::{SourceFiles, State};
+use crate::report::links;
 use crate::report::text::{bytes, printable_char, table, time};
 use crate::store::Store;
 use crate::store::types::ArtifactRef;
@@ -120,7 +120,7 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
     Ok(Shown {
         name: format!("{stage}.{}", port.name),
         artifact_type: port.types.first().cloned().unwrap_or_else(|| "any".into()),
-        path: out::readable(store, &artifact).map_err(|e| CliError::Failed(e.to_string()))?,
+        path: links::readable(store, &artifact).map_err(|e| CliError::Failed(e.to_string()))?,
         files: files(store, &artifact)?,
         artifact,
         made: Some((action.provenance.run.clone(), action.provenance.started.clone())),

@@ -17,10 +17,10 @@ use super::job::{self, Job};
 use super::listen::Ear;
 use super::process::{Ending, Launch, Process};
 use super::provider::LIBRARY_GONE;
-use super::types::Say;
 use super::workshop::Workshop;
 use crate::plan::PlanError;
 use crate::protocol::{EXIT_INTERRUPTED, StageRequest};
+use crate::sched::StageEvent;
 use crate::spec::command::{fill_params, fill_paths};
 use crate::spec::types::{Run, Stage, Work};
 use crate::store::KeyLock;
@@ -98,7 +98,7 @@ pub fn attempt(
     job: &Job,
     lock: &KeyLock,
     log: &File,
-    say: &dyn Fn(Say),
+    say: &dyn Fn(StageEvent),
     begun: &dyn Fn(),
 ) -> Result<Verdict, AttemptError> {
     let io = |what| move |source| AttemptError::Io { what, source };
@@ -188,7 +188,12 @@ impl Attempt<'_> {
         all
     }
 
-    fn run(&self, launch: Launch<'_>, say: &dyn Fn(Say), begun: &dyn Fn()) -> Result<Verdict, AttemptError> {
+    fn run(
+        &self,
+        launch: Launch<'_>,
+        say: &dyn Fn(StageEvent),
+        begun: &dyn Fn(),
+    ) -> Result<Verdict, AttemptError> {
         let program = launch.arguments.first().map(|word| word.to_string_lossy().into_owned());
         let program = program.unwrap_or_default();
         let began = Instant::now();

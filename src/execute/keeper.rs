@@ -12,12 +12,12 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::fence;
 use super::job::Job;
 use super::message::Message;
 use super::stage::{Keeping, StageEnd, failed, tidy};
-use super::types::Say;
 use super::workshop::Workshop;
-use super::{fence, out};
+use crate::sched::StageEvent;
 use crate::spec::types::Work;
 use crate::store::{Put, StoreError};
 
@@ -116,7 +116,7 @@ fn end(
     put: Option<Result<Option<Put>, StoreError>>,
     tell: &SyncSender<Message>,
 ) -> StageEnd {
-    let say = |say| drop(tell.send(Message::Said(job.stage, say)));
+    let say = |event| drop(tell.send(Message::Said(job.stage, event)));
     match put {
         Some(Ok(put)) => kept(shop, job, keeping, put, &say),
         put => not_kept(shop, job, &keeping.scratch, put.and_then(Result::err)),
@@ -137,7 +137,7 @@ fn kept(
     job: &Job,
     keeping: Box<Keeping>,
     put: Option<Put>,
-    say: &dyn Fn(Say),
+    say: &dyn Fn(StageEvent),
 ) -> StageEnd {
     let Keeping { mut outputs, summary, scratch, lock, .. } = *keeping;
     let kept = put.is_some();
@@ -150,11 +150,10 @@ fn kept(
             names.join(", "),
             known.provenance.run
         );
-        say(Say::Note { message });
+        say(StageEvent::Note { message });
         outputs = known.outputs;
     }
-    put_away(shop, job, &scratch);
-    shop.show(job.stage, &outputs);
+    put_away(&scratch);
     if matches!(shop.graph.stage(job.stage).work, Work::Kind { .. }) {
         tidy(&shop.store.work(&job.key), "", true);
     }
@@ -170,12 +169,9 @@ fn not_kept(shop: &Workshop<'_>, job: &Job, scratch: &Path, error: Option<StoreE
     error.map_or_else(StageEnd::panicked, |error| failed(&log, error.to_string()))
 }
 
-/// Puts a folder that a stage needs no more to use, or removes it.
-fn put_away(shop: &Workshop<'_>, job: &Job, scratch: &Path) {
-    let (pipeline, stage) = (&shop.graph.pipeline().name, &shop.graph.stage(job.stage).name.value);
-    if !out::adopt(shop.store, pipeline, stage, scratch)
-        && let Err(e) = fence::remove(scratch)
-    {
+/// Removes a folder that a stage no longer needs.
+fn put_away(scratch: &Path) {
+    if let Err(e) = fence::remove(scratch) {
         tracing::warn!(folder = %scratch.display(), "scratch files were not removed: {e}");
     }
 }

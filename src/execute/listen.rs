@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::types::Say;
 use crate::protocol::Event;
+use crate::sched::StageEvent;
 
 /// Progress is told no more often than this.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
@@ -20,7 +20,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 /// Reads a provider's events.
 pub struct Ear<'a> {
     log: &'a File,
-    say: &'a dyn Fn(Say),
+    say: &'a dyn Fn(StageEvent),
     last_progress: Option<Instant>,
     /// Its last words when it failed.
     pub error: Option<String>,
@@ -30,7 +30,7 @@ pub struct Ear<'a> {
 
 impl<'a> Ear<'a> {
     /// Listens; free text goes to the log.
-    pub fn new(log: &'a File, say: &'a dyn Fn(Say)) -> Self {
+    pub fn new(log: &'a File, say: &'a dyn Fn(StageEvent)) -> Self {
         Self { log, say, last_progress: None, error: None, summary: Vec::new() }
     }
 
@@ -49,14 +49,14 @@ impl<'a> Ear<'a> {
             Event::Progress { step, total, note } => self.progress(step, total, note),
             Event::Metric { step, mut values } => {
                 values.retain(|_, value| value.is_finite());
-                (self.say)(Say::Metric { step, values });
+                (self.say)(StageEvent::Metric { step, values });
             }
             Event::Sample { step, prompt, completion } => {
-                (self.say)(Say::Sample { step, prompt, completion });
+                (self.say)(StageEvent::Sample { step, prompt, completion });
             }
             Event::Health { step, code, message, advice } => {
                 self.write(&format!("health {code} at step {step}: {message}. {advice}"));
-                (self.say)(Say::Health { step, code, message, advice });
+                (self.say)(StageEvent::Health { step, code, message, advice });
             }
             Event::Log { level, message } => self.write(&format!("{level}: {message}")),
             Event::Done { mut summary } => {
@@ -75,7 +75,7 @@ impl<'a> Ear<'a> {
     fn progress(&mut self, step: u64, total: u64, note: String) {
         if step >= total || self.last_progress.is_none_or(|last| last.elapsed() >= PROGRESS_EVERY) {
             self.last_progress = Some(Instant::now());
-            (self.say)(Say::Progress { step, total, note });
+            (self.say)(StageEvent::Progress { step, total, note });
         }
     }
 
@@ -95,7 +95,7 @@ mod tests {
     use std::cell::RefCell;
 
     /// What was said, the log, the error, the summary.
-    type Heard = (Vec<Say>, String, Option<String>, Vec<(String, f64)>);
+    type Heard = (Vec<StageEvent>, String, Option<String>, Vec<(String, f64)>);
 
     fn hear(lines: &[&str]) -> Heard {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -131,6 +131,6 @@ mod tests {
             (1..=1000).map(|i| format!(r#"{{"event":"progress","step":{i},"total":1000}}"#)).collect();
         let (said, ..) = hear(&lines.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(said.len() < 100, "{}", said.len());
-        assert!(matches!(said.last(), Some(Say::Progress { step: 1000, .. })));
+        assert!(matches!(said.last(), Some(StageEvent::Progress { step: 1000, .. })));
     }
 }

@@ -6,14 +6,14 @@
 
 use super::job::Job;
 use super::stage::StageEnd;
-use super::types::Say;
 use crate::plan::StageIx;
+use crate::sched::StageEvent;
 
 /// What the dispatcher hears.
 #[derive(Debug)]
 pub enum Message {
     /// A stage says something.
-    Said(StageIx, Say),
+    Said(StageIx, StageEvent),
     /// A stage's process ended; the machine is free while its outputs are kept.
     Freed(StageIx),
     /// A stage's process ended, and another stage from the deck was begun with what it had.

@@ -2,12 +2,10 @@
 //!
 //! The way through: [`run`] -> `scheduler` (the dispatcher, which owns the state) -> `pool` (threads)
 //! -> `stage` (lock, try, take in) -> `attempt` (one process) -> `process`; `keeper` keeps what was made.
-//! What happens is told in the words of [`types`] to whoever listens; `record` writes it down.
+//! What happens is reported as [`crate::sched::Event`]s.
 
 pub mod environment;
-pub mod out;
 pub mod provider;
-pub mod types;
 
 mod attempt;
 mod control;
@@ -16,11 +14,9 @@ mod fence;
 mod job;
 mod keeper;
 mod listen;
-mod lockfile;
 mod message;
 mod pool;
 mod process;
-mod record;
 mod resources;
 #[allow(clippy::module_inception)]
 mod run;
@@ -31,4 +27,3 @@ mod workshop;
 pub use conversation::{Conversation, ConversationError, Reply};
 pub use provider::{Known, Provider, ProviderError, Providers};
 pub use run::{Options, Wanted, run};
-pub use types::{Listener, RunEvent, RunReport, Say, StageReport};

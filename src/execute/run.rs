@@ -1,7 +1,6 @@
 //! A whole run.
 //!
-//! Purpose: the one entry point: begin a record, watch for signals, dispatch, and leave behind the
-//! record and the lock file.
+//! Purpose: the one entry point: watch for signals, dispatch, report.
 //! Invariant: whatever happens to a stage, the run ends with a report and its record says the same.
 //! Must not know: how a pipeline was read, how a run is shown.
 
@@ -13,18 +12,16 @@ use signal_hook::iterator::{Handle, Signals};
 
 use super::control::Control;
 use super::environment;
-use super::lockfile;
 use super::message::Message;
 use super::pool::Pool;
 use super::provider::Known;
-use super::record::Recorder;
 use super::resources::Budget;
 use super::scheduler::Dispatcher;
 use super::stage::sweep;
-use super::types::{Both, Listener, RunEvent, RunReport, StageReport};
 use super::workshop::Workshop;
 use crate::graph::Graph;
 use crate::plan::{Plan, Planner};
+use crate::sched::{Event, Reporter, RunReport, StageReport};
 use crate::store::{Run, RunOutcome, StageOutcome, Store, StoreError};
 
 /// How many messages may wait for the dispatcher before those who send them wait.
@@ -51,6 +48,8 @@ pub struct Wanted<'a, 'p> {
     pub planner: &'a mut Planner<'p>,
     /// What is to be done, as far as it can be known.
     pub plan: &'a Plan,
+    /// The folder of the run, which has begun.
+    pub run: &'a Run,
     /// The providers of the pipeline's kinds.
     pub providers: &'a Known,
 }
@@ -62,39 +61,37 @@ pub struct Wanted<'a, 'p> {
 pub fn run(
     wanted: Wanted<'_, '_>,
     options: &Options,
-    listener: &mut dyn Listener,
-) -> Result<RunReport, StoreError> {
+    reporter: &mut dyn Reporter,
+) -> Result<RunOutcome, StoreError> {
     let began = Instant::now();
     let pipeline = wanted.graph.pipeline();
     sweep(wanted.store);
-    let run = wanted.store.runs().begin(&pipeline.name, &pipeline.file.to_string_lossy())?;
+    let run = wanted.run;
     wanted.store.watch()?;
-    let mut recorder = Recorder::new(&run);
-    let mut both = Both(&mut recorder, listener);
-    let begun = RunEvent::Begun { run: run.id(), pipeline: &pipeline.name, stages: wanted.plan.stages.len() };
-    both.hear(&begun);
-    let (stages, interrupted) = dispatch(wanted, options, &run, &mut both);
-    if let Err(e) = lockfile::update(pipeline, &stages) {
-        tracing::warn!("the lock file was not written: {e}");
-    }
+    reporter.on_event(&Event::RunStarted {
+        run: run.id().to_owned(),
+        pipeline: pipeline.name.clone(),
+        stages: wanted.plan.stages.len(),
+    });
+    let (stages, interrupted) = dispatch(wanted, options, reporter);
+    let outcome = outcome(&stages, interrupted);
     let report = RunReport {
         run: run.id().to_owned(),
         pipeline: pipeline.name.clone(),
-        outcome: outcome(&stages, interrupted),
+        outcome,
         seconds: began.elapsed().as_secs_f64(),
         stages,
     };
-    both.hear(&RunEvent::Over(&report));
-    Ok(report)
+    reporter.on_event(&Event::RunFinished(report));
+    Ok(outcome)
 }
 
 fn dispatch(
     wanted: Wanted<'_, '_>,
     options: &Options,
-    run: &Run,
-    listener: &mut dyn Listener,
+    listener: &mut dyn Reporter,
 ) -> (Vec<StageReport>, bool) {
-    let Wanted { graph, store, planner, plan, providers } = wanted;
+    let Wanted { graph, store, planner, plan, run, providers } = wanted;
     let control = Control::default();
     let shop = Workshop {
         graph,

@@ -10,6 +10,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -20,12 +21,12 @@ use super::message::Message;
 use super::pool::Pool;
 use super::resources::{Budget, Grant};
 use super::stage::StageEnd;
-use super::types::{Listener, RunEvent, Say, StageReport};
 use super::workshop::Workshop;
 use crate::digest::Digest;
 use crate::graph::Producer;
 use crate::plan::types::Cause;
 use crate::plan::{Decision, Plan, PlanError, Planner, StageIx, StagePlan, State};
+use crate::sched::{Event, Reporter, StageEvent, StageReport};
 use crate::spec::types::Work;
 use crate::store::StageOutcome;
 use crate::store::types::{Action, ArtifactRef};
@@ -65,7 +66,7 @@ pub struct Dispatcher<'a, 'p, 'scope, 'env> {
     /// From this many stages at work on none is handed out, those included whose outputs are being kept.
     most_busy: usize,
     keep_going: bool,
-    listener: &'a mut dyn Listener,
+    listener: &'a mut dyn Reporter,
     stages: HashMap<StageIx, Stage>,
     ready: BTreeMap<Place, Job>,
     held: Vec<(Instant, Job)>,
@@ -82,7 +83,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         planner: &'a mut Planner<'p>,
         pool: Pool<'scope, 'env>,
         (budget, keep_going): (Budget, bool),
-        listener: &'a mut dyn Listener,
+        listener: &'a mut dyn Reporter,
         plan: &Plan,
     ) -> Self {
         let (ready, held, undecided, failed, lent) = Default::default();
@@ -170,11 +171,11 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Said(ix, say) => self.said(ix, &say),
+            Message::Said(ix, say) => self.said(ix, say),
             Message::Signal => {
                 let stop = if self.control.stopping() { Stop::Kill } else { Stop::Ask };
                 self.control.throw(stop);
-                self.tell(&RunEvent::Stopping { running: self.pool.busy() });
+                self.tell(&Event::Stopping { running: self.pool.busy() });
             }
             Message::Freed(ix) => self.free(ix),
             Message::Succeeded { ended, begun } => {
@@ -197,12 +198,12 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         }
     }
 
-    fn said(&mut self, ix: StageIx, say: &Say) {
-        if let (Say::Started { .. }, Some(stage)) = (say, self.stages.get_mut(&ix)) {
+    fn said(&mut self, ix: StageIx, event: StageEvent) {
+        if let (StageEvent::Started { .. }, Some(stage)) = (&event, self.stages.get_mut(&ix)) {
             stage.started.get_or_insert_with(Instant::now);
         }
-        let graph = self.shop.graph;
-        self.tell(&RunEvent::Said { stage: &graph.stage(ix).name.value, say });
+        let stage = self.shop.graph.stage(ix).name.value.clone();
+        self.tell(&Event::Stage { stage, event });
     }
 
     fn ended(&mut self, job: Job, end: StageEnd) {
@@ -211,14 +212,15 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
             StageEnd::Held(holder) => {
                 let stage = self.stages.get_mut(&ix);
                 if stage.is_some_and(|stage| !std::mem::replace(&mut stage.told_holder, true)) {
-                    self.said(ix, &Say::Waiting { holder: holder.to_string() });
+                    self.said(ix, StageEvent::Waiting { holder: holder.to_string() });
                 }
                 self.held.push((Instant::now() + HELD_FOR, job));
             }
             StageEnd::Found(action) => self.found(ix, &action),
             StageEnd::Made { outputs, summary, kept } => {
                 let blank = self.report(ix, StageOutcome::Ran);
-                self.done(ix, StageReport { outputs, summary, kept, ..blank });
+                let key_inputs = kept.then(|| Arc::new(job.ingredients));
+                self.done(ix, StageReport { key_inputs, outputs, summary, kept, ..blank });
             }
             StageEnd::Interrupted => {
                 let error = Some("interrupted; run again to go on".into());
@@ -380,10 +382,10 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
     /// The stage's action is known: nothing to do.
     fn found(&mut self, ix: StageIx, action: &Action) {
         let provenance = &action.provenance;
-        self.shop.show(ix, &action.outputs);
         let (outputs, summary) = (action.outputs.clone(), provenance.summary.clone());
         let blank = self.report(ix, StageOutcome::Cached);
-        self.done(ix, StageReport { outputs, summary, saved: provenance.seconds.max(0.0), ..blank });
+        let (key_inputs, saved) = (Some(Arc::new(action.ingredients.clone())), provenance.seconds.max(0.0));
+        self.done(ix, StageReport { key_inputs, outputs, summary, saved, ..blank });
     }
 
     /// The stage is up to date: remembers it, and counts down those below.
@@ -403,8 +405,9 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
     }
 
     fn finish(&mut self, ix: StageIx, report: StageReport) {
-        self.tell(&RunEvent::Ended(&report));
-        if let Some(stage) = self.stages.get_mut(&ix) {
+        let event = Event::StageFinished(report);
+        self.tell(&event);
+        if let (Event::StageFinished(report), Some(stage)) = (event, self.stages.get_mut(&ix)) {
             stage.report = Some(report);
         }
     }
@@ -428,6 +431,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
             name: spec.name.value.clone(),
             kind,
             key: stage.and_then(|stage| stage.key),
+            key_inputs: None,
             outcome,
             seconds: started.map_or(0.0, |started| started.elapsed().as_secs_f64()),
             saved: 0.0,
@@ -439,8 +443,8 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         }
     }
 
-    fn tell(&mut self, event: &RunEvent<'_>) {
-        self.listener.hear(event);
+    fn tell(&mut self, event: &Event) {
+        self.listener.on_event(event);
     }
 }
 

@@ -15,10 +15,10 @@ use std::time::Duration;
 use super::attempt::{AttemptError, CHECKPOINT, Verdict, attempt, open_log};
 use super::fence;
 use super::job::{Change, Job, look_again, tail};
-use super::types::Say;
 use super::workshop::Workshop;
 use crate::graph::Graph;
 use crate::plan::PlanError;
+use crate::sched::StageEvent;
 use crate::spec::types::{Stage, Work};
 use crate::store::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use crate::store::{Entry, Holder, KeyLock, Lock, Store, StoreError};
@@ -143,7 +143,7 @@ struct AtWork<'a> {
     stage: &'a Stage,
     work: PathBuf,
     log: PathBuf,
-    say: &'a dyn Fn(Say),
+    say: &'a dyn Fn(StageEvent),
     begun: &'a dyn Fn(),
 }
 
@@ -155,7 +155,7 @@ enum Tried {
 
 /// Brings a stage about, as far as it needs the machine. `begun` is called whenever a process was
 /// started, or could not be.
-pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(Say), begun: &dyn Fn()) -> Step {
+pub fn execute(shop: &Workshop<'_>, job: &Job, say: &dyn Fn(StageEvent), begun: &dyn Fn()) -> Step {
     let at_work = AtWork { begun, ..AtWork::new(shop, job, say) };
     at_work.bring_about().unwrap_or_else(|error| Step::Ended(failed(&at_work.log, error.to_string())))
 }
@@ -168,7 +168,7 @@ pub fn take_in(
     shop: &Workshop<'_>,
     job: &Job,
     finished: Finished,
-    say: &dyn Fn(Say),
+    say: &dyn Fn(StageEvent),
 ) -> Result<Box<Keeping>, StageEnd> {
     let at_work = AtWork::new(shop, job, say);
     let Finished { folder: scratch, outputs, provenance, lock } = finished;
@@ -214,7 +214,7 @@ fn clear(folder: &Path, outputs: &BTreeMap<String, PathBuf>) {
 type Taken = (Entry, BTreeMap<String, ArtifactRef>, Vec<(String, f64)>);
 
 impl<'a> AtWork<'a> {
-    fn new(shop: &'a Workshop<'a>, job: &'a Job, say: &'a dyn Fn(Say)) -> Self {
+    fn new(shop: &'a Workshop<'a>, job: &'a Job, say: &'a dyn Fn(StageEvent)) -> Self {
         let stage = shop.graph.stage(job.stage);
         let log = shop.run.log_path(&stage.name.value);
         AtWork { shop, job, stage, work: shop.store.work(&job.key), log, say, begun: &|| () }
@@ -270,7 +270,7 @@ impl<'a> AtWork<'a> {
         let ended = during(ended, "end what is left in", &self.work)?;
         if ended > 0 {
             let message = format!("ended {ended} process(es) that a dead runner had left behind");
-            (self.say)(Say::Note { message });
+            (self.say)(StageEvent::Note { message });
         }
         Ok(ended > 0)
     }
@@ -297,7 +297,7 @@ impl<'a> AtWork<'a> {
         for number in 1.. {
             let (resumed, key) = (self.carry_on(), self.job.key);
             let begun = || {
-                (self.say)(Say::Started { key, attempt: number, resumed });
+                (self.say)(StageEvent::Started { key, attempt: number, resumed });
                 (self.begun)();
             };
             let started = jiff::Timestamp::now();
@@ -313,7 +313,7 @@ impl<'a> AtWork<'a> {
             if number > self.stage.retries {
                 return Err(StageError::Said(error));
             }
-            (self.say)(Say::Retry { attempt: number, error, after: wait.as_secs_f64() });
+            (self.say)(StageEvent::Retry { attempt: number, error, after: wait.as_secs_f64() });
             if self.shop.control.sleep(wait) {
                 return Ok(Tried::Interrupted);
             }
@@ -333,7 +333,7 @@ impl<'a> AtWork<'a> {
                 Change::Outside(what) => {
                     lasting = false;
                     let message = format!("{what} changed while it ran; its result serves this run only");
-                    (self.say)(Say::Note { message });
+                    (self.say)(StageEvent::Note { message });
                 }
             }
         }

@@ -13,12 +13,34 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::types::StageReport;
 use crate::digest::canonical_json;
+use crate::sched::{Event, Reporter, StageReport};
 use crate::spec::types::{Pipeline, Stage};
 use crate::store::StageOutcome;
 
 const HEAD: &str = "# What each stage was made of, and what came out. Written by `kiln run`; commit it.\nversion: 1\nstages:\n";
+
+/// Writes the lock file when a run ends.
+pub struct LockFile<'a> {
+    pipeline: &'a Pipeline,
+}
+
+impl<'a> LockFile<'a> {
+    /// The lock file of this pipeline.
+    pub fn new(pipeline: &'a Pipeline) -> Self {
+        Self { pipeline }
+    }
+}
+
+impl Reporter for LockFile<'_> {
+    fn on_event(&mut self, event: &Event) {
+        if let Event::RunFinished(report) = event
+            && let Err(e) = update(self.pipeline, &report.stages)
+        {
+            tracing::warn!("the lock file was not written: {e}");
+        }
+    }
+}
 
 /// Writes the lock file anew if it changed. Stages that did not end well keep the stanza they had;
 /// those that the pipeline has no more lose theirs.

@@ -1,53 +1,77 @@
-//! The artifacts as people find them.
+//! The links below `out/`, where people find artifacts.
 //!
-//! Purpose: `out/<pipeline>/<stage>/<output>` in the store's folder: a link to the newest artifact of
-//! each output, be it a file or a folder.
-//! Invariant: a link is replaced in one step; Kiln itself never reads what is here.
-//! Must not know: how an artifact came about.
+//! Purpose: `out/<pipeline>/<stage>/<output>` in the folder of the store is a link to the newest artifact of
+//! each output, which is a file or a folder.
+//! Invariant: a link is replaced in one step; Kiln itself never reads these links.
+//! Must not know: how an artifact was made.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::digest::Digest;
+use crate::sched::{Event, Reporter};
 use crate::store::types::ArtifactRef;
 use crate::store::{Store, StoreError};
 
 /// The folder below the store's.
 const OUT: &str = "out";
-/// Artifacts by their digests, as links.
+/// Folders of links to artifacts, by digest.
 const VIEW: &str = "view";
 
-/// Why an artifact cannot be shown.
+/// Why an artifact cannot be linked.
 #[derive(Debug, thiserror::Error)]
-pub enum OutError {
+pub enum LinkError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The machine refused something.
+    /// The system refused it.
     #[error("cannot link {}: {source}", path.display())]
     Io {
         /// Where.
         path: PathBuf,
-        /// What the machine said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// Makes the link of an output lead to this artifact, which the store has, unless it does, and gives its
-/// path.
+/// Updates the links of the stages of one pipeline as they finish.
+pub struct Links<'a> {
+    store: &'a Store,
+    pipeline: &'a str,
+}
+
+impl<'a> Links<'a> {
+    /// The links of this pipeline.
+    pub fn new(store: &'a Store, pipeline: &'a str) -> Self {
+        Self { store, pipeline }
+    }
+}
+
+impl Reporter for Links<'_> {
+    fn on_event(&mut self, event: &Event) {
+        let Event::StageFinished(report) = event else { return };
+        for (output, artifact) in &report.outputs {
+            if let Err(e) = link_output(self.store, self.pipeline, &report.name, output, artifact) {
+                tracing::warn!(stage = report.name, output, "{e}");
+            }
+        }
+    }
+}
+
+/// Makes the link of an output lead to this artifact, which the store has, and returns the path of the link.
 ///
 /// # Errors
-/// A folder is not whole, or the disk refuses.
-pub fn show(
+/// A folder is not intact, or the disk refuses.
+pub fn link_output(
     store: &Store,
     pipeline: &str,
     stage: &str,
     output: &str,
     artifact: &ArtifactRef,
-) -> Result<PathBuf, OutError> {
+) -> Result<PathBuf, LinkError> {
     let folder = folder(store, pipeline, stage);
     let link = folder.join(plain(output));
     if fs::read_link(&link).is_ok_and(|target| leads_to(&target, &artifact.digest)) && link.exists() {
@@ -55,7 +79,7 @@ pub fn show(
     }
     let io = |path: &Path| {
         let path = path.to_owned();
-        move |source| OutError::Io { path, source }
+        move |source| LinkError::Io { path, source }
     };
     let target = if artifact.tree {
         let name = readable(store, artifact)?;
@@ -74,35 +98,23 @@ pub fn show(
     let fresh = folder.join(fresh_name());
     symlink(&target, &fresh).map_err(io(&fresh))?;
     if fs::symlink_metadata(&link).is_ok_and(|meta| meta.is_dir()) {
-        // Somebody put a folder in the place of our link.
+        // Somebody replaced our link by a folder.
         clear(&link).map_err(io(&link))?;
     }
     fs::rename(&fresh, &link).map_err(io(&link))?;
     Ok(link)
 }
 
-/// Makes a folder that is of no more use the one in which a stage's links stand, if it is empty and there
-/// is none yet; says whether it did. (To make and remove a folder took .1 to .2 ms on ext4.)
-pub fn adopt(store: &Store, pipeline: &str, stage: &str, empty: &Path) -> bool {
-    let folder = folder(store, pipeline, stage);
-    // The stage may have put something else in its place, or locked it.
-    let is_ours = |meta: fs::Metadata| meta.is_dir() && meta.mode() & 0o700 == 0o700;
-    fs::symlink_metadata(&folder).is_err()
-        && fs::symlink_metadata(empty).is_ok_and(is_ours)
-        && fs::read_dir(empty).is_ok_and(|mut entries| entries.next().is_none())
-        && fs::rename(empty, &folder).is_ok()
-}
-
 fn folder(store: &Store, pipeline: &str, stage: &str) -> PathBuf {
     store.root().join(OUT).join(plain(pipeline)).join(plain(stage))
 }
 
-/// A path at which an artifact can be read, below `view` in the store's folder; the same artifact
-/// always has the same path.
+/// A path where an artifact can be read, below `view` in the folder of the store; it depends on the artifact
+/// alone.
 ///
 /// # Errors
-/// The artifact is not whole, or the disk refuses.
-pub fn readable(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, OutError> {
+/// The artifact is not intact, or the disk refuses.
+pub fn readable(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, LinkError> {
     let views = store.root().join(VIEW);
     let place = views.join(artifact.digest.to_string());
     if is_complete(store, artifact, &place) {
@@ -112,11 +124,11 @@ pub fn readable(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, OutErr
     store.input_path(artifact, &fresh)?;
     let _ = clear(&place);
     match fs::rename(&fresh, &place) {
-        // Another runner made the same one meanwhile.
+        // Another runner made the same view in the meantime.
         Err(_) if place.exists() => clear(&fresh),
         done => done,
     }
-    .map_err(|source| OutError::Io { path: place.clone(), source })?;
+    .map_err(|source| LinkError::Io { path: place.clone(), source })?;
     Ok(place)
 }
 
@@ -124,7 +136,7 @@ fn clear(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
-/// Whether all links of an artifact are there and lead to something.
+/// Whether all links of an artifact exist and lead to a file.
 fn is_complete(store: &Store, artifact: &ArtifactRef, place: &Path) -> bool {
     let leads = |link: &Path, digest: &Digest| {
         fs::read_link(link).is_ok_and(|target| leads_to(&target, digest)) && link.exists()
@@ -173,9 +185,9 @@ mod tests {
         let store = Store::open(&folder.path().join("store")).unwrap();
         let old = ingested(&store, folder.path(), "a", "old");
         let new = ingested(&store, folder.path(), "b", "new");
-        let link = show(&store, "p", "s", "o", &old).unwrap();
+        let link = link_output(&store, "p", "s", "o", &old).unwrap();
         assert_eq!(fs::read_to_string(&link).unwrap(), "old");
-        assert_eq!(show(&store, "p", "s", "o", &new).unwrap(), link);
+        assert_eq!(link_output(&store, "p", "s", "o", &new).unwrap(), link);
         assert_eq!(fs::read_to_string(&link).unwrap(), "new");
         assert!(link.ends_with("out/p/s/o"));
     }
@@ -185,32 +197,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
         let tree = ingested(&store, folder.path(), "d/x/y", "deep");
-        let link = show(&store, "p", "s", "o", &tree).unwrap();
+        let link = link_output(&store, "p", "s", "o", &tree).unwrap();
         assert_eq!(fs::read_to_string(link.join("x/y")).unwrap(), "deep");
         fs::remove_file(fs::canonicalize(&link).unwrap().join("x/y")).unwrap();
         assert_eq!(fs::read_to_string(readable(&store, &tree).unwrap().join("x/y")).unwrap(), "deep");
-    }
-
-    #[test]
-    fn an_empty_folder_becomes_that_of_a_stages_links_where_there_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
-        let made = ingested(&store, folder.path(), "a", "made");
-        let scratch = |name: &str| {
-            let scratch = folder.path().join(name);
-            fs::create_dir(&scratch).unwrap();
-            scratch
-        };
-        assert!(!adopt(&store, "p", "s", &scratch("too early for the pipeline's own folder")));
-        show(&store, "p", "another", "o", &made).unwrap();
-        let full = scratch("full");
-        fs::write(full.join("rest"), "").unwrap();
-        assert!(!adopt(&store, "p", "s", &full));
-        let empty = scratch("empty");
-        assert!(adopt(&store, "p", "s", &empty) && !empty.exists());
-        let link = show(&store, "p", "s", "o", &made).unwrap();
-        assert!(!adopt(&store, "p", "s", &scratch("late")));
-        assert_eq!(fs::read_to_string(link).unwrap(), "made");
     }
 
     #[test]
