@@ -1,0 +1,1 @@
+//! Real sandboxes in processes of their own.
