@@ -91,7 +91,10 @@ impl Group {
             }
             sleep(Duration::from_millis(2));
         }
-        Err(io::Error::other(format!("`{}` still has processes after {ROUNDS} rounds", self.folder.display())))
+        Err(io::Error::other(format!(
+            "`{}` still has processes after {ROUNDS} rounds",
+            self.folder.display()
+        )))
     }
 
     /// The processes in the group and in the groups that they made below it.
@@ -103,7 +106,8 @@ impl Group {
                 text => text?,
             };
             // A process outside of our process namespace is listed as 0.
-            processes.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid != 0));
+            processes
+                .extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid != 0));
         }
         Ok(processes)
     }

@@ -84,7 +84,8 @@ impl Mount {
     fn folder(&self, group: &Path) -> Option<PathBuf> {
         let below = group.strip_prefix(&self.root).ok()?;
         let is_below = below.components().all(|part| matches!(part, Component::Normal(_)));
-        is_below.then(|| if below.as_os_str().is_empty() { self.point.clone() } else { self.point.join(below) })
+        is_below
+            .then(|| if below.as_os_str().is_empty() { self.point.clone() } else { self.point.join(below) })
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) fn memory_of(
     // Without a limit the file says `max`, or in version 1 a number near 2^63.
     let bytes = |file: PathBuf| read(&file)?.trim().parse().ok();
     let unified = groups.unified_chain().into_iter().map(|folder| folder.join("memory.max"));
-    let old = groups.controller_chain("memory").into_iter().map(|folder| folder.join("memory.limit_in_bytes"));
+    let old =
+        groups.controller_chain("memory").into_iter().map(|folder| folder.join("memory.limit_in_bytes"));
     unified.chain(old).filter_map(bytes).chain(total(meminfo)).min()
 }
 

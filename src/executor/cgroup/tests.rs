@@ -174,7 +174,11 @@ fn a_group_kills_every_descendant_also_in_another_session() {
         let mut child = family(&group);
         assert!(!group.is_empty().unwrap());
         assert!(group.remove().is_err());
-        if one_by_one { group.kill_one_by_one().unwrap() } else { group.kill().unwrap() }
+        if one_by_one {
+            group.kill_one_by_one().unwrap()
+        } else {
+            group.kill().unwrap()
+        }
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         wait_until(|| group.is_empty().unwrap());
         let path = group.path().to_path_buf();

@@ -39,9 +39,15 @@ enum Operation {
     Hide(CString),
     Folder(CString),
     File(CString),
-    Link { path: CString, target: CString },
+    Link {
+        path: CString,
+        target: CString,
+    },
     /// An index of `shown`.
-    Show { index: usize, writable: bool },
+    Show {
+        index: usize,
+        writable: bool,
+    },
     Freeze(CString),
 }
 
@@ -161,9 +167,7 @@ impl Mounts {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
                 | OpenTreeFlags::AT_RECURSIVE;
-            trees.push(
-                rustix::mount::open_tree(CWD, path.as_c_str(), flags).map_err(at(S::Open, i))?,
-            );
+            trees.push(rustix::mount::open_tree(CWD, path.as_c_str(), flags).map_err(at(S::Open, i))?);
         }
         for (i, operation) in self.operations.iter().enumerate() {
             self.perform(operation, trees).map_err(|(step, errno)| Failure { step, index: i, errno })?;
@@ -198,12 +202,10 @@ impl Mounts {
                 rustix::mount::mount(c"kiln", path.as_c_str(), c"tmpfs", flags, Some(c"mode=0755"))
                     .map_err(|e| (S::Hide, e))
             }
-            Operation::Folder(path) => {
-                match rustix::fs::mkdir(path.as_c_str(), Mode::from_raw_mode(0o755)) {
-                    Err(Errno::EXIST) => Ok(()),
-                    made => made.map_err(|e| (S::MountPoint, e)),
-                }
-            }
+            Operation::Folder(path) => match rustix::fs::mkdir(path.as_c_str(), Mode::from_raw_mode(0o755)) {
+                Err(Errno::EXIST) => Ok(()),
+                made => made.map_err(|e| (S::MountPoint, e)),
+            },
             Operation::File(path) => {
                 let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
                 rustix::fs::open(path.as_c_str(), flags, Mode::from_raw_mode(0o644))

@@ -55,7 +55,8 @@ impl Strict {
         let layers = Layers::of(self)?;
         let method =
             if rustix::process::geteuid().is_root() { Method::MountNamespace } else { Method::UserNamespace };
-        let Err(mounts) = Mounts::of(&layers, &self.execution).and_then(|mounts| mounts.try_out(method)) else {
+        let Err(mounts) = Mounts::of(&layers, &self.execution).and_then(|mounts| mounts.try_out(method))
+        else {
             return Ok(method);
         };
         match landlock::is_available() {
