@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod digest;
 pub mod execute;
+pub mod executor;
 pub mod graph;
 pub mod plan;
 pub mod protocol;
