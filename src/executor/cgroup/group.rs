@@ -69,6 +69,14 @@ impl Group {
         fs::write(self.folder.join("cgroup.procs"), pid.to_string())
     }
 
+    /// Moves this process back to the group above.
+    pub fn leave(&self) {
+        // One that cannot go back stays, and is killed with the rest: so nothing that was started escapes.
+        if let Some(parent) = self.folder.parent() {
+            let _ = fs::write(parent.join("cgroup.procs"), std::process::id().to_string());
+        }
+    }
+
     /// Kills every process in the group and below it. They may need a moment to end: see `is_empty`.
     pub fn kill(&self) -> io::Result<()> {
         match fs::write(self.folder.join("cgroup.kill"), "1") {

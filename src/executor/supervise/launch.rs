@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::executor::sandbox::Strict;
+use crate::executor::sandbox::{Method, Strict};
 
 /// The byte by which the runner asks for a stop (SIGTERM to the process group of the leader).
 pub const STOP: u8 = b's';
@@ -31,7 +31,16 @@ pub struct Launch {
     /// How long its descendants may outlive it, in milliseconds.
     pub linger_ms: u64,
     /// What it may see, if not everything.
-    pub strict: Option<Strict>,
+    pub confinement: Option<Confinement>,
+}
+
+/// A strict sandbox, and the method that works on this machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Confinement {
+    /// What it may see.
+    pub strict: Strict,
+    /// How that is enforced.
+    pub method: Method,
 }
 
 /// How a process and its descendants ended.

@@ -26,7 +26,6 @@ use rustix::thread::CpuSet;
 use super::descendants;
 use super::launch::{Ended, KILL, Launch, Leader, Leftover, STOP};
 use crate::executor::cgroup::Group;
-use crate::executor::sandbox;
 
 /// After a stop was asked for, or after the leader failed, descendants have no longer than this.
 const SHORT_LINGER: Duration = Duration::from_millis(500);
@@ -89,9 +88,8 @@ impl Supervisor {
         let control = control.try_clone()?;
         control.set_nonblocking(true)?;
         pin(&launch.cores);
-        if let Some(strict) = &launch.strict {
-            let method = sandbox::prepare(strict).map_err(io::Error::other)?;
-            sandbox::enter(strict, method).map_err(io::Error::other)?;
+        if let Some(confinement) = &launch.confinement {
+            confinement.strict.enter(confinement.method).map_err(io::Error::other)?;
         }
         let (leader, group, lock) = start_leader(launch, files)?;
         Ok(Self {
@@ -259,7 +257,7 @@ fn start_leader(launch: &Launch, files: Files) -> io::Result<(Pid, Option<Group>
     // Whoever finds the lock taken although its owner is dead can find its holders by this descriptor.
     fcntl_setfd(lock.as_fd(), FdFlags::empty())?;
     // The leader is born in the control group, so that nothing can be forked outside of it.
-    let group = Group::create().filter(|group| group.enter().is_ok());
+    let group = Group::create().filter(|group| group.add(std::process::id()).is_ok());
     let child = command.spawn();
     group.iter().for_each(Group::leave);
     let child = child?;
