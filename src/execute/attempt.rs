@@ -22,7 +22,7 @@ use super::workshop::Workshop;
 use crate::plan::PlanError;
 use crate::protocol::{EXIT_INTERRUPTED, StageRequest};
 use crate::spec::command::{fill_params, fill_paths};
-use crate::spec::types::{Run, Stage, Work};
+use crate::spec::types::{EnvValue, Run, Stage, Work};
 use crate::store::KeyLock;
 
 /// The folder for mid-stage checkpoints within a stage's work folder.
@@ -119,7 +119,7 @@ pub fn attempt(
         log,
         cores: if events { job.grant.cpu_set() } else { None },
         lock,
-        dies_with_us: !matches!(stage.work, Work::Command { run: Run::Shell(_), .. }),
+        dies_with_us: !matches!(stage.work, Work::Command { run: Run::Script(_), .. }),
     };
     attempt.run(launch, say, begun)
 }
@@ -131,9 +131,9 @@ impl Attempt<'_> {
         inputs: &BTreeMap<String, PathBuf>,
     ) -> Result<(Vec<OsString>, Option<File>), AttemptError> {
         match &self.stage.work {
-            Work::Command { run, .. } => {
+            Work::Command { run, shell, .. } => {
                 let run = fill_paths(&fill_params(run, &self.stage.params)?, inputs, &self.outputs)?;
-                Ok((words(run), None))
+                Ok((words(run, shell), None))
             }
             Work::Kind { kind, provider, .. } => {
                 let named = self.shop.graph.pipeline().providers.get(*provider);
@@ -183,7 +183,14 @@ impl Attempt<'_> {
             // long as this on two cores beside two compilers.
             set("GOMP_SPINCOUNT", "2000".into());
         }
-        self.stage.env.iter().for_each(|(name, value)| set(name, value.clone()));
+        for (name, value) in &self.stage.env {
+            match value {
+                EnvValue::Literal(text) => set(name, text.clone()),
+                EnvValue::Pass(from) | EnvValue::Secret(from) => {
+                    std::env::var(from).into_iter().for_each(|text| set(name, text));
+                }
+            }
+        }
         set(fence::TOKEN, fence::token(&self.folder));
         all
     }
@@ -220,7 +227,7 @@ impl Attempt<'_> {
         let how = match ending {
             Ending::Exit(0) if error.is_none() => return self.missing_outputs(),
             Ending::Exit(0) => String::new(),
-            Ending::Exit(127) if matches!(self.stage.work, Work::Command { run: Run::Shell(_), .. }) => {
+            Ending::Exit(127) if matches!(self.stage.work, Work::Command { run: Run::Script(_), .. }) => {
                 "exit code 127 (a program was not found)".into()
             }
             Ending::Exit(127) if matches!(self.stage.work, Work::Kind { .. }) => {
@@ -259,9 +266,11 @@ impl Attempt<'_> {
     }
 }
 
-fn words(run: Run) -> Vec<OsString> {
+fn words(run: Run, shell: &[String]) -> Vec<OsString> {
     match run {
-        Run::Shell(script) => ["/bin/sh".into(), "-c".into(), script.into()].to_vec(),
+        Run::Script(script) => {
+            shell.iter().map(OsString::from).chain(["-c".into(), script.into()]).collect()
+        }
         Run::Exec(list) => list.into_iter().map(OsString::from).collect(),
     }
 }

@@ -67,7 +67,7 @@ pub fn run(
     let began = Instant::now();
     let pipeline = wanted.graph.pipeline();
     sweep(wanted.store);
-    let run = wanted.store.runs().begin(&pipeline.name, &pipeline.file.to_string_lossy())?;
+    let run = wanted.store.runs().begin(&pipeline.name, &pipeline.file().to_string_lossy())?;
     wanted.store.watch()?;
     let mut recorder = Recorder::new(&run);
     let mut both = Both(&mut recorder, listener);

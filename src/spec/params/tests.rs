@@ -1,0 +1,1 @@
+//! Tests of the checker against schemas that no honest provider has.
