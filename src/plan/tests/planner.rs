@@ -248,7 +248,7 @@ fn numerics_count_for_exact_stages_only() {
 fn a_missing_source_is_named_with_its_line() {
     let project = Project::new();
     let error = project.try_plan(CHAIN).unwrap_err();
-    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((4, "no-source")));
+    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((4, crate::spec::Code::NoSource)));
     assert!(error.to_string().contains("`text.txt`"), "{error}");
 }
 

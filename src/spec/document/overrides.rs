@@ -184,3 +184,73 @@ fn child<'n>(node: &'n mut Node, key: &str) -> Option<&'n mut Node> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::spec::testing::{Fake, GOOD, load_with, options, short};
+    use crate::spec::types::Pipeline;
+
+    fn with_set(set: &[&str], unset: &[&str]) -> Result<Pipeline, String> {
+        let mut options = options();
+        options.set = set.iter().map(|s| (*s).to_owned()).collect();
+        options.unset = unset.iter().map(|s| (*s).to_owned()).collect();
+        let loaded = load_with(GOOD, &options, &mut Fake::default());
+        loaded.map(|graph| graph.pipeline().clone()).map_err(|all| short(&all))
+    }
+
+    #[test]
+    fn set_and_unset_change_what_is_written() {
+        let pipeline = with_set(
+            &[
+                "stages.base.learning_rate=1e-5",
+                "stages.base.params.model.dropout=0.5",
+                "params.seed=2",
+                "stages.tok.retries=4",
+                "stages.base.betas=[0.8, 0.9]",
+            ],
+            &["stages.base.steps"],
+        )
+        .unwrap();
+        let base = pipeline.stage("base").unwrap().params_json();
+        assert_eq!(base["learning_rate"], json!(1e-5));
+        assert_eq!(base["model"], json!({"preset": "small", "layers": null, "dropout": 0.5}));
+        assert_eq!(
+            (&base["seed"], &base["steps"], &base["betas"]),
+            (&json!(2), &json!(100), &json!([0.8, 0.9]))
+        );
+        assert_eq!(pipeline.stage("tok").unwrap().retries, 4);
+        assert_eq!(pipeline.stage("base").unwrap().params["learning_rate"].span.start.line, 0);
+    }
+
+    #[test]
+    fn set_and_unset_of_what_is_not_there_are_errors() {
+        let set = [
+            "stages.bas.steps=1",
+            "stages.base.stepz=1",
+            "params.seedd=1",
+            "foo.bar=1",
+            "stages.base.steps",
+            "pipeline.x=1",
+            "stages.base.steps=[",
+            "stages..x=1",
+            "stages.base.steps=many",
+        ];
+        let unset = ["stages.base.warmup", "params.sed", "stages.nope.x"];
+        insta::assert_snapshot!(with_set(&set, &unset).unwrap_err(), @r"
+        override 0:0 `--set stages.bas.steps`: there is no stage `bas` (did you mean `base`?)
+        override 0:0 `--set stages.base.steps` has no `=`: write `--set path=value`
+        override 0:0 `--set pipeline.x`: `x` cannot be set inside a string
+        override 0:0 `--set stages.base.steps=[`: unclosed bracket '['
+        override 0:0 `--set stages..x` is no path such as `stages.sft.steps`
+        override 0:0 `--unset stages.base.warmup`: there is no such key in the file
+        override 0:0 `--unset params.sed`: there is no such key in the file (did you mean `seed`?)
+        override 0:0 `--unset stages.nope.x`: there is no stage `nope` (there is: tok, base, lengths)
+        unknown-key 0:0 a pipeline file has no key `foo` (there is: pipeline, params, sources, stages, providers)
+        unknown-key 0:0 stage `base` (kind pretrain) has no parameter `stepz` (did you mean `steps`?)
+        type 0:0 parameter `steps` of stage `base` (kind pretrain) must be a whole number, not a string `many`
+        unused-param 0:0 no stage takes the pipeline's parameter `seedd` (did you mean `seed`?)
+    ");
+    }
+}

@@ -6,8 +6,6 @@
 mod check;
 mod number;
 mod schema;
-#[cfg(test)]
-mod tests;
 
 pub use check::Checker;
 pub use schema::names;

@@ -7,8 +7,9 @@
 use proptest::strategy::Strategy as _;
 use serde_json::{Value, json};
 
+use crate::spec::Code;
 use crate::spec::testing::{Fake, GOOD, errors, load, load_with, options, short, short_errors};
-use crate::spec::types::{Pipeline, Reference, Run, Stage, Work};
+use crate::spec::types::{EnvValue, Pipeline, Reference, Run, Stage, Work};
 
 fn stage<'p>(pipeline: &'p Pipeline, name: &str) -> &'p Stage {
     pipeline.stage(name).unwrap()
@@ -31,7 +32,7 @@ fn content(text: &str) -> String {
             let params = params(pipeline, &s.name.value);
             let work = match work {
                 Work::Kind { .. } => format!("{work:?}"),
-                Work::Command { run, uses } => {
+                Work::Command { run, uses, .. } => {
                     format!("{run:?} {:?}", uses.iter().map(|u| &u.value).collect::<Vec<_>>())
                 }
             };
@@ -55,14 +56,14 @@ fn a_good_file_becomes_a_typed_pipeline() {
     assert_eq!(base.inputs["corpus"].value, Reference::Source("plays".into()));
     assert_eq!((base.resources.cpus, base.resources.memory), (2, 4 << 30));
     assert_eq!((base.timeout.unwrap().as_secs(), base.retries, base.exact), (7200, 2, true));
-    assert_eq!((base.params["steps"].at.line, base.params["steps"].at.column), (11, 48));
-    assert_eq!(base.params["schedule"].at.line, 0);
-    assert_eq!(base.params["seed"].at.line, 2);
+    assert_eq!((base.params["steps"].span.start.line, base.params["steps"].span.start.column), (11, 48));
+    assert_eq!(base.params["schedule"].span.start.line, 0);
+    assert_eq!(base.params["seed"].span.start.line, 2);
     let lengths = stage(pipeline, "lengths");
-    let Work::Command { run: Run::Shell(_), uses } = &lengths.work else { panic!("a shell command") };
+    let Work::Command { run: Run::Script(_), uses, .. } = &lengths.work else { panic!("a shell command") };
     assert_eq!(uses[0].value, "count.py");
-    assert_eq!(lengths.env["N"], "3");
-    assert_eq!(params(pipeline, "lengths"), json!({"seed": 1337}));
+    assert_eq!(lengths.env["N"], EnvValue::Literal("3".into()));
+    assert_eq!(params(pipeline, "lengths"), json!({"seed": "1337"}));
     let outputs: Vec<_> = lengths.outputs.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(outputs, ["table", "log"]);
 }
@@ -257,7 +258,7 @@ stages:
 }
 
 #[test]
-fn damage_makes_no_second_errors() {
+fn what_could_not_be_understood_makes_no_second_errors() {
     let text = "\
 params: { seed: 3 }
 sources: [plays]
@@ -313,7 +314,7 @@ fn what_is_no_pipeline_is_one_error() {
         assert!(found.starts_with(expected) && !found.contains('\n'), "{text}: {found}");
     }
     let missing = crate::graph::load("none.yaml".as_ref(), &options(), &mut Fake::default()).unwrap_err();
-    assert_eq!((missing.len(), missing[0].code), (1, "io"));
+    assert_eq!((missing.len(), missing[0].code), (1, Code::Io));
 }
 
 #[test]

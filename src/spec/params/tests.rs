@@ -1,1 +1,0 @@
-//! Tests of the checker against schemas that no honest provider has.

@@ -1,0 +1,6 @@
+//! Tests of whole pipeline files.
+
+mod commands;
+mod files;
+mod numbers;
+mod providers;
