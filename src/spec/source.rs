@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_source_may_not_be_the_store_nor_contain_it() {
         let contains = |path: &str| contains_store(Path::new("/p"), path, Path::new("/p/artifacts"));
-        for path in [".", "artifacts", "./x/../artifacts/", "/", "/p", "*", "**", "**/*.txt", "/*/**/x", "../*/artifacts"] {
+        for path in [".", "artifacts", "./x/../artifacts/", "/", "/p", "**", "**/*.txt", "/*/**/x", "../*/artifacts"] {
             assert!(contains(path), "{path}");
         }
         for path in ["data", "*", "art*", "artifacts.txt", "data/**", "*.txt", "*/data.txt", "/q/**", "artifacts/runs/x"] {

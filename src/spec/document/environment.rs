@@ -128,6 +128,30 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_expanded_in_run_and_everything_elsewhere() {
+        let text = "\
+params: { run: '${A}' }
+stages:
+  a: { run: 'for f in *; do echo ${f} ${A} $${x}; done', env: { run: ['${A}'] } }
+  b: { run: [echo, '${nope}', '${A}'], uses: '${A}.py' }
+";
+        let mut root = crate::spec::document::yaml::parse(text).unwrap();
+        let mut out = Diagnostics::new("p.yaml".as_ref(), text.to_owned());
+        expand(&mut root, &BTreeMap::from([("A".to_owned(), "1".to_owned())]), &mut out);
+        assert!(out.is_empty());
+        assert_eq!(
+            root.to_json(),
+            serde_json::json!({
+                "params": { "run": "1" },
+                "stages": {
+                    "a": { "run": "for f in *; do echo ${f} ${A} $${x}; done", "env": { "run": ["1"] } },
+                    "b": { "run": ["echo", "${nope}", "${A}"], "uses": "1.py" },
+                },
+            })
+        );
+    }
+
+    #[test]
     fn an_unset_variable_without_default_is_an_error() {
         assert!(expanded("${B}").unwrap_err().contains("`B` is not set"));
         assert!(expanded("${A").unwrap_err().contains("not closed"));

@@ -238,19 +238,18 @@ mod tests {
             "stages.base.steps=many",
         ];
         let unset = ["stages.base.warmup", "params.sed", "stages.nope.x"];
-        insta::assert_snapshot!(with_set(&set, &unset).unwrap_err(), @r"
+        insta::assert_snapshot!(with_set(&set, &unset).unwrap_err(), @r#"
         override 0:0 `--set stages.bas.steps`: there is no stage `bas` (did you mean `base`?)
         override 0:0 `--set stages.base.steps` has no `=`: write `--set path=value`
         override 0:0 `--set pipeline.x`: `x` cannot be set inside a string
-        override 0:0 `--set stages.base.steps=[`: unclosed bracket '['
         override 0:0 `--set stages..x` is no path such as `stages.sft.steps`
         override 0:0 `--unset stages.base.warmup`: there is no such key in the file
         override 0:0 `--unset params.sed`: there is no such key in the file (did you mean `seed`?)
         override 0:0 `--unset stages.nope.x`: there is no stage `nope` (there is: tok, base, lengths)
-        unknown-key 0:0 a pipeline file has no key `foo` (there is: pipeline, params, sources, stages, providers)
+        unknown-key 0:0 a pipeline file has no key `foo` (there is: pipeline, params, sources, stages, providers, ignore)
         unknown-key 0:0 stage `base` (kind pretrain) has no parameter `stepz` (did you mean `steps`?)
         type 0:0 parameter `steps` of stage `base` (kind pretrain) must be a whole number, not a string `many`
         unused-param 0:0 no stage takes the pipeline's parameter `seedd` (did you mean `seed`?)
-    ");
+    "#);
     }
 }

@@ -101,6 +101,9 @@ impl Builder {
     fn event(&mut self, event: Event<'_>, marks: &Marks) -> Result<(), SyntaxError> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
+                // The library calls what is not there `~`.
+                let empty = style == ScalarStyle::Plain && marks.start.index() == marks.end.index();
+                let text = if empty { Cow::Borrowed("") } else { text };
                 let tag = tag.as_deref();
                 check_tag(tag, marks)?;
                 if self.wants_key() && anchor == 0 {

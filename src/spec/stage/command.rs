@@ -48,6 +48,7 @@ impl Reader<'_, '_, '_> {
         self.outputs(outputs.unwrap_or_default(), stage);
         for Entry { key, value } in params.unwrap_or_default() {
             stage.params.insert(key.text.clone(), text_of(value));
+            self.shadow(&key.text);
         }
         let run = self.run();
         if let Some((run, span)) = &run {

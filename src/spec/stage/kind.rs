@@ -60,6 +60,7 @@ impl Reader<'_, '_, '_> {
         let mut meant = Vec::new();
         let mut params = BTreeMap::new();
         for Entry { key, value } in entries {
+            self.shadow(&key.text);
             let typed = match declared.and_then(|p| p.get(&key.text)).or_else(|| checker.extra()) {
                 Some(schema) => checker.value(value, schema, &key.text),
                 None if checker.nested(&key.text).is_some() => {
@@ -102,6 +103,13 @@ impl Reader<'_, '_, '_> {
         );
         self.context.out.push(Code::Provider, span, message);
         self.context.endless.insert(kind.name.clone());
+    }
+
+    /// A param of the pipeline that the stage sets itself is not a useless one.
+    pub(super) fn shadow(&mut self, name: &str) {
+        if let Some(shared) = self.context.shared.get_mut(name) {
+            shared.taken = true;
+        }
     }
 
     /// The value of a param that the stage does not set: the pipeline's, else the default.
