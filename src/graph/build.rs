@@ -199,8 +199,7 @@ fn report_cycles(pipeline: &Pipeline, dag: &DiGraph<(), Edge>, out: &mut Diagnos
         }
         shown.push(name(first));
         let stage = &pipeline.stages[first];
-        let closes =
-            |r: &&Spanned<Reference>| matches!(&r.value, Reference::Stage { stage, .. } if stage == name(last));
+        let closes = |r: &&Spanned<Reference>| matches!(&r.value, Reference::Stage { stage, .. } if stage == name(last));
         let start = Span::on_line(stage.name.span.start, 1);
         let span = stage.inputs.values().find(closes).map_or(start, |input| input.span);
         let message = match cycle.len() {

@@ -12,9 +12,9 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{Dfs, Reversed};
 
 use crate::protocol::Port;
-use crate::spec::{Code, Diagnostic};
 use crate::spec::diagnostic::{did_you_mean, list_names};
 use crate::spec::types::{Pipeline, Reference, Span, Stage};
+use crate::spec::{Code, Diagnostic};
 
 /// A pipeline whose stages are known to form a DAG. Stages are named by their index in
 /// `pipeline().stages`.

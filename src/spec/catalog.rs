@@ -82,7 +82,8 @@ impl Catalog {
         providers: &mut dyn Providers,
         out: &mut Diagnostics,
     ) {
-        let answer = providers.describe(program).and_then(|description| check(&description).map(|()| description));
+        let answer =
+            providers.describe(program).and_then(|description| check(&description).map(|()| description));
         match answer {
             Ok(description) => self.descriptions.push((index, description)),
             Err(message) => {
@@ -119,7 +120,8 @@ impl Catalog {
             return Some(text.to_owned());
         }
         let names = || self.types.iter().map(String::as_str);
-        let hint = did_you_mean(text, names()).unwrap_or_else(|| format!("there is: {}", list_names(names())));
+        let hint =
+            did_you_mean(text, names()).unwrap_or_else(|| format!("there is: {}", list_names(names())));
         let message = format!("{what} has the type `{text}`, which does not exist");
         out.push_hint(Code::UnknownType, node.span, message, Some(hint));
         None

@@ -199,7 +199,11 @@ pub fn path_below(node: &Node, what: impl Display, out: &mut Diagnostics) -> Opt
     }
     let parts: Vec<_> = text.split('/').filter(|part| !["", "."].contains(part)).collect();
     if parts.is_empty() || parts.contains(&"..") || text.contains(char::is_control) {
-        out.push(Code::BadPath, node.span, format!("{what} must be a path below a folder, without `..`, not `{text}`"));
+        out.push(
+            Code::BadPath,
+            node.span,
+            format!("{what} must be a path below a folder, without `..`, not `{text}`"),
+        );
         return None;
     }
     Some(Spanned { value: parts.join("/"), span: node.span })

@@ -93,7 +93,8 @@ impl Reader<'_> {
     }
 
     fn unsupported(&self, span: Span, out: &mut Diagnostics) {
-        let message = format!("{} lies on the net; this version reads local files and folders only", self.what);
+        let message =
+            format!("{} lies on the net; this version reads local files and folders only", self.what);
         let hint = "fetch it with a `command` stage, or name a local path".to_owned();
         out.push_hint(Code::UnsupportedSource, span, message, Some(hint));
     }
@@ -146,10 +147,22 @@ mod tests {
     #[test]
     fn a_source_may_not_be_the_store_nor_contain_it() {
         let contains = |path: &str| contains_store(Path::new("/p"), path, Path::new("/p/artifacts"));
-        for path in [".", "artifacts", "./x/../artifacts/", "/", "/p", "**", "**/*.txt", "/*/**/x", "../*/artifacts"] {
+        for path in
+            [".", "artifacts", "./x/../artifacts/", "/", "/p", "**", "**/*.txt", "/*/**/x", "../*/artifacts"]
+        {
             assert!(contains(path), "{path}");
         }
-        for path in ["data", "*", "art*", "artifacts.txt", "data/**", "*.txt", "*/data.txt", "/q/**", "artifacts/runs/x"] {
+        for path in [
+            "data",
+            "*",
+            "art*",
+            "artifacts.txt",
+            "data/**",
+            "*.txt",
+            "*/data.txt",
+            "/q/**",
+            "artifacts/runs/x",
+        ] {
             assert!(!contains(path), "{path}");
         }
     }

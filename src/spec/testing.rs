@@ -126,7 +126,7 @@ pub fn description() -> Description {
         provider: "fake".to_owned(),
         version: "1".to_owned(),
         numerics: BTreeMap::new(),
-            types: Vec::new(),
+        types: Vec::new(),
         kinds: vec![
             kind(
                 "pretrain",

@@ -25,7 +25,9 @@ pub fn expand(root: &mut Node, environment: &BTreeMap<String, String>, out: &mut
             if !matches!(stage.data, Data::Map(_)) {
                 expand_node(stage, environment, out);
             }
-            entries(stage).filter(|(key, _)| *key != "run").for_each(|(_, node)| expand_node(node, environment, out));
+            entries(stage)
+                .filter(|(key, _)| *key != "run")
+                .for_each(|(_, node)| expand_node(node, environment, out));
         }
     }
 }

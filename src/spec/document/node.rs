@@ -132,7 +132,8 @@ impl Node {
                 let mut sorted: Vec<_> = entries.iter().collect();
                 sorted.sort_by(|a, b| a.key.text.cmp(&b.key.text));
                 sorted.dedup_by(|later, first| later.key.text == first.key.text);
-                let entry = |e: &&Entry| format!("{}:{}", Value::from(e.key.text.as_str()), e.value.spelled_json());
+                let entry =
+                    |e: &&Entry| format!("{}:{}", Value::from(e.key.text.as_str()), e.value.spelled_json());
                 format!("{{{}}}", sorted.iter().map(entry).collect::<Vec<_>>().join(","))
             }
             Data::Number(_) | Data::OutOfRange => match self.spelling.as_deref() {

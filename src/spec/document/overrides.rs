@@ -22,7 +22,13 @@ pub struct StageKeys<'a> {
 }
 
 /// Applies `path=value` texts, then takes away the paths of `unset`.
-pub fn apply(root: &mut Node, set: &[String], unset: &[String], known: &StageKeys<'_>, out: &mut Diagnostics) {
+pub fn apply(
+    root: &mut Node,
+    set: &[String],
+    unset: &[String],
+    known: &StageKeys<'_>,
+    out: &mut Diagnostics,
+) {
     for text in set {
         let Some((path, value)) = text.split_once('=') else {
             report(format!("`--set {text}` has no `=`: write `--set path=value`"), None, out);
@@ -72,7 +78,8 @@ fn segments<'p>(
     let all = root.get(section);
     if all.and_then(|all| all.get(keys[1])).is_none() {
         let names = all.map(names_of).unwrap_or_default();
-        let message = format!("`{option} {path}`: there is no {} `{}`", section.trim_end_matches('s'), keys[1]);
+        let message =
+            format!("`{option} {path}`: there is no {} `{}`", section.trim_end_matches('s'), keys[1]);
         report(message, Some(nearest_or_all(keys[1], &names)), out);
         return None;
     }
@@ -96,7 +103,13 @@ fn names_of(node: &Node) -> Vec<&str> {
 
 /// Whether a path into a command names something that it has or that `run` names; the later checks cannot
 /// know, for a command may have any name.
-fn check_command(root: &Node, path: &str, keys: &[&str], known: &StageKeys<'_>, out: &mut Diagnostics) -> bool {
+fn check_command(
+    root: &Node,
+    path: &str,
+    keys: &[&str],
+    known: &StageKeys<'_>,
+    out: &mut Diagnostics,
+) -> bool {
     let ["stages", stage, section, name, inner @ ..] = keys else { return true };
     let Some(node) = root.get("stages").and_then(|stages| stages.get(stage)) else { return true };
     if !["inputs", "outputs", "params"].contains(section) {
@@ -105,7 +118,8 @@ fn check_command(root: &Node, path: &str, keys: &[&str], known: &StageKeys<'_>, 
     let Some(named) = (known.names)(node, section, name) else { return true };
     let there = node.get(section).map(names_of).unwrap_or_default();
     if !named && !there.contains(name) {
-        let shared = (*section == "params").then(|| root.get("params").map(names_of)).flatten().unwrap_or_default();
+        let shared =
+            (*section == "params").then(|| root.get("params").map(names_of)).flatten().unwrap_or_default();
         let message = match shared.contains(name) {
             true => format!("`--set {path}`: `run` of stage `{stage}` does not use `{name}`"),
             false => format!("`--set {path}`: the command `{stage}` has no `{name}` in its {section}"),

@@ -102,7 +102,8 @@ fn whole(text: &str) -> Option<Number> {
     if zeros < 0 || zeros > MOST || kept.len() as i64 > MOST {
         return None;
     }
-    let value = kept.parse::<i128>().ok()?.checked_mul(10i128.checked_pow(u32::try_from(zeros).ok()?)?)? * sign;
+    let value =
+        kept.parse::<i128>().ok()?.checked_mul(10i128.checked_pow(u32::try_from(zeros).ok()?)?)? * sign;
     u64::try_from(value).map(Number::from).or_else(|_| i64::try_from(value).map(Number::from)).ok()
 }
 
@@ -129,7 +130,10 @@ mod tests {
             assert_eq!(typed(text), Data::Number(value.into()), "{text}");
         }
         assert_eq!(typed("-9223372036854775808"), Data::Number(i64::MIN.into()));
-        assert_eq!(typed("18446744073709551616"), Data::Number(Number::from_f64(1.8446744073709552e19).unwrap()));
+        assert_eq!(
+            typed("18446744073709551616"),
+            Data::Number(Number::from_f64(1.8446744073709552e19).unwrap())
+        );
     }
 
     #[test]

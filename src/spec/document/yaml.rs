@@ -157,7 +157,13 @@ impl Builder {
         Ok(())
     }
 
-    fn open(&mut self, open: Open, anchor: usize, tag: Option<&Tag>, marks: &Marks) -> Result<(), SyntaxError> {
+    fn open(
+        &mut self,
+        open: Open,
+        anchor: usize,
+        tag: Option<&Tag>,
+        marks: &Marks,
+    ) -> Result<(), SyntaxError> {
         check_tag(tag, marks)?;
         if self.wants_key() {
             return Err(refuse(marks, "a key must be a string"));

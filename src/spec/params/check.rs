@@ -284,7 +284,8 @@ impl<'s> Checker<'s> {
         }
         let value = float(number, schema);
         if value.is_none() {
-            let message = format!("{} does not fit into a float of 32 bits: {}", self.name(path), shown(node));
+            let message =
+                format!("{} does not fit into a float of 32 bits: {}", self.name(path), shown(node));
             self.problem(Code::Range, node.span, message, None);
         }
         value.map(Value::Number)

@@ -44,7 +44,8 @@ impl Reader<'_, '_, '_> {
             used: true,
         }));
         for (index, claim) in claims.iter().enumerate() {
-            if let Some(other) = claims[..index.min(places)].iter().find(|other| other.conflicts_with(claim)) {
+            if let Some(other) = claims[..index.min(places)].iter().find(|other| other.conflicts_with(claim))
+            {
                 self.conflict(other, claim);
             }
         }
@@ -107,8 +108,11 @@ fn covers(used: &str, place: &str) -> bool {
     if fixed == used {
         return inside(used, place) || inside(place, used);
     }
-    let options =
-        MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+    let options = MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: false,
+    };
     let Ok(pattern) = Pattern::new(used) else { return false };
     let ancestors = place.match_indices('/').map(|(end, _)| &place[..end]).chain([place]);
     inside(&fixed, place) || ancestors.into_iter().any(|path| pattern.matches_with(path, options))

@@ -59,7 +59,8 @@ impl Reader<'_, '_, '_> {
         let node = self.node.get(key)?;
         let duration = node.scalar().and_then(|text| units::parse_duration(&text));
         if duration.is_none() {
-            let message = format!("`{key}` of {} must be a duration such as `90s`, `10m` or `2h`", self.owner);
+            let message =
+                format!("`{key}` of {} must be a duration such as `90s`, `10m` or `2h`", self.owner);
             self.context.out.push(Code::Type, node.span, message);
         }
         duration

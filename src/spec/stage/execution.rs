@@ -22,7 +22,8 @@ impl Reader<'_, '_, '_> {
         if let Run::Exec(words) = run
             && !words.is_empty()
         {
-            let message = format!("`shell` of {} has no effect: its `run` is a list, which needs no shell", self.owner);
+            let message =
+                format!("`shell` of {} has no effect: its `run` is a list, which needs no shell", self.owner);
             let hint = "write `run` as a text, or leave out `shell`".to_owned();
             out.push_hint(Code::Choice, node.span, message, Some(hint));
         }
@@ -34,7 +35,8 @@ impl Reader<'_, '_, '_> {
             _ => None,
         };
         let usable = |words: &Vec<String>| {
-            words.first().is_some_and(|word| !word.is_empty()) && !words.iter().any(|word| word.contains('\0'))
+            words.first().is_some_and(|word| !word.is_empty())
+                && !words.iter().any(|word| word.contains('\0'))
         };
         words.filter(usable).unwrap_or_else(|| {
             let message = format!(

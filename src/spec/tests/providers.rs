@@ -66,7 +66,8 @@ fn a_recursive_schema_with_an_end_and_a_large_value_are_fine() {
         } } },
     });
     assert_eq!(with_schema(node, "{ x: { next: { n: 2, next: { n: 3 } } } }"), Ok(()));
-    let many = json!({ "properties": { "x": { "type": "array", "items": { "type": "integer" }, "default": [] } } });
+    let many =
+        json!({ "properties": { "x": { "type": "array", "items": { "type": "integer" }, "default": [] } } });
     assert_eq!(with_schema(many, &format!("{{ x: [{}] }}", "1, ".repeat(50_000))), Ok(()));
 }
 
@@ -104,7 +105,8 @@ fn names_of_a_provider_that_cannot_be_parts_of_paths_are_its_errors() {
 #[test]
 fn artifact_types_are_those_that_providers_declare() {
     let declare = |d: &mut Description| {
-        d.types = ["corpus", "tokenizer", "checkpoint", "demonstrations", "embedding"].map(str::to_owned).into();
+        d.types =
+            ["corpus", "tokenizer", "checkpoint", "demonstrations", "embedding"].map(str::to_owned).into();
     };
     let text = |t: &str| format!("{GOOD}  more: {{ run: 'x > {{outputs.o}}', outputs: {{ o: {t} }} }}\n");
     assert_eq!(load(&text("embedding"), declare), Ok(()));
