@@ -21,7 +21,7 @@ pub const PROTOCOL: u32 = 1;
 /// The exit code of a provider that stopped on request and can be resumed.
 pub const EXIT_INTERRUPTED: i32 = 130;
 
-/// The artifact types that Kiln knows; `any` fits all.
+/// The artifact types of a provider that declares none; `any` fits all.
 pub const ARTIFACT_TYPES: [&str; 13] = [
     "corpus",
     "tokenizer",
@@ -51,6 +51,9 @@ pub struct Description {
     /// device); part of the key of stages with `cache: exact`.
     #[serde(default)]
     pub numerics: BTreeMap<String, String>,
+    /// The artifact types that it declares; without any, those of [`ARTIFACT_TYPES`].
+    #[serde(default)]
+    pub types: Vec<String>,
     /// The kinds, sorted by name.
     pub kinds: Vec<Kind>,
 }

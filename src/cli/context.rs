@@ -12,6 +12,7 @@ use crate::cli::args::{Common, PipelineArgs};
 use crate::execute::{Known, Providers};
 use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, ProviderFacts, Settings};
+use crate::spec::types::Span;
 use crate::spec::{Diagnostic, LoadOptions};
 use crate::store::Store;
 
@@ -40,6 +41,7 @@ impl Context {
             None => find_file(&root)?,
         };
         let mut options = LoadOptions::new(&root);
+        options.store = store.root().to_owned();
         options.set.clone_from(&args.set);
         options.unset.clone_from(&args.unset);
         let mut providers = Providers::new(&store);
@@ -81,12 +83,13 @@ impl Context {
     /// An error of planning with its place in the pipeline file, where it has one.
     pub fn plan_error(&self, error: PlanError) -> CliError {
         let Some((position, length, code)) = error.place() else { return CliError::Plan(error) };
-        let file = self.graph.pipeline().file.clone();
+        let file = self.graph.pipeline().file().to_owned();
         let text = fs::read_to_string(&file).unwrap_or_default();
         let source = text.lines().nth((position.line as usize).wrapping_sub(1)).map(str::to_owned);
         let length = u32::try_from(length).unwrap_or(1);
         let message = error.to_string();
-        CliError::Pipeline(vec![Diagnostic { code, message, file, position, length, hint: None, source }])
+        let span = Span::on_line(position, length);
+        CliError::Pipeline(vec![Diagnostic { code, message, file, span, hint: None, source }])
     }
 
     fn provider_facts(&self) -> Vec<ProviderFacts> {

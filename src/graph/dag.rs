@@ -12,9 +12,9 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{Dfs, Reversed};
 
 use crate::protocol::Port;
-use crate::spec::Diagnostic;
 use crate::spec::diagnostic::{did_you_mean, list_names};
-use crate::spec::types::{Pipeline, Position, Reference, Stage};
+use crate::spec::types::{Pipeline, Reference, Span, Stage};
+use crate::spec::{Code, Diagnostic};
 
 /// A pipeline whose stages are known to form a DAG. Stages are named by their index in
 /// `pipeline().stages`.
@@ -44,7 +44,7 @@ pub struct Input<'a> {
     /// Who makes it.
     pub from: Producer<'a>,
     /// Where the file says so.
-    pub at: Position,
+    pub span: Span,
 }
 
 /// Who makes an input.
@@ -86,7 +86,7 @@ impl Graph {
     pub fn inputs(&self, index: usize) -> Vec<Input<'_>> {
         let inputs = self.stage(index).inputs.iter();
         inputs
-            .filter_map(|(name, r)| Some(Input { name, from: self.producer(&r.value)?, at: r.at }))
+            .filter_map(|(name, r)| Some(Input { name, from: self.producer(&r.value)?, span: r.span }))
             .collect()
     }
 
@@ -149,11 +149,10 @@ impl Graph {
     fn unknown_target(&self, name: &str) -> Diagnostic {
         let names = || self.pipeline.stages.iter().map(|stage| stage.name.value.as_str());
         Diagnostic {
-            code: "unknown-target",
+            code: Code::UnknownTarget,
             message: format!("there is no stage `{name}`; there is: {}", list_names(names())),
-            file: self.pipeline.file.clone(),
-            position: Position::default(),
-            length: 0,
+            file: self.pipeline.file().to_owned(),
+            span: Span::default(),
             hint: did_you_mean(name, names()),
             source: None,
         }

@@ -4,6 +4,7 @@
 //! Invariant: messages are lowercase fragments that read well after `error: `.
 //! Must not know: how errors are shown.
 
+use crate::spec::Code;
 use crate::spec::types::Position;
 use crate::store::StoreError;
 
@@ -63,11 +64,11 @@ pub enum PlanError {
 impl PlanError {
     /// Where in the pipeline file the error lies, how many characters long the place is, and a code;
     /// none when it does not lie there.
-    pub fn place(&self) -> Option<(Position, usize, &'static str)> {
+    pub fn place(&self) -> Option<(Position, usize, Code)> {
         let (at, text, code) = match self {
-            Self::NoSource { name, at, .. } | Self::Unreadable { name, at, .. } => (at, name, "no-source"),
-            Self::BadGlob { name, at, .. } => (at, name, "bad-glob"),
-            Self::NoUses { path, at, .. } => (at, path, "no-uses"),
+            Self::NoSource { name, at, .. } | Self::Unreadable { name, at, .. } => (at, name, Code::NoSource),
+            Self::BadGlob { name, at, .. } => (at, name, Code::BadGlob),
+            Self::NoUses { path, at, .. } => (at, path, Code::NoUses),
             Self::UnknownSource(_) | Self::Store(_) => return None,
         };
         Some((*at, text.chars().count(), code))

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::digest::Digest;
 use crate::plan::types::ProviderFacts;
-use crate::spec::types::{Run, Stage, Work};
+use crate::spec::types::{EnvValue, Run, Stage, Work};
 use crate::store::types::ArtifactRef;
 
 /// The format of ingredients; bumped when the same stage must not find its older actions.
@@ -39,7 +39,11 @@ pub fn ingredients(stage: &Stage, around: &Surroundings) -> Value {
     all.insert("format".into(), INGREDIENTS_FORMAT.into());
     all.insert("params".into(), params.into());
     all.insert("inputs".into(), artifacts(&around.inputs));
-    all.insert("env".into(), json!(stage.env));
+    let env = stage.env.iter().filter_map(|(name, value)| match value {
+        EnvValue::Literal(text) => Some((name.clone(), text.clone().into())),
+        EnvValue::Pass(_) | EnvValue::Secret(_) => None,
+    });
+    all.insert("env".into(), env.collect::<Map<_, _>>().into());
     match &stage.work {
         Work::Kind { kind, revision, .. } => {
             all.insert("kind".into(), kind.as_str().into());
@@ -84,7 +88,7 @@ fn artifacts(by_name: &BTreeMap<String, ArtifactRef>) -> Value {
 
 fn command(run: &Run) -> Value {
     match run {
-        Run::Shell(text) => text.as_str().into(),
+        Run::Script(text) => text.as_str().into(),
         Run::Exec(words) => json!(words),
     }
 }

@@ -120,7 +120,7 @@ impl<'a> Planner<'a> {
         let pipeline = self.graph.pipeline();
         Ok(Plan {
             pipeline: pipeline.name.clone(),
-            file: pipeline.file.clone(),
+            file: pipeline.file().to_owned(),
             stages: targets.iter().filter_map(|ix| done.remove(ix)).collect(),
         })
     }
@@ -221,7 +221,7 @@ impl<'a> Planner<'a> {
             let path = root.join(&used.value);
             if !path.exists() {
                 let (stage, path) = (stage.name.value.clone(), used.value.clone());
-                return Err(PlanError::NoUses { stage, path, at: used.at });
+                return Err(PlanError::NoUses { stage, path, at: used.span.start });
             }
             found.insert(used.value.clone(), self.store.identify(&path)?);
         }

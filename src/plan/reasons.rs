@@ -32,7 +32,7 @@ pub fn waits(stage: &Stage, above: &str) -> Reason {
 }
 
 fn plain(cause: Cause, what: &str, stage: &Stage) -> Reason {
-    Reason { cause, what: what.to_owned(), old: None, new: None, from: None, at: stage.name.at }
+    Reason { cause, what: what.to_owned(), old: None, new: None, from: None, at: stage.name.span.start }
 }
 
 /// What changed between the ingredients of the last action and those of now, sorted by name.
@@ -75,8 +75,8 @@ fn reason(stage: &Stage, what: String, old: Option<Value>, new: Option<Value>) -
     let (section, rest) = what.split_once('.').unwrap_or((&what, ""));
     let first = rest.split('.').next().unwrap_or(rest);
     let (cause, at) = match section {
-        "params" => (Cause::Param, stage.params.get(first).map(|p| p.at)),
-        "inputs" => (Cause::Input, stage.inputs.get(rest).map(|i| i.at)),
+        "params" => (Cause::Param, stage.params.get(first).map(|p| p.span.start)),
+        "inputs" => (Cause::Input, stage.inputs.get(rest).map(|i| i.span.start)),
         "uses" => (Cause::Uses, used(stage, rest)),
         "run" => (Cause::Command, None),
         "env" => (Cause::Env, None),
@@ -86,13 +86,13 @@ fn reason(stage: &Stage, what: String, old: Option<Value>, new: Option<Value>) -
     };
     let from = (cause == Cause::Input).then(|| producer(stage, rest)).flatten();
     // A default, and what came with `--set`, stands nowhere; its stage does.
-    let at = at.filter(|at| at.line > 0).unwrap_or(stage.name.at);
+    let at = at.filter(|at| at.line > 0).unwrap_or(stage.name.span.start);
     Reason { cause, what, old, new, from, at }
 }
 
 fn used(stage: &Stage, path: &str) -> Option<Position> {
     match &stage.work {
-        Work::Command { uses, .. } => uses.iter().find(|u| u.value == path).map(|u| u.at),
+        Work::Command { uses, .. } => uses.iter().find(|u| u.value == path).map(|u| u.span.start),
         Work::Kind { .. } => None,
     }
 }

@@ -32,7 +32,7 @@ pub enum SourceFiles {
 /// No such file; a glob that is none or that cannot be walked.
 pub fn source_files(root: &Path, name: &str, source: &Source) -> Result<SourceFiles, PlanError> {
     let path = root.join(&source.path);
-    let missing = || PlanError::NoSource { name: name.into(), path: source.path.clone(), at: source.at };
+    let missing = || PlanError::NoSource { name: name.into(), path: source.path.clone(), at: source.span.start };
     // A file may have brackets in its name: what is there as it is written is no glob.
     if path.exists() {
         return Ok(SourceFiles::Path(path));
@@ -52,14 +52,14 @@ pub fn source_files(root: &Path, name: &str, source: &Source) -> Result<SourceFi
         name: name.into(),
         path: source.path.clone(),
         why: e.to_string(),
-        at: source.at,
+        at: source.span.start,
     })?;
     let mut files = Vec::new();
     for found in walk {
         let found = found.map_err(|e| PlanError::Unreadable {
             name: name.into(),
             why: e.to_string(),
-            at: source.at,
+            at: source.span.start,
         })?;
         if found.is_file() {
             files.push(found);

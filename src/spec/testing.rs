@@ -126,6 +126,7 @@ pub fn description() -> Description {
         provider: "fake".to_owned(),
         version: "1".to_owned(),
         numerics: BTreeMap::new(),
+        types: Vec::new(),
         kinds: vec![
             kind(
                 "pretrain",
@@ -233,7 +234,7 @@ pub fn short_errors(text: &str) -> String {
 pub fn short(all: &[Diagnostic]) -> String {
     let line = |d: &Diagnostic| {
         let hint = d.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        format!("{} {}:{} {}{hint}", d.code, d.position.line, d.position.column, d.message)
+        format!("{} {}:{} {}{hint}", d.code, d.span.start.line, d.span.start.column, d.message)
     };
     all.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -1,19 +1,19 @@
 //! The typed pipeline: what the rest of Kiln sees of a pipeline file.
 //!
-//! Purpose: plain data with positions, made by `spec::load` and read by everyone.
+//! Purpose: plain data with spans, made by `spec::load` and read by everyone.
 //! Invariant: a `Pipeline` that exists has passed every check of `spec`: kinds exist, params are
 //! typed and complete, names are unique. References between stages are checked by `graph`.
 //! Must not know: how YAML is parsed, what is cached, how stages run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::protocol::Port;
 
-/// Where something stands in a pipeline file; lines and columns count from 1, columns in characters.
+/// A place in a text; lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
     /// The line; 0 when the value stands in no file (a default, `--set`).
@@ -22,20 +22,48 @@ pub struct Position {
     pub column: u32,
 }
 
+/// A file of a pipeline: its index in `Pipeline::files`; 0 is the main one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct FileId(pub u16);
+
+/// A part of a file. Of a list or mapping it is the first character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Span {
+    /// The file.
+    pub file: FileId,
+    /// Its first character.
+    pub start: Position,
+    /// The place after its last character.
+    pub end: Position,
+}
+
+impl Span {
+    /// A part of one line of the main file.
+    pub fn on_line(start: Position, characters: u32) -> Self {
+        let end = Position { line: start.line, column: start.column.saturating_add(characters) };
+        Self { file: FileId::default(), start, end }
+    }
+
+    /// True when the value stands in no file (a default, `--set`).
+    pub fn is_nowhere(&self) -> bool {
+        self.start.line == 0
+    }
+}
+
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub struct At<T> {
+pub struct Spanned<T> {
     /// The value.
     pub value: T,
     /// Where it stands.
-    pub at: Position,
+    pub span: Span,
 }
 
 /// A whole pipeline.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    /// The file, as the user named it.
-    pub file: PathBuf,
+    /// Its files, as the user named them; the first is the main one.
+    pub files: Vec<PathBuf>,
     /// The project root: all paths of the file are relative to it.
     pub root: PathBuf,
     /// The pipeline's name.
@@ -47,13 +75,15 @@ pub struct Pipeline {
     /// Its providers' programs, the default one first: as an empty path, for only the caller knows
     /// where that lies.
     pub providers: Vec<PathBuf>,
+    /// Lines in the syntax of gitignore: what sources and `uses` leave out.
+    pub ignore: Vec<String>,
 }
 
 /// An input that nobody here makes.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Where its name stands.
-    pub at: Position,
+    pub span: Span,
     /// A file, a folder or a glob, relative to the root.
     pub path: String,
     /// Its artifact type.
@@ -64,27 +94,48 @@ pub struct Source {
 #[derive(Debug, Clone)]
 pub struct Stage {
     /// Its name and where that stands.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// What it does.
     pub work: Work,
     /// What each input names, by port, in port order.
-    pub inputs: BTreeMap<String, At<Reference>>,
+    pub inputs: BTreeMap<String, Spanned<Reference>>,
+    /// Where a command finds an input, if not at `inputs/NAME` (`at:`); relative to the project root.
+    pub places: BTreeMap<String, Spanned<String>>,
     /// The ports of its inputs, from the kind; for a command every input takes `any`.
     pub input_ports: Vec<Port>,
     /// Its outputs, in order; the first is the default one. Each has exactly one type.
     pub outputs: Vec<Port>,
-    /// Its params, typed, defaults filled in; a default has the position of line 0.
-    pub params: BTreeMap<String, At<Value>>,
-    /// Environment variables of its process, hashed.
-    pub env: BTreeMap<String, String>,
+    /// Where a command leaves an output, if not at `outputs/NAME` (`path:`); relative to the execution
+    /// folder.
+    pub output_paths: BTreeMap<String, Spanned<String>>,
+    /// Its params; a default stands nowhere. Of a kind: typed, defaults filled in. Of a command: texts; a
+    /// scalar as it is written, a list or mapping as JSON in which numbers keep their spelling.
+    pub params: BTreeMap<String, Spanned<Value>>,
+    /// Environment variables of its process.
+    pub env: BTreeMap<String, EnvValue>,
     /// True when the numerics are part of its key (`cache: exact`).
     pub exact: bool,
+    /// True when its key does not hold the operating system and architecture (`platform: any`).
+    pub any_platform: bool,
     /// What it needs; never hashed.
     pub resources: Resources,
     /// Runs again this often after a failure; never hashed.
     pub retries: u32,
     /// Is stopped after this long; never hashed.
     pub timeout: Option<Duration>,
+    /// How long its other processes may outlive the first one, if not the usual time; never hashed.
+    pub linger: Option<Duration>,
+}
+
+/// The value of an environment variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvValue {
+    /// A text; hashed.
+    Literal(String),
+    /// The value of the caller's variable of this name; not hashed.
+    Pass(String),
+    /// The same, and neither stored nor printed.
+    Secret(String),
 }
 
 /// What a stage does.
@@ -103,18 +154,36 @@ pub enum Work {
     Command {
         /// What to run; `{inputs.x}`, `{outputs.x}` and `{params.x}` are not yet filled in.
         run: Run,
+        /// The shell of a script: a program and its arguments, which the script's file follows.
+        shell: Vec<String>,
         /// Files hashed with it, relative to the root.
-        uses: Vec<At<String>>,
+        uses: Vec<Spanned<String>>,
+        /// The folder that it starts in, below the execution folder; the execution folder when none.
+        cwd: Option<Spanned<String>>,
+        /// What it may see.
+        sandbox: Sandbox,
     },
 }
 
 /// The command of a `command` stage.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Run {
-    /// For `/bin/sh -c`.
-    Shell(String),
+    /// For the shell.
+    Script(String),
     /// For exec.
     Exec(Vec<String>),
+}
+
+/// What a command may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sandbox {
+    /// It runs in an execution folder that holds what it declared.
+    #[default]
+    Folder,
+    /// The rest of the project and the store are shut off as well.
+    Strict,
+    /// It runs in the project root.
+    Off,
 }
 
 /// What an input names.
@@ -143,6 +212,11 @@ pub struct Resources {
 }
 
 impl Pipeline {
+    /// The main file, as the user named it.
+    pub fn file(&self) -> &Path {
+        self.files.first().map_or(Path::new(""), PathBuf::as_path)
+    }
+
     /// A stage by its name; walks over all of them (a `Graph` has an index).
     pub fn stage(&self, name: &str) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.name.value == name)
@@ -168,6 +242,6 @@ impl Stage {
 
     /// The params without positions, complete.
     pub fn params_json(&self) -> Value {
-        self.params.iter().map(|(name, at)| (name.clone(), at.value.clone())).collect()
+        self.params.iter().map(|(name, param)| (name.clone(), param.value.clone())).collect()
     }
 }

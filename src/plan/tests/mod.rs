@@ -185,6 +185,7 @@ impl Providers for Offer {
             provider: "test".into(),
             version: "1".into(),
             numerics: BTreeMap::new(),
+            types: Vec::new(),
             kinds: vec![kind],
         })
     }

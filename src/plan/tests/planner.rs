@@ -64,7 +64,7 @@ fn planning_writes_nothing() {
 fn cosmetic_edits_change_nothing() {
     let project = chain();
     project.run(CHAIN);
-    let renamed = CHAIN.replace("params: { size: 3 }", "params: { size: 3.0 } # a comment");
+    let renamed = CHAIN.replace("params: { size: 3 }", "params: {  size: 3  } # a comment");
     let slower = renamed.replace(
         "    outputs: { out: any }\n  second:",
         "    outputs: { out: any }\n    retries: 3\n    timeout: 1h\n    resources: { cpus: 7 }\n  second:",
@@ -87,7 +87,7 @@ fn a_changed_param_says_old_and_new_and_its_line() {
     project.run(CHAIN);
     let plan = project.plan(&CHAIN.replace("size: 3", "size: 4"));
     assert_eq!(states(&plan), ["first=run", "second=maybe", "third=maybe"]);
-    assert_eq!(reasons(&plan, "first"), ["params.size 3 4 @9"]);
+    assert_eq!(reasons(&plan, "first"), ["params.size \"3\" \"4\" @9"]);
     assert_eq!(plan.stages[0].last.as_ref().unwrap().provenance.run, "r-0001");
 }
 
@@ -248,7 +248,7 @@ fn numerics_count_for_exact_stages_only() {
 fn a_missing_source_is_named_with_its_line() {
     let project = Project::new();
     let error = project.try_plan(CHAIN).unwrap_err();
-    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((4, "no-source")));
+    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((4, crate::spec::Code::NoSource)));
     assert!(error.to_string().contains("`text.txt`"), "{error}");
 }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::plan::{PlanError, SourceFiles, source_files};
-use crate::spec::types::{Position, Source};
+use crate::spec::Code;
+use crate::spec::types::{Position, Source, Span};
 
 fn folder(files: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -17,7 +18,7 @@ fn folder(files: &[&str]) -> tempfile::TempDir {
 
 fn find(root: &Path, path: &str) -> Result<SourceFiles, PlanError> {
     let source =
-        Source { at: Position { line: 4, column: 3 }, path: path.into(), artifact_type: "any".into() };
+        Source { span: Span::on_line(Position { line: 4, column: 3 }, 1), path: path.into(), artifact_type: "any".into() };
     source_files(root, "plays", &source)
 }
 
@@ -52,5 +53,5 @@ fn nothing_found_and_a_broken_glob_are_errors_with_their_place() {
     assert!(matches!(find(dir.path(), "no.txt"), Err(PlanError::NoSource { .. })));
     assert!(matches!(find(dir.path(), "no/*.txt"), Err(PlanError::NoSource { .. })));
     let error = find(dir.path(), "a/[.txt").unwrap_err();
-    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((4, "bad-glob")));
+    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((4, Code::BadGlob)));
 }

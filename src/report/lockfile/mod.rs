@@ -48,7 +48,7 @@ impl Reporter for LockFile<'_> {
 /// # Errors
 /// The disk refuses.
 pub fn update(pipeline: &Pipeline, reports: &[StageReport]) -> io::Result<PathBuf> {
-    let path = pipeline.file.with_extension("lock");
+    let path = pipeline.file().with_extension("lock");
     let old = match fs::read_to_string(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         text => text?,

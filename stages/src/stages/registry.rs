@@ -105,6 +105,7 @@ pub fn description() -> Description {
         provider: "kiln-stages".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         numerics: crate::device::numerics(),
+        types: Vec::new(),
         kinds: entries().into_iter().map(|e| e.kind).collect(),
     }
 }

@@ -1,8 +1,8 @@
 //! YAML -> a tree of nodes.
 //!
 //! Purpose: the one place that knows the YAML library. Its events become a tree: aliases and merge
-//! keys are expanded, plain scalars are typed as in the core schema of YAML 1.2 (`1e-5` is a
-//! number), quoted ones stay strings.
+//! keys are expanded, plain scalars are typed (`1e-5` is a number) and keep their spelling, quoted ones
+//! stay strings.
 //! Invariant: sizes and depth are bounded; a syntax error is one message with a position.
 //! Must not know: what any key means.
 //!
@@ -12,11 +12,11 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use serde_json::Number;
-use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span, Tag, options};
+use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span as Marks, Tag, options};
 
-use crate::spec::node::{Data, Entry, Key, Node, Place};
-use crate::spec::types::Position;
+use crate::spec::document::node::{Data, Entry, Key, Node};
+use crate::spec::document::scalar::plain_scalar;
+use crate::spec::types::{FileId, Position, Span};
 
 /// The largest pipeline file, in bytes.
 pub const MAX_BYTES: usize = 64 << 20;
@@ -30,8 +30,8 @@ const MAX_DEPTH: usize = 64;
 pub struct SyntaxError {
     /// What is wrong.
     pub message: String,
-    /// Where; line 0 when unknown.
-    pub at: Position,
+    /// Where; nowhere when unknown.
+    pub span: Span,
 }
 
 /// Reads one YAML document; an empty one is null.
@@ -41,16 +41,16 @@ pub struct SyntaxError {
 pub fn parse(text: &str) -> Result<Node, SyntaxError> {
     if text.len() > MAX_BYTES {
         let message = format!("the text has {} bytes; at most {MAX_BYTES} are read", text.len());
-        return Err(SyntaxError { message, at: Position::default() });
+        return Err(SyntaxError { message, span: Span::default() });
     }
     let options = options! { emit_comments: false };
     let mut builder = Builder::default();
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(|error| {
+        let (event, marks) = event.map_err(|error| {
             let at = position(error.marker().line(), error.marker().col());
-            SyntaxError { message: error.info(), at }
+            SyntaxError { message: error.info(), span: Span::on_line(at, 1) }
         })?;
-        builder.event(event, &span)?;
+        builder.event(event, &marks)?;
     }
     Ok(builder.root.unwrap_or_default())
 }
@@ -60,18 +60,18 @@ fn position(line: usize, column_from_0: usize) -> Position {
     Position { line: count(line), column: count(column_from_0.saturating_add(1)) }
 }
 
-fn place(span: &Span) -> Place {
-    let length = span.end.index().saturating_sub(span.start.index());
-    (position(span.start.line(), span.start.col()), u32::try_from(length).unwrap_or(u32::MAX))
+fn span_of(marks: &Marks) -> Span {
+    let start = position(marks.start.line(), marks.start.col());
+    Span { file: FileId::default(), start, end: position(marks.end.line(), marks.end.col()) }
 }
 
-fn refuse(span: &Span, message: impl Into<String>) -> SyntaxError {
-    SyntaxError { message: message.into(), at: place(span).0 }
+fn refuse(marks: &Marks, message: impl Into<String>) -> SyntaxError {
+    SyntaxError { message: message.into(), span: Span::on_line(span_of(marks).start, 1) }
 }
 
 /// A collection that is still open.
 struct Frame {
-    at: Position,
+    start: Position,
     anchor: usize,
     open: Open,
 }
@@ -98,34 +98,38 @@ struct Builder {
 }
 
 impl Builder {
-    fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), SyntaxError> {
+    fn event(&mut self, event: Event<'_>, marks: &Marks) -> Result<(), SyntaxError> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
+                // The library calls what is not there `~`.
+                let empty = style == ScalarStyle::Plain && marks.start.index() == marks.end.index();
+                let text = if empty { Cow::Borrowed("") } else { text };
                 let tag = tag.as_deref();
-                check_tag(tag, span)?;
+                check_tag(tag, marks)?;
                 if self.wants_key() && anchor == 0 {
-                    return self.key(text, style, span);
+                    return self.key(text, style, marks);
                 }
                 let forced = tag.is_some_and(is_string_tag);
                 let data = if style == ScalarStyle::Plain && !forced {
-                    plain_scalar(text)
+                    plain_scalar(Cow::Borrowed(&text))
                 } else {
-                    Data::String(text.into_owned())
+                    Data::String(text.to_string())
                 };
-                let (at, length) = place(span);
-                self.value(Node { data, at, length, expanded: false }, anchor, span)
+                let spelling = (!matches!(data, Data::String(_))).then(|| text.into());
+                let node = Node { data, span: span_of(marks), spelling, expanded: false };
+                self.value(node, anchor, marks)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.open(Open::Seq(Vec::new()), anchor, tag.as_deref(), span)
+                self.open(Open::Seq(Vec::new()), anchor, tag.as_deref(), marks)
             }
             Event::MappingStart(_, anchor, tag) => {
                 let open = Open::Map { entries: Vec::new(), merges: Vec::new(), key: None };
-                self.open(open, anchor, tag.as_deref(), span)
+                self.open(open, anchor, tag.as_deref(), marks)
             }
-            Event::SequenceEnd | Event::MappingEnd => self.close(span),
-            Event::Alias(anchor) => self.alias(anchor, span),
+            Event::SequenceEnd | Event::MappingEnd => self.close(marks),
+            Event::Alias(anchor) => self.alias(anchor, marks),
             Event::DocumentStart(..) if self.root.is_some() => {
-                Err(refuse(span, "a pipeline file holds one YAML document, and here a second one starts"))
+                Err(refuse(marks, "a pipeline file holds one YAML document, and here a second one starts"))
             }
             _ => Ok(()),
         }
@@ -135,39 +139,44 @@ impl Builder {
         matches!(self.stack.last(), Some(Frame { open: Open::Map { key: None, .. }, .. }))
     }
 
-    fn key(&mut self, text: Cow<'_, str>, style: ScalarStyle, span: &Span) -> Result<(), SyntaxError> {
+    fn key(&mut self, text: Cow<'_, str>, style: ScalarStyle, marks: &Marks) -> Result<(), SyntaxError> {
         let Some(Frame { open: Open::Map { key, .. }, .. }) = self.stack.last_mut() else { return Ok(()) };
         *key = Some(if style == ScalarStyle::Plain && text == "<<" {
             PendingKey::Merge
         } else {
-            let (at, length) = place(span);
-            PendingKey::Plain(Key { text: text.into_owned(), at, length })
+            PendingKey::Plain(Key { text: text.into_owned(), span: span_of(marks) })
         });
-        self.count(span)
+        self.count(marks)
     }
 
-    fn count(&mut self, span: &Span) -> Result<(), SyntaxError> {
+    fn count(&mut self, marks: &Marks) -> Result<(), SyntaxError> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return Err(refuse(span, format!("more than {MAX_NODES} values: this is no pipeline")));
+            return Err(refuse(marks, format!("more than {MAX_NODES} values: this is no pipeline")));
         }
         Ok(())
     }
 
-    fn open(&mut self, open: Open, anchor: usize, tag: Option<&Tag>, span: &Span) -> Result<(), SyntaxError> {
-        check_tag(tag, span)?;
+    fn open(
+        &mut self,
+        open: Open,
+        anchor: usize,
+        tag: Option<&Tag>,
+        marks: &Marks,
+    ) -> Result<(), SyntaxError> {
+        check_tag(tag, marks)?;
         if self.wants_key() {
-            return Err(refuse(span, "a key must be a string"));
+            return Err(refuse(marks, "a key must be a string"));
         }
         if self.stack.len() >= MAX_DEPTH {
-            return Err(refuse(span, format!("nested deeper than {MAX_DEPTH}")));
+            return Err(refuse(marks, format!("nested deeper than {MAX_DEPTH}")));
         }
-        self.stack.push(Frame { at: place(span).0, anchor, open });
+        self.stack.push(Frame { start: span_of(marks).start, anchor, open });
         Ok(())
     }
 
-    fn close(&mut self, span: &Span) -> Result<(), SyntaxError> {
-        let Some(Frame { at, anchor, open }) = self.stack.pop() else { return Ok(()) };
+    fn close(&mut self, marks: &Marks) -> Result<(), SyntaxError> {
+        let Some(Frame { start, anchor, open }) = self.stack.pop() else { return Ok(()) };
         let data = match open {
             Open::Seq(items) => Data::Seq(items),
             Open::Map { mut entries, merges, .. } => {
@@ -175,36 +184,36 @@ impl Builder {
                 Data::Map(entries)
             }
         };
-        self.value(Node { data, at, length: 1, expanded: false }, anchor, span)
+        self.value(Node { data, span: Span::on_line(start, 1), ..Node::default() }, anchor, marks)
     }
 
-    fn alias(&mut self, anchor: usize, span: &Span) -> Result<(), SyntaxError> {
+    fn alias(&mut self, anchor: usize, marks: &Marks) -> Result<(), SyntaxError> {
         let Some(node) = self.anchors.get(&anchor) else {
-            return Err(refuse(span, "an alias inside what it names"));
+            return Err(refuse(marks, "an alias inside what it names"));
         };
-        let (nodes, depth) = extent(node);
+        let (nodes, depth) = node.extent();
         if self.stack.len() + depth > MAX_DEPTH {
-            return Err(refuse(span, format!("nested deeper than {MAX_DEPTH}")));
+            return Err(refuse(marks, format!("nested deeper than {MAX_DEPTH}")));
         }
         let copy = node.clone();
-        self.expand(nodes, span)?;
-        self.value(copy, 0, span)
+        self.expand(nodes, marks)?;
+        self.value(copy, 0, marks)
     }
 
     /// Bounds the copies that anchors and aliases make.
-    fn expand(&mut self, nodes: usize, span: &Span) -> Result<(), SyntaxError> {
+    fn expand(&mut self, nodes: usize, marks: &Marks) -> Result<(), SyntaxError> {
         self.expanded += nodes;
         if self.expanded > MAX_EXPANDED {
-            return Err(refuse(span, format!("aliases expand to more than {MAX_EXPANDED} values")));
+            return Err(refuse(marks, format!("aliases expand to more than {MAX_EXPANDED} values")));
         }
         Ok(())
     }
 
     /// Puts a finished node where it belongs.
-    fn value(&mut self, node: Node, anchor: usize, span: &Span) -> Result<(), SyntaxError> {
-        self.count(span)?;
+    fn value(&mut self, node: Node, anchor: usize, marks: &Marks) -> Result<(), SyntaxError> {
+        self.count(marks)?;
         if anchor != 0 {
-            self.expand(extent(&node).0, span)?;
+            self.expand(node.extent().0, marks)?;
             self.anchors.insert(anchor, node.clone());
         }
         match self.stack.last_mut() {
@@ -212,12 +221,12 @@ impl Builder {
             Some(Frame { open: Open::Seq(items), .. }) => items.push(node),
             Some(Frame { open: Open::Map { entries, merges, key }, .. }) => match key.take() {
                 Some(PendingKey::Plain(key)) => entries.push(Entry { key, value: node }),
-                Some(PendingKey::Merge) => merges.extend(mappings(node, span)?),
+                Some(PendingKey::Merge) => merges.extend(mappings(node, marks)?),
                 None => {
                     let Data::String(text) = node.data else {
-                        return Err(refuse(span, "a key must be a string"));
+                        return Err(refuse(marks, "a key must be a string"));
                     };
-                    *key = Some(PendingKey::Plain(Key { text, at: node.at, length: node.length }));
+                    *key = Some(PendingKey::Plain(Key { text, span: node.span }));
                 }
             },
         }
@@ -226,7 +235,7 @@ impl Builder {
 }
 
 /// The mappings that a merge key names.
-fn mappings(node: Node, span: &Span) -> Result<Vec<Node>, SyntaxError> {
+fn mappings(node: Node, marks: &Marks) -> Result<Vec<Node>, SyntaxError> {
     let nodes = match node.data {
         Data::Seq(items) => items,
         _ => vec![node],
@@ -234,7 +243,7 @@ fn mappings(node: Node, span: &Span) -> Result<Vec<Node>, SyntaxError> {
     if nodes.iter().all(|n| matches!(n.data, Data::Map(_))) {
         return Ok(nodes);
     }
-    Err(refuse(span, "`<<` takes a mapping or a list of mappings"))
+    Err(refuse(marks, "`<<` takes a mapping or a list of mappings"))
 }
 
 /// Adds the entries of merged mappings that are not there yet; earlier ones win.
@@ -249,76 +258,17 @@ fn merge(entries: &mut Vec<Entry>, merges: Vec<Node>) {
     }
 }
 
-/// How many nodes a tree has and how deep its collections nest.
-fn extent(node: &Node) -> (usize, usize) {
-    let sum = |(nodes, depth): (usize, usize), more: (usize, usize)| (nodes + more.0, depth.max(more.1));
-    let (nodes, depth) = match &node.data {
-        Data::Seq(items) => items.iter().map(extent).fold((1, 0), sum),
-        Data::Map(entries) => entries.iter().map(|e| extent(&e.value)).fold((1 + entries.len(), 0), sum),
-        _ => return (1, 0),
-    };
-    (nodes, depth + 1)
-}
-
 fn is_string_tag(tag: &Tag) -> bool {
     tag.is_yaml_core_schema_tag("str") || (tag.handle().is_empty() && tag.suffix() == "!")
 }
 
-fn check_tag(tag: Option<&Tag>, span: &Span) -> Result<(), SyntaxError> {
+fn check_tag(tag: Option<&Tag>, marks: &Marks) -> Result<(), SyntaxError> {
     match tag {
         Some(tag) if !tag.is_yaml_core_schema() && !is_string_tag(tag) => {
-            Err(refuse(span, format!("the tag `{}` means nothing here", tag.original())))
+            Err(refuse(marks, format!("the tag `{}` means nothing here", tag.original())))
         }
         _ => Ok(()),
     }
-}
-
-/// A plain scalar by the core schema of YAML 1.2; what is no finite number is a string.
-pub fn plain_scalar(text: Cow<'_, str>) -> Data {
-    match text.as_ref() {
-        "" | "~" | "null" | "Null" | "NULL" => return Data::Null,
-        "true" | "True" | "TRUE" => return Data::Bool(true),
-        "false" | "False" | "FALSE" => return Data::Bool(false),
-        _ => {}
-    }
-    match number(&text) {
-        Some(number) => Data::Number(number),
-        None => Data::String(text.into_owned()),
-    }
-}
-
-fn number(text: &str) -> Option<Number> {
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        return None;
-    }
-    if let Some(digits) = text.strip_prefix("0x") {
-        return radix(digits, 16);
-    }
-    if let Some(digits) = text.strip_prefix("0o") {
-        return radix(digits, 8);
-    }
-    let plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-');
-    if !unsigned.contains(|c: char| c.is_ascii_digit()) || !unsigned.chars().all(plain) {
-        return None;
-    }
-    if let Ok(value) = text.parse::<u64>() {
-        return Some(value.into());
-    }
-    if let Ok(value) = text.parse::<i64>() {
-        return Some(value.into());
-    }
-    // One value, one form, however it is spelt: `1.0` is `1`.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match text.parse::<f64>().ok()? {
-        x if x.fract() == 0.0 && x.abs() <= EXACT => Some((x as i64).into()),
-        x => Number::from_f64(x),
-    }
-}
-
-fn radix(digits: &str, radix: u32) -> Option<Number> {
-    let digits = Some(digits).filter(|d| d.chars().all(|c| c.is_digit(radix)))?;
-    u64::from_str_radix(digits, radix).ok().map(Number::from)
 }
 
 #[cfg(test)]
@@ -332,7 +282,7 @@ mod tests {
 
     fn error_of(text: &str) -> String {
         let error = parse(text).unwrap_err();
-        format!("{}:{} {}", error.at.line, error.at.column, error.message)
+        format!("{}:{} {}", error.span.start.line, error.span.start.column, error.message)
     }
 
     #[test]
@@ -353,12 +303,12 @@ mod tests {
     fn keys_and_values_know_their_line_and_column_in_characters() {
         let node = parse("é: [ü, zwei] # comment\nb:\n  c: {d: 1e-5}\n").unwrap();
         let Data::Map(entries) = &node.data else { panic!("a mapping") };
-        let at = |line, column| Position { line, column };
-        assert_eq!(entries[0].key.place(), (at(1, 1), 1));
+        let on = |line, column, characters| Span::on_line(Position { line, column }, characters);
+        assert_eq!(entries[0].key.span, on(1, 1, 1));
         let Data::Seq(items) = &entries[0].value.data else { panic!("a list") };
-        assert_eq!(items[1].place(), (at(1, 8), 4));
+        assert_eq!(items[1].span, on(1, 8, 4));
         let c = entries[1].value.get("c").unwrap();
-        assert_eq!(c.get("d").unwrap().place(), (at(3, 10), 4));
+        assert_eq!(c.get("d").unwrap().span, on(3, 10, 4));
     }
 
     #[test]

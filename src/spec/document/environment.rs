@@ -1,30 +1,57 @@
 //! `${NAME:-default}` in the strings of a pipeline file.
 //!
-//! Purpose: expands environment variables in every string value, before anything else reads them.
-//! Invariant: keys are never expanded; `$${` stands for `${`; an unset variable without a default is
+//! Purpose: expands environment variables in every string value but `run`, before anything else reads them.
+//! Invariant: keys are never expanded; `run` of a stage, a script or a list, belongs to its shell; `$${` stands for `${`; an unset variable without a default is
 //! an error; what was expanded is not expanded again.
-//! Must not know: what the strings mean.
+//! Must not know: what the strings mean, but for `run` of a stage.
 
 use std::collections::BTreeMap;
 
+use crate::spec::code::Code;
 use crate::spec::diagnostic::Diagnostics;
-use crate::spec::node::{Data, Node};
+use crate::spec::document::node::{Data, Entry, Node};
 
-/// Expands all strings of a tree.
-pub fn expand(node: &mut Node, environment: &BTreeMap<String, String>, out: &mut Diagnostics) {
-    let place = node.place();
+/// Expands all strings of a pipeline file.
+pub fn expand(root: &mut Node, environment: &BTreeMap<String, String>, out: &mut Diagnostics) {
+    for (section, value) in entries(root) {
+        if section != "stages" {
+            expand_node(value, environment, out);
+            continue;
+        }
+        if !matches!(value.data, Data::Map(_)) {
+            expand_node(value, environment, out);
+        }
+        for (_, stage) in entries(value) {
+            if !matches!(stage.data, Data::Map(_)) {
+                expand_node(stage, environment, out);
+            }
+            entries(stage)
+                .filter(|(key, _)| *key != "run")
+                .for_each(|(_, node)| expand_node(node, environment, out));
+        }
+    }
+}
+
+fn entries(node: &mut Node) -> impl Iterator<Item = (&str, &mut Node)> {
+    let entries = match &mut node.data {
+        Data::Map(entries) => entries.as_mut_slice(),
+        _ => &mut [],
+    };
+    entries.iter_mut().map(|Entry { key, value }| (key.text.as_str(), value))
+}
+
+fn expand_node(node: &mut Node, environment: &BTreeMap<String, String>, out: &mut Diagnostics) {
+    let span = node.span;
     match &mut node.data {
         Data::String(text) if text.contains("${") => match expand_text(text, environment) {
             Ok(expanded) => (*text, node.expanded) = (expanded, true),
             Err(Problem { name, message }) => {
                 let hint = name.map(|n| format!("set it, or write `${{{n}:-default}}`"));
-                out.push_last("unset-variable", place, message, hint);
+                out.push_last(Code::UnsetVariable, span, message, hint);
             }
         },
-        Data::Seq(items) => items.iter_mut().for_each(|item| expand(item, environment, out)),
-        Data::Map(entries) => {
-            entries.iter_mut().for_each(|entry| expand(&mut entry.value, environment, out));
-        }
+        Data::Seq(items) => items.iter_mut().for_each(|item| expand_node(item, environment, out)),
+        Data::Map(_) => entries(node).for_each(|(_, value)| expand_node(value, environment, out)),
         _ => {}
     }
 }
@@ -100,6 +127,30 @@ mod tests {
         assert_eq!(expanded("x${A}y${B:-z}").unwrap(), "x1yz");
         assert_eq!(expanded("${EMPTY:-d}|${EMPTY}|${B:-}").unwrap(), "d||");
         assert_eq!(expanded("$A $$ ${{i}} $${A} é${A}").unwrap(), "$A $$ ${{i}} ${A} é1");
+    }
+
+    #[test]
+    fn nothing_is_expanded_in_run_and_everything_elsewhere() {
+        let text = "\
+params: { run: '${A}' }
+stages:
+  a: { run: 'for f in *; do echo ${f} ${A} $${x}; done', env: { run: ['${A}'] } }
+  b: { run: [echo, '${nope}', '${A}'], uses: '${A}.py' }
+";
+        let mut root = crate::spec::document::yaml::parse(text).unwrap();
+        let mut out = Diagnostics::new("p.yaml".as_ref(), text.to_owned());
+        expand(&mut root, &BTreeMap::from([("A".to_owned(), "1".to_owned())]), &mut out);
+        assert!(out.is_empty());
+        assert_eq!(
+            root.to_json(),
+            serde_json::json!({
+                "params": { "run": "1" },
+                "stages": {
+                    "a": { "run": "for f in *; do echo ${f} ${A} $${x}; done", "env": { "run": ["1"] } },
+                    "b": { "run": ["echo", "${nope}", "${A}"], "uses": "1.py" },
+                },
+            })
+        );
     }
 
     #[test]

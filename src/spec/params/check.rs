@@ -7,19 +7,28 @@
 //! Must not know: what any param means. Reads the part of JSON Schema that schemars writes for plain
 //! Rust types: properties, defaults, `$ref`, enums, alternatives, ranges.
 
+use std::cmp::Ordering;
+
 use serde_json::{Map, Number, Value};
 
+use crate::spec::code::Code;
 use crate::spec::diagnostic::{did_you_mean, list_names, nearest};
-use crate::spec::fields::scalar_text;
-use crate::spec::node::{Data, Entry, Node, Place};
+use crate::spec::document::node::{Data, Entry, Node};
+use crate::spec::document::scalar;
+use crate::spec::fields::shown;
+use crate::spec::params::number::{broken_bound, compare, float, whole};
+use crate::spec::params::schema::{
+    Budget, accepts_null, alternatives, names, properties, required, resolve, spoken, types,
+};
+use crate::spec::types::Span;
 
 /// An error in a value, before it is reported.
 #[derive(Debug, Clone)]
 pub struct Problem {
     /// The code.
-    pub code: &'static str,
+    pub code: Code,
     /// Where.
-    pub place: Place,
+    pub span: Span,
     /// What.
     pub message: String,
     /// What to do.
@@ -31,17 +40,20 @@ pub struct Checker<'s> {
     root: &'s Value,
     /// Who has the params, for messages: ``stage `sft` (kind sft)``.
     owner: String,
+    budget: Budget,
     /// What was found.
     pub problems: Vec<Problem>,
 }
 
-/// Chains of `$ref` longer than this are cut.
-const MAX_REFS: usize = 32;
-
 impl<'s> Checker<'s> {
     /// A checker for a kind's `params` schema.
     pub fn new(root: &'s Value, owner: String) -> Self {
-        Self { root, owner, problems: Vec::new() }
+        Self { root, owner, budget: Budget::new(), problems: Vec::new() }
+    }
+
+    /// True when the schema has no end or is too large: the values and problems found mean nothing.
+    pub fn is_exhausted(&self) -> bool {
+        self.budget.is_exhausted()
     }
 
     /// The schemas of the params by name.
@@ -66,8 +78,20 @@ impl<'s> Checker<'s> {
         Some(format!("{outer}.{name}"))
     }
 
-    /// The value of a node, typed; none when something is wrong with it. `path` names it.
+    /// The value of a node of the file, typed; none when something is wrong with it. `path` names it.
     pub fn value(&mut self, node: &Node, schema: &'s Value, path: &str) -> Option<Value> {
+        self.budget.allow(node.extent().0);
+        self.checked(node, schema, path)
+    }
+
+    /// The value of a node, within the budget.
+    fn checked(&mut self, node: &Node, schema: &'s Value, path: &str) -> Option<Value> {
+        let value = if self.budget.enter() { self.dispatch(node, schema, path) } else { None };
+        self.budget.leave();
+        value
+    }
+
+    fn dispatch(&mut self, node: &Node, schema: &'s Value, path: &str) -> Option<Value> {
         let schema = self.resolve(schema);
         if let Some(fixed) = schema.get("const") {
             return self.choice(node, &[fixed], path);
@@ -75,7 +99,7 @@ impl<'s> Checker<'s> {
         if let Some(Value::Array(fixed)) = schema.get("enum") {
             return self.choice(node, &fixed.iter().collect::<Vec<_>>(), path);
         }
-        if let Some(Value::Array(some)) = schema.get("oneOf").or_else(|| schema.get("anyOf")) {
+        if let Some(some) = alternatives(schema) {
             return self.alternative(node, some, path);
         }
         let types = types(schema);
@@ -90,6 +114,16 @@ impl<'s> Checker<'s> {
 
     /// The default of a param: its own, else null or an object of defaults where those fit.
     pub fn default(&mut self, schema: &'s Value, path: &str) -> Option<Value> {
+        if !self.budget.enter() {
+            self.budget.leave();
+            return None;
+        }
+        let value = self.filled(schema, path);
+        self.budget.leave();
+        value
+    }
+
+    fn filled(&mut self, schema: &'s Value, path: &str) -> Option<Value> {
         let resolved = self.resolve(schema);
         let own = schema.get("default").or_else(|| resolved.get("default"));
         let filler = match own {
@@ -99,32 +133,18 @@ impl<'s> Checker<'s> {
             None => return None,
         };
         let before = self.problems.len();
-        let value = self.value(&Node::from_json(&filler), schema, path);
+        let value = self.checked(&Node::from_json(&filler), schema, path);
         self.problems.truncate(before);
         // A default that breaks its own schema stays what the provider says it is.
         value.or_else(|| own.cloned())
     }
 
-    /// Follows `$ref` and an `allOf` of one.
-    fn resolve(&self, mut schema: &'s Value) -> &'s Value {
-        for _ in 0..MAX_REFS {
-            let next = match (schema.get("$ref"), schema.get("allOf")) {
-                (Some(Value::String(reference)), _) => {
-                    reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer))
-                }
-                (_, Some(Value::Array(all))) if all.len() == 1 => all.first(),
-                _ => None,
-            };
-            match next {
-                Some(next) => schema = next,
-                None => break,
-            }
-        }
-        schema
+    fn resolve(&self, schema: &'s Value) -> &'s Value {
+        resolve(self.root, schema, &self.budget)
     }
 
-    fn problem(&mut self, code: &'static str, place: Place, message: String, hint: Option<String>) {
-        self.problems.push(Problem { code, place, message, hint });
+    fn problem(&mut self, code: Code, span: Span, message: String, hint: Option<String>) {
+        self.problems.push(Problem { code, span, message, hint });
     }
 
     fn name(&self, path: &str) -> String {
@@ -132,21 +152,23 @@ impl<'s> Checker<'s> {
     }
 
     fn choice(&mut self, node: &Node, fixed: &[&Value], path: &str) -> Option<Value> {
-        let given = node.to_json();
-        let texts: Vec<_> = fixed.iter().filter_map(|v| scalar_text(&Node::from_json(v))).collect();
-        let same = |v: &&&Value| {
-            **v == &given
-                || matches!((v, &given), (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64())
-        };
+        let text = |value: &&Value| Node::from_json(value).scalar().map(|text| text.into_owned());
+        let texts: Vec<_> = fixed.iter().filter_map(text).collect();
         let retyped = node.retyped().filter(|_| node.expanded).map(|n| n.to_json());
-        if let Some(value) = fixed.iter().find(|v| same(v) || retyped.as_ref() == Some(**v)) {
-            return Some((*value).clone());
+        for given in [Some(node.to_json()), retyped].into_iter().flatten() {
+            let same = |value: &&&Value| match (**value, &given) {
+                (Value::Number(a), Value::Number(b)) => compare(a, b) == Ordering::Equal,
+                (a, b) => a == b,
+            };
+            if let Some(value) = fixed.iter().find(same) {
+                return Some((*value).clone());
+            }
         }
-        let shown = scalar_text(node).map_or_else(|| node.kind().to_owned(), |t| format!("`{t}`"));
+        let shown = shown(node);
         let names = || texts.iter().map(String::as_str);
         let message = format!("{} must be one of {}, not {shown}", self.name(path), list_names(names()));
         let hint = node.as_str().and_then(|text| did_you_mean(text, names()));
-        self.problem("choice", node.place(), message, hint);
+        self.problem(Code::Choice, node.span, message, hint);
         None
     }
 
@@ -159,7 +181,7 @@ impl<'s> Checker<'s> {
         let before = self.problems.len();
         let mut best: Option<Vec<Problem>> = None;
         for schema in some {
-            let value = self.value(node, schema, path);
+            let value = self.checked(node, schema, path);
             let found = self.problems.split_off(before);
             if found.is_empty() && value.is_some() {
                 return value;
@@ -174,12 +196,17 @@ impl<'s> Checker<'s> {
 
     /// Collects the values of a schema that only lists some; false for any other one.
     fn constants(&self, schema: &'s Value, fixed: &mut Vec<&'s Value>) -> bool {
-        let schema = self.resolve(schema);
+        let found = self.budget.enter() && self.constants_of(self.resolve(schema), fixed);
+        self.budget.leave();
+        found
+    }
+
+    fn constants_of(&self, schema: &'s Value, fixed: &mut Vec<&'s Value>) -> bool {
         if let Some(value) = schema.get("const") {
             fixed.push(value);
         } else if let Some(Value::Array(values)) = schema.get("enum") {
             fixed.extend(values);
-        } else if let Some(Value::Array(some)) = schema.get("oneOf").or_else(|| schema.get("anyOf")) {
+        } else if let Some(some) = alternatives(schema) {
             return some.iter().all(|schema| self.constants(schema, fixed));
         } else if types(schema) == ["null"] {
             fixed.push(&Value::Null);
@@ -198,13 +225,18 @@ impl<'s> Checker<'s> {
             Data::Number(number) if takes("number") || takes("integer") => {
                 return self.number(node, number, schema, takes("number"), path);
             }
+            Data::OutOfRange if takes("number") || takes("integer") => {
+                let message = format!("{} does not fit into 64 bits: {}", self.name(path), shown(node));
+                self.problem(Code::Range, node.span, message, None);
+                return None;
+            }
             Data::Seq(items) if takes("array") => return self.array(node, items, schema, path),
             Data::Map(entries) if takes("object") => return self.object(node, entries, schema, path),
             _ => {}
         }
         let wanted: Vec<_> = types.iter().filter(|t| **t != "null").map(|t| spoken(t)).collect();
-        let message = format!("{} must be {}, not {}", self.name(path), wanted.join(" or "), shown(node));
-        self.problem("type", node.place(), message, None);
+        let message = format!("{} must be {}, not {}", self.name(path), wanted.join(" or "), described(node));
+        self.problem(Code::Type, node.span, message, None);
         None
     }
 
@@ -216,7 +248,7 @@ impl<'s> Checker<'s> {
             (_, Some(most)) if length > most => format!("must have at most {most} characters"),
             _ => return Some(Value::String(text.to_owned())),
         };
-        self.problem("range", node.place(), format!("{} {message}", self.name(path)), None);
+        self.problem(Code::Range, node.span, format!("{} {message}", self.name(path)), None);
         None
     }
 
@@ -225,29 +257,38 @@ impl<'s> Checker<'s> {
         node: &Node,
         number: &Number,
         schema: &'s Value,
-        float: bool,
+        float_taken: bool,
         path: &str,
     ) -> Option<Value> {
         let untyped = types(schema).is_empty();
-        if !float && number.as_i64().is_none() && number.as_u64().is_none() {
-            let message = format!("{} must be a whole number, not `{number}`", self.name(path));
-            self.problem("type", node.place(), message, None);
+        let fits = whole(number).is_some();
+        // `1e300` may stand where no type is said; digits that a float would round may not.
+        let digits = node.spelling.as_deref().is_some_and(scalar::is_whole);
+        if !fits && (!float_taken || (untyped && digits)) {
+            let is_whole = number.as_f64().is_some_and(|value| value.fract() == 0.0);
+            let (code, wanted) = match is_whole {
+                true => (Code::Range, "a whole number of 64 bits"),
+                false => (Code::Type, "a whole number"),
+            };
+            let message = format!("{} must be {wanted}, not {}", self.name(path), shown(node));
+            self.problem(code, node.span, message, None);
             return None;
         }
         if let Some(bound) = broken_bound(number, schema) {
-            let message = format!("{} must be {bound}, not `{number}`", self.name(path));
-            self.problem("range", node.place(), message, None);
+            let message = format!("{} must be {bound}, not {}", self.name(path), shown(node));
+            self.problem(Code::Range, node.span, message, None);
             return None;
         }
-        if untyped || !float {
+        if untyped || !float_taken {
             return Some(Value::Number(number.clone()));
         }
-        let value = number.as_f64()?;
-        let single = schema.get("format").and_then(Value::as_str) == Some("float");
-        // A 32-bit default such as 0.1 reaches JSON as 0.10000000149011612: take the shortest
-        // spelling of both, so that it equals what people write.
-        let value = if single { (value as f32).to_string().parse().ok()? } else { value };
-        Number::from_f64(value).map(Value::Number)
+        let value = float(number, schema);
+        if value.is_none() {
+            let message =
+                format!("{} does not fit into a float of 32 bits: {}", self.name(path), shown(node));
+            self.problem(Code::Range, node.span, message, None);
+        }
+        value.map(Value::Number)
     }
 
     fn array(&mut self, node: &Node, items: &[Node], schema: &'s Value, path: &str) -> Option<Value> {
@@ -257,7 +298,7 @@ impl<'s> Checker<'s> {
             let wanted =
                 if items.len() < least { format!("at least {least}") } else { format!("at most {most}") };
             let message = format!("{} must have {wanted} items, not {}", self.name(path), items.len());
-            self.problem("range", node.place(), message, None);
+            self.problem(Code::Range, node.span, message, None);
             return None;
         }
         let first = schema.get("prefixItems").and_then(Value::as_array);
@@ -265,7 +306,7 @@ impl<'s> Checker<'s> {
         for (i, item) in items.iter().enumerate() {
             let schema = first.and_then(|f| f.get(i)).or_else(|| schema.get("items"));
             values.push(match schema {
-                Some(schema) => self.value(item, schema, &format!("{path}[{i}]")),
+                Some(schema) => self.checked(item, schema, &format!("{path}[{i}]")),
                 None => Some(item.to_json()),
             });
         }
@@ -281,8 +322,8 @@ impl<'s> Checker<'s> {
             let inner = format!("{path}.{}", key.text);
             let extra = schema.get("additionalProperties");
             let typed = match (declared.and_then(|p| p.get(&key.text)), extra) {
-                (Some(property), _) => self.value(value, property, &inner),
-                (None, Some(extra @ Value::Object(_))) => self.value(value, extra, &inner),
+                (Some(property), _) => self.checked(value, property, &inner),
+                (None, Some(extra @ Value::Object(_))) => self.checked(value, extra, &inner),
                 (None, Some(Value::Bool(true))) => Some(value.to_json()),
                 (None, None) if declared.is_none() => Some(value.to_json()),
                 _ => {
@@ -291,7 +332,7 @@ impl<'s> Checker<'s> {
                     let hint = did_you_mean(&key.text, names.iter().copied())
                         .unwrap_or_else(|| format!("it has: {}", list_names(names)));
                     let message = format!("{} has no `{}`", self.name(path), key.text);
-                    self.problem("unknown-key", key.place(), message, Some(hint));
+                    self.problem(Code::UnknownKey, key.span, message, Some(hint));
                     None
                 }
             };
@@ -302,7 +343,7 @@ impl<'s> Checker<'s> {
                 let inner = format!("{path}.{name}");
                 if required(schema).any(|n| n == name) && property.get("default").is_none() {
                     let message = format!("{} is missing", self.name(&inner));
-                    self.problem("missing-param", node.place(), message, None);
+                    self.problem(Code::MissingParam, node.span, message, None);
                 } else if let Some(value) = self.default(property, &inner) {
                     map.insert(name.clone(), value);
                 }
@@ -316,92 +357,16 @@ impl<'s> Checker<'s> {
 /// that is worse than errors inside.
 fn rank(problems: &[Problem], node: &Node) -> (u8, usize) {
     let whole = |p: &Problem| match p.code {
-        "type" if p.place == node.place() => 2,
-        "choice" if p.place == node.place() => 1,
+        Code::Type if p.span == node.span => 2,
+        Code::Choice if p.span == node.span => 1,
         _ => 0,
     };
     (problems.iter().map(whole).max().unwrap_or(0), problems.len())
 }
 
-/// The names of an object's properties, sorted.
-pub fn names(properties: Option<&Map<String, Value>>) -> Vec<&str> {
-    let mut names: Vec<_> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-    names.sort_unstable();
-    names
-}
-
-fn properties(schema: &Value) -> Option<&Map<String, Value>> {
-    schema.get("properties").and_then(Value::as_object)
-}
-
-fn required(schema: &Value) -> impl Iterator<Item = &str> {
-    schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// The JSON types that a schema names; none when any will do.
-fn types(schema: &Value) -> Vec<&str> {
-    match schema.get("type") {
-        Some(Value::String(one)) => vec![one.as_str()],
-        Some(Value::Array(some)) => some.iter().filter_map(Value::as_str).collect(),
-        _ if schema.get("properties").is_some() => vec!["object"],
-        _ => Vec::new(),
-    }
-}
-
-/// Whether a schema takes null.
-fn accepts_null(schema: &Value) -> bool {
-    let some = schema.get("oneOf").or_else(|| schema.get("anyOf")).and_then(Value::as_array);
-    types(schema).contains(&"null") || some.into_iter().flatten().any(|s| types(s) == ["null"])
-}
-
-fn spoken(json_type: &str) -> &str {
-    match json_type {
-        "integer" => "a whole number",
-        "number" => "a number",
-        "string" => "a string",
-        "boolean" => "`true` or `false`",
-        "array" => "a list",
-        "object" => "a mapping",
-        other => other,
-    }
-}
-
-fn shown(node: &Node) -> String {
-    match scalar_text(node) {
-        Some(text) => format!("{} `{}`", node.kind(), text.chars().take(60).collect::<String>()),
-        None => node.kind().to_owned(),
-    }
-}
-
-/// The bound that a number breaks, in words.
-fn broken_bound(number: &Number, schema: &Value) -> Option<String> {
-    let value = number.as_f64()?;
-    let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
-    let (format_least, format_most) = format_range(schema);
-    let least = bound("minimum").or(format_least);
-    let most = bound("maximum").or(format_most);
-    if let Some(least) = least.filter(|least| value < *least) {
-        return Some(format!("at least {least}"));
-    }
-    if let Some(most) = most.filter(|most| value > *most) {
-        return Some(format!("at most {most}"));
-    }
-    if let Some(least) = bound("exclusiveMinimum").filter(|least| value <= *least) {
-        return Some(format!("above {least}"));
-    }
-    bound("exclusiveMaximum").filter(|most| value >= *most).map(|most| format!("below {most}"))
-}
-
-/// The range of a Rust integer, which schemars names in `format`.
-fn format_range(schema: &Value) -> (Option<f64>, Option<f64>) {
-    match schema.get("format").and_then(Value::as_str) {
-        Some("uint8") => (Some(0.0), Some(f64::from(u8::MAX))),
-        Some("uint16") => (Some(0.0), Some(f64::from(u16::MAX))),
-        Some("uint32") => (Some(0.0), Some(f64::from(u32::MAX))),
-        Some("uint64" | "uint") => (Some(0.0), None),
-        Some("int8") => (Some(f64::from(i8::MIN)), Some(f64::from(i8::MAX))),
-        Some("int16") => (Some(f64::from(i16::MIN)), Some(f64::from(i16::MAX))),
-        Some("int32") => (Some(f64::from(i32::MIN)), Some(f64::from(i32::MAX))),
-        _ => (None, None),
+fn described(node: &Node) -> String {
+    match node.data {
+        Data::Null | Data::Seq(_) | Data::Map(_) => node.kind().to_owned(),
+        _ => format!("{} {}", node.kind(), shown(node)),
     }
 }
