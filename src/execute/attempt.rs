@@ -21,7 +21,7 @@ use super::types::Say;
 use super::workshop::Workshop;
 use crate::plan::PlanError;
 use crate::protocol::{EXIT_INTERRUPTED, StageRequest};
-use crate::spec::command::{fill_params, fill_paths};
+use crate::spec::command::{Values, expand};
 use crate::spec::types::{Run, Stage, Work};
 use crate::store::KeyLock;
 
@@ -37,6 +37,9 @@ pub enum AttemptError {
     /// The command cannot be filled in.
     #[error(transparent)]
     Command(#[from] crate::spec::command::CommandError),
+    /// A path that is no text.
+    #[error("the path {0:?} is not UTF-8 and cannot stand in a command; move the store or the source")]
+    NotText(PathBuf),
     /// The program cannot be started.
     #[error("cannot start `{program}`: {source}")]
     Start {
@@ -132,7 +135,7 @@ impl Attempt<'_> {
     ) -> Result<(Vec<OsString>, Option<File>), AttemptError> {
         match &self.stage.work {
             Work::Command { run, .. } => {
-                let run = fill_paths(&fill_params(run, &self.stage.params)?, inputs, &self.outputs)?;
+                let run = expand(run, &["/bin/sh".to_owned()], &self.values(inputs)?)?;
                 Ok((words(run), None))
             }
             Work::Kind { kind, provider, .. } => {
@@ -146,6 +149,27 @@ impl Attempt<'_> {
                 Ok((vec![provider.program.clone().into(), "run".into()], Some(stdin)))
             }
         }
+    }
+
+    /// What the placeholders of the command stand for.
+    fn values(&self, inputs: &BTreeMap<String, PathBuf>) -> Result<Values, AttemptError> {
+        let text = |path: &Path| path.to_str().map(str::to_owned);
+        let texts = |paths: &BTreeMap<String, PathBuf>| -> Result<BTreeMap<_, _>, AttemptError> {
+            let not_text = |path: &PathBuf| AttemptError::NotText(path.clone());
+            paths.iter().map(|(k, v)| Ok((k.clone(), text(v).ok_or_else(|| not_text(v))?))).collect()
+        };
+        let param = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Null => String::new(),
+            other => crate::digest::canonical_json(other),
+        };
+        let checkpoint = self.shop.store.work(&self.job.key).join(CHECKPOINT);
+        Ok(Values {
+            inputs: texts(inputs)?,
+            outputs: texts(&self.outputs)?,
+            params: self.stage.params.iter().map(|(k, at)| (k.clone(), param(&at.value))).collect(),
+            checkpoint: text(&checkpoint).ok_or(AttemptError::NotText(checkpoint))?,
+        })
     }
 
     fn request(&self, kind: &str, inputs: &BTreeMap<String, PathBuf>) -> StageRequest {

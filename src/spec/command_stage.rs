@@ -6,7 +6,7 @@
 //! Must not know: how placeholders are filled in.
 
 use crate::protocol::Port;
-use crate::spec::command::{self, Space};
+use crate::spec::command::{self, Space, Spot};
 use crate::spec::diagnostic::{did_you_mean, list_names};
 use crate::spec::node::{Data, Entry, Place};
 use crate::spec::stage::Reader;
@@ -76,18 +76,20 @@ impl Reader<'_, '_, '_> {
 
     /// Checks what the command names, and takes the params of the pipeline that it names.
     fn placeholders(&mut self, run: &Run, place: Place, has: [Option<&[Entry]>; 3], stage: &mut Stage) {
-        let slots = match command::placeholders(run) {
+        let slots = match command::placeholders(run, &shell()) {
             Ok(slots) => slots,
             Err(error) => {
-                let message = format!("`run` of {}: {error}", self.owner);
-                return self.context.out.push("placeholder", place, message);
+                let message = format!("`run` of {}: {error}{}", self.owner, at(run, error.spot));
+                return self.context.out.push_hint("placeholder", place, message, error.hint());
             }
         };
-        for (space, name) in slots {
+        for slot in &slots {
+            let (space, name) = (slot.space, slot.name.as_str());
             let entries = match space {
                 Space::Inputs => has[0],
                 Space::Outputs => has[1],
                 Space::Params => has[2],
+                Space::Checkpoint => continue,
             };
             // A damaged section may have had it.
             let Some(entries) = entries else { continue };
@@ -133,6 +135,22 @@ impl Reader<'_, '_, '_> {
                 fields::path(item, what, out).map(|text| At { value: text.to_owned(), at: item.at })
             })
             .collect()
+    }
+}
+
+/// The shell of every script.
+fn shell() -> [String; 1] {
+    ["/bin/sh".to_owned()]
+}
+
+/// Where in `run` something was found, as the end of a message; nothing for a single line or word.
+fn at(run: &Run, spot: Spot) -> String {
+    match run {
+        Run::Shell(text) if text.trim_end().contains('\n') => {
+            format!(" (line {}, column {} of the script)", spot.line, spot.column)
+        }
+        Run::Exec(words) if words.len() > 1 => format!(" (word {} of the list)", spot.word + 1),
+        _ => String::new(),
     }
 }
 
