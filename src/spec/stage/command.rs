@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::protocol::Port;
 use crate::spec::catalog::COMMAND;
 use crate::spec::code::Code;
-use crate::spec::command::{self, Space};
+use crate::spec::command::{self, Space, Spot};
 use crate::spec::diagnostic::{did_you_mean, list_names};
 use crate::spec::document::node::{Data, Entry, Node};
 use crate::spec::fields;
@@ -50,12 +50,9 @@ impl Reader<'_, '_, '_> {
             stage.params.insert(key.text.clone(), text_of(value));
             self.shadow(&key.text);
         }
-        let run = self.run();
-        if let Some((run, span)) = &run {
-            self.placeholders(run, *span, [inputs, outputs, params], stage);
-        }
-        let run = run.map_or(Run::Exec(Vec::new()), |(run, _)| run);
+        let (run, span) = self.run().unwrap_or((Run::Exec(Vec::new()), Span::default()));
         let shell = self.shell(&run);
+        self.placeholders((&run, span), &shell, [inputs, outputs, params], stage);
         let (uses, cwd, sandbox) = (self.uses(), self.cwd(), self.sandbox());
         stage.any_platform = self.any_platform();
         if sandbox == Sandbox::Off {
@@ -110,19 +107,27 @@ impl Reader<'_, '_, '_> {
     }
 
     /// Checks what the command names, and takes the params of the pipeline that it names.
-    fn placeholders(&mut self, run: &Run, span: Span, has: [Option<&[Entry]>; 3], stage: &mut Stage) {
-        let slots = match command::placeholders(run) {
+    fn placeholders(
+        &mut self,
+        (run, span): (&Run, Span),
+        shell: &[String],
+        has: [Option<&[Entry]>; 3],
+        stage: &mut Stage,
+    ) {
+        let slots = match command::placeholders(run, shell) {
             Ok(slots) => slots,
             Err(error) => {
-                let message = format!("`run` of {}: {error}", self.owner);
-                return self.context.out.push(Code::Placeholder, span, message);
+                let message = format!("`run` of {}: {error}{}", self.owner, at(run, error.spot));
+                return self.context.out.push_hint(Code::Placeholder, span, message, error.hint());
             }
         };
-        for (space, name) in slots {
+        for slot in &slots {
+            let (space, name) = (slot.space, slot.name.as_str());
             let entries = match space {
                 Space::Inputs => has[0],
                 Space::Outputs => has[1],
                 Space::Params => has[2],
+                Space::Checkpoint => continue,
             };
             // A section with an error may have had it.
             let Some(entries) = entries else { continue };
@@ -150,6 +155,17 @@ impl Reader<'_, '_, '_> {
             list_names(names.iter().copied())
         );
         self.context.out.push_hint(Code::Placeholder, span, message, did_you_mean(name, names));
+    }
+}
+
+/// Where in `run` something was found, as the end of a message; nothing for a single line or word.
+fn at(run: &Run, spot: Spot) -> String {
+    match run {
+        Run::Script(text) if text.trim_end().contains('\n') => {
+            format!(" (line {}, column {} of the script)", spot.line, spot.column)
+        }
+        Run::Exec(words) if words.len() > 1 => format!(" (word {} of the list)", spot.word + 1),
+        _ => String::new(),
     }
 }
 
