@@ -13,7 +13,7 @@ use crate::execute::{Known, Providers};
 use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, ProviderFacts, Settings};
 use crate::spec::{Diagnostic, LoadOptions};
-use crate::store::Store;
+use crate::cas::Store;
 
 /// A pipeline, its store and its providers.
 pub struct Context {

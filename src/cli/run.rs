@@ -12,7 +12,7 @@ use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
 use crate::execute::{self, Options, Wanted};
 use crate::report::{Terminal, run_to_json};
-use crate::store::RunOutcome;
+use crate::state::RunOutcome;
 
 /// Runs the command.
 ///

@@ -23,7 +23,7 @@ use crate::plan::PlanError;
 use crate::protocol::{EXIT_INTERRUPTED, StageRequest};
 use crate::spec::command::{fill_params, fill_paths};
 use crate::spec::types::{Run, Stage, Work};
-use crate::store::KeyLock;
+use crate::state::KeyLock;
 
 /// The folder for mid-stage checkpoints within a stage's work folder.
 pub const CHECKPOINT: &str = "checkpoint";

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::control::signal_group;
-use crate::store::KeyLock;
+use crate::state::KeyLock;
 
 /// The environment variable that holds an attempt's token.
 pub const TOKEN: &str = "KILN_ATTEMPT";

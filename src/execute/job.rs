@@ -18,8 +18,8 @@ use crate::graph::{Graph, Producer};
 use crate::plan::ingredients::spell;
 use crate::plan::{PlanError, SourceFiles, StageIx, source_files};
 use crate::spec::types::{Stage, Work};
-use crate::store::Store;
-use crate::store::types::ArtifactRef;
+use crate::cas::{How, Ignore, Store};
+use crate::cas::types::ArtifactRef;
 
 /// One stage to run.
 #[derive(Debug)]
@@ -62,10 +62,16 @@ pub fn lay_out(
         let Some(artifact) = job.inputs.get(input.name) else { continue };
         let dest = folder.join(input.name);
         let path = match input.from {
-            Producer::Stage { .. } => store.input_path(artifact, &dest)?,
+            Producer::Stage { .. } => {
+                store.materialize(artifact, &dest, How::Links)?;
+                dest
+            }
             Producer::Source(name) => match files(graph, name)? {
                 SourceFiles::Path(path) => std::path::absolute(&path).unwrap_or(path),
-                SourceFiles::Glob { base, files } => store.link_glob(&base, &files, &dest)?,
+                SourceFiles::Glob { base, files } => {
+                    store.ingest_glob(&base, &files, &dest)?;
+                    dest
+                }
             },
         };
         paths.insert(input.name.to_owned(), path);
@@ -83,7 +89,7 @@ pub fn look_again(job: &Job, graph: &Graph, store: &Store) -> Result<Vec<Change>
         let Some(artifact) = job.inputs.get(input.name) else { continue };
         match input.from {
             Producer::Stage { .. } => {
-                if !store.is_whole(artifact)? {
+                if !store.is_intact(artifact)? {
                     changes.push(Change::Artifact(input.name.to_owned()));
                 }
             }
@@ -104,14 +110,14 @@ fn changed_uses(job: &Job, stage: &Stage, root: &Path, store: &Store) -> Vec<Str
     let Work::Command { uses, .. } = &stage.work else { return Vec::new() };
     let then = |path: &str| job.ingredients.get("uses").and_then(|uses| uses.get(path)?.as_str());
     let same = |path: &str| {
-        store.identify(&root.join(path)).is_ok_and(|now| Some(spell(&now).as_str()) == then(path))
+        store.identify(&root.join(path), &Ignore::none()).is_ok_and(|now| Some(spell(&now).as_str()) == then(path))
     };
     uses.iter().map(|used| used.value.clone()).filter(|path| !same(path)).collect()
 }
 
 fn identify(graph: &Graph, store: &Store, name: &str) -> Result<ArtifactRef, PlanError> {
     Ok(match files(graph, name)? {
-        SourceFiles::Path(path) => store.identify(&path)?,
+        SourceFiles::Path(path) => store.identify(&path, &Ignore::none())?,
         SourceFiles::Glob { base, files } => store.identify_glob(&base, &files)?,
     })
 }

@@ -19,7 +19,7 @@ use super::types::Say;
 use super::workshop::Workshop;
 use super::{fence, out};
 use crate::spec::types::Work;
-use crate::store::{Put, StoreError};
+use crate::cas::{Committed, StoreError};
 
 /// How many stages are kept together at most.
 pub const MOST: usize = 64;
@@ -113,7 +113,7 @@ fn end(
     shop: &Workshop<'_>,
     job: &Job,
     keeping: Box<Keeping>,
-    put: Option<Result<Option<Put>, StoreError>>,
+    put: Option<Result<Option<Committed>, StoreError>>,
     tell: &SyncSender<Message>,
 ) -> StageEnd {
     let say = |say| drop(tell.send(Message::Said(job.stage, say)));
@@ -136,12 +136,12 @@ fn kept(
     shop: &Workshop<'_>,
     job: &Job,
     keeping: Box<Keeping>,
-    put: Option<Put>,
+    put: Option<Committed>,
     say: &dyn Fn(Say),
 ) -> StageEnd {
     let Keeping { mut outputs, summary, scratch, lock, .. } = *keeping;
     let kept = put.is_some();
-    if let Some(Put::Differs(known)) = put {
+    if let Some(Committed::Conflict { previous: known, .. }) = put {
         let differ = |name: &&String| known.outputs.get(*name) != outputs.get(*name);
         let names: Vec<_> = outputs.keys().filter(differ).map(|name| format!("`{name}`")).collect();
         let message = format!(

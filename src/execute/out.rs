@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::digest::Digest;
-use crate::store::types::ArtifactRef;
-use crate::store::{Store, StoreError};
+use crate::cas::types::ArtifactRef;
+use crate::cas::{How, Store, StoreError};
 
 /// The folder below the store's.
 const OUT: &str = "out";
@@ -109,7 +109,7 @@ pub fn readable(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, OutErr
         return Ok(place);
     }
     let fresh = views.join(fresh_name());
-    store.input_path(artifact, &fresh)?;
+    store.materialize(artifact, &fresh, How::Links)?;
     let _ = clear(&place);
     match fs::rename(&fresh, &place) {
         // Another runner made the same one meanwhile.

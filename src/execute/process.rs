@@ -25,7 +25,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, test_kill_process_gro
 use rustix::thread::CpuSet;
 
 use super::control::{Control, Registered, signal_group};
-use crate::store::KeyLock;
+use crate::state::KeyLock;
 
 /// How long a process that is out of time may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(10);

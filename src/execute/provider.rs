@@ -28,7 +28,7 @@ use crate::digest::{Digest, canonical_json};
 use crate::plan::ProviderFacts;
 use crate::protocol::{Description, PROTOCOL};
 use crate::spec;
-use crate::store::Store;
+use crate::cas::{Ignore, Store};
 
 /// The default provider's name.
 pub const DEFAULT: &str = "kiln-stages";
@@ -100,7 +100,7 @@ pub enum ProviderError {
     },
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] crate::cas::StoreError),
 }
 
 /// A provider that was found and has answered.
@@ -159,7 +159,7 @@ impl<'a> Providers<'a> {
         let name = named.unwrap_or(Path::new("")).to_owned();
         if !self.known.0.contains_key(&name) {
             let program = program(named)?;
-            let digest = self.store.identify(&program)?.digest;
+            let digest = self.store.identify(&program, &Ignore::none())?.digest;
             let description = self.description(&program, &digest)?;
             self.known.0.insert(name.clone(), Provider { program, digest, description });
         }

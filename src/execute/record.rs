@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::types::{Listener, RunEvent, RunReport, Say, StageReport};
-use crate::store::{Run, RunRecord, StageRecord};
+use crate::state::{RunDir, RunRecord, StageRecord};
 
 /// Progress is written no more often than this, by stage.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Writes a run down.
 pub struct Recorder<'a> {
-    run: &'a Run,
+    run: &'a RunDir,
     metrics: HashMap<String, File>,
     samples: Option<File>,
     progress: HashMap<String, Instant>,
@@ -34,7 +34,7 @@ pub struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     /// For this run.
-    pub fn new(run: &'a Run) -> Self {
+    pub fn new(run: &'a RunDir) -> Self {
         let (metrics, progress) = (HashMap::new(), HashMap::new());
         Self { run, metrics, samples: None, progress, warned: false }
     }

@@ -25,7 +25,8 @@ use super::types::{Both, Listener, RunEvent, RunReport, StageReport};
 use super::workshop::Workshop;
 use crate::graph::Graph;
 use crate::plan::{Plan, Planner};
-use crate::store::{Run, RunOutcome, StageOutcome, Store, StoreError};
+use crate::cas::{Store, StoreError};
+use crate::state::{RunDir, RunOutcome, StageOutcome};
 
 /// How many messages may wait for the dispatcher before those who send them wait.
 const BACKLOG: usize = 1024;
@@ -67,7 +68,7 @@ pub fn run(
     let began = Instant::now();
     let pipeline = wanted.graph.pipeline();
     sweep(wanted.store);
-    let run = wanted.store.runs().begin(&pipeline.name, &pipeline.file.to_string_lossy())?;
+    let run = wanted.store.history().begin(&pipeline.name, &pipeline.file.to_string_lossy())?;
     wanted.store.watch()?;
     let mut recorder = Recorder::new(&run);
     let mut both = Both(&mut recorder, listener);
@@ -91,7 +92,7 @@ pub fn run(
 fn dispatch(
     wanted: Wanted<'_, '_>,
     options: &Options,
-    run: &Run,
+    run: &RunDir,
     listener: &mut dyn Listener,
 ) -> (Vec<StageReport>, bool) {
     let Wanted { graph, store, planner, plan, providers } = wanted;

@@ -27,8 +27,8 @@ use crate::graph::Producer;
 use crate::plan::types::Cause;
 use crate::plan::{Decision, Plan, PlanError, Planner, StageIx, StagePlan, State};
 use crate::spec::types::Work;
-use crate::store::StageOutcome;
-use crate::store::types::{Action, ArtifactRef};
+use crate::state::StageOutcome;
+use crate::cas::types::{Action, ArtifactRef};
 
 /// How often a stage that another runner is at is looked at again.
 const HELD_FOR: Duration = Duration::from_millis(100);

@@ -20,8 +20,9 @@ use super::workshop::Workshop;
 use crate::graph::Graph;
 use crate::plan::PlanError;
 use crate::spec::types::{Stage, Work};
-use crate::store::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
-use crate::store::{Entry, Holder, KeyLock, Lock, Store, StoreError};
+use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
+use crate::cas::{PendingCommit, Store, StoreError};
+use crate::state::{Holder, KeyLock, Lock};
 
 /// The wait before the second attempt; it doubles from one to the next.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -125,7 +126,7 @@ impl Finished {
 /// What was made and must be kept.
 pub struct Keeping {
     /// What the store is to keep.
-    pub entry: Entry,
+    pub entry: PendingCommit,
     /// The outputs.
     pub outputs: BTreeMap<String, ArtifactRef>,
     /// The numbers that matter.
@@ -211,7 +212,7 @@ fn clear(folder: &Path, outputs: &BTreeMap<String, PathBuf>) {
 }
 
 /// What the store is to keep, the outputs by name, the numbers that matter.
-type Taken = (Entry, BTreeMap<String, ArtifactRef>, Vec<(String, f64)>);
+type Taken = (PendingCommit, BTreeMap<String, ArtifactRef>, Vec<(String, f64)>);
 
 impl<'a> AtWork<'a> {
     fn new(shop: &'a Workshop<'a>, job: &'a Job, say: &'a dyn Fn(Say)) -> Self {
@@ -283,7 +284,7 @@ impl<'a> AtWork<'a> {
         let Some(action) = self.shop.store.action(&self.job.key)? else { return Ok(None) };
         for port in &self.stage.outputs {
             match action.outputs.get(&port.name) {
-                Some(artifact) if self.shop.store.is_whole(artifact)? => {}
+                Some(artifact) if self.shop.store.is_intact(artifact)? => {}
                 _ => return Ok(None),
             }
         }
@@ -337,17 +338,17 @@ impl<'a> AtWork<'a> {
                 }
             }
         }
-        let (mut entry, mut outputs) = (Entry::default(), BTreeMap::new());
+        let (mut entry, mut outputs) = (PendingCommit::default(), BTreeMap::new());
         for (name, path) in made {
-            let coming = self.shop.store.stage(path)?;
+            let coming = self.shop.store.collect(path, &[]).map_err(StoreError::from)?;
             outputs.insert(name.clone(), coming.artifact);
             entry.outputs.push(coming);
         }
         let summary = provenance.summary.clone();
         if lasting {
-            let (key, ingredients) = (self.job.key, self.job.ingredients.clone());
+            let (key, key_inputs) = (self.job.key, self.job.ingredients.clone());
             let format = ACTION_FORMAT.into();
-            entry.action = Some(Action { format, key, ingredients, outputs: outputs.clone(), provenance });
+            entry.action = Some(Action { format, key, key_inputs, outputs: outputs.clone(), provenance });
         }
         Ok((entry, outputs, summary))
     }

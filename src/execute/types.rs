@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::digest::Digest;
-use crate::store::types::ArtifactRef;
-use crate::store::{RunOutcome, StageOutcome};
+use crate::cas::types::ArtifactRef;
+use crate::state::{RunOutcome, StageOutcome};
 
 /// What a stage says while it runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]

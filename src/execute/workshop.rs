@@ -12,8 +12,9 @@ use super::out;
 use super::provider::Known;
 use crate::graph::Graph;
 use crate::plan::StageIx;
-use crate::store::types::ArtifactRef;
-use crate::store::{Run, Store};
+use crate::cas::types::ArtifactRef;
+use crate::cas::Store;
+use crate::state::RunDir;
 
 /// What all executors of a run share.
 pub struct Workshop<'a> {
@@ -22,7 +23,7 @@ pub struct Workshop<'a> {
     /// The store.
     pub store: &'a Store,
     /// The run.
-    pub run: &'a Run,
+    pub run: &'a RunDir,
     /// The switch that stops the run.
     pub control: &'a Control,
     /// The providers.

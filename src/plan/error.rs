@@ -5,7 +5,7 @@
 //! Must not know: how errors are shown.
 
 use crate::spec::types::Position;
-use crate::store::StoreError;
+use crate::cas::StoreError;
 
 /// What can go wrong while planning.
 #[derive(Debug, thiserror::Error)]

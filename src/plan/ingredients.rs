@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::digest::Digest;
 use crate::plan::types::ProviderFacts;
 use crate::spec::types::{Run, Stage, Work};
-use crate::store::types::ArtifactRef;
+use crate::cas::types::ArtifactRef;
 
 /// The format of ingredients; bumped when the same stage must not find its older actions.
 pub const INGREDIENTS_FORMAT: &str = "kiln.ingredients/1";

@@ -11,7 +11,7 @@ use crate::plan::ProviderFacts;
 use crate::plan::ingredients::{Surroundings, ingredients, key};
 use crate::protocol::Port;
 use crate::spec::types::{At, Position, Reference, Resources, Run, Stage, Work};
-use crate::store::types::ArtifactRef;
+use crate::cas::types::ArtifactRef;
 
 fn at<T>(value: T, line: u32) -> At<T> {
     At { value, at: Position { line, column: 1 } }
