@@ -141,14 +141,7 @@ impl StoreError {
     pub fn is_recoverable(&self) -> bool {
         let Self::Io { what, source, .. } = self else { return false };
         let errno = source.raw_os_error().map(Errno::from_raw_os_error);
-        let passes = [
-            Errno::NOSPC,
-            Errno::DQUOT,
-            Errno::IO,
-            Errno::ROFS,
-            Errno::ACCESS,
-            Errno::PERM,
-        ];
+        let passes = [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::ROFS, Errno::ACCESS, Errno::PERM];
         *what == SYNC || errno.is_some_and(|errno| passes.contains(&errno))
     }
 

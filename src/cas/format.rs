@@ -36,7 +36,8 @@ pub(super) fn prepare(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
     super::disk::make_durable_folders(disk, root).during("make", root)?;
     let ignore = root.join(".gitignore");
     if fs::symlink_metadata(&ignore).is_err() {
-        let text = format!("{MARKER} this file marks the project root; keep it.\n/*\n!/.gitignore\n!/README.md\n");
+        let text =
+            format!("{MARKER} this file marks the project root; keep it.\n/*\n!/.gitignore\n!/README.md\n");
         replace_on(disk, &ignore, text.as_bytes()).during("write", &ignore)?;
     }
     if !current {
@@ -50,7 +51,9 @@ pub(super) fn prepare(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
 pub(super) fn is_current(root: &Path) -> Result<bool, StoreError> {
     let file = root.join("format");
     let text = match start_of(&file) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(false),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(false);
+        }
         text => text.during("read", &file)?,
     };
     let number = |text: &str| text.strip_prefix(FORMAT_NAME)?.parse::<u32>().ok();

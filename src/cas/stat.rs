@@ -5,8 +5,8 @@
 //! Must not know: blobs, or how records of stats are kept.
 
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

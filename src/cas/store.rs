@@ -94,11 +94,13 @@ impl Store {
             entries.filter_map(|entry| entry.file_name().into_string().ok())
         };
         let work = self.root().join("work");
-        let mut keys: BTreeSet<Digest> = names(work.join("locks")).filter_map(|key| key.parse().ok()).collect();
+        let mut keys: BTreeSet<Digest> =
+            names(work.join("locks")).filter_map(|key| key.parse().ok()).collect();
         for shard in names(work.clone()).filter(|name| name.len() == 2) {
             let scratch: BTreeSet<String> = names(work.join(&shard)).collect();
             let actions = names(self.root().join("actions").join(&shard));
-            let known = actions.filter(|rest| rest.get(..WORK_DIGITS - 2).is_some_and(|key| scratch.contains(key)));
+            let known =
+                actions.filter(|rest| rest.get(..WORK_DIGITS - 2).is_some_and(|key| scratch.contains(key)));
             keys.extend(known.filter_map(|rest| format!("{shard}{rest}").parse::<Digest>().ok()));
         }
         keys

@@ -254,7 +254,8 @@ mod tests {
         let mut tree = tree(&["a", "b"], &[], &[]);
         let good = tree.to_json();
         let unknown = good.replace("\"links\"", "\"kinds\":[],\"links\"");
-        for bad in [format!(" {good}"), good.replace("tree/2", "tree/3"), good.replace(":1}", ":1.0}"), unknown]
+        for bad in
+            [format!(" {good}"), good.replace("tree/2", "tree/3"), good.replace(":1}", ":1.0}"), unknown]
         {
             assert!(Tree::parse(bad.as_bytes()).is_err(), "{bad}");
         }

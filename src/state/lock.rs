@@ -1,6 +1,6 @@
 //! One runner at a time for each action.
 //!
-//! Purpose: a lock per action key that ends with the processes that hold it, and tells who they are.
+//! Purpose: a lock per action key that ends with the processes that hold it, and says who they are.
 //! Invariant: while a `KeyLock` lives, or a process that inherited it, nobody else has the lock of that
 //! key; a killed holder holds nothing.
 //! Must not know: what is done under a lock.
@@ -75,7 +75,7 @@ impl Store {
     /// Takes the lock of a key for a stage, if it is free.
     ///
     /// # Errors
-    /// When the lock file cannot be made or the disk knows no locks.
+    /// When the lock file cannot be made or the file system has no locks.
     pub fn try_lock(&self, key: &Digest, stage: &str) -> Result<Lock, StoreError> {
         let path = self.lock_file(key);
         self.prepare()?;
@@ -103,7 +103,7 @@ impl Store {
     /// Who has the lock of a key, if anybody has; nothing is taken and nothing written.
     ///
     /// # Errors
-    /// When the lock file cannot be read or the disk knows no locks.
+    /// When the lock file cannot be read or the file system has no locks.
     pub fn holder(&self, key: &Digest) -> Result<Option<Holder>, StoreError> {
         let path = self.lock_file(key);
         let mut file = match plain(to_read(&path), &path) {

@@ -217,7 +217,8 @@ impl LocalBlobs {
         shards.extend(self.shard(&hashed.digest));
         if self.verify(&hashed.digest)?.is_none() {
             self.root.sync(&[MustLast::Bytes(temporary.to_owned())])?;
-            temporary.name(|path| self.root.name_in_shard(&blob, &mut shards, || disk.rename(path, &blob)))?;
+            temporary
+                .name(|path| self.root.name_in_shard(&blob, &mut shards, || disk.rename(path, &blob)))?;
             self.record_named(&hashed.digest, &hashed)?;
         }
         self.root.sync_names(&shards)?;

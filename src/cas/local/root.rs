@@ -155,7 +155,9 @@ impl Root {
 /// The names in a folder that are text; none when it is not there.
 fn entries(folder: &Path) -> Result<Vec<String>, StoreError> {
     match fs::read_dir(folder) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
         entries => {
             let names = entries.during("list", folder)?.flatten().map(|entry| entry.file_name());
             Ok(names.filter_map(|name| name.into_string().ok()).collect())

@@ -193,8 +193,11 @@ impl Collector<'_> {
             return self.folder(below);
         }
         plain(&path, meta)?;
-        let staged =
-            if folder.own { self.store.stage_own(&path, meta) } else { self.store.stage_foreign(&path, meta) };
+        let staged = if folder.own {
+            self.store.stage_own(&path, meta)
+        } else {
+            self.store.stage_foreign(&path, meta)
+        };
         self.files.push((name, staged?));
         Ok(())
     }

@@ -91,7 +91,8 @@ impl Store {
     fn begin(&self, pending: PendingCommit) -> Result<Ongoing, StoreError> {
         let (mut files, mut trees, mut shards) = (Vec::new(), Vec::new(), BTreeSet::new());
         if let Some(action) = &pending.action {
-            let comes = |output: &ArtifactRef| pending.outputs.iter().any(|staged| staged.artifact == *output);
+            let comes =
+                |output: &ArtifactRef| pending.outputs.iter().any(|staged| staged.artifact == *output);
             for output in action.outputs.values().filter(|output| !comes(output)) {
                 if !self.is_intact(output)? {
                     return Err(StoreError::NotIntact(output.digest));

@@ -28,8 +28,13 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum ManifestEntry {
     Folder,
-    File { size: u64, mtime: i64 },
-    Link { target: Digest },
+    File {
+        size: u64,
+        mtime: i64,
+    },
+    Link {
+        target: Digest,
+    },
     /// A pipe, a socket or a device.
     Other,
 }

@@ -16,8 +16,18 @@ use crate::cas::error::StoreError;
 
 /// What never counts unless a later rule takes it back in: the folders of version control, the caches of
 /// interpreters and desktops, and what editors leave while a file is open.
-const BUILT_IN: [&str; 10] =
-    [".git", ".hg", ".svn", "__pycache__/", "*.pyc", ".DS_Store", ".#*", "*~", ".*.sw?", ".ipynb_checkpoints/"];
+const BUILT_IN: [&str; 10] = [
+    ".git",
+    ".hg",
+    ".svn",
+    "__pycache__/",
+    "*.pyc",
+    ".DS_Store",
+    ".#*",
+    "*~",
+    ".*.sw?",
+    ".ipynb_checkpoints/",
+];
 /// The project's own file of rules.
 const PROJECT_FILE: &str = ".kilnignore";
 
@@ -37,7 +47,8 @@ impl Ignore {
     /// # Errors
     /// A rule is not in gitignore syntax, or `.kilnignore` cannot be read.
     pub fn new(root: &Path, lines: &[String], store: &Path) -> Result<Self, StoreError> {
-        let bad = |line: &str, e: &ignore::Error| StoreError::BadIgnore { line: line.into(), why: e.to_string() };
+        let bad =
+            |line: &str, e: &ignore::Error| StoreError::BadIgnore { line: line.into(), why: e.to_string() };
         let mut builder = GitignoreBuilder::new(root);
         for line in BUILT_IN.into_iter().chain(lines.iter().map(String::as_str)) {
             builder.add_line(None, line).map_err(|e| bad(line, &e))?;

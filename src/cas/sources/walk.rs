@@ -70,7 +70,10 @@ impl Walk<'_> {
     fn folder(&mut self, name: &str, root: usize, meta: &Metadata) -> Result<(), StoreError> {
         let path = if name.is_empty() { self.base.to_owned() } else { self.base.join(name) };
         if self.chain.len() > DEEPEST {
-            return Err(StoreError::TooBig { what: path.display().to_string(), limit: format!("{DEEPEST} folders") });
+            return Err(StoreError::TooBig {
+                what: path.display().to_string(),
+                limit: format!("{DEEPEST} folders"),
+            });
         }
         self.chain.push((meta.dev(), meta.ino()));
         let mut empty = true;
@@ -122,7 +125,9 @@ impl Walk<'_> {
         }
         let bad = |path: PathBuf, why| StoreError::BadLink { path, target, why };
         let meta = match fs::metadata(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(bad(path, "which does not exist")),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(bad(path, "which does not exist"));
+            }
             meta => meta.during("follow the link", &path)?,
         };
         if !meta.is_dir() {

@@ -1,13 +1,12 @@
 //! Naming, taking in and giving out.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Barrier;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::stat::Stat;
-use super::super::{Store, StoreError};
+use super::super::{How, Stat, Store, StoreError};
 use super::*;
 
 /// Files by path; paths of few names, so that folders are shared.
@@ -37,19 +36,20 @@ proptest! {
         let output = p.path("output");
         write_tree(&output, &files);
         let before = contents(&output);
-        let named = p.store.identify(&output).unwrap();
+        let named = p.store.named(&output).unwrap();
         let kept = p.store.ingest(&output).unwrap();
         prop_assert_eq!(named, kept);
-        prop_assert!(!output.exists());
-        prop_assert!(p.store.is_whole(&kept).unwrap() && p.reopened().is_whole(&kept).unwrap());
+        prop_assert!(p.store.is_intact(&kept).unwrap() && p.reopened().is_intact(&kept).unwrap());
 
         let copy = p.path("copy");
         p.store.export(&kept, &copy).unwrap();
-        prop_assert_eq!(p.store.identify(&copy).unwrap(), kept);
+        prop_assert_eq!(p.store.named(&copy).unwrap(), kept);
         prop_assert_eq!(&contents(&copy), &before);
 
-        let lent = p.store.input_path(&kept, &p.path("in/x")).unwrap();
-        prop_assert_eq!(&contents(&lent), &before);
+        for (how, dest) in [(How::Links, p.path("in/links")), (How::Copies, p.path("in/copies"))] {
+            p.store.materialize(&kept, &dest, how).unwrap();
+            prop_assert_eq!(&contents(&dest), &before);
+        }
         prop_assert!(files_below(&p.store.root().join("work")).is_empty());
     }
 
@@ -70,15 +70,14 @@ proptest! {
         bytes[at / 8] ^= 1 << (at % 8);
         fs::set_permissions(blob, fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(blob, bytes).unwrap();
-        prop_assert!(!p.store.is_whole(&kept).unwrap());
-        prop_assert!(!blob.exists(), "the damaged blob was moved aside");
-        prop_assert_eq!(files_below(&p.store.root().join("work/damaged")).len(), 1);
+        prop_assert!(!p.store.is_intact(&kept).unwrap());
+        prop_assert!(!blob.exists(), "the damaged blob was quarantined");
+        prop_assert_eq!(files_below(&p.store.root().join("work/quarantine")).len(), 1);
         prop_assert!(p.store.export(&kept, &p.path("copy")).is_err());
         prop_assert!(!p.path("copy").exists());
         // Made again, it is whole again.
-        write_tree(&p.path("output"), &files);
         prop_assert_eq!(p.store.ingest(&p.path("output")).unwrap(), kept);
-        prop_assert!(p.store.is_whole(&kept).unwrap());
+        prop_assert!(p.store.is_intact(&kept).unwrap());
     }
 }
 
@@ -86,33 +85,15 @@ proptest! {
 fn a_files_digest_is_that_of_its_bytes_and_its_blob_is_read_only() {
     let p = place();
     let kept = p.ingested("abc");
-    assert_eq!(kept, ArtifactRef { digest: Digest::of_bytes(b"abc"), tree: false, size: 3 });
+    assert_eq!(
+        kept,
+        ArtifactRef { digest: Digest::of_bytes(b"abc"), tree: false, executable: false, size: 3 }
+    );
     let blob = p.store.root().join("blobs/ba/7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     assert_eq!(fs::metadata(&blob).unwrap().mode() & 0o777, 0o444);
     assert_eq!(p.store.read(&kept.digest, 3).unwrap(), b"abc");
     assert!(matches!(p.store.read(&kept.digest, 2), Err(StoreError::TooBig { .. })));
-    assert!(matches!(p.store.read(&Digest::of_bytes(b"other"), 9), Err(StoreError::NotWhole(_))));
-}
-
-#[test]
-fn modes_and_empty_folders_do_not_matter_but_the_executable_bit_does() {
-    let p = place();
-    let folder = |name: &str, mode| {
-        let file = p.file(&format!("{name}/tool"), "#!/bin/sh\n");
-        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-        p.store.identify(&p.path(name)).unwrap()
-    };
-    let plain = folder("a", 0o644);
-    fs::create_dir(p.path("a/empty")).unwrap();
-    assert_eq!(p.store.identify(&p.path("a")).unwrap(), plain);
-    assert_eq!(folder("b", 0o600), plain);
-    assert_ne!(folder("c", 0o744), plain);
-    p.store.ingest(&p.path("a")).unwrap();
-    let tool = p.store.ingest(&p.path("c")).unwrap();
-    p.store.export(&tool, &p.path("d")).unwrap();
-    assert_ne!(fs::metadata(p.path("d/tool")).unwrap().mode() & 0o100, 0);
-    let lent = p.store.input_path(&tool, &p.path("in")).unwrap();
-    assert_ne!(fs::metadata(lent.join("tool")).unwrap().mode() & 0o100, 0);
+    assert!(matches!(p.store.read(&Digest::of_bytes(b"other"), 9), Err(StoreError::NotIntact(_))));
 }
 
 #[test]
@@ -124,71 +105,24 @@ fn a_glob_is_the_folder_of_its_files() {
     let base = p.path("plays");
     let files = [PathBuf::from("old/b.txt"), base.join("a.txt")];
     let glob = p.store.identify_glob(&base, &files).unwrap();
-    let lent = p.store.link_glob(&base, &files, &p.path("in")).unwrap();
-    assert_eq!(contents(&lent).into_keys().collect::<Vec<_>>(), ["a.txt", "old/b.txt"]);
+    assert_eq!(p.store.ingest_glob(&base, &files, &p.path("in")).unwrap(), glob);
+    assert_eq!(contents(&p.path("in")).into_keys().collect::<Vec<_>>(), ["a.txt", "old/b.txt"]);
     fs::remove_file(base.join("notes.md")).unwrap();
-    assert_eq!(p.store.identify(&base).unwrap(), glob);
+    assert_eq!(p.store.named(&base).unwrap(), glob);
     assert!(p.store.identify_glob(&base, &[PathBuf::from("../plays/a.txt")]).is_err());
     assert!(p.store.identify_glob(&base, &[files[1].clone(), files[1].clone()]).is_err());
-}
-
-#[test]
-fn links_out_of_a_source_pipes_and_bad_names_are_refused() {
-    use std::os::unix::ffi::OsStrExt;
-    let p = place();
-    p.file("s/a", "a");
-    symlink("a", p.path("s/b")).unwrap();
-    assert_eq!(p.store.identify(&p.path("s")).unwrap().size, 2, "a link within the folder is its file");
-    let refused = |make: &dyn Fn(&Path)| {
-        let bad = p.path("s/bad");
-        make(&bad);
-        let error = p.store.identify(&p.path("s")).unwrap_err().to_string();
-        fs::remove_file(&bad).unwrap();
-        error
-    };
-    p.file("outside", "x");
-    assert!(refused(&|bad| symlink("../outside", bad).unwrap()).contains("outside its folder"));
-    assert!(refused(&|bad| symlink(".", bad).unwrap()).contains("a link to a folder"));
-    assert!(refused(&|bad| symlink("nowhere", bad).unwrap()).contains("cannot follow the link"));
-    let socket = |bad: &Path| drop(std::os::unix::net::UnixListener::bind(bad).unwrap());
-    assert!(refused(&socket).contains("is a socket"));
-    p.file("s/back\\slash", "x");
-    assert!(matches!(p.store.identify(&p.path("s")), Err(StoreError::BadName { .. })));
-    fs::rename(p.path("s/back\\slash"), p.path("s").join(std::ffi::OsStr::from_bytes(b"\xff"))).unwrap();
-    assert!(matches!(p.store.identify(&p.path("s")), Err(StoreError::BadName { .. })));
 }
 
 #[test]
 fn an_output_with_another_name_is_copied_so_that_the_name_cannot_change_the_blob() {
     let p = place();
     let mine = p.file("mine", "bytes");
-    fs::hard_link(&mine, p.path("output")).unwrap();
-    let kept = p.store.ingest(&p.path("output")).unwrap();
+    fs::create_dir_all(p.path("artifacts/work")).unwrap();
+    fs::hard_link(&mine, p.path("artifacts/work/output")).unwrap();
+    let kept = p.store.ingest(&p.path("artifacts/work/output")).unwrap();
     assert_ne!(fs::metadata(&mine).unwrap().mode() & 0o200, 0, "the user's file stays writable");
     fs::write(&mine, "other").unwrap();
-    assert!(p.store.is_whole(&kept).unwrap());
-}
-
-#[test]
-fn a_copy_of_lent_links_is_an_output_of_the_same_digest() {
-    let p = place();
-    p.file("output/x/a", "a");
-    p.file("output/b", "b");
-    let kept = p.store.ingest(&p.path("output")).unwrap();
-    let lent = p.store.input_path(&kept, &p.path("in")).unwrap();
-    let copied = std::process::Command::new("cp").arg("-r").args([&lent, &p.path("output")]).status();
-    assert!(copied.unwrap().success());
-    assert!(fs::symlink_metadata(p.path("output/b")).unwrap().is_symlink());
-    symlink(p.file("outside", "c"), p.path("output/c")).unwrap();
-    symlink("c", p.path("output/d")).unwrap();
-    let again = p.store.ingest(&p.path("output")).unwrap();
-    let names: Vec<_> = p.store.tree(&again.digest).unwrap().files.into_iter().map(|f| f.path).collect();
-    assert_eq!(names, ["b", "c", "d", "x/a"]);
-    assert!(p.store.is_whole(&again).unwrap() && p.path("outside").exists());
-    let file = p.ingested("one");
-    p.store.input_path(&file, &p.path("in-file")).unwrap();
-    symlink(p.path("in-file"), p.path("output")).unwrap();
-    assert_eq!(p.store.ingest(&p.path("output")).unwrap(), file);
+    assert!(p.store.is_intact(&kept).unwrap());
 }
 
 #[test]
@@ -199,10 +133,10 @@ fn an_export_replaces_what_is_there_and_leaves_nothing_else() {
     p.store.export(&file, &p.path("f")).unwrap();
     assert_eq!(fs::read(p.path("f")).unwrap(), b"new");
     fs::write(p.path("f"), "an export is the user's own").unwrap();
-    assert!(p.store.is_whole(&file).unwrap());
+    assert!(p.store.is_intact(&file).unwrap());
 
-    p.file("output/a", "a");
-    let folder = p.store.ingest(&p.path("output")).unwrap();
+    p.file("made/a", "a");
+    let folder = p.store.ingest(&p.path("made")).unwrap();
     p.file("d/old", "old");
     for dest in ["d", "d", "f", "new/deep"] {
         p.store.export(&folder, &p.path(dest)).unwrap();
@@ -210,7 +144,7 @@ fn an_export_replaces_what_is_there_and_leaves_nothing_else() {
     }
     let mut names: Vec<_> = fs::read_dir(p.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["artifacts", "d", "f", "new"]);
+    assert_eq!(names, ["artifacts", "d", "f", "made", "new", "output"]);
 }
 
 #[test]
@@ -228,9 +162,9 @@ fn two_threads_take_in_the_same_bytes() {
             (one(2), a.join().unwrap())
         });
         assert_eq!(a, b);
-        assert!(p.store.is_whole(&a).unwrap() && p.reopened().is_whole(&a).unwrap());
+        assert!(p.store.is_intact(&a).unwrap() && p.reopened().is_intact(&a).unwrap());
     }
-    assert!(files_below(&p.store.root().join("work")).is_empty(), "nothing temporary, nothing damaged");
+    assert!(files_below(&p.store.root().join("work")).is_empty(), "nothing temporary, nothing quarantined");
 }
 
 #[test]
@@ -240,13 +174,13 @@ fn a_file_changed_within_the_clocks_grain_is_noticed() {
     for i in 100..400 {
         let file = p.file("source", &i.to_string());
         fs::File::options().write(true).open(&file).unwrap().set_modified(then).unwrap();
-        let named = p.store.identify(&file).unwrap();
+        let named = p.store.named(&file).unwrap();
         assert_eq!(named.digest, Digest::of_bytes(i.to_string().as_bytes()));
         let known = |store: &Store| {
             let stat = Stat::of(&fs::metadata(&file).unwrap());
-            store.stats(|cache| cache.file(&file, &stat))
+            store.blobs.trust.file(&file, &stat)
         };
-        assert_eq!(known(&p.store), None, "no digest is kept of a file so young");
+        assert_eq!(known(&p.store), None, "no digest is kept of a file that is racily clean");
     }
 }
 
@@ -254,21 +188,21 @@ fn a_file_changed_within_the_clocks_grain_is_noticed() {
 fn an_unchanged_file_is_not_read_again_even_by_the_next_process() {
     let p = place();
     let file = p.file("source", "text");
-    let named = p.store.identify(&file).unwrap();
+    let named = p.store.named(&file).unwrap();
     let blob = p.ingested("blob");
     std::thread::sleep(Duration::from_millis(30));
     p.store.flush().unwrap();
     let next = p.reopened();
     let stat = Stat::of(&fs::metadata(&file).unwrap());
-    assert_eq!(next.stats(|cache| cache.file(&file, &stat)), Some(named.digest));
+    assert_eq!(next.blobs.trust.file(&file, &stat), Some(named.digest));
     let stat = Stat::of(&fs::metadata(next.blob(&blob.digest)).unwrap());
-    assert!(next.stats(|cache| cache.blob(&blob.digest, &stat)));
-    // What the cache says is believed: the file is not opened.
+    assert!(next.blobs.trust.blob(&blob.digest, &stat));
+    // What the index says is trusted: the file is not opened.
     let other = Digest::of_bytes(b"other");
-    next.stats(|cache| cache.put_file(&file, Stat::of(&fs::metadata(&file).unwrap()), other));
-    assert_eq!(next.identify(&file).unwrap().digest, other);
+    next.blobs.trust.record_file(&file, Stat::of(&fs::metadata(&file).unwrap()), other);
+    assert_eq!(next.named(&file).unwrap().digest, other);
     fs::write(&file, "TEXT").unwrap();
-    assert_eq!(next.identify(&file).unwrap().digest, Digest::of_bytes(b"TEXT"));
+    assert_eq!(next.named(&file).unwrap().digest, Digest::of_bytes(b"TEXT"));
 }
 
 #[test]
@@ -276,18 +210,18 @@ fn a_large_fresh_output_is_known_at_once() {
     let p = place();
     let large = p.ingested(&"x".repeat(3 << 20));
     let stat = Stat::of(&fs::metadata(p.store.blob(&large.digest)).unwrap());
-    assert!(p.store.stats(|cache| cache.blob(&large.digest, &stat)));
+    assert!(p.store.blobs.trust.blob(&large.digest, &stat));
 }
 
 #[test]
 fn looking_writes_nothing_where_no_store_is() {
     let p = place();
     let file = p.file("source", "text");
-    let named = p.store.identify(&file).unwrap();
+    let named = p.store.named(&file).unwrap();
     std::thread::sleep(Duration::from_millis(25));
-    assert!(!p.store.is_whole(&named).unwrap());
+    assert!(!p.store.is_intact(&named).unwrap());
     assert!(p.store.action(&named.digest).unwrap().is_none());
-    assert!(p.store.runs().latest("x").unwrap().is_none() && p.store.runs().list().unwrap().is_empty());
+    assert!(p.store.history().latest("x").unwrap().is_none() && p.store.history().list().unwrap().is_empty());
     p.store.flush().unwrap();
     assert!(!p.store.root().exists());
 }

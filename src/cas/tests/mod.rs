@@ -6,88 +6,92 @@
 
 mod actions;
 mod artifacts;
-mod crash;
+pub(crate) mod crash;
 mod hostile;
-mod locks;
-mod runs;
 mod speed;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
-use super::{Entry, Put, Store, StoreError};
+use super::{Committed, Ignore, PendingCommit, Store, StoreError};
 use crate::digest::Digest;
 
 impl Store {
     /// Takes in and keeps one finished output.
     pub(crate) fn ingest(&self, path: &Path) -> Result<ArtifactRef, StoreError> {
-        let coming = self.stage(path)?;
-        let artifact = coming.artifact;
-        let entry = Entry { outputs: vec![coming], action: None };
-        self.commit(vec![entry]).into_iter().try_for_each(|kept| kept.map(drop))?;
+        let staged = self.collect(path, &[])?;
+        let artifact = staged.artifact;
+        let pending = PendingCommit { outputs: vec![staged], ..PendingCommit::default() };
+        self.commit(vec![pending]).into_iter().try_for_each(|kept| kept.map(drop))?;
         Ok(artifact)
     }
 
     /// Keeps an action whose outputs are in the store.
-    pub(crate) fn put_action(&self, action: &Action) -> Result<Put, StoreError> {
-        let (key, entry) = (action.key, Entry { action: Some(action.clone()), ..Entry::default() });
-        let put = self.commit(vec![entry]).pop().unwrap_or(Ok(None))?;
-        put.ok_or(StoreError::BadKey(key))
+    pub(crate) fn put_action(&self, action: &Action) -> Result<Committed, StoreError> {
+        let pending = PendingCommit { action: Some(action.clone()), ..PendingCommit::default() };
+        let committed = self.commit(vec![pending]).pop().unwrap_or(Ok(None))?;
+        committed.ok_or(StoreError::BadKey(action.key))
+    }
+
+    /// Names what is outside, without any ignore rules.
+    fn named(&self, path: &Path) -> Result<ArtifactRef, StoreError> {
+        self.identify(path, &Ignore::none())
     }
 }
 
 /// A store in a temporary folder, and room beside it.
-struct Place {
-    dir: tempfile::TempDir,
-    store: Store,
+pub(crate) struct Place {
+    pub dir: tempfile::TempDir,
+    pub store: Store,
 }
 
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("artifacts")).unwrap();
     Place { dir, store }
 }
 
 /// The same on a disk that does not wait for its syncs, for tests of many cases.
-fn quick_place() -> Place {
+pub(crate) fn quick_place() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let disk = crash::Mortal::with_steps(usize::MAX);
-    let store = Store::on_disk(&dir.path().join("artifacts"), Box::new(disk)).unwrap();
+    let store = Store::on_disk(&dir.path().join("artifacts"), Arc::new(disk)).unwrap();
     Place { dir, store }
 }
 
 impl Place {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file beside the store.
-    fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
         path
     }
 
-    fn ingested(&self, text: &str) -> ArtifactRef {
+    pub(crate) fn ingested(&self, text: &str) -> ArtifactRef {
         self.store.ingest(&self.file("output", text)).unwrap()
     }
 
     /// The store as another process would open it now.
-    fn reopened(&self) -> Store {
+    pub(crate) fn reopened(&self) -> Store {
         Store::open(self.store.root()).unwrap()
     }
 }
 
-fn action(ingredients: Value, outputs: &[(&str, ArtifactRef)]) -> Action {
+pub(crate) fn action(key_inputs: Value, outputs: &[(&str, ArtifactRef)]) -> Action {
     Action {
         format: ACTION_FORMAT.into(),
-        key: Digest::of_json(&ingredients),
-        ingredients,
+        key: Digest::of_json(&key_inputs),
+        key_inputs,
         outputs: outputs.iter().map(|(name, output)| ((*name).to_owned(), *output)).collect(),
         provenance: Provenance {
             run: "r-0001".into(),
@@ -100,12 +104,12 @@ fn action(ingredients: Value, outputs: &[(&str, ArtifactRef)]) -> Action {
     }
 }
 
-fn ingredients(n: u64) -> Value {
+pub(crate) fn key_inputs(n: u64) -> Value {
     json!({"format": 1, "kind": "sft", "params": {"learning_rate": 1e-5, "n": n}})
 }
 
 /// All files below a folder.
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
@@ -116,7 +120,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The bytes of all files below a folder, by path.
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let name = |path: &Path| path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
     files_below(folder).into_iter().map(|path| (name(&path), fs::read(&path).unwrap())).collect()
 }

@@ -40,7 +40,7 @@ fn a_thousand_stages_are_looked_up_in_a_few_milliseconds() {
             move || {
                 let one = |n: u64| {
                     let output = p.file(&format!("o/{n}"), &format!("output {n}"));
-                    let a = action(ingredients(n), &[("out", p.store.ingest(&output).unwrap())]);
+                    let a = action(key_inputs(n), &[("out", p.store.ingest(&output).unwrap())]);
                     p.store.put_action(&a).unwrap();
                     a
                 };
@@ -63,9 +63,9 @@ fn a_thousand_stages_are_looked_up_in_a_few_milliseconds() {
         let watch = Watch::start();
         for a in &made {
             let known = store.action(&a.key).unwrap().unwrap();
-            assert!(known.outputs.values().all(|output| store.is_whole(output).unwrap()));
+            assert!(known.outputs.values().all(|output| store.is_intact(output).unwrap()));
         }
-        watch.report(&format!("1000 x (action + is_whole), {what} process"), MS * 25);
+        watch.report(&format!("1000 x (action + is_intact), {what} process"), MS * 25);
     }
 }
 
@@ -77,31 +77,31 @@ fn unchanged_sources_are_known_by_their_stat() {
         p.file(&format!("s/{n}"), &format!("source {n}"));
     }
     let watch = Watch::start();
-    let named = p.store.identify(&p.path("s")).unwrap();
+    let named = p.store.named(&p.path("s")).unwrap();
     watch.report("identify a folder of 1000 new files", MS * 100);
     std::thread::sleep(MS * 30);
     p.ingested("so that there is a store");
     p.store.flush().unwrap();
     let store = p.reopened();
     let watch = Watch::start();
-    assert_eq!(store.identify(&p.path("s")).unwrap(), named);
+    assert_eq!(store.named(&p.path("s")).unwrap(), named);
     watch.report("the same again, in another process", MS * 10);
     let watch = Watch::start();
     for n in 0..1000 {
-        store.identify(&p.path(&format!("s/{n}"))).unwrap();
+        store.named(&p.path(&format!("s/{n}"))).unwrap();
     }
     watch.report("1000 x identify an unchanged file", MS * 10);
 
     for n in 0..10_000u64 {
         let path = PathBuf::from(format!("/home/somebody/projects/kiln/data/{n}.txt"));
-        let stat = super::super::stat::Stat { dev: 64768, ino: n, size: n, mtime: 1 << 60, ctime: 1 << 60 };
-        store.stats(|cache| cache.put_file(&path, stat, Digest::of_json(&json!(n))));
+        let stat = super::super::Stat { dev: 64768, ino: n, size: n, mtime: 1 << 60, ctime: 1 << 60 };
+        store.blobs.trust.record_file(&path, stat, Digest::of_json(&json!(n)));
     }
     store.flush().unwrap();
     let store = p.reopened();
     let watch = Watch::start();
-    assert!(store.stats(|cache| cache.prepare_save(Path::new("/"))).is_none());
-    watch.report("load a stat cache of 11,000 entries", MS * 10);
+    assert!(!store.blobs.trust.blob(&named.digest, &super::super::Stat::of(&fs::metadata("/").unwrap())));
+    watch.report("load a stat index of 11,000 entries", MS * 10);
 
     let watch = Watch::start();
     assert_eq!(store.ingest(&p.path("s")).unwrap(), named);
@@ -116,12 +116,12 @@ fn a_gibibyte_is_hashed_at_the_speed_of_the_processor() {
     fs::write(&file, vec![7u8; 1 << 30]).unwrap();
     std::thread::sleep(MS * 30);
     let watch = Watch::start();
-    p.store.identify(&file).unwrap();
+    p.store.named(&file).unwrap();
     watch.report("hash 1 GiB", MS * 3000);
     let watch = Watch::start();
     let kept = p.store.ingest(&file).unwrap();
     watch.report("ingest 1 GiB (move, hash, sync)", MS * 30_000);
     let watch = Watch::start();
-    assert!(p.store.is_whole(&kept).unwrap());
-    watch.report("is_whole of it", MS);
+    assert!(p.store.is_intact(&kept).unwrap());
+    watch.report("is_intact of it", MS);
 }

@@ -45,7 +45,7 @@ pub fn stage() -> Stage {
 }
 
 fn artifact(text: &str) -> ArtifactRef {
-    ArtifactRef { digest: Digest::of_bytes(text.as_bytes()), tree: false, size: text.len() as u64 }
+    ArtifactRef { digest: Digest::of_bytes(text.as_bytes()), tree: false, executable: false, size: text.len() as u64 }
 }
 
 fn around<'a>() -> Surroundings<'a> {

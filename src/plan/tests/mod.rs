@@ -105,7 +105,7 @@ impl Project {
                     let action = Action {
                         format: ACTION_FORMAT.into(),
                         key,
-                        ingredients,
+                        key_inputs: ingredients,
                         outputs,
                         provenance: self.provenance(run.id()),
                     };

@@ -1,9 +1,14 @@
 //! Runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
-use super::super::{RunOutcome, StageOutcome, StageRecord, StoreError};
-use super::*;
+use serde_json::{Value, json};
+
+use super::super::{RunOutcome, StageOutcome, StageRecord};
+use crate::cas::StoreError;
+use crate::cas::tests::{files_below, place};
+use crate::digest::Digest;
 
 fn stage(key: Digest) -> StageRecord {
     StageRecord {
@@ -19,7 +24,7 @@ fn stage(key: Digest) -> StageRecord {
 #[test]
 fn a_runs_record_reads_back_and_a_killed_run_stays_running() {
     let p = place();
-    let runs = p.store.runs();
+    let runs = p.store.history();
     let run = runs.begin("assistant", "pipelines/assistant.yaml").unwrap();
     assert_eq!(run.id(), "r-0001");
     assert_eq!(runs.latest("assistant").unwrap().unwrap().outcome, RunOutcome::Running);
@@ -40,22 +45,22 @@ fn a_runs_record_reads_back_and_a_killed_run_stays_running() {
 #[test]
 fn runs_beside_each_other_get_ids_of_their_own() {
     let p = place();
-    let one = || (0..10).map(|_| p.reopened().runs().begin("x", "x.yaml").unwrap().id().to_owned());
+    let one = || (0..10).map(|_| p.reopened().history().begin("x", "x.yaml").unwrap().id().to_owned());
     let ids = std::thread::scope(|s| {
         let threads: Vec<_> = (0..4).map(|_| s.spawn(|| one().collect::<Vec<_>>())).collect();
         threads.into_iter().flat_map(|t| t.join().unwrap()).collect::<BTreeSet<_>>()
     });
     assert_eq!(ids.len(), 40);
-    assert_eq!(p.store.runs().list().unwrap(), ids.into_iter().collect::<Vec<_>>());
+    assert_eq!(p.store.history().list().unwrap(), ids.into_iter().collect::<Vec<_>>());
     fs::create_dir(p.store.root().join("runs/r-9999")).unwrap();
-    assert_eq!(p.store.runs().begin("x", "x.yaml").unwrap().id(), "r-10000");
-    assert_eq!(p.store.runs().list().unwrap().last().unwrap(), "r-10000");
+    assert_eq!(p.store.history().begin("x", "x.yaml").unwrap().id(), "r-10000");
+    assert_eq!(p.store.history().list().unwrap().last().unwrap(), "r-10000");
 }
 
 #[test]
 fn the_last_good_keys_outlive_a_killed_run_and_a_torn_line() {
     let p = place();
-    let runs = p.store.runs();
+    let runs = p.store.history();
     let key = |n: u64| Digest::of_json(&json!(n));
     let run = runs.begin("a/b", "x.yaml").unwrap();
     for n in 0..500 {
@@ -81,7 +86,7 @@ fn the_last_good_keys_outlive_a_killed_run_and_a_torn_line() {
 #[test]
 fn events_are_whole_lines_from_many_threads_and_odd_stage_names_stay_in_the_folder() {
     let p = place();
-    let run = p.store.runs().begin("x", "x.yaml").unwrap();
+    let run = p.store.history().begin("x", "x.yaml").unwrap();
     std::thread::scope(|s| {
         for t in 0..4 {
             let run = &run;

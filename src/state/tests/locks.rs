@@ -1,10 +1,14 @@
 //! Locks between processes.
 
+use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::super::{Holder, KeyLock, Lock};
-use super::*;
+use crate::cas::Store;
+use crate::cas::tests::{contents, files_below, place};
+use crate::digest::Digest;
 
 fn key() -> Digest {
     Digest::of_bytes(b"key")
@@ -29,7 +33,7 @@ fn process(store: &Store, orphan: bool) -> (Child, u32) {
     let ready = store.root().with_extension("ready");
     let _ = fs::remove_file(&ready);
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "store::tests::locks::the_other_process", "--ignored"])
+        .args(["--exact", "state::tests::locks::the_other_process", "--ignored"])
         .env("KILN_TEST_LOCK", store.root())
         .env("KILN_TEST_ORPHAN", if orphan { "1" } else { "" })
         .stdout(Stdio::null())
