@@ -4,9 +4,10 @@
 //! DAG (`graph`), compared with what the store knows (`plan`) and brought up to date (`execute`);
 //! `report` and `cli` speak to people.
 //! Invariant: imports run one way: digest, protocol <- spec <- graph <- plan <- execute <- report, cli;
-//! `store` knows only `digest`.
+//! `cas` knows only `digest`, and `state` only those two.
 //! Must not know: libtorch, or anything of how a stage trains. That is a provider's business.
 
+pub mod cas;
 pub mod cli;
 pub mod digest;
 pub mod execute;
@@ -17,4 +18,4 @@ pub mod protocol;
 pub mod report;
 pub mod sched;
 pub mod spec;
-pub mod store;
+pub mod state;

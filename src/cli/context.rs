@@ -14,7 +14,7 @@ use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, ProviderFacts, Settings};
 use crate::spec::types::Span;
 use crate::spec::{Diagnostic, LoadOptions};
-use crate::store::Store;
+use crate::cas::Store;
 
 /// A pipeline, its store and its providers.
 pub struct Context {

@@ -16,7 +16,7 @@ use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
 use crate::cli::{CliError, Exit};
 use crate::execute::Providers;
 use crate::report::text::{bytes, pad, printable, widest};
-use crate::store::Store;
+use crate::cas::Store;
 
 /// The format of an answer in JSON.
 pub const DOCTOR_FORMAT: &str = "kiln.doctor/1";

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::cli::printer::{BAD, Printer, paint};
 use crate::plan::PlanError;
 use crate::spec::diagnostic::{self, Diagnostic, ERRORS_FORMAT};
-use crate::store::StoreError;
+use crate::cas::StoreError;
 
 /// The exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,14 +15,15 @@ use crate::cli::context::{Context, find_root, open_store};
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
 use crate::report::text::{bytes, printable, seconds, table, time};
-use crate::store::{RunOutcome, RunRecord, Runs, StageOutcome, StageRecord, Store};
+use crate::cas::Store;
+use crate::state::{History, RunOutcome, RunRecord, StageOutcome, StageRecord};
 
 /// The format of an answer in JSON.
 pub const LOG_FORMAT: &str = "kiln.log/1";
 /// The most of a stage's log that is printed: its end.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// Runs the command.
+/// History the command.
 ///
 /// # Errors
 /// A wrong call; a store that fails.
@@ -55,7 +56,7 @@ fn is_run(name: &str) -> bool {
 }
 
 /// The records of runs, newest first; those that cannot be read are left out.
-fn newest_first(runs: &Runs, pipeline: Option<&str>) -> Result<impl Iterator<Item = RunRecord>, CliError> {
+fn newest_first(runs: &History, pipeline: Option<&str>) -> Result<impl Iterator<Item = RunRecord>, CliError> {
     let ids = runs.list()?;
     let pipeline = pipeline.map(str::to_owned);
     let runs = runs.clone();
@@ -74,7 +75,7 @@ fn list(
     json: bool,
     printer: &mut Printer,
 ) -> Result<(), CliError> {
-    let records: Vec<_> = newest_first(&store.runs(), pipeline)?.take(limit).collect();
+    let records: Vec<_> = newest_first(&store.history(), pipeline)?.take(limit).collect();
     if json {
         printer.json(&json!({ "schema": LOG_FORMAT, "runs": records }))?;
     } else if records.is_empty() {
@@ -125,7 +126,7 @@ fn outcome(outcome: RunOutcome) -> &'static str {
 }
 
 fn one_run(store: &Store, id: &str, json: bool, printer: &mut Printer) -> Result<(), CliError> {
-    let record = store.runs().read(id)?.ok_or_else(|| {
+    let record = store.history().read(id)?.ok_or_else(|| {
         CliError::Call(format!("there is no record of run `{id}`; `kiln log` lists the runs"))
     })?;
     if json {
@@ -163,8 +164,8 @@ fn stage_log(
     json: bool,
     printer: &mut Printer,
 ) -> Result<(), CliError> {
-    let found = newest_first(&store.runs(), pipeline)?
-        .map(|record| (stage_file(&store.runs(), &record.id, "logs", stage, "log"), record))
+    let found = newest_first(&store.history(), pipeline)?
+        .map(|record| (stage_file(&store.history(), &record.id, "logs", stage, "log"), record))
         .find(|(path, _)| path.is_file());
     let Some((path, record)) = found else {
         return Err(CliError::Call(format!(
@@ -189,7 +190,7 @@ fn stage_log(
 }
 
 /// A stage's file in the folder of a run.
-pub fn stage_file(runs: &Runs, run: &str, kind: &str, stage: &str, extension: &str) -> PathBuf {
+pub fn stage_file(runs: &History, run: &str, kind: &str, stage: &str, extension: &str) -> PathBuf {
     runs.folder(run).join(kind).join(format!("{stage}.{extension}"))
 }
 

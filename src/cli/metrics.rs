@@ -19,7 +19,8 @@ use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
 use crate::plan::StagePlan;
 use crate::report::text::{printable, table};
-use crate::store::{StageOutcome, Store};
+use crate::cas::Store;
+use crate::state::StageOutcome;
 
 /// The format of metrics in JSON.
 pub const METRICS_FORMAT: &str = "kiln.metrics/1";
@@ -106,7 +107,7 @@ fn read(store: &Store, stage: &StagePlan) -> Result<BTreeMap<String, Last>, CliE
 /// The metrics file of the run that made what the stage has, if it wrote one.
 fn file(store: &Store, stage: &StagePlan) -> Result<Option<PathBuf>, CliError> {
     let Some(action) = &stage.last else { return Ok(None) };
-    let (runs, id) = (store.runs(), action.provenance.run.as_str());
+    let (runs, id) = (store.history(), action.provenance.run.as_str());
     let path = |name: &str| Some(stage_file(&runs, id, "metrics", name, "jsonl")).filter(|p| p.is_file());
     // An id from a record that is none must not lead out of the folder.
     let Ok(record) = runs.read(id) else { return Ok(None) };

@@ -17,8 +17,8 @@ use crate::cli::{CliError, Exit};
 use crate::plan::{SourceFiles, State};
 use crate::report::links;
 use crate::report::text::{bytes, printable_char, table, time};
-use crate::store::Store;
-use crate::store::types::ArtifactRef;
+use crate::cas::Store;
+use crate::cas::types::ArtifactRef;
 
 /// The format of an answer in JSON.
 pub const SHOW_FORMAT: &str = "kiln.show/1";
@@ -111,7 +111,7 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
             "stage `{stage}` has not run here yet; `kiln run {stage}` runs it"
         )));
     };
-    if !store.is_whole(&artifact)? {
+    if !store.is_intact(&artifact)? {
         return Err(CliError::Failed(format!(
             "the bytes of `{stage}.{}` are gone from the store; `kiln run {stage}` makes them again",
             port.name

@@ -13,7 +13,8 @@ use crate::cli::printer::{CHANGED, GOOD, Printer, STRONG, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{StagePlan, State};
 use crate::report::text::{pad, printable, reason, widest};
-use crate::store::{Holder, Store};
+use crate::cas::Store;
+use crate::state::Holder;
 
 /// The format of a status in JSON.
 pub const STATUS_FORMAT: &str = "kiln.status/1";

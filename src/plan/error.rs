@@ -6,7 +6,7 @@
 
 use crate::spec::Code;
 use crate::spec::types::Position;
-use crate::store::StoreError;
+use crate::cas::StoreError;
 
 /// What can go wrong while planning.
 #[derive(Debug, thiserror::Error)]

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use crate::digest::Digest;
 use crate::plan::types::ProviderFacts;
-use crate::spec::types::{EnvValue, Run, Stage, Work};
-use crate::store::types::ArtifactRef;
+use crate::spec::types::{Run, Stage, Work};
+use crate::cas::types::ArtifactRef;
 
 /// The format of ingredients; bumped when the same stage must not find its older actions.
 pub const INGREDIENTS_FORMAT: &str = "kiln.ingredients/1";
@@ -39,11 +39,7 @@ pub fn ingredients(stage: &Stage, around: &Surroundings) -> Value {
     all.insert("format".into(), INGREDIENTS_FORMAT.into());
     all.insert("params".into(), params.into());
     all.insert("inputs".into(), artifacts(&around.inputs));
-    let env = stage.env.iter().filter_map(|(name, value)| match value {
-        EnvValue::Literal(text) => Some((name.clone(), text.clone().into())),
-        EnvValue::Pass(_) | EnvValue::Secret(_) => None,
-    });
-    all.insert("env".into(), env.collect::<Map<_, _>>().into());
+    all.insert("env".into(), json!(stage.env));
     match &stage.work {
         Work::Kind { kind, revision, .. } => {
             all.insert("kind".into(), kind.as_str().into());
@@ -88,7 +84,7 @@ fn artifacts(by_name: &BTreeMap<String, ArtifactRef>) -> Value {
 
 fn command(run: &Run) -> Value {
     match run {
-        Run::Script(text) => text.as_str().into(),
+        Run::Shell(text) => text.as_str().into(),
         Run::Exec(words) => json!(words),
     }
 }

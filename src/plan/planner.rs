@@ -18,8 +18,8 @@ use crate::plan::reasons;
 use crate::plan::source::{SourceFiles, source_files};
 use crate::plan::types::{Cause, Decision, Plan, PlannedOutput, Reason, Settings, StageIx, StagePlan, State};
 use crate::spec::types::{Stage, Work};
-use crate::store::Store;
-use crate::store::types::{Action, ArtifactRef};
+use crate::cas::{Ignore, Store};
+use crate::cas::types::{Action, ArtifactRef};
 
 /// Decides what must run.
 pub struct Planner<'a> {
@@ -36,7 +36,7 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// The store's index of last keys cannot be read.
     pub fn new(graph: &'a Graph, store: &'a Store, settings: Settings) -> Result<Self, PlanError> {
-        let last_keys = store.runs().last_keys(&graph.pipeline().name)?;
+        let last_keys = store.history().last_keys(&graph.pipeline().name)?;
         Ok(Self { graph, store, settings, last_keys, sources: HashMap::new() })
     }
 
@@ -49,7 +49,7 @@ impl<'a> Planner<'a> {
             return Ok(*known);
         }
         let artifact = match self.source_files(name)? {
-            SourceFiles::Path(path) => self.store.identify(&path)?,
+            SourceFiles::Path(path) => self.store.identify(&path, &Ignore::none())?,
             SourceFiles::Glob { base, files } => self.store.identify_glob(&base, &files)?,
         };
         self.sources.insert(name.to_owned(), artifact);
@@ -100,7 +100,7 @@ impl<'a> Planner<'a> {
             });
         }
         let last = self.last(spec)?;
-        let mut reasons = reasons::compare(spec, last.as_ref().map(|a| &a.ingredients), &ingredients);
+        let mut reasons = reasons::compare(spec, last.as_ref().map(|a| &a.key_inputs), &ingredients);
         if reasons.is_empty() {
             reasons.push(reasons::never_ran(spec));
         }
@@ -195,7 +195,7 @@ impl<'a> Planner<'a> {
         }
         if let Some(last) = &plan.last {
             let now = self.ingredients(ix, known)?;
-            let mut own = reasons::compare(spec, Some(&last.ingredients), &now);
+            let mut own = reasons::compare(spec, Some(&last.key_inputs), &now);
             // An input that is not known yet is not an input that was taken away.
             own.retain(|r| r.cause != Cause::Input || r.new.is_some() || !given(spec, &r.what));
             plan.reasons.extend(own);
@@ -223,7 +223,7 @@ impl<'a> Planner<'a> {
                 let (stage, path) = (stage.name.value.clone(), used.value.clone());
                 return Err(PlanError::NoUses { stage, path, at: used.span.start });
             }
-            found.insert(used.value.clone(), self.store.identify(&path)?);
+            found.insert(used.value.clone(), self.store.identify(&path, &Ignore::none())?);
         }
         Ok(found)
     }
@@ -232,7 +232,7 @@ impl<'a> Planner<'a> {
     fn missing_output(&self, stage: &Stage, action: &Action) -> Result<Option<String>, PlanError> {
         for port in &stage.outputs {
             let whole = match action.outputs.get(&port.name) {
-                Some(artifact) => self.store.is_whole(artifact)?,
+                Some(artifact) => self.store.is_intact(artifact)?,
                 None => false,
             };
             if !whole {

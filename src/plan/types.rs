@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::spec::types::Position;
-use crate::store::types::{Action, ArtifactRef};
+use crate::cas::types::{Action, ArtifactRef};
 
 /// The index of a stage in `Pipeline::stages`.
 pub type StageIx = usize;

@@ -10,52 +10,42 @@ use crate::digest::Digest;
 use crate::plan::ProviderFacts;
 use crate::plan::ingredients::{Surroundings, ingredients, key};
 use crate::protocol::Port;
-use crate::spec::types::{
-    EnvValue, Position, Reference, Resources, Run, Sandbox, Span, Spanned, Stage, Work,
-};
-use crate::store::types::ArtifactRef;
+use crate::spec::types::{At, Position, Reference, Resources, Run, Stage, Work};
+use crate::cas::types::ArtifactRef;
 
-fn at<T>(value: T, line: u32) -> Spanned<T> {
-    Spanned { value, span: Span::on_line(Position { line, column: 1 }, 1) }
+fn at<T>(value: T, line: u32) -> At<T> {
+    At { value, at: Position { line, column: 1 } }
 }
 
 fn port(name: &str, artifact_type: &str) -> Port {
     Port { name: name.into(), types: vec![artifact_type.into()], optional: false, summary: String::new() }
 }
 
-fn command(run: Run, uses: Vec<Spanned<String>>) -> Work {
-    Work::Command { run, shell: vec!["sh".into()], uses, cwd: None, sandbox: Sandbox::Folder }
-}
-
 /// A command stage with something of everything.
 pub fn stage() -> Stage {
     Stage {
         name: at("lengths".into(), 3),
-        work: command(
-            Run::Script("wc {inputs.corpus} > {outputs.table}".into()),
-            vec![at("count.py".into(), 9)],
-        ),
+        work: Work::Command {
+            run: Run::Shell("wc {inputs.corpus} > {outputs.table}".into()),
+            uses: vec![at("count.py".into(), 9)],
+        },
         inputs: BTreeMap::from([("corpus".into(), at(Reference::Source("plays".into()), 4))]),
-        places: BTreeMap::new(),
         input_ports: vec![port("corpus", "any")],
         outputs: vec![port("table", "table")],
-        output_paths: BTreeMap::new(),
         params: BTreeMap::from([
             ("rate".into(), at(json!(1e-3), 5)),
             ("model".into(), at(json!({ "layers": 2 }), 6)),
         ]),
-        env: BTreeMap::from([("LANG".into(), EnvValue::Literal("C".into()))]),
+        env: BTreeMap::from([("LANG".into(), "C".into())]),
         exact: false,
-        any_platform: false,
         resources: Resources::default(),
         retries: 0,
         timeout: None,
-        linger: None,
     }
 }
 
 fn artifact(text: &str) -> ArtifactRef {
-    ArtifactRef { digest: Digest::of_bytes(text.as_bytes()), tree: false, size: text.len() as u64 }
+    ArtifactRef { digest: Digest::of_bytes(text.as_bytes()), tree: false, executable: false, size: text.len() as u64 }
 }
 
 fn around<'a>() -> Surroundings<'a> {
@@ -128,10 +118,10 @@ fn each_of_these_changes_the_key() {
         ("a changed param", |s| s.params.get_mut("rate").unwrap().value = json!(2e-3)),
         ("a nested param", |s| s.params.get_mut("model").unwrap().value = json!({ "layers": 3 })),
         ("a removed param", |s| drop(s.params.remove("rate"))),
-        ("env", |s| drop(s.env.insert("LANG".into(), EnvValue::Literal("de".into())))),
+        ("env", |s| drop(s.env.insert("LANG".into(), "de".into()))),
         ("the name of an output", |s| s.outputs[0].name = "rows".into()),
         ("the type of an output", |s| s.outputs[0].types = vec!["any".into()]),
-        ("the command", |s| s.work = command(Run::Script("wc".into()), vec![])),
+        ("the command", |s| s.work = Work::Command { run: Run::Shell("wc".into()), uses: vec![] }),
         ("exact", |s| s.exact = true),
     ];
     for (what, edit) in edits {
@@ -140,9 +130,9 @@ fn each_of_these_changes_the_key() {
         assert_ne!(key_of(&changed), key_of(&stage()), "{what}");
     }
     let exec = |words: &[&str]| Run::Exec(words.iter().map(|w| (*w).to_owned()).collect());
-    let keys = [exec(&["a", "b c"]), exec(&["a b", "c"]), Run::Script("a b c".into())].map(|run| {
+    let keys = [exec(&["a", "b c"]), exec(&["a b", "c"]), Run::Shell("a b c".into())].map(|run| {
         let mut changed = stage();
-        changed.work = command(run, vec![]);
+        changed.work = Work::Command { run, uses: vec![] };
         key_of(&changed)
     });
     assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
@@ -164,8 +154,8 @@ proptest! {
         let mut other = stage();
         other.name = at(name, line);
         other.inputs.insert("corpus".into(), at(Reference::Source(source), line));
-        other.params.values_mut().for_each(|p| p.span.start.line = line);
-        other.resources = Resources { cpus, memory, gpus: 0 };
+        other.params.values_mut().for_each(|p| p.at.line = line);
+        other.resources = Resources { cpus, memory };
         other.retries = retries;
         other.timeout = Some(Duration::from_secs(seconds.into()));
         let around = Surroundings { threads, ..around() };

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::digest::canonical_json;
 use crate::sched::{Event, Reporter, StageReport};
 use crate::spec::types::{Pipeline, Stage};
-use crate::store::StageOutcome;
+use crate::state::StageOutcome;
 
 const HEAD: &str = "# What each stage was made of, and what came out. Written by `kiln run`; commit it.\nversion: 1\nstages:\n";
 
