@@ -3,7 +3,7 @@
 //! Purpose: the library behind the `kiln` binary. A pipeline file is read (`spec`), turned into a
 //! DAG (`graph`), compared with what the store knows (`plan`) and brought up to date (`execute`);
 //! `report` and `cli` speak to people.
-//! Invariant: imports run one way: digest, protocol <- spec <- graph <- plan <- execute <- report, cli;
+//! Invariant: imports run one way: digest, protocol <- spec <- provider, graph <- plan <- execute <- report, cli;
 //! `store` knows only `digest`.
 //! Must not know: libtorch, or anything of how a stage trains. That is a provider's business.
 
@@ -13,6 +13,7 @@ pub mod execute;
 pub mod graph;
 pub mod plan;
 pub mod protocol;
+pub mod provider;
 pub mod report;
 pub mod spec;
 pub mod store;

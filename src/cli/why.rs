@@ -83,7 +83,7 @@ struct Unchanged<'a> {
 
 fn unchanged(stage: &StagePlan) -> Option<Unchanged<'_>> {
     let last = stage.last.as_ref()?;
-    let count = |section: &str| last.ingredients.get(section).map_or(0, leaves);
+    let count = |section: &str| last.key_inputs.get(section).map_or(0, leaves);
     let gone = |cause| own_reasons(stage).filter(|r| r.cause == cause && r.old.is_some()).count();
     let waiting = stage.waits_on.len();
     Some(Unchanged {
@@ -142,9 +142,9 @@ fn to_text(answer: &Answer, plan: &Plan, printer: &mut Printer) {
     let mut rows = Vec::new();
     for stage in &answer.roots {
         for reason in own_reasons(stage) {
-            let at = match reason.at.line {
+            let at = match reason.span.start.line {
                 0 => String::new(),
-                line => format!("{}:{line}:{}", plan.file.display(), reason.at.column),
+                line => format!("{}:{line}:{}", plan.file.display(), reason.span.start.column),
             };
             rows.push(vec![format!("  {}", stage.name), subject(reason), change(reason), at]);
         }

@@ -16,11 +16,11 @@ use super::fence;
 use super::job::{self, Job};
 use super::listen::Ear;
 use super::process::{Ending, Launch, Process};
-use super::provider::LIBRARY_GONE;
 use super::types::Say;
 use super::workshop::Workshop;
 use crate::plan::PlanError;
 use crate::protocol::{EXIT_INTERRUPTED, StageRequest};
+use crate::provider::{LIBRARY_MISSING, Provider, stage_environment};
 use crate::spec::command::{fill_params, fill_paths};
 use crate::spec::types::{Run, Stage, Work};
 use crate::store::KeyLock;
@@ -37,6 +37,9 @@ pub enum AttemptError {
     /// The command cannot be filled in.
     #[error(transparent)]
     Command(#[from] crate::spec::command::CommandError),
+    /// A secret is missing.
+    #[error(transparent)]
+    Environment(#[from] crate::provider::EnvironmentError),
     /// The program cannot be started.
     #[error("cannot start `{program}`: {source}")]
     Start {
@@ -107,19 +110,19 @@ pub fn attempt(
     let place = |name: &String| (name.clone(), folder.join(name));
     let outputs = stage.outputs.iter().map(|port| place(&port.name)).collect();
     let attempt = Attempt { shop, job, stage, folder, outputs, log };
-    let inputs = job::lay_out(job, shop.graph, shop.store, &attempt.folder.join(".inputs"))?;
+    let inputs = job::lay_out(job, shop.graph, (shop.store, shop.sources), &attempt.folder.join(".inputs"))?;
     let (arguments, stdin) = attempt.call(&inputs)?;
     let events = matches!(stage.work, Work::Kind { .. });
     let launch = Launch {
         arguments: &arguments,
         folder: &shop.graph.pipeline().root,
-        environment: &attempt.environment(),
+        environment: &attempt.environment()?,
         stdin,
         events,
         log,
         cores: if events { job.grant.cpu_set() } else { None },
         lock,
-        dies_with_us: !matches!(stage.work, Work::Command { run: Run::Shell(_), .. }),
+        dies_with_us: !matches!(stage.work, Work::Command { run: Run::Script(_), .. }),
     };
     attempt.run(launch, say, begun)
 }
@@ -135,10 +138,8 @@ impl Attempt<'_> {
                 let run = fill_paths(&fill_params(run, &self.stage.params)?, inputs, &self.outputs)?;
                 Ok((words(run), None))
             }
-            Work::Kind { kind, provider, .. } => {
-                let named = self.shop.graph.pipeline().providers.get(*provider);
-                let provider = named.and_then(|named| self.shop.providers.get(named));
-                let provider = provider.ok_or_else(|| AttemptError::NoProvider(kind.clone()))?;
+            Work::Kind { kind, .. } => {
+                let provider = self.provider().ok_or_else(|| AttemptError::NoProvider(kind.clone()))?;
                 let request = self.request(kind, inputs);
                 let stdin = self
                     .written(&request)
@@ -146,6 +147,11 @@ impl Attempt<'_> {
                 Ok((vec![provider.program.clone().into(), "run".into()], Some(stdin)))
             }
         }
+    }
+
+    fn provider(&self) -> Option<&Provider> {
+        let Work::Kind { provider, .. } = &self.stage.work else { return None };
+        self.shop.providers.get(self.shop.graph.pipeline().providers.get(*provider)?)
     }
 
     fn request(&self, kind: &str, inputs: &BTreeMap<String, PathBuf>) -> StageRequest {
@@ -169,9 +175,11 @@ impl Attempt<'_> {
         OpenOptions::new().read(true).open(file)
     }
 
-    /// What is handed on, the threads, what the pipeline declares (which has the last word), the token.
-    fn environment(&self) -> Vec<(OsString, OsString)> {
-        let mut all = self.shop.environment.clone();
+    /// The stage's own, the threads (unless it sets them itself), the token.
+    fn environment(&self) -> Result<Vec<(OsString, OsString)>, AttemptError> {
+        let description = self.provider().map(|provider| &provider.description);
+        let of_stage = stage_environment(self.stage, description, &self.shop.environment)?.variables;
+        let mut all = Vec::new();
         let mut set = |name: &str, value: String| all.push((name.into(), value.into()));
         set("OMP_NUM_THREADS", self.job.grant.threads.to_string());
         if self.job.grant.shared {
@@ -183,9 +191,9 @@ impl Attempt<'_> {
             // long as this on two cores beside two compilers.
             set("GOMP_SPINCOUNT", "2000".into());
         }
-        self.stage.env.iter().for_each(|(name, value)| set(name, value.clone()));
         set(fence::TOKEN, fence::token(&self.folder));
-        all
+        all.extend(of_stage);
+        Ok(all)
     }
 
     fn run(&self, launch: Launch<'_>, say: &dyn Fn(Say), begun: &dyn Fn()) -> Result<Verdict, AttemptError> {
@@ -220,11 +228,11 @@ impl Attempt<'_> {
         let how = match ending {
             Ending::Exit(0) if error.is_none() => return self.missing_outputs(),
             Ending::Exit(0) => String::new(),
-            Ending::Exit(127) if matches!(self.stage.work, Work::Command { run: Run::Shell(_), .. }) => {
+            Ending::Exit(127) if matches!(self.stage.work, Work::Command { run: Run::Script(_), .. }) => {
                 "exit code 127 (a program was not found)".into()
             }
             Ending::Exit(127) if matches!(self.stage.work, Work::Kind { .. }) => {
-                format!("exit code 127 ({LIBRARY_GONE})")
+                format!("exit code 127 ({LIBRARY_MISSING})")
             }
             Ending::Exit(code) => format!("exit code {code}"),
             Ending::Signal(9) => "killed by signal 9 (out of memory?)".into(),
@@ -261,7 +269,7 @@ impl Attempt<'_> {
 
 fn words(run: Run) -> Vec<OsString> {
     match run {
-        Run::Shell(script) => ["/bin/sh".into(), "-c".into(), script.into()].to_vec(),
+        Run::Script(script) => ["/bin/sh".into(), "-c".into(), script.into()].to_vec(),
         Run::Exec(list) => list.into_iter().map(OsString::from).collect(),
     }
 }

@@ -15,9 +15,7 @@ use serde_json::Value;
 use super::resources::Grant;
 use crate::digest::Digest;
 use crate::graph::{Graph, Producer};
-use crate::plan::ingredients::spell;
-use crate::plan::{PlanError, SourceFiles, StageIx, source_files};
-use crate::spec::types::{Stage, Work};
+use crate::plan::{PlanError, SourceFiles, Sources, StageIx};
 use crate::store::Store;
 use crate::store::types::ArtifactRef;
 
@@ -28,23 +26,14 @@ pub struct Job {
     pub stage: StageIx,
     /// Its action key.
     pub key: Digest,
-    /// Its ingredients.
-    pub ingredients: Value,
+    /// Its key inputs.
+    pub key_inputs: Value,
     /// Its inputs by name.
     pub inputs: BTreeMap<String, ArtifactRef>,
     /// Whether it runs even though somebody may have done it.
     pub forced: bool,
     /// What of the machine it has.
     pub grant: Grant,
-}
-
-/// What a second look at the inputs found.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Change {
-    /// An artifact of the store was written to; it was moved aside.
-    Artifact(String),
-    /// A source, or a file under `uses`, is not what it was.
-    Outside(String),
 }
 
 /// Makes the inputs of a job readable, below `folder` where they need a place.
@@ -54,7 +43,7 @@ pub enum Change {
 pub fn lay_out(
     job: &Job,
     graph: &Graph,
-    store: &Store,
+    (store, sources): (&Store, &Sources),
     folder: &Path,
 ) -> Result<BTreeMap<String, PathBuf>, PlanError> {
     let mut paths = BTreeMap::new();
@@ -63,7 +52,7 @@ pub fn lay_out(
         let dest = folder.join(input.name);
         let path = match input.from {
             Producer::Stage { .. } => store.input_path(artifact, &dest)?,
-            Producer::Source(name) => match files(graph, name)? {
+            Producer::Source(name) => match sources.files(name)? {
                 SourceFiles::Path(path) => std::path::absolute(&path).unwrap_or(path),
                 SourceFiles::Glob { base, files } => store.link_glob(&base, &files, &dest)?,
             },
@@ -71,55 +60,6 @@ pub fn lay_out(
         paths.insert(input.name.to_owned(), path);
     }
     Ok(paths)
-}
-
-/// Looks at the inputs again: what is not as it was when the key was made.
-///
-/// # Errors
-/// The store fails. A source that is gone is a change, not an error.
-pub fn look_again(job: &Job, graph: &Graph, store: &Store) -> Result<Vec<Change>, PlanError> {
-    let mut changes = Vec::new();
-    for input in graph.inputs(job.stage) {
-        let Some(artifact) = job.inputs.get(input.name) else { continue };
-        match input.from {
-            Producer::Stage { .. } => {
-                if !store.is_whole(artifact)? {
-                    changes.push(Change::Artifact(input.name.to_owned()));
-                }
-            }
-            Producer::Source(name) => {
-                if identify(graph, store, name).ok().as_ref() != Some(artifact) {
-                    changes.push(Change::Outside(format!("source `{name}`")));
-                }
-            }
-        }
-    }
-    for path in changed_uses(job, graph.stage(job.stage), &graph.pipeline().root, store) {
-        changes.push(Change::Outside(format!("`{path}` under `uses`")));
-    }
-    Ok(changes)
-}
-
-fn changed_uses(job: &Job, stage: &Stage, root: &Path, store: &Store) -> Vec<String> {
-    let Work::Command { uses, .. } = &stage.work else { return Vec::new() };
-    let then = |path: &str| job.ingredients.get("uses").and_then(|uses| uses.get(path)?.as_str());
-    let same = |path: &str| {
-        store.identify(&root.join(path)).is_ok_and(|now| Some(spell(&now).as_str()) == then(path))
-    };
-    uses.iter().map(|used| used.value.clone()).filter(|path| !same(path)).collect()
-}
-
-fn identify(graph: &Graph, store: &Store, name: &str) -> Result<ArtifactRef, PlanError> {
-    Ok(match files(graph, name)? {
-        SourceFiles::Path(path) => store.identify(&path)?,
-        SourceFiles::Glob { base, files } => store.identify_glob(&base, &files)?,
-    })
-}
-
-fn files(graph: &Graph, name: &str) -> Result<SourceFiles, PlanError> {
-    let pipeline = graph.pipeline();
-    let source = pipeline.sources.get(name).ok_or_else(|| PlanError::UnknownSource(name.to_owned()))?;
-    source_files(&pipeline.root, name, source)
 }
 
 /// The last lines of a log, for people who will not open it.

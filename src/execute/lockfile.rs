@@ -26,7 +26,7 @@ const HEAD: &str = "# What each stage was made of, and what came out. Written by
 /// # Errors
 /// The disk refuses.
 pub fn update(pipeline: &Pipeline, reports: &[StageReport]) -> io::Result<PathBuf> {
-    let path = pipeline.file.with_extension("lock");
+    let path = pipeline.file().with_extension("lock");
     let old = match fs::read_to_string(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         text => text?,

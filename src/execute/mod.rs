@@ -4,9 +4,7 @@
 //! -> `stage` (lock, try, take in) -> `attempt` (one process) -> `process`; `keeper` keeps what was made.
 //! What happens is told in the words of [`types`] to whoever listens; `record` writes it down.
 
-pub mod environment;
 pub mod out;
-pub mod provider;
 pub mod types;
 
 mod attempt;
@@ -29,6 +27,5 @@ mod stage;
 mod workshop;
 
 pub use conversation::{Conversation, ConversationError, Reply};
-pub use provider::{Known, Provider, ProviderError, Providers};
 pub use run::{Options, Wanted, run};
 pub use types::{Listener, RunEvent, RunReport, Say, StageReport};

@@ -12,11 +12,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::control::Control;
-use super::environment;
 use super::lockfile;
 use super::message::Message;
 use super::pool::Pool;
-use super::provider::Known;
 use super::record::Recorder;
 use super::resources::Budget;
 use super::scheduler::Dispatcher;
@@ -25,6 +23,7 @@ use super::types::{Both, Listener, RunEvent, RunReport, StageReport};
 use super::workshop::Workshop;
 use crate::graph::Graph;
 use crate::plan::{Plan, Planner};
+use crate::provider::{Known, environment};
 use crate::store::{Run, RunOutcome, StageOutcome, Store, StoreError};
 
 /// How many messages may wait for the dispatcher before those who send them wait.
@@ -42,13 +41,13 @@ pub struct Options {
 }
 
 /// What is to be run.
-pub struct Wanted<'a, 'p> {
+pub struct Wanted<'a> {
     /// The pipeline's graph.
     pub graph: &'a Graph,
     /// The store.
     pub store: &'a Store,
     /// The planner that made `plan`; it decides on the stages that wait.
-    pub planner: &'a mut Planner<'p>,
+    pub planner: &'a Planner,
     /// What is to be done, as far as it can be known.
     pub plan: &'a Plan,
     /// The providers of the pipeline's kinds.
@@ -60,14 +59,14 @@ pub struct Wanted<'a, 'p> {
 /// # Errors
 /// The store refuses to begin a run. A stage that fails is no error: the report tells.
 pub fn run(
-    wanted: Wanted<'_, '_>,
+    wanted: Wanted<'_>,
     options: &Options,
     listener: &mut dyn Listener,
 ) -> Result<RunReport, StoreError> {
     let began = Instant::now();
     let pipeline = wanted.graph.pipeline();
     sweep(wanted.store);
-    let run = wanted.store.runs().begin(&pipeline.name, &pipeline.file.to_string_lossy())?;
+    let run = wanted.store.runs().begin(&pipeline.name, &pipeline.file().to_string_lossy())?;
     wanted.store.watch()?;
     let mut recorder = Recorder::new(&run);
     let mut both = Both(&mut recorder, listener);
@@ -89,7 +88,7 @@ pub fn run(
 }
 
 fn dispatch(
-    wanted: Wanted<'_, '_>,
+    wanted: Wanted<'_>,
     options: &Options,
     run: &Run,
     listener: &mut dyn Listener,
@@ -103,7 +102,8 @@ fn dispatch(
         control: &control,
         providers,
         device: &options.device,
-        environment: environment::handed_on(),
+        sources: planner.sources(),
+        environment: environment::caller(),
     };
     let (tell, messages) = sync_channel(BACKLOG);
     let stages = std::thread::scope(|scope| {

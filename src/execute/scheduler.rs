@@ -53,9 +53,9 @@ struct Stage {
 }
 
 /// Owns the state of a run.
-pub struct Dispatcher<'a, 'p, 'scope, 'env> {
+pub struct Dispatcher<'a, 'scope, 'env> {
     shop: &'a Workshop<'a>,
-    planner: &'a mut Planner<'p>,
+    planner: &'a Planner,
     control: &'a Control,
     pool: Pool<'scope, 'env>,
     budget: Budget,
@@ -75,11 +75,11 @@ pub struct Dispatcher<'a, 'p, 'scope, 'env> {
     failed: Option<String>,
 }
 
-impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
+impl<'a, 'scope, 'env> Dispatcher<'a, 'scope, 'env> {
     /// For the stages of a plan.
     pub fn new(
         shop: &'a Workshop<'a>,
-        planner: &'a mut Planner<'p>,
+        planner: &'a Planner,
         pool: Pool<'scope, 'env>,
         (budget, keep_going): (Budget, bool),
         listener: &'a mut dyn Listener,
@@ -275,15 +275,15 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
             }
             match self.decision(ix) {
                 Err(error) => self.failed(ix, error.to_string(), None),
-                Ok((_, Decision::Cached { key, action })) => {
+                Ok((_, Decision::Cached { key, action } | Decision::Fetch { key, action, .. })) => {
                     self.set_key(ix, key);
                     self.found(ix, &action);
                 }
-                Ok((inputs, Decision::Run { key, ingredients, reasons })) => {
+                Ok((inputs, Decision::Run { key, key_inputs, reasons, .. })) => {
                     self.set_key(ix, key);
                     let forced = reasons.iter().any(|reason| reason.cause == Cause::Forced);
                     let grant = Grant::default();
-                    self.ready.insert(place, Job { stage: ix, key, ingredients, inputs, forced, grant });
+                    self.ready.insert(place, Job { stage: ix, key, key_inputs, inputs, forced, grant });
                     return;
                 }
             }
@@ -294,7 +294,7 @@ impl<'a, 'p, 'scope, 'env> Dispatcher<'a, 'p, 'scope, 'env> {
         let mut inputs = BTreeMap::new();
         for input in self.shop.graph.inputs(ix) {
             let artifact = match input.from {
-                Producer::Source(name) => Some(self.planner.source(name)?),
+                Producer::Source(name) => Some(self.planner.sources().source(name)?),
                 Producer::Stage { index, output } => {
                     let report = self.stages.get(&index).and_then(|stage| stage.report.as_ref());
                     report.and_then(|report| report.outputs.get(&output.name)).copied()

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use super::attempt::{AttemptError, CHECKPOINT, Verdict, attempt, open_log};
 use super::fence;
-use super::job::{Change, Job, look_again, tail};
+use super::job::{Job, tail};
 use super::types::Say;
 use super::workshop::Workshop;
 use crate::graph::Graph;
-use crate::plan::PlanError;
+use crate::plan::{Changed, PlanError};
 use crate::spec::types::{Stage, Work};
 use crate::store::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use crate::store::{Entry, Holder, KeyLock, Lock, Store, StoreError};
@@ -325,17 +325,18 @@ impl<'a> AtWork<'a> {
 
     /// Gathers what the store is to keep; an action goes with it when the inputs are still what they were.
     fn gather(&self, made: &BTreeMap<String, PathBuf>, provenance: Provenance) -> Result<Taken, StageError> {
-        let changes = look_again(self.job, self.shop.graph, self.shop.store)?;
+        let job = self.job;
+        let changes = self.shop.sources.revalidate(job.stage, &job.inputs, &job.key_inputs)?;
         let mut lasting = true;
         for change in changes {
-            match change {
-                Change::Artifact(input) => return Err(StageError::Said(wrote_to(&input))),
-                Change::Outside(what) => {
-                    lasting = false;
-                    let message = format!("{what} changed while it ran; its result serves this run only");
-                    (self.say)(Say::Note { message });
-                }
-            }
+            let what = match change {
+                Changed::Input(input) => return Err(StageError::Said(wrote_to(&input))),
+                Changed::Source(name) => format!("source `{name}`"),
+                Changed::Uses(path) => format!("`{path}` under `uses`"),
+            };
+            lasting = false;
+            let message = format!("{what} changed while it ran; its result serves this run only");
+            (self.say)(Say::Note { message });
         }
         let (mut entry, mut outputs) = (Entry::default(), BTreeMap::new());
         for (name, path) in made {
@@ -345,9 +346,9 @@ impl<'a> AtWork<'a> {
         }
         let summary = provenance.summary.clone();
         if lasting {
-            let (key, ingredients) = (self.job.key, self.job.ingredients.clone());
+            let (key, key_inputs) = (self.job.key, self.job.key_inputs.clone());
             let format = ACTION_FORMAT.into();
-            entry.action = Some(Action { format, key, ingredients, outputs: outputs.clone(), provenance });
+            entry.action = Some(Action { format, key, key_inputs, outputs: outputs.clone(), provenance });
         }
         Ok((entry, outputs, summary))
     }

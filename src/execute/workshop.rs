@@ -5,13 +5,13 @@
 //! Must not know: how a stage is run, or when.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 
 use super::control::Control;
 use super::out;
-use super::provider::Known;
 use crate::graph::Graph;
-use crate::plan::StageIx;
+use crate::plan::{Sources, StageIx};
+use crate::provider::Known;
+use crate::provider::environment::Variables;
 use crate::store::types::ArtifactRef;
 use crate::store::{Run, Store};
 
@@ -29,8 +29,10 @@ pub struct Workshop<'a> {
     pub providers: &'a Known,
     /// The device that stages are asked to use.
     pub device: &'a str,
-    /// The variables that every process gets.
-    pub environment: Vec<(OsString, OsString)>,
+    /// What the sources and used files are.
+    pub sources: &'a Sources,
+    /// The variables of the caller.
+    pub environment: Variables,
 }
 
 impl Workshop<'_> {

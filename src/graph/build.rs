@@ -16,7 +16,7 @@ use crate::graph::dag::{Edge, Graph};
 use crate::protocol::Port;
 use crate::spec::diagnostic::{Diagnostics, did_you_mean, list_names};
 use crate::spec::node::Place;
-use crate::spec::types::{At, Pipeline, Reference, Stage};
+use crate::spec::types::{Spanned, Pipeline, Reference, Stage};
 use crate::spec::{self, Damage, Diagnostic, LoadOptions, Loaded, Providers};
 
 /// So many unknown names get a hint: each costs a walk over all names.
@@ -87,7 +87,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Checks one input, and adds its edge if a stage makes it.
-    fn input(&mut self, index: usize, stage: &Stage, input: &str, reference: &At<Reference>) {
+    fn input(&mut self, index: usize, stage: &Stage, input: &str, reference: &Spanned<Reference>) {
         let port = stage.input_ports.iter().find(|port| port.name == input);
         let place = place(reference);
         let what = What { stage: &stage.name.value, input };
@@ -190,14 +190,14 @@ impl fmt::Display for What<'_> {
 }
 
 /// Where a reference stands; its text is as long as what it names.
-fn place(reference: &At<Reference>) -> Place {
+fn place(reference: &Spanned<Reference>) -> Place {
     let length = match &reference.value {
         Reference::Source(name) => name.chars().count(),
         Reference::Stage { stage, output } => {
             stage.chars().count() + output.as_ref().map_or(0, |o| 1 + o.chars().count())
         }
     };
-    (reference.at, u32::try_from(length).unwrap_or(u32::MAX))
+    (reference.span.start, u32::try_from(length).unwrap_or(u32::MAX))
 }
 
 /// Reports each cycle at the input of its first stage that closes it.
@@ -212,8 +212,8 @@ fn report_cycles(pipeline: &Pipeline, dag: &DiGraph<(), Edge>, out: &mut Diagnos
         shown.push(name(first));
         let stage = &pipeline.stages[first];
         let closes =
-            |r: &&At<Reference>| matches!(&r.value, Reference::Stage { stage, .. } if stage == name(last));
-        let place = stage.inputs.values().find(closes).map_or((stage.name.at, 1), place);
+            |r: &&Spanned<Reference>| matches!(&r.value, Reference::Stage { stage, .. } if stage == name(last));
+        let place = stage.inputs.values().find(closes).map_or((stage.name.span.start, 1), place);
         let message = match cycle.len() {
             1 => format!("stage `{}` reads its own output: {}", name(first), shown.join(" -> ")),
             _ => format!("the stages form a cycle: {}", shown.join(" -> ")),

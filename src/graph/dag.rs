@@ -14,7 +14,7 @@ use petgraph::visit::{Dfs, Reversed};
 use crate::protocol::Port;
 use crate::spec::Diagnostic;
 use crate::spec::diagnostic::{did_you_mean, list_names};
-use crate::spec::types::{Pipeline, Position, Reference, Stage};
+use crate::spec::types::{Pipeline, Position, Reference, Span, Stage};
 
 /// A pipeline whose stages are known to form a DAG. Stages are named by their index in
 /// `pipeline().stages`.
@@ -44,7 +44,7 @@ pub struct Input<'a> {
     /// Who makes it.
     pub from: Producer<'a>,
     /// Where the file says so.
-    pub at: Position,
+    pub span: Span,
 }
 
 /// Who makes an input.
@@ -86,7 +86,7 @@ impl Graph {
     pub fn inputs(&self, index: usize) -> Vec<Input<'_>> {
         let inputs = self.stage(index).inputs.iter();
         inputs
-            .filter_map(|(name, r)| Some(Input { name, from: self.producer(&r.value)?, at: r.at }))
+            .filter_map(|(name, r)| Some(Input { name, from: self.producer(&r.value)?, span: r.span }))
             .collect()
     }
 
@@ -151,7 +151,7 @@ impl Graph {
         Diagnostic {
             code: "unknown-target",
             message: format!("there is no stage `{name}`; there is: {}", list_names(names())),
-            file: self.pipeline.file.clone(),
+            file: self.pipeline.file().to_owned(),
             position: Position::default(),
             length: 0,
             hint: did_you_mean(name, names()),

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::digest::canonical_json;
-use crate::spec::types::{At, Run};
+use crate::spec::types::{Spanned, Run};
 
 /// What a placeholder names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,7 +93,7 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, CommandError> {
 /// A brace that begins or ends no placeholder.
 pub fn placeholders(run: &Run) -> Result<Vec<(Space, &str)>, CommandError> {
     let texts = match run {
-        Run::Shell(text) => std::slice::from_ref(text),
+        Run::Script(text) => std::slice::from_ref(text),
         Run::Exec(texts) => texts.as_slice(),
     };
     let mut out = Vec::new();
@@ -111,7 +111,7 @@ pub fn placeholders(run: &Run) -> Result<Vec<(Space, &str)>, CommandError> {
 ///
 /// # Errors
 /// A placeholder for a param that is not there.
-pub fn fill_params(run: &Run, params: &BTreeMap<String, At<Value>>) -> Result<Run, CommandError> {
+pub fn fill_params(run: &Run, params: &BTreeMap<String, Spanned<Value>>) -> Result<Run, CommandError> {
     map_texts(run, |text, shell| {
         let mut out = String::with_capacity(text.len());
         for piece in pieces(text)? {
@@ -167,7 +167,7 @@ fn map_texts(
     fill: impl Fn(&str, bool) -> Result<String, CommandError>,
 ) -> Result<Run, CommandError> {
     Ok(match run {
-        Run::Shell(text) => Run::Shell(fill(text, true)?),
+        Run::Script(text) => Run::Script(fill(text, true)?),
         Run::Exec(texts) => Run::Exec(texts.iter().map(|text| fill(text, false)).collect::<Result<_, _>>()?),
     })
 }
@@ -203,7 +203,7 @@ mod tests {
     use crate::spec::types::Position;
     use serde_json::json;
 
-    fn params(values: &[(&str, Value)]) -> BTreeMap<String, At<Value>> {
+    fn params(values: &[(&str, Value)]) -> BTreeMap<String, Spanned<Value>> {
         let at = Position::default();
         values.iter().map(|(k, v)| ((*k).to_owned(), At { value: v.clone(), at })).collect()
     }
@@ -214,14 +214,14 @@ mod tests {
 
     #[test]
     fn a_shell_command_is_filled_in_two_steps_and_every_value_is_quoted() {
-        let run = Run::Shell("awk '{{print}}' {inputs.a} > {outputs.b} # {params.x} {params.n}".into());
+        let run = Run::Script("awk '{{print}}' {inputs.a} > {outputs.b} # {params.x} {params.n}".into());
         let values = params(&[("x", json!("it's {inputs.a}; rm -rf")), ("n", json!(0.001))]);
         let keyed = fill_params(&run, &values).unwrap();
         let text = r"awk '{{print}}' {inputs.a} > {outputs.b} # 'it'\''s {{inputs.a}}; rm -rf' 0.001";
-        assert_eq!(keyed, Run::Shell(text.into()));
+        assert_eq!(keyed, Run::Script(text.into()));
         let done = fill_paths(&keyed, &paths(&[("a", "/d/my file")]), &paths(&[("b", "/w/b")])).unwrap();
         let text = r"awk '{print}' '/d/my file' > /w/b # 'it'\''s {inputs.a}; rm -rf' 0.001";
-        assert_eq!(done, Run::Shell(text.into()));
+        assert_eq!(done, Run::Script(text.into()));
     }
 
     #[test]
@@ -235,18 +235,18 @@ mod tests {
     #[test]
     fn a_brace_that_is_no_placeholder_is_an_error() {
         for text in ["{", "}", "{x}", "{inputs}", "{foo.x}", "a {print $1} b", "{inputs.x"] {
-            let run = Run::Shell(text.into());
+            let run = Run::Script(text.into());
             assert!(matches!(placeholders(&run), Err(CommandError::NoPlaceholder(_))), "{text}");
         }
-        let missing = fill_params(&Run::Shell("{params.x}".into()), &params(&[])).unwrap_err();
+        let missing = fill_params(&Run::Script("{params.x}".into()), &params(&[])).unwrap_err();
         assert_eq!(missing.to_string(), "`{params.x}` names nothing that the stage has");
     }
 
     proptest::proptest! {
         #[test]
         fn the_shell_reads_back_any_value_as_one_word(value in "[^\\x00]{0,40}") {
-            let keyed = fill_params(&Run::Shell("printf %s {params.x}".into()), &params(&[("x", json!(value))])).unwrap();
-            let Run::Shell(text) = fill_paths(&keyed, &paths(&[]), &paths(&[])).unwrap() else { panic!("a shell") };
+            let keyed = fill_params(&Run::Script("printf %s {params.x}".into()), &params(&[("x", json!(value))])).unwrap();
+            let Run::Script(text) = fill_paths(&keyed, &paths(&[]), &paths(&[])).unwrap() else { panic!("a shell") };
             let out = std::process::Command::new("/bin/sh").args(["-c", &text]).output().unwrap();
             proptest::prop_assert_eq!(String::from_utf8(out.stdout).unwrap(), value);
         }

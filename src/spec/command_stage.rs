@@ -10,7 +10,7 @@ use crate::spec::command::{self, Space};
 use crate::spec::diagnostic::{did_you_mean, list_names};
 use crate::spec::node::{Data, Entry, Place};
 use crate::spec::stage::Reader;
-use crate::spec::types::{At, Run, Stage, Work};
+use crate::spec::types::{Spanned, Run, Sandbox, Stage, Work};
 use crate::spec::{fields, source};
 
 impl Reader<'_, '_, '_> {
@@ -28,14 +28,16 @@ impl Reader<'_, '_, '_> {
         stage.input_ports = stage.inputs.keys().map(|name| port(name, "any")).collect();
         stage.outputs = self.outputs(outputs.unwrap_or_default());
         for Entry { key, value } in params.unwrap_or_default() {
-            stage.params.insert(key.text.clone(), At { value: value.to_json(), at: value.at });
+            stage.params.insert(key.text.clone(), Spanned { value: value.to_json(), span: value.at.into() });
         }
         let run = self.run();
         if let Some((run, place)) = &run {
             self.placeholders(run, *place, [inputs, outputs, params], stage);
         }
         let run = run.map_or(Run::Exec(Vec::new()), |(run, _)| run);
-        stage.work = Work::Command { run, uses: self.uses() };
+        let shell = ["bash", "-eo", "pipefail"].map(str::to_owned).to_vec();
+        let uses = self.uses();
+        stage.work = Work::Command { run, shell, uses, cwd: None, sandbox: Sandbox::Folder };
     }
 
     fn outputs(&mut self, entries: &[Entry]) -> Vec<Port> {
@@ -57,14 +59,14 @@ impl Reader<'_, '_, '_> {
             return None;
         };
         let run = match &node.data {
-            Data::String(text) if !text.trim().is_empty() => Some(Run::Shell(text.clone())),
+            Data::String(text) if !text.trim().is_empty() => Some(Run::Script(text.clone())),
             Data::Seq(items) if !items.is_empty() => {
                 items.iter().map(fields::scalar_text).collect::<Option<_>>().map(Run::Exec)
             }
             _ => None,
         };
         let clean = run.filter(|run| match run {
-            Run::Shell(text) => !text.contains('\0'),
+            Run::Script(text) => !text.contains('\0'),
             Run::Exec(texts) => !texts[0].is_empty() && !texts.iter().any(|text| text.contains('\0')),
         });
         if clean.is_none() {
@@ -98,7 +100,7 @@ impl Reader<'_, '_, '_> {
                 && let Some(shared) = self.context.shared.get_mut(name)
             {
                 shared.taken = true;
-                let value = At { value: shared.node.to_json(), at: shared.node.at };
+                let value = Spanned { value: shared.node.to_json(), span: shared.node.at.into() };
                 stage.params.insert(name.to_owned(), value);
                 continue;
             }
@@ -118,7 +120,7 @@ impl Reader<'_, '_, '_> {
         self.context.out.push_hint("placeholder", place, message, did_you_mean(name, names));
     }
 
-    fn uses(&mut self) -> Vec<At<String>> {
+    fn uses(&mut self) -> Vec<Spanned<String>> {
         let Some(node) = self.node.get("uses") else { return Vec::new() };
         let what = format_args!("`uses` of {}", self.owner);
         let items = match &node.data {
@@ -130,7 +132,7 @@ impl Reader<'_, '_, '_> {
         items
             .iter()
             .filter_map(|item| {
-                fields::path(item, what, out).map(|text| At { value: text.to_owned(), at: item.at })
+                fields::path(item, what, out).map(|text| Spanned { value: text.to_owned(), span: item.at.into() })
             })
             .collect()
     }

@@ -96,12 +96,13 @@ pub fn load(file: &Path, options: &LoadOptions, providers: &mut dyn Providers) -
 
 fn blank(file: &Path, root: &Path) -> Pipeline {
     Pipeline {
-        file: file.to_owned(),
+        files: vec![file.to_owned()],
         root: root.to_owned(),
         name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         sources: BTreeMap::new(),
         stages: Vec::new(),
         providers: vec![PathBuf::new()],
+        ignore: Vec::new(),
     }
 }
 
@@ -170,7 +171,7 @@ impl Loaded {
         for Entry { key, value } in entries {
             if let Some(source) = sources.get(&key.text) {
                 let message = format!("stage `{}` has the name of a source", key.text);
-                let hint = format!("the source is at line {}", source.at.line);
+                let hint = format!("the source is at line {}", source.span.start.line);
                 context.out.push_hint("duplicate-name", key.place(), message, Some(hint));
             }
             let (stage, opaque) = stage::read(key, value, &mut context);

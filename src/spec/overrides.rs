@@ -160,7 +160,7 @@ mod tests {
             (&json!(2), &json!(100), &json!([0.8, 0.9]))
         );
         assert_eq!(pipeline.stage("tok").unwrap().retries, 4);
-        assert_eq!(pipeline.stage("base").unwrap().params["learning_rate"].at.line, 0);
+        assert_eq!(pipeline.stage("base").unwrap().params["learning_rate"].span.start.line, 0);
     }
 
     #[test]

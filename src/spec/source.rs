@@ -20,7 +20,7 @@ pub fn read(node: &Node, out: &mut Diagnostics) -> Option<BTreeMap<String, Sourc
     for entry in entries {
         fields::check_name(&entry.key, "a source", out);
         let (path, artifact_type) = read_one(&entry.key.text, &entry.value, out);
-        let source = Source { at: entry.key.at, path, artifact_type };
+        let source = Source { span: entry.key.at.into(), path, artifact_type };
         sources.insert(entry.key.text.clone(), source);
     }
     Some(sources)

@@ -16,7 +16,7 @@ use crate::spec::catalog::{COMMAND, Catalog};
 use crate::spec::diagnostic::{Diagnostics, did_you_mean, list_names};
 use crate::spec::node::{Entry, Key, Node, Place};
 use crate::spec::params::{self, Checker};
-use crate::spec::types::{At, Position, Reference, Resources, Source, Stage, Work};
+use crate::spec::types::{EnvValue, Spanned, Span, Reference, Resources, Source, Stage, Work};
 use crate::spec::{fields, units};
 
 /// The keys of a stage.
@@ -122,17 +122,21 @@ impl<'n> Reader<'n, '_, '_> {
     /// The stage with nothing known but its name.
     fn blank(&self) -> Stage {
         Stage {
-            name: At { value: self.name.text.clone(), at: self.name.at },
+            name: Spanned { value: self.name.text.clone(), span: self.name.at.into() },
             work: Work::Kind { kind: String::new(), revision: 0, provider: 0 },
             inputs: BTreeMap::new(),
             input_ports: Vec::new(),
             outputs: Vec::new(),
             params: BTreeMap::new(),
+            places: BTreeMap::new(),
+            output_paths: BTreeMap::new(),
             env: BTreeMap::new(),
             exact: false,
+            any_platform: false,
             resources: Resources::default(),
             retries: 0,
             timeout: None,
+            linger: None,
         }
     }
 
@@ -205,12 +209,12 @@ impl<'n> Reader<'n, '_, '_> {
         fields::count(node, most, format_args!("`{key}` of {}", self.owner), self.context.out).unwrap_or(0)
     }
 
-    fn env(&mut self) -> BTreeMap<String, String> {
+    fn env(&mut self) -> BTreeMap<String, EnvValue> {
         let mut env = BTreeMap::new();
         for Entry { key, value } in self.section("env").unwrap_or_default() {
             let text = fields::scalar_text(value).filter(|text| !text.contains('\0'));
             match text.filter(|_| !key.text.is_empty() && !key.text.contains(['=', '\0'])) {
-                Some(text) => _ = env.insert(key.text.clone(), text),
+                Some(text) => _ = env.insert(key.text.clone(), EnvValue::Literal(text)),
                 None => {
                     let message = format!("`env.{}` of {} must be a string", key.text, self.owner);
                     self.context.out.push("type", value.place(), message);
@@ -250,7 +254,7 @@ impl<'n> Reader<'n, '_, '_> {
         let owner = format_args!("`resources` of {}", self.owner);
         let out = &mut *self.context.out;
         fields::only(entries, &["cpus", "memory"], owner, out);
-        let mut resources = Resources { cpus: 1, memory: 0 };
+        let mut resources = Resources { cpus: 1, memory: 0, gpus: 0 };
         for Entry { key, value } in entries {
             if key.text == "cpus" {
                 let what = format_args!("`cpus` in {owner}");
@@ -269,7 +273,7 @@ impl<'n> Reader<'n, '_, '_> {
     }
 
     /// What each input names: a source, or else a stage; `graph` knows whether there is one.
-    pub(super) fn references(&mut self, entries: &[Entry]) -> BTreeMap<String, At<Reference>> {
+    pub(super) fn references(&mut self, entries: &[Entry]) -> BTreeMap<String, Spanned<Reference>> {
         let mut inputs = BTreeMap::new();
         for Entry { key, value } in entries {
             let what = format_args!("input `{}` of {}", key.text, self.owner);
@@ -283,7 +287,7 @@ impl<'n> Reader<'n, '_, '_> {
                 };
                 Reference::Stage { stage: stage.to_owned(), output }
             };
-            inputs.insert(key.text.clone(), At { value: reference, at: value.at });
+            inputs.insert(key.text.clone(), Spanned { value: reference, span: value.at.into() });
         }
         inputs
     }
@@ -321,7 +325,7 @@ impl<'n> Reader<'n, '_, '_> {
         }
     }
 
-    fn kind_params(&mut self, entries: &[Entry], kind: &Kind) -> BTreeMap<String, At<Value>> {
+    fn kind_params(&mut self, entries: &[Entry], kind: &Kind) -> BTreeMap<String, Spanned<Value>> {
         let mut checker = Checker::new(&kind.params, self.owner.to_string());
         let declared = checker.properties();
         let mut meant = Vec::new();
@@ -342,7 +346,7 @@ impl<'n> Reader<'n, '_, '_> {
                     None
                 }
             };
-            params.extend(typed.map(|typed| (key.text.clone(), At { value: typed, at: value.at })));
+            params.extend(typed.map(|typed| (key.text.clone(), Spanned { value: typed, span: value.at.into() })));
         }
         let given = |name: &str| entries.iter().any(|e| e.key.text == name) || meant.contains(&name);
         for (name, schema) in declared.into_iter().flatten().filter(|(name, _)| !given(name)) {
@@ -362,7 +366,7 @@ impl<'n> Reader<'n, '_, '_> {
         name: &str,
         schema: &'s Value,
         checker: &mut Checker<'s>,
-    ) -> Option<At<Value>> {
+    ) -> Option<Spanned<Value>> {
         if let Some(shared) = self.context.shared.get_mut(name) {
             shared.taken = true;
             let before = checker.problems.len();
@@ -374,13 +378,13 @@ impl<'n> Reader<'n, '_, '_> {
                 }
                 shared.reported = true;
             }
-            return value.map(|value| At { value, at: shared.node.at });
+            return value.map(|value| Spanned { value, span: shared.node.at.into() });
         }
         if checker.is_required(name) && schema.get("default").is_none() {
             let message = format!("{} needs the parameter `{name}`, which has no default", self.owner);
             self.context.out.push("missing-param", self.name.place(), message);
             return None;
         }
-        checker.default(schema, name).map(|value| At { value, at: Position::default() })
+        checker.default(schema, name).map(|value| Spanned { value, span: Span::default() })
     }
 }

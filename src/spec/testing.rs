@@ -126,6 +126,10 @@ pub fn description() -> Description {
         provider: "fake".to_owned(),
         version: "1".to_owned(),
         numerics: BTreeMap::new(),
+        types: Vec::new(),
+        files: Vec::new(),
+        environment: Vec::new(),
+        devices: Vec::new(),
         kinds: vec![
             kind(
                 "pretrain",

@@ -55,11 +55,11 @@ fn a_good_file_becomes_a_typed_pipeline() {
     assert_eq!(base.inputs["corpus"].value, Reference::Source("plays".into()));
     assert_eq!((base.resources.cpus, base.resources.memory), (2, 4 << 30));
     assert_eq!((base.timeout.unwrap().as_secs(), base.retries, base.exact), (7200, 2, true));
-    assert_eq!((base.params["steps"].at.line, base.params["steps"].at.column), (11, 48));
-    assert_eq!(base.params["schedule"].at.line, 0);
-    assert_eq!(base.params["seed"].at.line, 2);
+    assert_eq!((base.params["steps"].span.start.line, base.params["steps"].span.start.column), (11, 48));
+    assert_eq!(base.params["schedule"].span.start.line, 0);
+    assert_eq!(base.params["seed"].span.start.line, 2);
     let lengths = stage(pipeline, "lengths");
-    let Work::Command { run: Run::Shell(_), uses } = &lengths.work else { panic!("a shell command") };
+    let Work::Command { run: Run::Script(_), uses } = &lengths.work else { panic!("a shell command") };
     assert_eq!(uses[0].value, "count.py");
     assert_eq!(lengths.env["N"], "3");
     assert_eq!(params(pipeline, "lengths"), json!({"seed": 1337}));

@@ -22,20 +22,41 @@ pub struct Position {
     pub column: u32,
 }
 
+/// A file of a pipeline: an index into `Pipeline::files`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct FileId(pub u16);
+
+/// A stretch of a pipeline file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Span {
+    /// The file.
+    pub file: FileId,
+    /// Its first character; line 0 when it stands nowhere.
+    pub start: Position,
+    /// The character after its last one.
+    pub end: Position,
+}
+
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub struct At<T> {
+pub struct Spanned<T> {
     /// The value.
     pub value: T,
     /// Where it stands.
-    pub at: Position,
+    pub span: Span,
+}
+
+impl From<Position> for Span {
+    fn from(start: Position) -> Self {
+        Self { file: FileId::default(), start, end: start }
+    }
 }
 
 /// A whole pipeline.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    /// The file, as the user named it.
-    pub file: PathBuf,
+    /// Its files, as the user named them; the first is the main one.
+    pub files: Vec<PathBuf>,
     /// The project root: all paths of the file are relative to it.
     pub root: PathBuf,
     /// The pipeline's name.
@@ -47,13 +68,15 @@ pub struct Pipeline {
     /// Its providers' programs, the default one first: as an empty path, for only the caller knows
     /// where that lies.
     pub providers: Vec<PathBuf>,
+    /// Ignore rules for sources and `uses`, in the syntax of gitignore.
+    pub ignore: Vec<String>,
 }
 
 /// An input that nobody here makes.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Where its name stands.
-    pub at: Position,
+    pub span: Span,
     /// A file, a folder or a glob, relative to the root.
     pub path: String,
     /// Its artifact type.
@@ -64,27 +87,46 @@ pub struct Source {
 #[derive(Debug, Clone)]
 pub struct Stage {
     /// Its name and where that stands.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// What it does.
     pub work: Work,
     /// What each input names, by port, in port order.
-    pub inputs: BTreeMap<String, At<Reference>>,
+    pub inputs: BTreeMap<String, Spanned<Reference>>,
+    /// The place of an input relative to the project root, where it has one of its own (commands only).
+    pub places: BTreeMap<String, Spanned<String>>,
     /// The ports of its inputs, from the kind; for a command every input takes `any`.
     pub input_ports: Vec<Port>,
     /// Its outputs, in order; the first is the default one. Each has exactly one type.
     pub outputs: Vec<Port>,
+    /// The place of an output relative to the execution folder, where it has one of its own (commands only).
+    pub output_paths: BTreeMap<String, Spanned<String>>,
     /// Its params, typed, defaults filled in; a default has the position of line 0.
-    pub params: BTreeMap<String, At<Value>>,
-    /// Environment variables of its process, hashed.
-    pub env: BTreeMap<String, String>,
+    pub params: BTreeMap<String, Spanned<Value>>,
+    /// Environment variables of its process; literal values are hashed.
+    pub env: BTreeMap<String, EnvValue>,
     /// True when the numerics are part of its key (`cache: exact`).
     pub exact: bool,
+    /// True when its outputs are the same on every operating system and architecture.
+    pub any_platform: bool,
     /// What it needs; never hashed.
     pub resources: Resources,
     /// Runs again this often after a failure; never hashed.
     pub retries: u32,
     /// Is stopped after this long; never hashed.
     pub timeout: Option<Duration>,
+    /// How long a descendant may outlive the command; never hashed.
+    pub linger: Option<Duration>,
+}
+
+/// The value of an environment variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvValue {
+    /// This text.
+    Literal(String),
+    /// The value of the caller's variable of this name, never hashed.
+    Pass(String),
+    /// The same, and never stored or printed either.
+    Secret(String),
 }
 
 /// What a stage does.
@@ -103,18 +145,36 @@ pub enum Work {
     Command {
         /// What to run; `{inputs.x}`, `{outputs.x}` and `{params.x}` are not yet filled in.
         run: Run,
-        /// Files hashed with it, relative to the root.
-        uses: Vec<At<String>>,
+        /// The shell of a script.
+        shell: Vec<String>,
+        /// Files, folders and globs hashed with it, relative to the root.
+        uses: Vec<Spanned<String>>,
+        /// The folder that it starts in, relative to the execution folder.
+        cwd: Option<Spanned<String>>,
+        /// What it can see.
+        sandbox: Sandbox,
     },
 }
 
 /// The command of a `command` stage.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Run {
-    /// For `/bin/sh -c`.
-    Shell(String),
+    /// For a shell.
+    Script(String),
     /// For exec.
     Exec(Vec<String>),
+}
+
+/// What a command can see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sandbox {
+    /// A folder of its own with what it declared.
+    #[default]
+    Folder,
+    /// That, with the rest of the project and the store shut off.
+    Strict,
+    /// The project root.
+    Off,
 }
 
 /// What an input names.
@@ -138,9 +198,16 @@ pub struct Resources {
     pub cpus: u32,
     /// Bytes of memory; 0 means not declared.
     pub memory: u64,
+    /// GPUs.
+    pub gpus: u32,
 }
 
 impl Pipeline {
+    /// The main file.
+    pub fn file(&self) -> &std::path::Path {
+        self.files.first().map_or(std::path::Path::new(""), PathBuf::as_path)
+    }
+
     /// A stage by its name; walks over all of them (a `Graph` has an index).
     pub fn stage(&self, name: &str) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.name.value == name)

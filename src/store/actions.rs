@@ -123,7 +123,7 @@ fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
     if action.format != ACTION_FORMAT {
         return Err(format!("its format is not {ACTION_FORMAT}"));
     }
-    if action.key != *key || Digest::of_json(&action.ingredients) != *key {
+    if action.key != *key || Digest::of_json(&action.key_inputs) != *key {
         return Err("its key is not the digest of its ingredients".into());
     }
     Ok(action)

@@ -52,7 +52,7 @@ impl Store {
         }
         plain(path, &meta)?;
         let (digest, size) = self.identify_file(path, &Stat::of(&meta))?;
-        Ok(ArtifactRef { digest, tree: false, size })
+        Ok(ArtifactRef { digest, tree: false, executable: executable(&meta), size })
     }
 
     /// Names the folder that holds the given files and nothing else, by their paths relative to `base`.
@@ -100,7 +100,12 @@ impl Store {
             }
         };
         let artifact =
-            ArtifactRef { digest: staged.hashed.digest, tree: false, size: staged.hashed.stat.size };
+            ArtifactRef {
+                digest: staged.hashed.digest,
+                tree: false,
+                executable: staged.executable,
+                size: staged.hashed.stat.size,
+            };
         Ok(Incoming { artifact, files: vec![staged], tree: None })
     }
 

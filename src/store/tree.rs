@@ -42,7 +42,7 @@ impl Tree {
 
     /// The artifact it is, given the digest of its JSON. The sizes of a checked tree add up.
     pub(super) fn artifact(&self, digest: Digest) -> ArtifactRef {
-        ArtifactRef { digest, tree: true, size: self.files.iter().map(|f| f.size).sum() }
+        ArtifactRef { digest, tree: true, executable: false, size: self.files.iter().map(|f| f.size).sum() }
     }
 
     /// Reads a tree's blob.

@@ -23,6 +23,9 @@ pub struct ArtifactRef {
     pub digest: Digest,
     /// True for a folder.
     pub tree: bool,
+    /// Whether it may be executed (single files only).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
     /// Bytes in all (of a folder: of its files).
     pub size: u64,
 }
@@ -50,7 +53,7 @@ pub struct TreeFile {
     pub executable: bool,
 }
 
-/// The record of work done: action key -> ingredients, outputs, provenance.
+/// The record of work done: action key -> key_inputs, outputs, provenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Action {
     /// [`ACTION_FORMAT`].
@@ -58,7 +61,7 @@ pub struct Action {
     /// The digest of `ingredients` in canonical JSON; checked on every read.
     pub key: Digest,
     /// Everything that may change the outputs.
-    pub ingredients: Value,
+    pub key_inputs: Value,
     /// The outputs by name.
     pub outputs: BTreeMap<String, ArtifactRef>,
     /// How it came about; never part of the key.

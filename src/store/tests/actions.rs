@@ -68,7 +68,7 @@ fn other_outputs_for_the_same_key_are_reported_and_the_first_stay_while_they_are
 #[test]
 fn an_action_without_its_blobs_or_with_a_wrong_key_is_not_kept() {
     let p = place();
-    let missing = ArtifactRef { digest: Digest::of_bytes(b"gone"), tree: false, size: 4 };
+    let missing = ArtifactRef { digest: Digest::of_bytes(b"gone"), tree: false, executable: false, size: 4 };
     let a = action(ingredients(1), &[("model", missing)]);
     assert!(matches!(p.store.put_action(&a), Err(StoreError::NotWhole(d)) if d == missing.digest));
     let a = Action { key: missing.digest, ..action(ingredients(1), &[]) };

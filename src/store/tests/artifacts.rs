@@ -86,7 +86,7 @@ proptest! {
 fn a_files_digest_is_that_of_its_bytes_and_its_blob_is_read_only() {
     let p = place();
     let kept = p.ingested("abc");
-    assert_eq!(kept, ArtifactRef { digest: Digest::of_bytes(b"abc"), tree: false, size: 3 });
+    assert_eq!(kept, ArtifactRef { digest: Digest::of_bytes(b"abc"), tree: false, executable: false, size: 3 });
     let blob = p.store.root().join("blobs/ba/7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     assert_eq!(fs::metadata(&blob).unwrap().mode() & 0o777, 0o444);
     assert_eq!(p.store.read(&kept.digest, 3).unwrap(), b"abc");

@@ -83,11 +83,11 @@ impl Place {
     }
 }
 
-fn action(ingredients: Value, outputs: &[(&str, ArtifactRef)]) -> Action {
+fn action(key_inputs: Value, outputs: &[(&str, ArtifactRef)]) -> Action {
     Action {
         format: ACTION_FORMAT.into(),
-        key: Digest::of_json(&ingredients),
-        ingredients,
+        key: Digest::of_json(&key_inputs),
+        key_inputs,
         outputs: outputs.iter().map(|(name, output)| ((*name).to_owned(), *output)).collect(),
         provenance: Provenance {
             run: "r-0001".into(),

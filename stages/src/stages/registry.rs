@@ -105,6 +105,10 @@ pub fn description() -> Description {
         provider: "kiln-stages".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         numerics: crate::device::numerics(),
+        types: Vec::new(),
+        files: Vec::new(),
+        environment: ["CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LIBTORCH"].map(str::to_owned).to_vec(),
+        devices: vec!["/dev/nvidiactl".into()],
         kinds: entries().into_iter().map(|e| e.kind).collect(),
     }
 }

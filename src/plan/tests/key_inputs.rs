@@ -10,10 +10,10 @@ use crate::digest::Digest;
 use crate::plan::ProviderFacts;
 use crate::plan::ingredients::{Surroundings, ingredients, key};
 use crate::protocol::Port;
-use crate::spec::types::{At, Position, Reference, Resources, Run, Stage, Work};
+use crate::spec::types::{Spanned, Position, Reference, Resources, Run, Stage, Work};
 use crate::store::types::ArtifactRef;
 
-fn at<T>(value: T, line: u32) -> At<T> {
+fn at<T>(value: T, line: u32) -> Spanned<T> {
     At { value, at: Position { line, column: 1 } }
 }
 
@@ -26,7 +26,7 @@ pub fn stage() -> Stage {
     Stage {
         name: at("lengths".into(), 3),
         work: Work::Command {
-            run: Run::Shell("wc {inputs.corpus} > {outputs.table}".into()),
+            run: Run::Script("wc {inputs.corpus} > {outputs.table}".into()),
             uses: vec![at("count.py".into(), 9)],
         },
         inputs: BTreeMap::from([("corpus".into(), at(Reference::Source("plays".into()), 4))]),
@@ -121,7 +121,7 @@ fn each_of_these_changes_the_key() {
         ("env", |s| drop(s.env.insert("LANG".into(), "de".into()))),
         ("the name of an output", |s| s.outputs[0].name = "rows".into()),
         ("the type of an output", |s| s.outputs[0].types = vec!["any".into()]),
-        ("the command", |s| s.work = Work::Command { run: Run::Shell("wc".into()), uses: vec![] }),
+        ("the command", |s| s.work = Work::Command { run: Run::Script("wc".into()), uses: vec![] }),
         ("exact", |s| s.exact = true),
     ];
     for (what, edit) in edits {
@@ -130,7 +130,7 @@ fn each_of_these_changes_the_key() {
         assert_ne!(key_of(&changed), key_of(&stage()), "{what}");
     }
     let exec = |words: &[&str]| Run::Exec(words.iter().map(|w| (*w).to_owned()).collect());
-    let keys = [exec(&["a", "b c"]), exec(&["a b", "c"]), Run::Shell("a b c".into())].map(|run| {
+    let keys = [exec(&["a", "b c"]), exec(&["a b", "c"]), Run::Script("a b c".into())].map(|run| {
         let mut changed = stage();
         changed.work = Work::Command { run, uses: vec![] };
         key_of(&changed)
