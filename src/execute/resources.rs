@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn need(cpus: u32, memory: u64) -> Resources {
-        Resources { cpus, memory }
+        Resources { cpus, memory, gpus: 0 }
     }
 
     #[test]

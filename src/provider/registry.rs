@@ -122,6 +122,10 @@ impl<'a> Providers<'a> {
             return Ok(description);
         }
         let (text, description) = self.ask(program)?;
+        if self.store.identify(program)?.digest != *digest {
+            // It was replaced meanwhile: whose answer this is cannot be known.
+            return Ok(description);
+        }
         if let Err(e) = cache.put(&text, &description) {
             tracing::debug!(program = %program.display(), "the description was not kept: {e}");
         }

@@ -205,7 +205,7 @@ mod tests {
 
     fn params(values: &[(&str, Value)]) -> BTreeMap<String, Spanned<Value>> {
         let at = Position::default();
-        values.iter().map(|(k, v)| ((*k).to_owned(), At { value: v.clone(), at })).collect()
+        values.iter().map(|(k, v)| ((*k).to_owned(), Spanned { value: v.clone(), span: at.into() })).collect()
     }
 
     fn paths(values: &[(&str, &str)]) -> BTreeMap<String, PathBuf> {

@@ -31,7 +31,7 @@ fn content(text: &str) -> String {
             let params = params(pipeline, &s.name.value);
             let work = match work {
                 Work::Kind { .. } => format!("{work:?}"),
-                Work::Command { run, uses } => {
+                Work::Command { run, uses, .. } => {
                     format!("{run:?} {:?}", uses.iter().map(|u| &u.value).collect::<Vec<_>>())
                 }
             };
@@ -59,9 +59,9 @@ fn a_good_file_becomes_a_typed_pipeline() {
     assert_eq!(base.params["schedule"].span.start.line, 0);
     assert_eq!(base.params["seed"].span.start.line, 2);
     let lengths = stage(pipeline, "lengths");
-    let Work::Command { run: Run::Script(_), uses } = &lengths.work else { panic!("a shell command") };
+    let Work::Command { run: Run::Script(_), uses, .. } = &lengths.work else { panic!("a shell command") };
     assert_eq!(uses[0].value, "count.py");
-    assert_eq!(lengths.env["N"], "3");
+    assert_eq!(lengths.env["N"], crate::spec::types::EnvValue::Literal("3".into()));
     assert_eq!(params(pipeline, "lengths"), json!({"seed": 1337}));
     let outputs: Vec<_> = lengths.outputs.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(outputs, ["table", "log"]);
