@@ -2,9 +2,16 @@
 //!
 //! Purpose: one way to name bytes (SHA-256) and one way to spell a JSON value, so that equal
 //! content always has equal names.
-//! Invariant: the digest of a file is what `sha256sum` prints; canonical JSON has sorted keys, no
-//! white space, and one spelling a number (`1.0` is `1`, `1e-3` is `0.001`).
+//! Invariant: the digest of a file is what `sha256sum` prints. Canonical JSON is RFC 8785: keys sorted by
+//! UTF-16 code units, no white space, one spelling a number (`1.0` is `1`, `1e-3` is `0.001`). Two JSON
+//! values have the same text if and only if they are equal, numbers by their value.
 //! Must not know: anything else of Kiln (a leaf).
+//!
+//! RFC 8785 takes every number for a double, so that 2^53 and 2^53 + 1 would be one number. What is hashed
+//! therefore goes through [`tag_integers`] first, which gives plain RFC 8785: any program with a library for
+//! it can check a key. The crates that there are round such integers (`serde_json_canonicalizer`,
+//! `serde_jcs`) or refuse them (`json-canon`), and none keeps two of them apart; only the numbers of
+//! ECMAScript come from a crate (`ryu-js`).
 
 use std::fmt;
 use std::io::{self, Read};
@@ -12,7 +19,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest; prints and parses as 64 lowercase hex digits.
@@ -151,8 +158,13 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A JSON value in its one canonical spelling: keys sorted by their bytes, no white space, and a
-/// float without fraction written as an integer.
+/// Up to here every integer is a double of its own, in both directions.
+const LARGEST_EXACT: i128 = 1 << 53;
+/// The key that marks an integer which no double can be trusted with.
+const INTEGER: &str = "$int";
+
+/// A JSON value in its one canonical spelling, by RFC 8785. The RFC has no spelling for an integer beyond
+/// 2^53; one that was not tagged keeps all its digits.
 pub fn canonical_json(value: &Value) -> String {
     let mut out = String::new();
     write_canonical(value, &mut out);
@@ -162,14 +174,14 @@ pub fn canonical_json(value: &Value) -> String {
 fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Object(map) => {
-            let mut keys: Vec<_> = map.keys().collect();
-            keys.sort_unstable();
+            let mut keys: Vec<_> = map.keys().map(String::as_str).collect();
+            sort_by_utf16(&mut keys);
             out.push('{');
             for (i, key) in keys.into_iter().enumerate() {
                 if i > 0 {
                     out.push(',');
                 }
-                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push_str(&Value::from(key).to_string());
                 out.push(':');
                 write_canonical(&map[key], out);
             }
@@ -185,55 +197,78 @@ fn write_canonical(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        Value::Number(number) => out.push_str(&canonical_number(number)),
+        Value::Number(number) => write_number(number, out),
         other => out.push_str(&other.to_string()),
     }
 }
 
-fn canonical_number(number: &serde_json::Number) -> String {
-    // Up to 2^53 every integral float is exactly that integer.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match number.as_f64() {
-        Some(x) if number.is_f64() && x.fract() == 0.0 && x.abs() <= EXACT => (x as i64).to_string(),
-        _ => number.to_string(),
+/// Sorts keys by UTF-16 code units: by their bytes, unless characters above the surrogates are there.
+fn sort_by_utf16(keys: &mut [&str]) {
+    if keys.iter().any(|key| key.bytes().any(|byte| byte >= 0xee)) {
+        keys.sort_unstable_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+    } else {
+        keys.sort_unstable();
     }
+}
+
+fn write_number(number: &Number, out: &mut String) {
+    if let Some(integer) = integer(number) {
+        out.push_str(&integer.to_string());
+    } else if let Some(float) = number.as_f64() {
+        out.push_str(ryu_js::Buffer::new().format_finite(float));
+    }
+}
+
+/// The integer that a number is, however it was spelled, if it fits 64 bits.
+fn integer(number: &Number) -> Option<i128> {
+    if let Some(small) = number.as_i64() {
+        return Some(small.into());
+    }
+    if let Some(large) = number.as_u64() {
+        return Some(large.into());
+    }
+    let float = number.as_f64().filter(|float| float.fract() == 0.0)?;
+    let integer = float as i128;
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&integer).then_some(integer)
+}
+
+/// The value with every integer beyond 2^53 as `{"$int": "DIGITS"}`, so that no reader can round it, and
+/// with a `$` more before every key that begins with one, so that no other value looks like that.
+pub fn tag_integers(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let escaped = |key: &str| if key.starts_with('$') { format!("${key}") } else { key.to_owned() };
+            map.iter().map(|(key, value)| (escaped(key), tag_integers(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(tag_integers).collect(),
+        Value::Number(number) => match integer(number) {
+            Some(large) if large.abs() > LARGEST_EXACT => {
+                Value::Object(Map::from_iter([(INTEGER.to_owned(), Value::from(large.to_string()))]))
+            }
+            _ => value.clone(),
+        },
+        other => other.clone(),
+    }
+}
+
+/// The value that [`tag_integers`] was given.
+pub fn untag_integers(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            if let Some(number) = map.get(INTEGER).and_then(Value::as_str).and_then(parse_integer) {
+                return Value::Number(number);
+            }
+            let unescaped = |key: &str| key.strip_prefix('$').unwrap_or(key).to_owned();
+            map.iter().map(|(key, value)| (unescaped(key), untag_integers(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(untag_integers).collect(),
+        other => other.clone(),
+    }
+}
+
+fn parse_integer(digits: &str) -> Option<Number> {
+    digits.parse::<i64>().map(Number::from).or_else(|_| digits.parse::<u64>().map(Number::from)).ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn the_digest_of_a_file_is_what_sha256sum_prints() {
-        assert_eq!(
-            Digest::of_bytes(b"abc").to_string(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
-    }
-
-    #[test]
-    fn a_digest_parses_back_and_refuses_anything_else() {
-        let d = Digest::of_bytes(b"x");
-        assert_eq!(d.to_string().parse(), Ok(d));
-        for bad in ["", "ab", &"g".repeat(64), &"A".repeat(64), &"é".repeat(32)] {
-            assert!(bad.parse::<Digest>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn canonical_json_sorts_keys_and_spells_numbers_one_way() {
-        let a: Value = serde_json::from_str(r#"{"b": 1e-3, "a": [1.0, 2, -0.0, null], "é": "x\n"}"#).unwrap();
-        assert_eq!(canonical_json(&a), r#"{"a":[1,2,0,null],"b":0.001,"é":"x\n"}"#);
-        assert_eq!(canonical_json(&json!(u64::MAX)), "18446744073709551615");
-        assert_eq!(canonical_json(&json!(0.1)), "0.1");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn every_finite_float_survives_canonical_json(x in proptest::num::f64::NORMAL) {
-            let back: f64 = canonical_json(&json!(x)).parse().unwrap();
-            proptest::prop_assert_eq!(back, x);
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The words between the runner and a provider of stage kinds.
+//! The protocol between the runner and a provider of stage kinds.
 //!
 //! Purpose: the JSON that crosses the process border. `PROVIDER describe` prints a [`Description`].
 //! `PROVIDER run` reads one [`StageRequest`] on stdin and writes [`Event`]s on stdout, one JSON
@@ -21,7 +21,7 @@ pub const PROTOCOL: u32 = 1;
 /// The exit code of a provider that stopped on request and can be resumed.
 pub const EXIT_INTERRUPTED: i32 = 130;
 
-/// The artifact types of a provider that declares none; `any` fits all.
+/// The artifact types that Kiln knows; `any` fits all.
 pub const ARTIFACT_TYPES: [&str; 13] = [
     "corpus",
     "tokenizer",
@@ -51,11 +51,29 @@ pub struct Description {
     /// device); part of the key of stages with `cache: exact`.
     #[serde(default)]
     pub numerics: BTreeMap<String, String>,
-    /// The artifact types that it declares; without any, those of [`ARTIFACT_TYPES`].
+    /// The artifact types that it declares, beside those that every Kiln knows.
     #[serde(default)]
     pub types: Vec<String>,
+    /// Files that this description depends on beside the program; relative ones lie beside the program.
+    /// A provider that is no native executable is asked every time unless it lists all of them here.
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
+    /// The caller's environment variables that `describe` and the stages of this provider get beside those
+    /// that every stage gets; this description may depend on their values.
+    #[serde(default)]
+    pub environment: Vec<String>,
+    /// Device files on whose presence this description depends, such as `/dev/nvidiactl`.
+    #[serde(default)]
+    pub devices: Vec<PathBuf>,
     /// The kinds, sorted by name.
     pub kinds: Vec<Kind>,
+}
+
+/// Whether a text can be the name of a kind, a port or an artifact type: at most 100 ASCII letters, digits,
+/// `_` and `-`, of which the first is no `-`. Such a name is safe as a file name.
+pub fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    (1..=100).contains(&text.len()) && !text.starts_with('-') && text.chars().all(plain)
 }
 
 /// A kind of stage.
@@ -112,7 +130,7 @@ pub struct StageRequest {
     pub device: String,
 }
 
-/// What a running stage says, one JSON object a line.
+/// What a running stage reports, one JSON object a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -133,7 +151,7 @@ pub enum Event {
         /// Name to value; non-finite values are left out by the sender.
         values: BTreeMap<String, f64>,
     },
-    /// A sample of what the model says at a step.
+    /// A sample of what the model generates at a step.
     Sample {
         /// The step.
         step: u64,

@@ -6,22 +6,22 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::cli::CliError;
 use crate::cli::args::{Common, PipelineArgs};
-use crate::execute::{Known, Providers};
 use crate::graph::{self, Graph};
-use crate::plan::{Plan, PlanError, Planner, ProviderFacts, Settings};
-use crate::spec::types::Span;
+use crate::plan::{Plan, PlanError, Planner, Settings};
+use crate::provider::{Known, ProviderFacts, Providers};
 use crate::spec::{Diagnostic, LoadOptions};
-use crate::cas::Store;
+use crate::store::Store;
 
 /// A pipeline, its store and its providers.
 pub struct Context {
     /// The pipeline's graph.
-    pub graph: Graph,
+    pub graph: Arc<Graph>,
     /// The store.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// What the providers offer.
     pub providers: Known,
     /// The device asked for.
@@ -35,17 +35,16 @@ impl Context {
     /// A file that is wrong or cannot be found; a store that cannot be opened.
     pub fn open(common: &Common, args: &PipelineArgs) -> Result<Self, CliError> {
         let root = find_root()?;
-        let store = open_store(common, &root)?;
+        let store = Arc::new(open_store(common, &root)?);
         let file = match args.split().0 {
             Some(file) => file,
             None => find_file(&root)?,
         };
         let mut options = LoadOptions::new(&root);
-        options.store = store.root().to_owned();
         options.set.clone_from(&args.set);
         options.unset.clone_from(&args.unset);
         let mut providers = Providers::new(&store);
-        let graph = graph::load(&file, &options, &mut providers).map_err(CliError::Pipeline)?;
+        let graph = Arc::new(graph::load(&file, &options, &mut providers).map_err(CliError::Pipeline)?);
         let providers = providers.into_known();
         Ok(Self { graph, store, providers, device: args.device.name() })
     }
@@ -54,7 +53,7 @@ impl Context {
     ///
     /// # Errors
     /// `forced` names no stage; the store fails.
-    pub fn planner(&self, forced: &[String]) -> Result<Planner<'_>, CliError> {
+    pub fn planner(&self, forced: &[String]) -> Result<Planner, CliError> {
         if !forced.is_empty() {
             self.graph.targets(forced).map_err(CliError::Pipeline)?;
         }
@@ -63,7 +62,7 @@ impl Context {
             cores: cores(),
             providers: self.provider_facts(),
         };
-        Planner::new(&self.graph, &self.store, settings).map_err(CliError::Plan)
+        Planner::new(Arc::clone(&self.graph), Arc::clone(&self.store), settings).map_err(CliError::Plan)
     }
 
     /// The plan of the targets and all they need; of all stages when none is named.
@@ -88,8 +87,7 @@ impl Context {
         let source = text.lines().nth((position.line as usize).wrapping_sub(1)).map(str::to_owned);
         let length = u32::try_from(length).unwrap_or(1);
         let message = error.to_string();
-        let span = Span::on_line(position, length);
-        CliError::Pipeline(vec![Diagnostic { code, message, file, span, hint: None, source }])
+        CliError::Pipeline(vec![Diagnostic { code, message, file, position, length, hint: None, source }])
     }
 
     fn provider_facts(&self) -> Vec<ProviderFacts> {

@@ -14,7 +14,7 @@ use crate::cli::args::{Common, DoctorArgs};
 use crate::cli::context::{cores, find_root, open_store};
 use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
 use crate::cli::{CliError, Exit};
-use crate::execute::Providers;
+use crate::provider::Providers;
 use crate::report::text::{bytes, pad, printable, widest};
 use crate::cas::Store;
 

@@ -33,9 +33,9 @@ pub fn run(common: &Common, args: &LogArgs, printer: &mut Printer) -> Result<Exi
         Some(_) => {
             let context = Context::open(common, &args.pipeline)?;
             let name = context.graph.pipeline().name.clone();
-            (context.store, Some(name))
+            (std::sync::Arc::clone(&context.store), Some(name))
         }
-        None => (open_store(common, &find_root()?)?, None),
+        None => (std::sync::Arc::new(open_store(common, &find_root()?)?), None),
     };
     let json = args.pipeline.json;
     match names {

@@ -70,15 +70,15 @@ fn stage_to_json(stage: &StagePlan, file: &str) -> Value {
 
 /// A reason as in `kiln.plan/1`.
 pub fn reason_to_json(reason: &Reason, file: &str) -> Value {
-    let known = reason.at.line > 0;
+    let known = reason.span.start.line > 0;
     json!({
         "what": reason.what,
         "old": reason.old,
         "new": reason.new,
         "from": reason.from,
         "file": known.then_some(file),
-        "line": known.then_some(reason.at.line),
-        "column": known.then_some(reason.at.column),
+        "line": known.then_some(reason.span.start.line),
+        "column": known.then_some(reason.span.start.column),
     })
 }
 

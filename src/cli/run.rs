@@ -23,7 +23,7 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let (_, targets) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
     let targets = context.graph.targets(targets).map_err(CliError::Pipeline)?;
-    let mut planner = context.planner(&args.force)?;
+    let planner = context.planner(&args.force)?;
     let plan = planner.plan(&targets).map_err(|e| context.plan_error(e))?;
     let options = Options { jobs: args.jobs, keep_going: args.keep_going, device: context.device.to_owned() };
     let pipeline = context.graph.pipeline();
@@ -41,7 +41,7 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let wanted = Wanted {
         graph: &context.graph,
         store: &context.store,
-        planner: &mut planner,
+        planner: &planner,
         plan: &plan,
         run: &run,
         providers: &context.providers,

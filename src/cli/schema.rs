@@ -8,7 +8,7 @@ use crate::cli::args::Common;
 use crate::cli::context::{find_root, open_store};
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
-use crate::execute::Providers;
+use crate::provider::Providers;
 use crate::spec::schema::pipeline_schema;
 
 /// Runs the command.

@@ -129,8 +129,8 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
 }
 
 fn source(context: &Context, name: &str) -> Result<Shown, CliError> {
-    let mut planner = context.planner(&[])?;
-    let found = planner.source_files(name).and_then(|files| Ok((files, planner.source(name)?)));
+    let planner = context.planner(&[])?;
+    let found = planner.sources().files(name).and_then(|files| Ok((files, planner.sources().source(name)?)));
     let (found, artifact) = found.map_err(|e| context.plan_error(e))?;
     let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
     let (path, files) = match found {

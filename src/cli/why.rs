@@ -142,9 +142,9 @@ fn to_text(answer: &Answer, plan: &Plan, printer: &mut Printer) {
     let mut rows = Vec::new();
     for stage in &answer.roots {
         for reason in own_reasons(stage) {
-            let at = match reason.at.line {
+            let at = match reason.span.start.line {
                 0 => String::new(),
-                line => format!("{}:{line}:{}", plan.file.display(), reason.at.column),
+                line => format!("{}:{line}:{}", plan.file.display(), reason.span.start.column),
             };
             rows.push(vec![format!("  {}", stage.name), subject(reason), change(reason), at]);
         }

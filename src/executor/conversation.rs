@@ -13,8 +13,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
 
-use super::environment;
 use crate::protocol::{ConverseRequest, Event, Turn};
+use crate::provider::environment::{self, provider_environment};
 
 /// The longest line that is read.
 const LONGEST_LINE: u64 = 16 << 20;
@@ -74,7 +74,7 @@ impl Conversation {
         let complaints = memfd_create("complaints", MemfdFlags::CLOEXEC).map_err(|e| fail(e.into()))?;
         let complaints = File::from(complaints);
         let mut command = Command::new(program);
-        command.arg("converse").env_clear().envs(environment::handed_on());
+        command.arg("converse").env_clear().envs(provider_environment(None, &environment::caller()));
         command.env("OMP_NUM_THREADS", request.threads.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints.try_clone().map_err(fail)?);
         let mut child = command.spawn().map_err(fail)?;

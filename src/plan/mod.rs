@@ -1,21 +1,23 @@
-//! The one planner: DAG + actions -> Cached | Run(reasons) | Maybe.
+//! The one planner: DAG + actions -> Cached | Fetch | Run(reasons) | Maybe | People.
 //!
 //! `plan`, `status`, `why`, `run` and the report ask [`Planner::decide`] and can never disagree.
 //!
-//! The way through: `source` (files of a source) -> `ingredients` (what goes into a key) ->
-//! `planner` (the decision) -> `reasons` (why) -> [`types`].
+//! The way through: `files` (a path or glob -> files) -> [`sources`] (their digests) -> [`key_inputs`] (what
+//! makes a key) -> `planner` (the decision) -> [`reasons`] (why) -> [`types`].
 
-pub mod ingredients;
+pub mod key_inputs;
 pub mod reasons;
+pub mod sources;
 pub mod types;
 
 mod error;
+mod files;
 mod planner;
-mod source;
 #[cfg(test)]
 mod tests;
 
 pub use error::PlanError;
+pub use files::SourceFiles;
 pub use planner::Planner;
-pub use source::{SourceFiles, source_files};
-pub use types::{Decision, Plan, ProviderFacts, Settings, StageIx, StagePlan, State};
+pub use sources::{Changed, Sources, UsedFile};
+pub use types::{Decision, Plan, Settings, StageIx, StagePlan, State};

@@ -1,72 +1,60 @@
 //! The one decision: must this stage run, and why.
 //!
-//! Purpose: ingredients -> key -> action -> [`Decision`], and a whole [`Plan`] made of such
+//! Purpose: key inputs -> key -> action -> [`Decision`], and a whole [`Plan`] made of such
 //! decisions. The executor asks the same function, stage by stage, as outputs become known.
-//! Invariant: never locks, never runs, and writes nothing but the store's stat cache; a source is
-//! looked at once in a planner's life.
+//! Invariant: takes no lock of the store, runs no stage, and writes nothing but the stat index; a source is
+//! looked at once in a planner's life unless [`Sources::forget`] is called. All methods take `&self`, and
+//! threads may share a planner.
 //! Must not know: how a plan is printed or executed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::graph::{Graph, Producer};
-use crate::plan::PlanError;
-use crate::plan::ingredients::{Surroundings, ingredients, key};
-use crate::plan::reasons;
-use crate::plan::source::{SourceFiles, source_files};
+use crate::plan::key_inputs::{KeyInputs, key, platform};
 use crate::plan::types::{Cause, Decision, Plan, PlannedOutput, Reason, Settings, StageIx, StagePlan, State};
+use crate::plan::{PlanError, Sources, reasons};
 use crate::spec::types::{Stage, Work};
-use crate::cas::{Ignore, Store};
-use crate::cas::types::{Action, ArtifactRef};
+use crate::store::Store;
+use crate::store::types::{Action, ArtifactRef};
 
 /// Decides what must run.
-pub struct Planner<'a> {
-    graph: &'a Graph,
-    store: &'a Store,
+pub struct Planner {
+    graph: Arc<Graph>,
+    store: Arc<Store>,
     settings: Settings,
     last_keys: BTreeMap<String, Digest>,
-    sources: HashMap<String, ArtifactRef>,
+    sources: Sources,
 }
 
-impl<'a> Planner<'a> {
+/// An output that a record cannot give.
+enum Lost {
+    /// The record does not name it.
+    Unrecorded(String),
+    /// Its bytes are gone or damaged.
+    Missing(String),
+}
+
+impl Planner {
     /// A planner for a graph over a store.
     ///
     /// # Errors
     /// The store's index of last keys cannot be read.
-    pub fn new(graph: &'a Graph, store: &'a Store, settings: Settings) -> Result<Self, PlanError> {
-        let last_keys = store.history().last_keys(&graph.pipeline().name)?;
-        Ok(Self { graph, store, settings, last_keys, sources: HashMap::new() })
+    pub fn new(graph: Arc<Graph>, store: Arc<Store>, settings: Settings) -> Result<Self, PlanError> {
+        let last_keys = store.runs().last_keys(&graph.pipeline().name)?;
+        let sources = Sources::new(Arc::clone(&graph), Arc::clone(&store));
+        Ok(Self { graph, store, settings, last_keys, sources })
     }
 
-    /// The artifact of a source as it is now.
-    ///
-    /// # Errors
-    /// There is no such file, or it cannot be read.
-    pub fn source(&mut self, name: &str) -> Result<ArtifactRef, PlanError> {
-        if let Some(known) = self.sources.get(name) {
-            return Ok(*known);
-        }
-        let artifact = match self.source_files(name)? {
-            SourceFiles::Path(path) => self.store.identify(&path, &Ignore::none())?,
-            SourceFiles::Glob { base, files } => self.store.identify_glob(&base, &files)?,
-        };
-        self.sources.insert(name.to_owned(), artifact);
-        Ok(artifact)
+    /// What the sources and used files are.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
-    /// The files of a source as they are now.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn source_files(&self, name: &str) -> Result<SourceFiles, PlanError> {
-        let pipeline = self.graph.pipeline();
-        let source = pipeline.sources.get(name).ok_or_else(|| PlanError::UnknownSource(name.into()))?;
-        source_files(&pipeline.root, name, source)
-    }
-
-    /// The cores that a stage gets: what it asks for, or all of the machine.
+    /// The cores that a stage asks for, or all of the machine.
     pub fn threads(&self, stage: StageIx) -> u32 {
         match self.graph.stage(stage).resources.cpus {
             0 => self.settings.cores,
@@ -77,43 +65,40 @@ impl<'a> Planner<'a> {
     /// Decides on a stage whose inputs are all known, by port.
     ///
     /// # Errors
-    /// The store fails, or a file under `uses` is missing.
+    /// The store fails, an input or a file under `uses` is missing, or the stage must run and asks for cores
+    /// that its key names and this machine has not.
     pub fn decide(
-        &mut self,
+        &self,
         stage: StageIx,
         inputs: &BTreeMap<String, ArtifactRef>,
     ) -> Result<Decision, PlanError> {
-        let ingredients = self.ingredients(stage, inputs.clone())?;
-        let key = key(&ingredients);
+        self.check_inputs(stage, inputs)?;
+        let key_inputs = self.key_inputs(stage, inputs.clone())?;
+        let key = key(&key_inputs);
         let spec = self.graph.stage(stage);
         let found = self.store.action(&key)?;
-        if self.settings.forced.contains(&spec.name.value) {
-            return Ok(Decision::Run { key, ingredients, reasons: vec![reasons::forced(spec)] });
-        }
-        if let Some(action) = found {
-            return Ok(match self.missing_output(spec, &action)? {
-                None => Decision::Cached { key, action: Box::new(action) },
-                Some(output) => {
-                    let reasons = vec![reasons::output_missing(spec, &output)];
-                    Decision::Run { key, ingredients, reasons }
-                }
-            });
-        }
-        let last = self.last(spec)?;
-        let mut reasons = reasons::compare(spec, last.as_ref().map(|a| &a.key_inputs), &ingredients);
-        if reasons.is_empty() {
-            reasons.push(reasons::never_ran(spec));
-        }
-        Ok(Decision::Run { key, ingredients, reasons })
+        let (reasons, replace) = if self.settings.forced.contains(&spec.name.value) {
+            (vec![reasons::forced(spec)], true)
+        } else if let Some(action) = found {
+            match self.lost_output(spec, &action)? {
+                None => return Ok(Decision::Cached { key, action: Box::new(action) }),
+                Some(Lost::Unrecorded(output)) => (vec![reasons::output_unrecorded(spec, &output)], true),
+                Some(Lost::Missing(output)) => (vec![reasons::output_missing(spec, &output)], false),
+            }
+        } else {
+            (self.changes(spec, &key_inputs)?, false)
+        };
+        self.check_cores(stage)?;
+        Ok(Decision::Run { key, key_inputs, reasons, replace })
     }
 
-    /// The plan of the stages needed for the targets; of all when none is named.
+    /// The plan of the given stages, each of which comes after all that it reads from.
     ///
     /// # Errors
-    /// The store fails, or a source or a file under `uses` is missing.
-    pub fn plan(&mut self, targets: &[StageIx]) -> Result<Plan, PlanError> {
-        let mut done: HashMap<StageIx, StagePlan> = HashMap::with_capacity(targets.len());
-        for &ix in targets {
+    /// As [`Self::decide`]; also when a source is missing.
+    pub fn plan(&self, stages: &[StageIx]) -> Result<Plan, PlanError> {
+        let mut done: HashMap<StageIx, StagePlan> = HashMap::with_capacity(stages.len());
+        for &ix in stages {
             let stage_plan = self.plan_stage(ix, &done)?;
             done.insert(ix, stage_plan);
         }
@@ -121,24 +106,20 @@ impl<'a> Planner<'a> {
         Ok(Plan {
             pipeline: pipeline.name.clone(),
             file: pipeline.file().to_owned(),
-            stages: targets.iter().filter_map(|ix| done.remove(ix)).collect(),
+            files: pipeline.files.clone(),
+            stages: stages.iter().filter_map(|ix| done.remove(ix)).collect(),
         })
     }
 
-    fn plan_stage(
-        &mut self,
-        ix: StageIx,
-        above: &HashMap<StageIx, StagePlan>,
-    ) -> Result<StagePlan, PlanError> {
-        let graph = self.graph;
+    fn plan_stage(&self, ix: StageIx, above: &HashMap<StageIx, StagePlan>) -> Result<StagePlan, PlanError> {
         let mut known = BTreeMap::new();
         let mut waits_on: Vec<String> = Vec::new();
-        for input in graph.inputs(ix) {
+        for input in self.graph.inputs(ix) {
             let artifact = match input.from {
-                Producer::Source(name) => Some(self.source(name)?),
+                Producer::Source(name) => Some(self.sources.source(name)?),
                 Producer::Stage { index, output } => {
                     let made = above.get(&index).and_then(|s| s.outputs.get(&output.name)?.artifact);
-                    let name = &graph.stage(index).name.value;
+                    let name = &self.graph.stage(index).name.value;
                     if made.is_none() && !waits_on.contains(name) {
                         waits_on.push(name.clone());
                     }
@@ -147,38 +128,45 @@ impl<'a> Planner<'a> {
             };
             known.extend(artifact.map(|a| (input.name.to_owned(), a)));
         }
-        if waits_on.is_empty() { self.plan_known(ix, &known) } else { self.plan_waiting(ix, known, waits_on) }
+        let plan = if waits_on.is_empty() {
+            self.plan_known(ix, &known)?
+        } else {
+            self.plan_waiting(ix, known, waits_on)?
+        };
+        Ok(with_forecast(plan))
     }
 
     fn plan_known(
-        &mut self,
+        &self,
         ix: StageIx,
         inputs: &BTreeMap<String, ArtifactRef>,
     ) -> Result<StagePlan, PlanError> {
         let spec = self.graph.stage(ix);
         let mut plan = blank(ix, spec);
-        match self.decide(ix, inputs)? {
-            Decision::Cached { key, action } => {
-                for (name, output) in &mut plan.outputs {
-                    output.artifact = action.outputs.get(name).copied();
-                }
-                plan.notes = self.notes(spec, &action);
-                plan.key = Some(key);
-                plan.last = Some(action);
-            }
+        let (state, key, action) = match self.decide(ix, inputs)? {
             Decision::Run { key, reasons, .. } => {
                 plan.state = State::Run;
                 plan.key = Some(key);
                 plan.reasons = reasons;
                 plan.last = self.last(spec)?.map(Box::new);
+                return Ok(plan);
             }
+            Decision::Cached { key, action } => (State::Cached, key, action),
+            Decision::Fetch { key, action, .. } => (State::Fetch, key, action),
+        };
+        for (name, output) in &mut plan.outputs {
+            output.artifact = action.outputs.get(name).copied();
         }
+        plan.state = state;
+        plan.notes = self.notes(spec, &action);
+        plan.key = Some(key);
+        plan.last = Some(action);
         Ok(plan)
     }
 
     /// A stage below one that may give other bytes: it is kept if they turn out the same.
     fn plan_waiting(
-        &mut self,
+        &self,
         ix: StageIx,
         known: BTreeMap<String, ArtifactRef>,
         waits_on: Vec<String>,
@@ -194,7 +182,7 @@ impl<'a> Planner<'a> {
             plan.reasons.insert(0, reasons::forced(spec));
         }
         if let Some(last) = &plan.last {
-            let now = self.ingredients(ix, known)?;
+            let now = self.key_inputs(ix, known)?;
             let mut own = reasons::compare(spec, Some(&last.key_inputs), &now);
             // An input that is not known yet is not an input that was taken away.
             own.retain(|r| r.cause != Cause::Input || r.new.is_some() || !given(spec, &r.what));
@@ -203,40 +191,64 @@ impl<'a> Planner<'a> {
         Ok(plan)
     }
 
-    fn ingredients(&self, ix: StageIx, inputs: BTreeMap<String, ArtifactRef>) -> Result<Value, PlanError> {
+    fn key_inputs(&self, ix: StageIx, inputs: BTreeMap<String, ArtifactRef>) -> Result<Value, PlanError> {
         let stage = self.graph.stage(ix);
-        let (provider, uses) = match &stage.work {
-            Work::Kind { provider, .. } => (self.settings.providers.get(*provider), BTreeMap::new()),
-            Work::Command { .. } => (None, self.uses(stage)?),
+        let provider = match &stage.work {
+            Work::Kind { provider, .. } => Some(
+                self.settings
+                    .providers
+                    .get(*provider)
+                    .ok_or_else(|| PlanError::UnknownProvider(stage.name.value.clone()))?,
+            ),
+            Work::Command { .. } => None,
         };
-        let around = Surroundings { inputs, uses, provider, threads: self.threads(ix) };
-        Ok(ingredients(stage, &around))
+        let uses = self.sources.uses(stage)?.into_iter().map(|(name, file)| (name, file.artifact)).collect();
+        let (threads, platform) = (self.threads(ix), platform());
+        Ok(KeyInputs { inputs, uses, provider, threads, platform }.to_json(stage))
     }
 
-    fn uses(&self, stage: &Stage) -> Result<BTreeMap<String, ArtifactRef>, PlanError> {
-        let Work::Command { uses, .. } = &stage.work else { return Ok(BTreeMap::new()) };
-        let root = &self.graph.pipeline().root;
-        let mut found = BTreeMap::new();
-        for used in uses {
-            let path = root.join(&used.value);
-            if !path.exists() {
-                let (stage, path) = (stage.name.value.clone(), used.value.clone());
-                return Err(PlanError::NoUses { stage, path, at: used.span.start });
-            }
-            found.insert(used.value.clone(), self.store.identify(&path, &Ignore::none())?);
+    /// Every input that the file gives must be known: none is ever left out in silence.
+    fn check_inputs(&self, ix: StageIx, inputs: &BTreeMap<String, ArtifactRef>) -> Result<(), PlanError> {
+        let stage = self.graph.stage(ix);
+        match stage.inputs.keys().find(|name| !inputs.contains_key(*name)) {
+            None => Ok(()),
+            Some(input) => Err(PlanError::MissingInput {
+                stage: stage.name.value.clone(),
+                input: input.clone(),
+                from: reasons::producer(stage, input).unwrap_or_default(),
+            }),
         }
-        Ok(found)
+    }
+
+    /// The key of an exact stage names its threads, so that it must get all of them.
+    fn check_cores(&self, ix: StageIx) -> Result<(), PlanError> {
+        let (stage, wanted, cores) = (self.graph.stage(ix), self.threads(ix), self.settings.cores);
+        if !stage.exact || wanted <= cores {
+            return Ok(());
+        }
+        let (span, stage) = (stage.name.span, stage.name.value.clone());
+        Err(PlanError::TooFewCores { stage, wanted, cores, span })
+    }
+
+    /// Why a stage runs whose key is not known.
+    fn changes(&self, stage: &Stage, key_inputs: &Value) -> Result<Vec<Reason>, PlanError> {
+        let last = self.last(stage)?;
+        let mut reasons = reasons::compare(stage, last.as_ref().map(|a| &a.key_inputs), key_inputs);
+        if reasons.is_empty() {
+            reasons.push(reasons::never_ran(stage));
+        }
+        Ok(reasons)
     }
 
     /// The first output of the stage that the action does not name or the store does not hold.
-    fn missing_output(&self, stage: &Stage, action: &Action) -> Result<Option<String>, PlanError> {
+    fn lost_output(&self, stage: &Stage, action: &Action) -> Result<Option<Lost>, PlanError> {
         for port in &stage.outputs {
-            let whole = match action.outputs.get(&port.name) {
-                Some(artifact) => self.store.is_intact(artifact)?,
-                None => false,
-            };
-            if !whole {
-                return Ok(Some(port.name.clone()));
+            match action.outputs.get(&port.name) {
+                None => return Ok(Some(Lost::Unrecorded(port.name.clone()))),
+                Some(artifact) if !self.store.is_whole(artifact)? => {
+                    return Ok(Some(Lost::Missing(port.name.clone())));
+                }
+                Some(_) => {}
             }
         }
         Ok(None)
@@ -271,23 +283,31 @@ fn given(stage: &Stage, what: &str) -> bool {
     what.strip_prefix("inputs.").is_some_and(|name| stage.inputs.contains_key(name))
 }
 
+/// Takes time and bytes from the last successful run.
+fn with_forecast(mut plan: StagePlan) -> StagePlan {
+    if let Some(last) = &plan.last {
+        plan.seconds = Some(last.provenance.seconds).filter(|s| s.is_finite() && *s >= 0.0);
+        plan.bytes = Some(last.outputs.values().fold(0, |sum, output| sum.saturating_add(output.size)));
+    }
+    plan
+}
+
 fn blank(ix: StageIx, stage: &Stage) -> StagePlan {
-    let kind = match &stage.work {
-        Work::Kind { kind, .. } => kind.clone(),
-        Work::Command { .. } => "command".to_owned(),
-    };
     let output = |artifact_type: &str| PlannedOutput { artifact_type: artifact_type.into(), artifact: None };
     let outputs = stage.outputs.iter();
     StagePlan {
         stage: ix,
         name: stage.name.value.clone(),
-        kind,
+        kind: stage.kind().to_owned(),
         state: State::Cached,
         key: None,
-        reasons: Vec::<Reason>::new(),
+        reasons: Vec::new(),
         outputs: outputs.map(|p| (p.name.clone(), output(p.types.first().map_or("any", |t| t)))).collect(),
         waits_on: Vec::new(),
         last: None,
+        seconds: None,
+        bytes: None,
+        resumes: None,
         notes: Vec::new(),
     }
 }

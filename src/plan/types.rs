@@ -1,4 +1,4 @@
-//! What a plan says.
+//! What a plan consists of.
 //!
 //! Purpose: plain data between the one planner and all who read it: `plan`, `status`, `why`, `run`,
 //! the report.
@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::spec::types::Position;
-use crate::cas::types::{Action, ArtifactRef};
+use crate::provider::ProviderFacts;
+use crate::spec::types::Span;
+use crate::store::types::{Action, ArtifactRef};
 
 /// The index of a stage in `Pipeline::stages`.
 pub type StageIx = usize;
@@ -24,20 +25,11 @@ pub type StageIx = usize;
 pub struct Settings {
     /// Stages that run even though they are fresh, by name (`--force`).
     pub forced: BTreeSet<String>,
-    /// Cores of the machine: what `cpus: 0` means for a stage with `cache: exact`.
+    /// Cores of the machine: what `cpus: 0` means, and the most that a stage with `cache: exact` may ask for.
     pub cores: u32,
     /// What is known of each provider, in the order of `Pipeline::providers`; a provider that no
     /// stage uses may be missing at the end.
     pub providers: Vec<ProviderFacts>,
-}
-
-/// What the planner must know of a provider.
-#[derive(Debug, Clone, Default)]
-pub struct ProviderFacts {
-    /// The digest of its program.
-    pub program: Option<Digest>,
-    /// What its numbers depend on (`Description::numerics`), with the device that this run asks for.
-    pub numerics: BTreeMap<String, String>,
 }
 
 /// What is to be done with a stage whose inputs are known.
@@ -47,17 +39,29 @@ pub enum Decision {
     Cached {
         /// The action key.
         key: Digest,
-        /// The action; all its outputs are whole in the store.
+        /// The action; all its outputs are intact in the store.
         action: Box<Action>,
+    },
+    /// Its outputs are in a remote. Nothing decides so until there are remotes.
+    Fetch {
+        /// The action key.
+        key: Digest,
+        /// The action.
+        action: Box<Action>,
+        /// The bytes to fetch.
+        bytes: u64,
     },
     /// It must run.
     Run {
         /// The action key.
         key: Digest,
-        /// The ingredients, of which `key` is the digest.
-        ingredients: Value,
+        /// The key inputs, of which `key` is the digest.
+        key_inputs: Value,
         /// Why; never empty.
         reasons: Vec<Reason>,
+        /// Whether the record that is there must give way even if its outputs are intact: the stage was
+        /// forced, or the record lacks an output.
+        replace: bool,
     },
 }
 
@@ -84,19 +88,33 @@ pub enum Cause {
     NeverRan,
     /// Its action is known, but bytes of its outputs are gone.
     OutputsMissing,
+    /// Its action is known, but does not name one of its outputs.
+    OutputUnrecorded,
     /// It was asked for with `--force`.
     Forced,
-    /// It is of another kind, or its kind has another revision.
+    /// It has another kind, or its kind has another revision.
     Kind,
+    /// The provider of its kind has another name.
+    Provider,
     /// A param.
     Param,
     /// The bytes of an input.
     Input,
     /// The command.
     Command,
+    /// The shell of the command.
+    Shell,
+    /// The place of an input or output, or the folder that the command starts in.
+    Place,
+    /// Whether the command runs in a folder of its own.
+    Sandbox,
+    /// The operating system or architecture.
+    Platform,
+    /// The rules by which Kiln makes a command's environment.
+    EnvironmentPolicy,
     /// An environment variable.
     Env,
-    /// A file hashed with the command.
+    /// A file under `uses`.
     Uses,
     /// The names or types of the outputs.
     Outputs,
@@ -119,8 +137,8 @@ pub struct Reason {
     pub new: Option<Value>,
     /// The source or stage that an input comes from, or the stage that is waited on.
     pub from: Option<String>,
-    /// Where the value now stands in the pipeline file; line 0 if nowhere.
-    pub at: Position,
+    /// Where the value now stands in the pipeline file; its stage where it stands nowhere.
+    pub span: Span,
 }
 
 /// An output in a plan.
@@ -153,6 +171,12 @@ pub struct StagePlan {
     pub waits_on: Vec<String>,
     /// The stage's last successful action (when cached: this very one).
     pub last: Option<Box<Action>>,
+    /// How long its last successful run took; none if it never ran.
+    pub seconds: Option<f64>,
+    /// How many bytes its last successful run made; none if it never ran.
+    pub bytes: Option<u64>,
+    /// Where an interrupted attempt would go on, such as `step 500 of 2000`; none if there is none.
+    pub resumes: Option<String>,
     /// Things worth telling that make nothing stale.
     pub notes: Vec<String>,
 }
@@ -162,8 +186,10 @@ pub struct StagePlan {
 pub struct Plan {
     /// The pipeline's name.
     pub pipeline: String,
-    /// Its file, as the user named it.
+    /// Its main file, as the user named it.
     pub file: PathBuf,
+    /// All its files; a [`Span`] refers to one of them.
+    pub files: Vec<PathBuf>,
     /// The stages, each after all that it reads from.
     pub stages: Vec<StagePlan>,
 }

@@ -108,7 +108,7 @@ pub fn change(reason: &Reason) -> String {
     }
 }
 
-/// A digest as ingredients spell it, short.
+/// A digest as key inputs have it, short.
 fn digest(value: &Value) -> String {
     match value {
         Value::String(text) => text.chars().take(8).map(printable_char).collect(),
@@ -120,6 +120,10 @@ fn digest(value: &Value) -> String {
 pub fn subject(reason: &Reason) -> String {
     match (&reason.cause, &reason.from) {
         (Cause::OutputsMissing, _) => format!("{} is not whole in the store", printable(&reason.what)),
+        (Cause::OutputUnrecorded, _) => {
+            let output = reason.what.strip_prefix("outputs.").unwrap_or(&reason.what);
+            format!("its record lacks the output `{}`", printable(output))
+        }
         (Cause::Forced, _) => "asked for with --force".to_owned(),
         (Cause::Waits, Some(from)) => format!("waits on {}", printable(from)),
         (Cause::Input, Some(from)) => format!("{} ({})", printable(&reason.what), printable(from)),

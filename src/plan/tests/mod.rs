@@ -2,42 +2,45 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod ingredients;
+mod key_inputs;
 mod planner;
 mod reasons;
-mod source;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use crate::digest::Digest;
 use crate::graph::{self, Graph};
-use crate::plan::{Decision, Plan, PlanError, Planner, ProviderFacts, Settings, State};
+use crate::plan::{Decision, Plan, PlanError, Planner, Settings, State};
 use crate::protocol::{Description, Kind, PROTOCOL, Port};
+use crate::provider::ProviderFacts;
 use crate::spec::{LoadOptions, Providers};
-use crate::cas::Store;
-use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
+use crate::store::Store;
+use crate::store::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 
 /// A folder with a pipeline, files and a store.
 pub struct Project {
     folder: TempDir,
-    pub store: Store,
+    pub store: Arc<Store>,
     pub facts: ProviderFacts,
     pub forced: BTreeSet<String>,
-    /// The revision of the kind `train`.
-    pub revision: u32,
+    /// What the provider offers.
+    pub offer: Offer,
     pub cores: u32,
 }
 
 impl Project {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("artifacts")).unwrap();
-        let (facts, forced) = (ProviderFacts::default(), BTreeSet::new());
-        Self { folder, store, facts, forced, revision: 1, cores: 2 }
+        let store = Arc::new(Store::open(&folder.path().join("artifacts")).unwrap());
+        let facts = ProviderFacts { name: "test".into(), ..ProviderFacts::default() };
+        let (forced, offer) = (BTreeSet::new(), Offer { revision: 1, outputs: vec!["model"] });
+        Self { folder, store, facts, forced, offer, cores: 2 }
     }
 
     pub fn root(&self) -> &Path {
@@ -53,20 +56,21 @@ impl Project {
     pub fn graph(&self, yaml: &str) -> Graph {
         self.write("kiln.yaml", yaml);
         let file = self.root().join("kiln.yaml");
-        graph::load(&file, &LoadOptions::new(self.root()), &mut Offer(self.revision))
+        graph::load(&file, &LoadOptions::new(self.root()), &mut self.offer.clone())
             .map_err(|errors| crate::spec::diagnostic::render(&errors))
             .unwrap()
     }
 
-    fn planner<'a>(&'a self, graph: &'a Graph) -> Planner<'a> {
+    pub fn planner(&self, graph: Graph) -> Planner {
         let settings =
             Settings { forced: self.forced.clone(), cores: self.cores, providers: vec![self.facts.clone()] };
-        Planner::new(graph, &self.store, settings).unwrap()
+        Planner::new(Arc::new(graph), Arc::clone(&self.store), settings).unwrap()
     }
 
     pub fn try_plan(&self, yaml: &str) -> Result<Plan, PlanError> {
         let graph = self.graph(yaml);
-        self.planner(&graph).plan(graph.order())
+        let order = graph.order().to_vec();
+        self.planner(graph).plan(&order)
     }
 
     pub fn plan(&self, yaml: &str) -> Plan {
@@ -78,23 +82,23 @@ impl Project {
     /// stages that ran.
     pub fn run_with(&self, yaml: &str, make: impl Fn(&str, &str) -> Option<String>) -> Vec<String> {
         let graph = self.graph(yaml);
-        let mut planner = self.planner(&graph);
-        let run = self.store.history().begin(&graph.pipeline().name, "kiln.yaml").unwrap();
+        let planner = self.planner(graph.clone());
+        let run = self.store.runs().begin(&graph.pipeline().name, "kiln.yaml").unwrap();
         let mut ran = Vec::new();
         let mut made: BTreeMap<usize, BTreeMap<String, ArtifactRef>> = BTreeMap::new();
         for &ix in graph.order() {
             let name = &graph.stage(ix).name.value;
             let inputs = graph.inputs(ix).into_iter().map(|input| {
                 let artifact = match input.from {
-                    graph::Producer::Source(name) => planner.source(name).unwrap(),
+                    graph::Producer::Source(name) => planner.sources().source(name).unwrap(),
                     graph::Producer::Stage { index, output } => made[&index][&output.name],
                 };
                 (input.name.to_owned(), artifact)
             });
             let inputs: BTreeMap<_, _> = inputs.collect();
             let action = match planner.decide(ix, &inputs).unwrap() {
-                Decision::Cached { action, .. } => *action,
-                Decision::Run { key, ingredients, reasons } => {
+                Decision::Cached { action, .. } | Decision::Fetch { action, .. } => *action,
+                Decision::Run { key, key_inputs, reasons, .. } => {
                     assert!(!reasons.is_empty());
                     ran.push(name.clone());
                     let outputs = graph.stage(ix).outputs.iter().map(|port| {
@@ -105,7 +109,7 @@ impl Project {
                     let action = Action {
                         format: ACTION_FORMAT.into(),
                         key,
-                        key_inputs: ingredients,
+                        key_inputs,
                         outputs,
                         provenance: self.provenance(run.id()),
                     };
@@ -149,7 +153,13 @@ impl Project {
 }
 
 /// A provider of one kind, `train`.
-struct Offer(u32);
+#[derive(Clone)]
+pub struct Offer {
+    /// The kind's revision.
+    pub revision: u32,
+    /// Its outputs.
+    pub outputs: Vec<&'static str>,
+}
 
 impl Providers for Offer {
     fn describe(&mut self, _program: Option<&Path>) -> Result<Description, String> {
@@ -173,10 +183,10 @@ impl Providers for Offer {
         });
         let kind = Kind {
             name: "train".into(),
-            revision: self.0,
+            revision: self.revision,
             summary: "trains".into(),
             inputs: vec![port("corpus")],
-            outputs: vec![port("model")],
+            outputs: self.outputs.iter().map(|name| port(name)).collect(),
             params,
             cpus: 1,
         };
@@ -186,6 +196,9 @@ impl Providers for Offer {
             version: "1".into(),
             numerics: BTreeMap::new(),
             types: Vec::new(),
+            files: Vec::new(),
+            environment: Vec::new(),
+            devices: Vec::new(),
             kinds: vec![kind],
         })
     }
@@ -208,7 +221,7 @@ pub fn reasons(plan: &Plan, stage: &str) -> Vec<String> {
     let show = |v: &Option<serde_json::Value>| v.as_ref().map_or("-".to_owned(), |v| v.to_string());
     let stage = plan.stage(stage).unwrap();
     let line = |r: &crate::plan::types::Reason| {
-        format!("{} {} {} @{}", r.what, show(&r.old), show(&r.new), r.at.line)
+        format!("{} {} {} @{}", r.what, show(&r.old), show(&r.new), r.span.start.line)
     };
     stage.reasons.iter().map(line).collect()
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::ingredients::stage;
+use super::key_inputs::stage;
 use crate::digest::canonical_json;
 use crate::plan::reasons::compare;
 
@@ -48,7 +48,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn ingredients_that_differ_always_have_a_reason_and_equal_ones_never(a in value(), b in value()) {
+    fn key_inputs_that_differ_always_have_a_reason_and_equal_ones_never(a in value(), b in value()) {
         let (old, new) = (json!({ "params": a }), json!({ "params": b }));
         let same = canonical_json(&old) == canonical_json(&new);
         prop_assert_eq!(compare(&stage(), Some(&old), &new).is_empty(), same);

@@ -106,6 +106,9 @@ pub fn description() -> Description {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         numerics: crate::device::numerics(),
         types: Vec::new(),
+        files: Vec::new(),
+        environment: ["CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LIBTORCH"].map(str::to_owned).to_vec(),
+        devices: vec!["/dev/nvidiactl".into()],
         kinds: entries().into_iter().map(|e| e.kind).collect(),
     }
 }

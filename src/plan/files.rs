@@ -1,0 +1,176 @@
+//! The files that a path or a glob stands for.
+//!
+//! Purpose: the path of a source -> one file or folder, or the files of a glob; an entry of `uses` -> every
+//! single file.
+//! Invariant: what exists as it is written is no glob. The files of a glob come sorted by path, hidden ones
+//! only where the glob names the dot; their names in the artifact start after the glob's fixed folders.
+//! What the ignore rules name is left out below a folder or a wildcard, never where it is named itself.
+//! Must not know: digests, what is cached.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+
+/// What a source stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceFiles {
+    /// One file or folder.
+    Path(PathBuf),
+    /// The files of a glob.
+    Glob {
+        /// The folder that their names are relative to.
+        base: PathBuf,
+        /// The files, sorted.
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Why files cannot be found.
+#[derive(Debug)]
+pub enum FilesError {
+    /// There is no such file.
+    Missing,
+    /// The glob is none.
+    BadGlob(String),
+    /// A place on the way cannot be read.
+    Unreadable(String),
+}
+
+/// What is left out of folders and globs. Only the built-in rules so far; never git's own files, for keys
+/// must not depend on them.
+#[derive(Debug, Clone, Default)]
+pub struct Ignore {
+    /// The folder of the store, which no source may swallow.
+    pub store: PathBuf,
+}
+
+impl Ignore {
+    /// Whether a file or folder is left out.
+    pub fn skips(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let by_name = matches!(&*name, ".git" | ".hg" | ".svn" | "__pycache__" | ".DS_Store");
+        // The lock links of Emacs and of LibreOffice, which lead nowhere.
+        let lock = name.starts_with(".#") || name.starts_with(".~lock.");
+        by_name || lock || path == self.store
+    }
+}
+
+/// Finds what the path of a source stands for.
+pub fn source_files(root: &Path, written: &str, ignore: &Ignore) -> Result<SourceFiles, FilesError> {
+    let path = root.join(written);
+    if path.exists() {
+        return Ok(SourceFiles::Path(path));
+    }
+    if !is_glob(written) {
+        return Err(FilesError::Missing);
+    }
+    let found = walk_glob(root, written)?;
+    let base = root.join(fixed_folders(written));
+    let skipped = |file: &Path| file.ancestors().take_while(|p| *p != base).any(|p| ignore.skips(p));
+    let files: Vec<_> = found.into_iter().filter(|p| p.is_file() && !skipped(p)).collect();
+    if files.is_empty() { Err(FilesError::Missing) } else { Ok(SourceFiles::Glob { base, files }) }
+}
+
+/// Finds every single file that an entry of `uses` stands for, by its path relative to the root; a file
+/// outside of the root by its whole path. A folder and a list of its files give the same.
+pub fn used_files(
+    root: &Path,
+    written: &str,
+    ignore: &Ignore,
+) -> Result<BTreeMap<String, PathBuf>, FilesError> {
+    let path = root.join(written);
+    let mut found = BTreeMap::new();
+    if path.exists() {
+        below(&path, ignore, &mut BTreeSet::new(), &mut |file| {
+            found.insert(name(root, file), file.to_owned())
+        })
+        .map_err(|(at, e)| FilesError::Unreadable(format!("{}: {e}", at.display())))?;
+        return Ok(found);
+    }
+    if !is_glob(written) {
+        return Err(FilesError::Missing);
+    }
+    for path in walk_glob(root, written)?.into_iter().filter(|path| !ignore.skips(path)) {
+        below(&path, ignore, &mut BTreeSet::new(), &mut |file| {
+            found.insert(name(root, file), file.to_owned())
+        })
+        .map_err(|(at, e)| FilesError::Unreadable(format!("{}: {e}", at.display())))?;
+    }
+    if found.is_empty() { Err(FilesError::Missing) } else { Ok(found) }
+}
+
+/// Whether an entry of `uses` is where a file comes from, for pointing at it.
+pub fn names_file(written: &str, file: &str) -> bool {
+    let written = normal(written);
+    let folder = written.is_empty() || file.strip_prefix(&written).is_some_and(|rest| rest.starts_with('/'));
+    file == written
+        || folder
+        || Pattern::new(&written).is_ok_and(|pattern| {
+            // A glob may name the folder above the file.
+            Path::new(file).ancestors().any(|path| pattern.matches_path_with(path, options()))
+        })
+}
+
+/// Gives a file, or each file below a folder; links are followed, a folder that is its own ancestor is not.
+fn below(
+    path: &Path,
+    ignore: &Ignore,
+    ancestors: &mut BTreeSet<PathBuf>,
+    each: &mut impl FnMut(&Path) -> Option<PathBuf>,
+) -> Result<(), (PathBuf, io::Error)> {
+    let fail = |e| (path.to_owned(), e);
+    if !fs::metadata(path).map_err(fail)?.is_dir() {
+        each(path);
+        return Ok(());
+    }
+    let real = fs::canonicalize(path).map_err(fail)?;
+    if !ancestors.insert(real.clone()) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if !ignore.skips(&path) {
+            below(&path, ignore, ancestors, each)?;
+        }
+    }
+    ancestors.remove(&real);
+    Ok(())
+}
+
+fn walk_glob(root: &Path, written: &str) -> Result<Vec<PathBuf>, FilesError> {
+    // Only the user's part is a pattern; joining keeps an absolute one as it is.
+    let pattern = Path::new(&Pattern::escape(&root.to_string_lossy())).join(written);
+    let walk = glob::glob_with(&pattern.to_string_lossy(), options())
+        .map_err(|e| FilesError::BadGlob(e.to_string()))?;
+    let mut found = walk.collect::<Result<Vec<_>, _>>().map_err(|e| FilesError::Unreadable(e.to_string()))?;
+    found.sort();
+    Ok(found)
+}
+
+fn options() -> MatchOptions {
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true }
+}
+
+fn is_glob(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
+/// The folders of a glob before its first part with a wildcard.
+fn fixed_folders(path: &str) -> PathBuf {
+    let fixed = |c: &Component| !is_glob(&c.as_os_str().to_string_lossy());
+    Path::new(path).components().take_while(fixed).collect()
+}
+
+/// The name of a used file in a key: relative to the root, `/` between parts, one spelling a place.
+fn name(root: &Path, file: &Path) -> String {
+    normal(&file.strip_prefix(root).unwrap_or(file).to_string_lossy())
+}
+
+/// A path without `.` and doubled slashes.
+fn normal(path: &str) -> String {
+    let parts = Path::new(path).components().filter(|c| *c != Component::CurDir);
+    parts.collect::<PathBuf>().to_string_lossy().into_owned()
+}
