@@ -10,11 +10,12 @@ use std::io;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::args::{Cli, Color, Command, Common, LogFormat};
+use crate::cli::args::{Cli, Color, Command, Common, LockCommand, LogFormat};
+use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
-use crate::cli::{
-    CliError, Exit, converse, doctor, graph, init, log, metrics, plan, run, schema, show, status, why,
-};
+use crate::cli::results::{converse, log, metrics, show};
+use crate::cli::setup::{doctor, init, schema};
+use crate::cli::{CliError, Exit};
 
 /// Runs one command.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> Exit {
@@ -54,6 +55,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Generate(args) => converse::generate(common, args, printer),
         Command::Chat(args) => converse::chat(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
+        Command::Lock(args) => lock::run(common, args, printer),
         Command::Schema(_) => schema::run(common, printer),
     }
 }
@@ -73,6 +75,7 @@ impl Command {
             Self::Generate(a) => a.pipeline.json,
             Self::Chat(a) => a.pipeline.json,
             Self::Doctor(a) => a.json,
+            Self::Lock(a) => matches!(&a.command, LockCommand::Check(a) if a.json),
             Self::Schema(a) => a.json,
         }
     }

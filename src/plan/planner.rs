@@ -166,7 +166,8 @@ impl<'a> Planner<'a> {
                 plan.key = Some(key);
                 plan.last = Some(action);
             }
-            Decision::Run { key, reasons, .. } => {
+            Decision::Run { key, ingredients, reasons } => {
+                plan.key_inputs = Some(ingredients);
                 plan.state = State::Run;
                 plan.key = Some(key);
                 plan.reasons = reasons;
@@ -193,13 +194,14 @@ impl<'a> Planner<'a> {
             plan.state = State::Run;
             plan.reasons.insert(0, reasons::forced(spec));
         }
+        let now = self.ingredients(ix, known)?;
         if let Some(last) = &plan.last {
-            let now = self.ingredients(ix, known)?;
             let mut own = reasons::compare(spec, Some(&last.ingredients), &now);
             // An input that is not known yet is not an input that was taken away.
             own.retain(|r| r.cause != Cause::Input || r.new.is_some() || !given(spec, &r.what));
             plan.reasons.extend(own);
         }
+        plan.key_inputs = Some(now);
         Ok(plan)
     }
 
@@ -284,6 +286,7 @@ fn blank(ix: StageIx, stage: &Stage) -> StagePlan {
         kind,
         state: State::Cached,
         key: None,
+        key_inputs: None,
         reasons: Vec::<Reason>::new(),
         outputs: outputs.map(|p| (p.name.clone(), output(p.types.first().map_or("any", |t| t)))).collect(),
         waits_on: Vec::new(),

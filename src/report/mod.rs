@@ -7,6 +7,7 @@ pub mod links;
 pub mod lockfile;
 pub mod text;
 
+mod disk;
 mod json;
 mod lines;
 mod record;
@@ -15,6 +16,5 @@ mod terminal;
 
 pub use json::JsonReport;
 pub use links::Links;
-pub use lockfile::LockFile;
 pub use record::Recorder;
 pub use terminal::Terminal;

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cli::args::{Common, LogArgs};
-use crate::cli::context::{Context, find_root, open_store};
+use crate::cli::context::{Context, open_store};
 use crate::cli::printer::Printer;
+use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::report::text::{bytes, printable, seconds, table, time};
 use crate::store::{RunOutcome, RunRecord, Runs, StageOutcome, StageRecord, Store};
@@ -34,7 +35,7 @@ pub fn run(common: &Common, args: &LogArgs, printer: &mut Printer) -> Result<Exi
             let name = context.graph.pipeline().name.clone();
             (context.store, Some(name))
         }
-        None => (open_store(common, &find_root()?)?, None),
+        None => (open_store(common, &find_root(None)?)?, None),
     };
     let json = args.pipeline.json;
     match names {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::args::{Common, PlanArgs};
 use crate::cli::context::Context;
+use crate::cli::pipeline::lock;
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{Cause, Plan, Reason, StagePlan, State, Summary};
@@ -26,6 +27,9 @@ pub fn run(common: &Common, args: &PlanArgs, printer: &mut Printer) -> Result<Ex
     let (_, targets) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
     let plan = context.plan(targets, &args.force)?;
+    if args.locked {
+        lock::locked(&context, &plan, targets.is_empty())?;
+    }
     if args.pipeline.json {
         printer.json(&to_json(&plan))?;
     } else {
