@@ -5,6 +5,7 @@
 
 pub mod links;
 pub mod lockfile;
+pub mod resume;
 pub mod text;
 
 mod disk;

@@ -12,6 +12,7 @@ use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
 use crate::execute::{self, Options, Wanted};
 use crate::report::lockfile::{Difference, LockCheck, LockFileReporter};
+use crate::report::resume::resume_points;
 use crate::report::{JsonReport, Links, Recorder, Terminal};
 use crate::sched::Reporter;
 use crate::store::RunOutcome;
@@ -30,7 +31,10 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let lock = args.locked.then(|| lock::locked(&context, &plan, names.is_empty())).transpose()?;
     let pipeline = context.graph.pipeline();
     let run = context.store.runs().begin(&pipeline.name, &pipeline.file.to_string_lossy())?;
-    let mut json = args.pipeline.json.then(|| JsonReport::new(&plan, plan::to_json(&plan)));
+    let mut json = args.pipeline.json.then(|| {
+        let resumes = resume_points(&context.store, &plan);
+        JsonReport::new(&plan, plan::to_json(&plan, &resumes))
+    });
     let mut check = lock.as_ref().map(LockCheck::new);
     let mut reporters: Vec<Box<dyn Reporter + '_>> =
         vec![Box::new(Recorder::new(&run)), Box::new(Links::new(&context.store, &pipeline.name))];
