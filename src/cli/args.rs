@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "kiln", version, propagate_version = false, disable_help_subcommand = true)]
 #[command(after_help = "A pipeline is named by its FILE or, without one, is the only file under \
     pipelines/ or kiln.yaml here.\nExit codes: 0 ok, 1 a stage failed, 2 changes pending, 3 the file \
-    or the call is wrong, 130 interrupted and resumable.")]
+    or the call is wrong, 4 waiting for people, 130 interrupted and resumable.")]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -102,6 +102,8 @@ pub enum Command {
     Lock(LockArgs),
     /// Prints the JSON Schema of pipeline files, for editors.
     Schema(SchemaArgs),
+    /// Prints a completion script for a shell.
+    Completions(CompletionsArgs),
 }
 
 /// The pipeline and what is changed in it.
@@ -381,4 +383,12 @@ pub struct SchemaArgs {
     /// Taken for evenness; a schema is JSON anyway
     #[arg(long, hide = true)]
     pub json: bool,
+}
+
+/// `kiln completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
