@@ -10,11 +10,11 @@
 pub mod cas;
 pub mod cli;
 pub mod digest;
-pub mod execute;
 pub mod executor;
 pub mod graph;
 pub mod plan;
 pub mod protocol;
+pub mod provider;
 pub mod report;
 pub mod sched;
 pub mod spec;

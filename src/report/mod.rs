@@ -5,8 +5,10 @@
 
 pub mod links;
 pub mod lockfile;
+pub mod resume;
 pub mod text;
 
+mod disk;
 mod json;
 mod lines;
 mod record;
@@ -15,6 +17,5 @@ mod terminal;
 
 pub use json::JsonReport;
 pub use links::Links;
-pub use lockfile::LockFile;
 pub use record::Recorder;
 pub use terminal::Terminal;

@@ -34,13 +34,21 @@ struct Line<'a> {
     event: &'a Event,
 }
 
+/// The progress of a stage.
+struct Progress {
+    /// When the last line was written.
+    written: Instant,
+    /// The step since then that has no line yet.
+    pending: Option<Event>,
+}
+
 /// Writes the record of a run.
 pub struct Recorder<'a> {
     run: &'a Run,
     /// Metrics files by stage; the ones of running stages, at most [`MOST_OPEN`].
     metrics: HashMap<String, File>,
     samples: Option<File>,
-    progress: HashMap<String, Instant>,
+    progress: HashMap<String, Progress>,
     warned: bool,
 }
 
@@ -66,10 +74,13 @@ impl<'a> Recorder<'a> {
                 };
                 write_line(self.samples.insert(file), &line)
             }
-            Event::Stage { stage, event: StageEvent::Progress { .. } } if !self.is_due(stage) => Ok(()),
+            Event::Stage { stage, event: StageEvent::Progress { .. } } => self.write_progress(stage, event),
             Event::StageFinished(report) => {
                 self.metrics.remove(&report.name);
-                self.progress.remove(&report.name);
+                // The step at which a stage was interrupted is where it resumes.
+                if let Some(pending) = self.progress.remove(&report.name).and_then(|p| p.pending) {
+                    self.append_event(&pending)?;
+                }
                 self.append_event(event)
             }
             Event::RunFinished(report) => {
@@ -94,12 +105,15 @@ impl<'a> Recorder<'a> {
         Ok(self.metrics.entry(stage.to_owned()).or_insert(file))
     }
 
-    fn is_due(&mut self, stage: &str) -> bool {
-        let due = self.progress.get(stage).is_none_or(|last| last.elapsed() >= PROGRESS_EVERY);
-        if due {
-            self.progress.insert(stage.to_owned(), Instant::now());
+    fn write_progress(&mut self, stage: &str, event: &Event) -> io::Result<()> {
+        match self.progress.get_mut(stage) {
+            Some(last) if last.written.elapsed() < PROGRESS_EVERY => last.pending = Some(event.clone()),
+            _ => {
+                self.progress.insert(stage.to_owned(), Progress { written: Instant::now(), pending: None });
+                return self.append_event(event);
+            }
         }
-        due
+        Ok(())
     }
 
     fn append_event(&self, event: &Event) -> io::Result<()> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args::{Common, WhyArgs};
 use crate::cli::context::Context;
-use crate::cli::plan::reason_to_json;
+use crate::cli::pipeline::plan::reason_to_json;
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, STRONG, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{Cause, Plan, Reason, StagePlan, State};

@@ -1,22 +1,29 @@
 //! `kiln plan`.
 //!
 //! Purpose: a plan as a table for people and as `kiln.plan/1` for scripts.
-//! Invariant: what it says is what the planner decided; it executes nothing and takes no lock.
+//! Invariant: the states and reasons are those of the planner; no stage runs and no lock is taken. A provider
+//! may be asked to describe itself.
 //! Must not know: how decisions are made.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use crate::cli::args::{Common, PlanArgs};
 use crate::cli::context::Context;
+use crate::cli::pipeline::lock;
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{Cause, Plan, Reason, StagePlan, State, Summary};
-use crate::report::text::{about, pad, reason, seconds, widest};
+use crate::report::resume::{ResumePoint, resume_points};
+use crate::report::text::{about, bytes, pad, reason, seconds, widest};
 
 /// The format of a plan in JSON.
 pub const PLAN_FORMAT: &str = "kiln.plan/1";
+
+/// The stages that resume from a checkpoint, by name.
+pub type Resumes = BTreeMap<String, ResumePoint>;
 
 /// Runs the command.
 ///
@@ -26,19 +33,23 @@ pub fn run(common: &Common, args: &PlanArgs, printer: &mut Printer) -> Result<Ex
     let (_, targets) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
     let plan = context.plan(targets, &args.force)?;
+    if args.locked {
+        lock::locked(&context, &plan, targets.is_empty())?;
+    }
+    let resumes = resume_points(&context.store, &plan);
     if args.pipeline.json {
-        printer.json(&to_json(&plan))?;
+        printer.json(&to_json(&plan, &resumes))?;
     } else {
-        to_text(&plan, printer);
+        to_text(&plan, &resumes, printer);
     }
     let pending = args.detailed_exitcode && !plan.summary().is_fresh();
     Ok(if pending { Exit::Changes } else { Exit::Ok })
 }
 
 /// A plan as `kiln.plan/1`.
-pub fn to_json(plan: &Plan) -> Value {
+pub fn to_json(plan: &Plan, resumes: &Resumes) -> Value {
     let file = plan.file.display().to_string();
-    let stages: Vec<_> = plan.stages.iter().map(|s| stage_to_json(s, &file)).collect();
+    let stages: Vec<_> = plan.stages.iter().map(|s| stage_to_json(s, &file, resumes)).collect();
     json!({
         "schema": PLAN_FORMAT,
         "pipeline": plan.pipeline,
@@ -47,7 +58,8 @@ pub fn to_json(plan: &Plan) -> Value {
     })
 }
 
-fn stage_to_json(stage: &StagePlan, file: &str) -> Value {
+fn stage_to_json(stage: &StagePlan, file: &str, resumes: &Resumes) -> Value {
+    let forecast = forecast(stage);
     let outputs: Map<_, _> = stage
         .outputs
         .iter()
@@ -65,6 +77,9 @@ fn stage_to_json(stage: &StagePlan, file: &str) -> Value {
         "reasons": reasons,
         "waits_on": stage.waits_on,
         "outputs": outputs,
+        "seconds": forecast.map(|forecast| forecast.seconds),
+        "bytes": forecast.map(|forecast| forecast.bytes),
+        "resumes": resumes.get(&stage.name),
     })
 }
 
@@ -83,12 +98,14 @@ pub fn reason_to_json(reason: &Reason, file: &str) -> Value {
 }
 
 /// A plan as lines for people.
-pub fn to_text(plan: &Plan, printer: &mut Printer) {
-    let details = details(plan);
+pub fn to_text(plan: &Plan, resumes: &Resumes, printer: &mut Printer) {
+    let details = details(plan, resumes);
+    let forecasts: Vec<_> = plan.stages.iter().map(forecast_columns).collect();
     let name_width = widest(plan.stages.iter().map(|s| s.name.as_str()), 40);
-    let shown = |(s, d): &(&StagePlan, &Cow<'static, str>)| last_seconds(s).is_some().then_some(d.len());
-    let detail_width = plan.stages.iter().zip(&details).filter_map(|p| shown(&p)).max().unwrap_or(0).min(64);
-    for (stage, detail) in plan.stages.iter().zip(&details) {
+    let with_forecast = details.iter().zip(&forecasts).filter(|(_, (time, _))| !time.is_empty());
+    let detail_width = with_forecast.map(|(detail, _)| detail.chars().count()).max().unwrap_or(0).min(64);
+    let time_width = widest(forecasts.iter().map(|(time, _)| time.as_str()), 20);
+    for ((stage, detail), (time, size)) in plan.stages.iter().zip(&details).zip(&forecasts) {
         let (style, mark) = match stage.state {
             State::Cached => (GOOD, "= cached"),
             State::Fetch => (GOOD, "= fetch "),
@@ -96,11 +113,9 @@ pub fn to_text(plan: &Plan, printer: &mut Printer) {
             State::Maybe => (CHANGED, "~ maybe "),
             State::People => (CHANGED, "? people"),
         };
-        let time = last_seconds(stage).map(forecast).unwrap_or_default();
-        let detail = pad(detail, detail_width);
-        let name = pad(&stage.name, name_width);
-        let line = format!("  {name}  {}  {detail}  {time}", paint(style, mark));
-        printer.line(line);
+        let (name, detail) = (pad(&stage.name, name_width), pad(detail, detail_width));
+        let time = pad(time, time_width);
+        printer.line(format!("  {name}  {}  {detail}  {time}  {size}", paint(style, mark)));
         for note in &stage.notes {
             printer.line(format!("  {}  {}", pad("", name_width), paint(FAINT, format!("note: {note}"))));
         }
@@ -108,8 +123,8 @@ pub fn to_text(plan: &Plan, printer: &mut Printer) {
     printer.line(summary_line(plan));
 }
 
-/// What stands behind each stage: where it is, or why it is stale.
-fn details(plan: &Plan) -> Vec<Cow<'static, str>> {
+/// The column behind each state: the digest of an output, or why the stage is stale.
+fn details(plan: &Plan, resumes: &Resumes) -> Vec<Cow<'static, str>> {
     let mut explained = false;
     let detail = |stage: &StagePlan| match stage.state {
         State::Cached | State::Fetch => {
@@ -122,9 +137,25 @@ fn details(plan: &Plan) -> Vec<Cow<'static, str>> {
             explained = true;
             format!("{}{hint}", reasons(stage)).into()
         }
-        State::Run | State::People => reasons(stage).into(),
+        State::Run | State::People => match resumes.get(&stage.name) {
+            Some(point) => with_resume(&reasons(stage), &stage.reasons, *point).into(),
+            None => reasons(stage).into(),
+        },
     };
     plan.stages.iter().map(detail).collect()
+}
+
+/// Reasons with the step at which the stage resumes. A stage that was interrupted in its first run has no
+/// other reason to give.
+pub fn with_resume(text: &str, reasons: &[Reason], point: ResumePoint) -> String {
+    let resumes = match point {
+        ResumePoint { step: Some(step), total: Some(total) } => format!("resumes near step {step}/{total}"),
+        _ => "resumes from its checkpoint".to_owned(),
+    };
+    match reasons {
+        [Reason { cause: Cause::NeverRan, .. }] => format!("interrupted, {resumes}"),
+        _ => format!("{text}, {resumes}"),
+    }
 }
 
 /// The reasons of a stage on one line.
@@ -142,15 +173,32 @@ fn reasons(stage: &StagePlan) -> String {
     all.join(", ")
 }
 
-/// How long a stage may take: as long as the last time.
-fn forecast(last: f64) -> String {
-    if last < 0.95 { "<1s".to_owned() } else { format!("~{}", seconds(last)) }
+/// What a stage may take: as much as in its last run.
+#[derive(Debug, Clone, Copy)]
+struct Forecast {
+    seconds: f64,
+    bytes: u64,
 }
 
-/// How long a stage that may run took the last time.
-fn last_seconds(stage: &StagePlan) -> Option<f64> {
+/// What a stage that may run took in its last run.
+fn forecast(stage: &StagePlan) -> Option<Forecast> {
     let runs = matches!(stage.state, State::Run | State::Maybe);
-    stage.last.as_ref().filter(|_| runs).map(|action| action.provenance.seconds)
+    stage.last.as_ref().filter(|_| runs).map(|last| Forecast {
+        seconds: last.provenance.seconds,
+        bytes: last.outputs.values().map(|artifact| artifact.size).sum(),
+    })
+}
+
+/// The time and the size of a forecast: `~4m10s` and `1.9 GB`.
+fn forecast_columns(stage: &StagePlan) -> (String, String) {
+    let columns = forecast(stage).map(|forecast| {
+        let time = match forecast.seconds {
+            s if s < 0.95 => "<1s".to_owned(),
+            s => format!("~{}", seconds(s)),
+        };
+        (time, bytes(forecast.bytes))
+    });
+    columns.unwrap_or_default()
 }
 
 /// `Plan: 2 cached, 1 to run, 3 maybe, 1 for people. About 16m and labelling.`
@@ -160,7 +208,7 @@ fn summary_line(plan: &Plan) -> String {
         [(cached, "cached"), (fetch, "to fetch"), (run, "to run"), (maybe, "maybe"), (people, "for people")];
     let said: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     let counts = if said.is_empty() { "no stages".to_owned() } else { said.join(", ") };
-    let known: Vec<_> = plan.stages.iter().filter_map(last_seconds).collect();
+    let known: Vec<_> = plan.stages.iter().filter_map(|stage| Some(forecast(stage)?.seconds)).collect();
     let forecast = match known.iter().sum::<f64>() {
         _ if known.is_empty() => String::new(),
         sum => format!(" About {}{}.", about(sum), if people > 0 { " and labelling" } else { "" }),

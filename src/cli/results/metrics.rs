@@ -14,8 +14,8 @@ use serde_json::json;
 
 use crate::cli::args::{Common, MetricsArgs};
 use crate::cli::context::Context;
-use crate::cli::log::stage_file;
 use crate::cli::printer::Printer;
+use crate::cli::results::log::stage_file;
 use crate::cli::{CliError, Exit};
 use crate::plan::StagePlan;
 use crate::report::text::{printable, table};

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cli::args::{ChatArgs, Common, GenerateArgs, PipelineArgs, SamplingArgs};
-use crate::cli::context::{Context, cores, find_root, open_store};
+use crate::cli::context::{Context, cores, open_store};
 use crate::cli::printer::{FAINT, Printer, paint};
-use crate::cli::show;
+use crate::cli::results::show;
+use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::execute::{Conversation, ConversationError, Reply};
 use crate::provider::Providers;
@@ -138,7 +139,7 @@ fn model_in_folder(common: &Common, name: &str) -> Result<Model, CliError> {
 }
 
 fn default_program(common: &Common) -> Result<PathBuf, CliError> {
-    let store = open_store(common, &find_root()?)?;
+    let store = open_store(common, &find_root(None)?)?;
     let mut providers = Providers::new(&store);
     let found = providers.find(None).map_err(|e| CliError::Failed(e.to_string()))?;
     Ok(found.program.clone())

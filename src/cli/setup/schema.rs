@@ -5,8 +5,9 @@
 //! Must not know: what a pipeline file here says.
 
 use crate::cli::args::Common;
-use crate::cli::context::{find_root, open_store};
+use crate::cli::context::open_store;
 use crate::cli::printer::Printer;
+use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::provider::Providers;
 use crate::spec::schema::pipeline_schema;
@@ -16,7 +17,7 @@ use crate::spec::schema::pipeline_schema;
 /// # Errors
 /// The answer cannot be written, or there is no place for a store.
 pub fn run(common: &Common, printer: &mut Printer) -> Result<Exit, CliError> {
-    let store = open_store(common, &find_root()?)?;
+    let store = open_store(common, &find_root(None)?)?;
     let mut providers = Providers::new(&store);
     let found: Vec<_> = match providers.find(None) {
         Ok(found) => vec![found.description.clone()],

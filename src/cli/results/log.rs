@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cli::args::{Common, LogArgs};
-use crate::cli::context::{Context, find_root, open_store};
+use crate::cli::context::{Context, open_store};
 use crate::cli::printer::Printer;
+use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::report::text::{bytes, printable, seconds, table, time};
 use crate::cas::Store;
@@ -35,7 +36,7 @@ pub fn run(common: &Common, args: &LogArgs, printer: &mut Printer) -> Result<Exi
             let name = context.graph.pipeline().name.clone();
             (std::sync::Arc::clone(&context.store), Some(name))
         }
-        None => (std::sync::Arc::new(open_store(common, &find_root()?)?), None),
+        None => (std::sync::Arc::new(open_store(common, &find_root(None)?)?), None),
     };
     let json = args.pipeline.json;
     match names {

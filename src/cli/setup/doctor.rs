@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::args::{Common, DoctorArgs};
-use crate::cli::context::{cores, find_root, open_store};
+use crate::cli::context::{cores, open_store};
 use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
+use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::provider::Providers;
 use crate::report::text::{bytes, pad, printable, widest};
@@ -50,7 +51,7 @@ impl Check {
 /// # Errors
 /// There is no working folder, or no place for a store.
 pub fn run(common: &Common, args: &DoctorArgs, printer: &mut Printer) -> Result<Exit, CliError> {
-    let root = find_root()?;
+    let root = find_root(None)?;
     let store = open_store(common, &root)?;
     let mut checks = vec![cores_check(), memory_check(), disk_check(store.root())];
     checks.extend(worker_checks(&store));

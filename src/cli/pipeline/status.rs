@@ -1,17 +1,19 @@
 //! `kiln status`.
 //!
-//! Purpose: fresh, stale or running, stage by stage; with `-q` only the exit code.
-//! Invariant: fresh and stale are the planner's words; running means that some runner holds the lock
-//! of the stage's action now.
-//! Must not know: how decisions are made.
+//! Purpose: shows which stages are fresh, stale or running; with `-q` only the exit code tells.
+//! Invariant: the planner decides what is fresh and what is stale; a stage is running when a runner holds the
+//! lock of its action key now.
+//! Must not know: how the planner decides.
 
 use serde_json::json;
 
 use crate::cli::args::{Common, StatusArgs};
 use crate::cli::context::Context;
+use crate::cli::pipeline::plan::{Resumes, with_resume};
 use crate::cli::printer::{CHANGED, GOOD, Printer, STRONG, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{StagePlan, State};
+use crate::report::resume::{ResumePoint, resume_points};
 use crate::report::text::{pad, printable, reason, widest};
 use crate::cas::Store;
 use crate::state::Holder;
@@ -23,6 +25,7 @@ struct Line<'a> {
     stage: &'a StagePlan,
     word: &'static str,
     holder: Option<Holder>,
+    resumes: Option<ResumePoint>,
 }
 
 /// Runs the command.
@@ -36,7 +39,9 @@ pub fn run(common: &Common, args: &StatusArgs, printer: &mut Printer) -> Result<
     if args.quiet {
         return Ok(if plan.summary().is_fresh() { Exit::Ok } else { Exit::Changes });
     }
-    let lines: Vec<_> = plan.stages.iter().map(|s| look(&context.store, s)).collect::<Result<_, _>>()?;
+    let resumes = resume_points(&context.store, &plan);
+    let lines = plan.stages.iter().map(|stage| status_of(&context.store, stage, &resumes));
+    let lines: Vec<_> = lines.collect::<Result<_, _>>()?;
     let count = |word: &str| lines.iter().filter(|l| l.word == word).count();
     let (fresh, stale, running, people) = (count("fresh"), count("stale"), count("running"), count("people"));
     if args.pipeline.json {
@@ -56,7 +61,7 @@ pub fn run(common: &Common, args: &StatusArgs, printer: &mut Printer) -> Result<
     Ok(Exit::Ok)
 }
 
-fn look<'a>(store: &Store, stage: &'a StagePlan) -> Result<Line<'a>, CliError> {
+fn status_of<'a>(store: &Store, stage: &'a StagePlan, resumes: &Resumes) -> Result<Line<'a>, CliError> {
     let holder = if stage.state == State::Cached { None } else { holder(store, stage)? };
     let word = match stage.state {
         State::Cached => "fresh",
@@ -64,7 +69,8 @@ fn look<'a>(store: &Store, stage: &'a StagePlan) -> Result<Line<'a>, CliError> {
         State::People => "people",
         State::Fetch | State::Run | State::Maybe => "stale",
     };
-    Ok(Line { stage, word, holder })
+    let resumes = resumes.get(&stage.name).copied().filter(|_| holder.is_none());
+    Ok(Line { stage, word, holder, resumes })
 }
 
 /// Who runs the stage now.
@@ -79,6 +85,7 @@ fn to_json(line: &Line) -> serde_json::Value {
         "state": line.word,
         "key": line.stage.key,
         "holder": line.holder,
+        "resumes": line.resumes,
     })
 }
 
@@ -90,7 +97,10 @@ fn to_text(line: &Line, width: usize) -> String {
     };
     let detail = match (&line.holder, line.stage.reasons.first()) {
         (Some(holder), _) => printable(&holder.to_string()),
-        (None, Some(first)) => reason(first),
+        (None, Some(first)) => match line.resumes {
+            Some(point) => with_resume(&reason(first), &line.stage.reasons, point),
+            None => reason(first),
+        },
         (None, None) => String::new(),
     };
     let gap = " ".repeat("running".len().saturating_sub(line.word.len()));
