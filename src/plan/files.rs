@@ -14,6 +14,8 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
+use crate::cas::Ignore;
+
 /// What a source stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceFiles {
@@ -39,25 +41,6 @@ pub enum FilesError {
     Unreadable(String),
 }
 
-/// What is left out of folders and globs. Only the built-in rules so far; never git's own files, for keys
-/// must not depend on them.
-#[derive(Debug, Clone, Default)]
-pub struct Ignore {
-    /// The folder of the store, which no source may swallow.
-    pub store: PathBuf,
-}
-
-impl Ignore {
-    /// Whether a file or folder is left out.
-    pub fn skips(&self, path: &Path) -> bool {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let by_name = matches!(&*name, ".git" | ".hg" | ".svn" | "__pycache__" | ".DS_Store");
-        // The lock links of Emacs and of LibreOffice, which lead nowhere.
-        let lock = name.starts_with(".#") || name.starts_with(".~lock.");
-        by_name || lock || path == self.store
-    }
-}
-
 /// Finds what the path of a source stands for.
 pub fn source_files(root: &Path, written: &str, ignore: &Ignore) -> Result<SourceFiles, FilesError> {
     let path = root.join(written);
@@ -69,7 +52,7 @@ pub fn source_files(root: &Path, written: &str, ignore: &Ignore) -> Result<Sourc
     }
     let found = walk_glob(root, written)?;
     let base = root.join(fixed_folders(written));
-    let skipped = |file: &Path| file.ancestors().take_while(|p| *p != base).any(|p| ignore.skips(p));
+    let skipped = |file: &Path| file.ancestors().take_while(|p| *p != base).any(|p| ignore.is_ignored(p, p.is_dir()));
     let files: Vec<_> = found.into_iter().filter(|p| p.is_file() && !skipped(p)).collect();
     if files.is_empty() { Err(FilesError::Missing) } else { Ok(SourceFiles::Glob { base, files }) }
 }
@@ -93,7 +76,7 @@ pub fn used_files(
     if !is_glob(written) {
         return Err(FilesError::Missing);
     }
-    for path in walk_glob(root, written)?.into_iter().filter(|path| !ignore.skips(path)) {
+    for path in walk_glob(root, written)?.into_iter().filter(|path| !ignore.is_ignored(path, path.is_dir())) {
         below(&path, ignore, &mut BTreeSet::new(), &mut |file| {
             found.insert(name(root, file), file.to_owned())
         })
@@ -132,7 +115,7 @@ fn below(
     }
     for entry in fs::read_dir(path).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
-        if !ignore.skips(&path) {
+        if !ignore.is_ignored(&path, path.is_dir()) {
             below(&path, ignore, ancestors, each)?;
         }
     }

@@ -18,8 +18,8 @@ use crate::plan::key_inputs::{KeyInputs, key, platform};
 use crate::plan::types::{Cause, Decision, Plan, PlannedOutput, Reason, Settings, StageIx, StagePlan, State};
 use crate::plan::{PlanError, Sources, reasons};
 use crate::spec::types::{Stage, Work};
-use crate::store::Store;
-use crate::store::types::{Action, ArtifactRef};
+use crate::cas::Store;
+use crate::cas::types::{Action, ArtifactRef};
 
 /// Decides what must run.
 pub struct Planner {
@@ -44,8 +44,8 @@ impl Planner {
     /// # Errors
     /// The store's index of last keys cannot be read.
     pub fn new(graph: Arc<Graph>, store: Arc<Store>, settings: Settings) -> Result<Self, PlanError> {
-        let last_keys = store.runs().last_keys(&graph.pipeline().name)?;
-        let sources = Sources::new(Arc::clone(&graph), Arc::clone(&store));
+        let last_keys = store.history().last_keys(&graph.pipeline().name)?;
+        let sources = Sources::new(Arc::clone(&graph), Arc::clone(&store))?;
         Ok(Self { graph, store, settings, last_keys, sources })
     }
 
@@ -144,7 +144,7 @@ impl Planner {
         let spec = self.graph.stage(ix);
         let mut plan = blank(ix, spec);
         let (state, key, action) = match self.decide(ix, inputs)? {
-            Decision::Run { key, key_inputs, reasons } => {
+            Decision::Run { key, key_inputs, reasons, .. } => {
                 plan.key_inputs = Some(key_inputs);
                 plan.state = State::Run;
                 plan.key = Some(key);
@@ -247,7 +247,7 @@ impl Planner {
         for port in &stage.outputs {
             match action.outputs.get(&port.name) {
                 None => return Ok(Some(Lost::Unrecorded(port.name.clone()))),
-                Some(artifact) if !self.store.is_whole(artifact)? => {
+                Some(artifact) if !self.store.is_intact(artifact)? => {
                     return Ok(Some(Lost::Missing(port.name.clone())));
                 }
                 Some(_) => {}

@@ -6,19 +6,19 @@
 //! Must not know: keys, what is cached, how files get to a stage.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
 use crate::graph::{Graph, Producer};
 use crate::plan::PlanError;
-use crate::plan::files::{FilesError, Ignore, SourceFiles, source_files, used_files};
+use crate::plan::files::{FilesError, SourceFiles, source_files, used_files};
 use crate::plan::key_inputs::artifacts;
 use crate::plan::types::StageIx;
 use crate::spec::types::{Source, Spanned, Stage, Work};
-use crate::store::Store;
-use crate::store::types::ArtifactRef;
+use crate::cas::{Ignore, Store};
+use crate::cas::types::ArtifactRef;
 
 /// A single file under `uses`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +55,13 @@ pub struct Sources {
 
 impl Sources {
     /// Has looked at none yet.
-    pub fn new(graph: Arc<Graph>, store: Arc<Store>) -> Self {
-        let ignore = Ignore { store: store.root().to_owned() };
-        Self { graph, store, ignore, sources: Mutex::default(), uses: Mutex::default() }
+    ///
+    /// # Errors
+    /// An ignore rule of the pipeline or of `.kilnignore` cannot be read.
+    pub fn new(graph: Arc<Graph>, store: Arc<Store>) -> Result<Self, PlanError> {
+        let pipeline = graph.pipeline();
+        let ignore = Ignore::new(&pipeline.root, &pipeline.ignore, store.root())?;
+        Ok(Self { graph, store, ignore, sources: Mutex::default(), uses: Mutex::default() })
     }
 
     /// The files of a source as they are now.
@@ -81,6 +85,25 @@ impl Sources {
         // Without the lock: hashing a large file must not hold up others. The first one counts.
         let artifact = self.identify(name)?;
         Ok(*unpoisoned(&self.sources).entry(name.to_owned()).or_insert(artifact))
+    }
+
+    /// Copies a source to `dest`, and names the bytes that were copied.
+    ///
+    /// # Errors
+    /// There is no such file, it cannot be read, or the disk refuses.
+    pub fn copy(&self, name: &str, dest: &Path) -> Result<ArtifactRef, PlanError> {
+        Ok(match self.files(name)? {
+            SourceFiles::Path(path) => self.store.ingest_source(&path, dest, &self.ignore)?,
+            SourceFiles::Glob { base, files } => self.store.ingest_glob(&base, &files, dest)?,
+        })
+    }
+
+    /// Copies a used file to `dest`, and names the bytes that were copied.
+    ///
+    /// # Errors
+    /// It cannot be read, or the disk refuses.
+    pub fn copy_file(&self, file: &UsedFile, dest: &Path) -> Result<ArtifactRef, PlanError> {
+        Ok(self.store.ingest_source(&file.path, dest, &self.ignore)?)
     }
 
     /// The single files that a command uses.
@@ -119,7 +142,7 @@ impl Sources {
             let Some(artifact) = inputs.get(input.name) else { continue };
             match input.from {
                 Producer::Stage { .. } => {
-                    if !self.store.is_whole(artifact)? {
+                    if !self.store.is_intact(artifact)? {
                         changed.push(Changed::Input(input.name.to_owned()));
                     }
                 }
@@ -163,7 +186,7 @@ impl Sources {
 
     fn identify(&self, name: &str) -> Result<ArtifactRef, PlanError> {
         Ok(match self.files(name)? {
-            SourceFiles::Path(path) => self.store.identify(&path)?,
+            SourceFiles::Path(path) => self.store.identify(&path, &self.ignore)?,
             SourceFiles::Glob { base, files } => self.store.identify_glob(&base, &files)?,
         })
     }
@@ -174,7 +197,7 @@ impl Sources {
         files
             .into_iter()
             .map(|(name, path)| {
-                let artifact = self.store.identify(&path)?;
+                let artifact = self.store.identify(&path, &self.ignore)?;
                 Ok((name, UsedFile { path, artifact }))
             })
             .collect()

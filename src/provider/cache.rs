@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::environment::Variables;
 use crate::digest::Digest;
 use crate::protocol::Description;
-use crate::store::Store;
+use crate::cas::{Ignore, Store};
 
 const FORMAT: &str = "kiln.descriptions/1";
 /// How many answers are kept of a program: one for each GPU setting, say.
@@ -102,7 +102,7 @@ impl Cache<'_> {
         let names = LOADER.into_iter().chain(description.environment.iter().map(String::as_str));
         let value = |name: &str| self.caller.get(OsStr::new(name)).map(|v| Digest::of_bytes(v.as_bytes()));
         let beside = self.program.parent().unwrap_or(Path::new("/"));
-        let digest = |path: &Path| self.store.identify(&beside.join(path)).ok().map(|found| found.digest);
+        let digest = |path: &Path| self.store.identify(&beside.join(path), &Ignore::none()).ok().map(|found| found.digest);
         Depends {
             environment: names.map(|name| (name.to_owned(), value(name))).collect(),
             files: description.files.iter().map(|path| (path.clone(), digest(path))).collect(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::discovery::{DEFAULT, VARIABLE};
 use crate::protocol::PROTOCOL;
-use crate::store::StoreError;
+use crate::cas::StoreError;
 
 /// What exit code 127 of a provider means: the system's loader ends a program so.
 pub const LIBRARY_MISSING: &str =

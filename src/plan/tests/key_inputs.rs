@@ -12,7 +12,7 @@ use crate::plan::key_inputs::{KeyInputs, key, platform};
 use crate::protocol::Port;
 use crate::provider::ProviderFacts;
 use crate::spec::types::{EnvValue, Position, Reference, Resources, Run, Sandbox, Spanned, Stage, Work};
-use crate::store::types::ArtifactRef;
+use crate::cas::types::ArtifactRef;
 
 fn spanned<T>(value: T, line: u32) -> Spanned<T> {
     Spanned { value, span: Position { line, column: 1 }.into() }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::provider::ask::Limits;
 use crate::provider::environment::Variables;
 use crate::provider::{Providers, program};
-use crate::store::Store;
+use crate::cas::Store;
 
 struct Place {
     _folder: tempfile::TempDir,
