@@ -121,9 +121,9 @@ pub enum Region {
     /// `$'..'` where the shell may not know it.
     #[error("in a `$'..'`, which not every `sh` understands")]
     EscapeString,
-    /// Parentheses of a pattern in zsh.
-    #[error("in the parentheses of a pattern, where zsh may run what a value holds")]
-    PatternGroup,
+    /// Parentheses of a pattern in zsh, of an array in ksh.
+    #[error("in these parentheses, where this shell may run what a value holds")]
+    Parentheses,
 }
 
 impl CommandError {

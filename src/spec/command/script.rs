@@ -9,10 +9,10 @@
 //! `>(..)`; `( )`, `{ }`, functions, `if`, loops, `case` (a pattern's `)` included); `a=(..)`, extended globs;
 //! redirections and here-strings; `[[ ]]` without number tests; lines joined by a backslash; brace expansion.
 //! Understood, and refused with a placeholder in it: here-documents; backticks; `${..}`; `$((..))`, `((..))`;
-//! `[..]` within a word; `$".."`; behind a backslash; in zsh the parentheses of patterns.
+//! `[..]` within a word; `$".."`; behind a backslash; in zsh the parentheses of patterns, in ksh those of arrays.
 //! Refused as soon as seen: unclosed quotes and parentheses; `$[..]`; `${ ..; }` and `${|..}`; a quote or a brace
 //! within `${..}` that shells read in different ways; `((` that is no arithmetic; an operator that a backslash
-//! and a newline cut in two; a here-document that begins in one `$(..)` and goes on behind it.
+//! and a newline cut in two; a `[` that its word does not close; a here-document that begins in one `$(..)` and goes on behind it.
 //! Not its business: what a command does with its words (`eval`, `trap`, `sh -c`, `declare -i`, `test -v`,
 //! `let`, `alias`), and shells whose options change quoting (`rcquotes` of zsh is allowed for).
 
@@ -93,6 +93,8 @@ pub(super) struct Word {
     plain: bool,
     /// Only characters that mean nothing to any shell.
     harmless: bool,
+    /// How many `[` are open.
+    brackets: usize,
 }
 
 /// Reads a script.
@@ -277,7 +279,7 @@ impl<'t> Reader<'t> {
                 *position = Position::Start;
             }
             _ if self.dialect == Dialect::Zsh => {
-                self.within(Region::PatternGroup, |reader| reader.group(false))?;
+                self.within(Region::Parentheses, |reader| reader.group(false))?;
             }
             _ => return self.lost("a parenthesis in a place where its meaning is not clear"),
         }
@@ -329,7 +331,7 @@ impl<'t> Reader<'t> {
 
     /// One word, up to what ends it.
     pub(super) fn word(&mut self) -> Result<Word, CommandError> {
-        let mut word = Word { start: self.at, plain: true, harmless: true };
+        let mut word = Word { start: self.at, plain: true, harmless: true, brackets: 0 };
         let outer = self.region;
         while let Some(byte) = self.peek(0) {
             match byte {
@@ -340,16 +342,7 @@ impl<'t> Reader<'t> {
                 }
                 b'(' if word.plain && self.closes_at_once_at_name(&word) => break,
                 b'{' => self.brace_of_word(&mut word)?,
-                b'[' => {
-                    self.at += 1;
-                    word.harmless = false;
-                    self.region = self.region.or(Some(Region::Subscript));
-                }
-                b']' => {
-                    self.at += 1;
-                    word.harmless = false;
-                    self.region = outer;
-                }
+                b'[' | b']' => self.bracket(byte, &mut word, outer),
                 b'\\' | b'\'' | b'"' | b'$' | b'`' | b'(' | b'<' | b'>' => {
                     (word.plain, word.harmless) = (false, false);
                     self.special(byte, &word)?;
@@ -361,7 +354,19 @@ impl<'t> Reader<'t> {
             }
         }
         self.region = outer;
+        // `a[1 + 2]=3` is one word for shells with arrays.
+        if word.brackets > 0 && !matches!(&self.text[word.start..self.at], "[" | "[[") {
+            self.at = word.start;
+            return self.lost("a `[` that is not closed in its word");
+        }
         Ok(word)
+    }
+
+    fn bracket(&mut self, byte: u8, word: &mut Word, outer: Option<Region>) {
+        self.at += 1;
+        word.harmless = false;
+        word.brackets = if byte == b'[' { word.brackets + 1 } else { word.brackets.saturating_sub(1) };
+        self.region = if word.brackets > 0 { outer.or(Some(Region::Subscript)) } else { outer };
     }
 
     /// True in front of the `()` of a function.
@@ -381,10 +386,13 @@ impl<'t> Reader<'t> {
             b'<' | b'>' => self.nested(2, |reader| reader.commands(true)),
             b'(' => {
                 let before = &self.text[word.start..self.at];
-                if before.ends_with('=') || self.dialect != Dialect::Zsh {
-                    return self.group(before.ends_with('='));
+                let array = before.ends_with('=');
+                match (self.dialect, array) {
+                    (Dialect::Zsh, false) | (Dialect::Ksh, true) => {
+                        self.within(Region::Parentheses, |reader| reader.group(array))
+                    }
+                    _ => self.group(array),
                 }
-                self.within(Region::PatternGroup, |reader| reader.group(false))
             }
             _ => self.dollar(false),
         }

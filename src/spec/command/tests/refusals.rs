@@ -52,6 +52,7 @@ fn a_placeholder_is_refused_where_no_value_is_safe() {
         ("echo \"${x:-$(echo \"{params.x}\")}\"", Region::Parameter),
         ("a[{params.x}]=1", Region::Subscript),
         ("a[\"{params.x}\"]=1", Region::Subscript),
+        ("a[b[1]+{params.x}]=1", Region::Subscript),
         ("a=([{params.x}]=1)", Region::Subscript),
         ("ls [{params.x}]*", Region::Subscript),
         ("[[ {params.x} -eq 1 ]]", Region::NumberTest),
@@ -64,8 +65,10 @@ fn a_placeholder_is_refused_where_no_value_is_safe() {
         assert_eq!(region("bash", script), wanted, "{script}");
     }
     assert_eq!(region("dash", "echo $'{params.x}'"), Region::EscapeString);
-    assert_eq!(region("zsh", "ls *(e:{params.x}:)"), Region::PatternGroup);
-    assert_eq!(region("zsh", "ls (e:{params.x}:)"), Region::PatternGroup);
+    assert_eq!(region("zsh", "ls *(e:{params.x}:)"), Region::Parentheses);
+    assert_eq!(region("zsh", "ls (e:{params.x}:)"), Region::Parentheses);
+    assert_eq!(region("ksh", "a=({params.x})"), Region::Parentheses);
+    assert!(matches!(refused_by("zsh", "echo $${params.x}").refusal, Refusal::Lost(_)));
     assert_eq!(region("zsh", "echo \"$a[{params.x}]\""), Region::Subscript);
 }
 
@@ -76,7 +79,7 @@ fn a_script_that_cannot_be_followed_is_refused_when_it_has_a_placeholder() {
         "echo \"a {params.x}",
         "(echo {params.x}",
         "echo {params.x})",
-        "echo `a {params.x}",
+        "echo {params.x} `a",
         "x=$(echo {params.x}",
         "cat <<EOF\nEO F\necho {params.x}",
         "cat <<$E\n$E\necho {params.x}",
@@ -96,6 +99,8 @@ fn a_script_that_cannot_be_followed_is_refused_when_it_has_a_placeholder() {
         "esac {params.x}",
         "echo a;; echo {params.x}",
         "echo (a) {params.x}",
+        "a[1 + {params.x}]=1",
+        "a=([ {params.x} ]=1)",
     ] {
         let error = refused_by("bash", script);
         let known = matches!(error.refusal, Refusal::Lost(_));
