@@ -115,6 +115,9 @@ pub enum Region {
     /// `\{params.x}`.
     #[error("behind a backslash")]
     Backslash,
+    /// `>&{params.x}`.
+    #[error("behind `>&` or `<&`, where bash may run what a value holds")]
+    Duplicate,
     /// `$".."`.
     #[error("in a `$\"..\"`, which is translated")]
     Translated,
@@ -142,6 +145,7 @@ impl CommandError {
             Refusal::Region { text, region: Region::Backslash, .. } => {
                 format!("write two backslashes before `{text}` for one, or none")
             }
+            Refusal::Region { text, region: Region::Duplicate, .. } => format!("write `> {text} 2>&1`"),
             Refusal::Region { region: Region::Backticks, .. } => {
                 "write `$(..)` instead of backticks".to_owned()
             }

@@ -9,7 +9,7 @@
 //! `>(..)`; `( )`, `{ }`, functions, `if`, loops, `case` (a pattern's `)` included); `a=(..)`, extended globs;
 //! redirections and here-strings; `[[ ]]` without number tests; lines joined by a backslash; brace expansion.
 //! Understood, and refused with a placeholder in it: here-documents; backticks; `${..}`; `$((..))`, `((..))`;
-//! `[..]` within a word; `$".."`; behind a backslash; in zsh the parentheses of patterns, in ksh those of arrays.
+//! `[..]` within a word; `$".."`; behind a backslash; behind `>&`; in zsh the parentheses of patterns, in ksh those of arrays.
 //! Refused as soon as seen: unclosed quotes and parentheses; `$[..]`; `${ ..; }` and `${|..}`; a quote or a brace
 //! within `${..}` that shells read in different ways; `((` that is no arithmetic; an operator that a backslash
 //! and a newline cut in two; a `[` that its word does not close; a here-document that begins in one `$(..)` and goes on behind it.
@@ -250,9 +250,26 @@ impl<'t> Reader<'t> {
         }
         let operators = [&b"<<<"[..], b"<>", b"<&", b">>", b">&", b">|", b"<", b">"];
         let length = operators.iter().find(|o| rest.starts_with(o)).map_or(1, |o| o.len());
+        let duplicates = self.bytes[self.at..self.at + length].ends_with(b"&");
         self.at += length;
         position.redirection();
+        if duplicates {
+            self.duplicated()?;
+            if *position == Position::RedirectTarget {
+                *position = Position::Unsure;
+            }
+        }
         Ok(())
+    }
+
+    /// The word behind `>&`, which bash expands twice when it is no number.
+    fn duplicated(&mut self) -> Result<(), CommandError> {
+        let rest = &self.text[self.at..];
+        let word = rest.trim_start_matches([' ', '\t', '\\', '\n']);
+        self.at = self.text.len() - word.len();
+        let start = self.at;
+        self.within(Region::Duplicate, |reader| reader.word().map(drop))?;
+        if self.at == start { self.lost("a `>&` without a word behind it") } else { Ok(()) }
     }
 
     /// `(` where no word has begun.
