@@ -210,7 +210,9 @@ impl Reader<'_> {
                     return self.lost("a `[[` that is not understood");
                 }
                 Some(b'\\') if self.peek(1) == Some(b'\n') => self.at += 2,
-                Some(b'<' | b'>') if self.peek(1) == Some(b'(') => drop(self.word()?),
+                Some(b'<' | b'>') if self.peek(1) == Some(b'(') => {
+                    self.word()?;
+                }
                 Some(b' ' | b'\t' | b'\n' | b'(' | b')' | b'|' | b'&' | b'<' | b'>') => self.at += 1,
                 Some(_) => {
                     let word = self.word()?;

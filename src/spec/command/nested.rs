@@ -345,7 +345,9 @@ impl<'t> Reader<'t> {
                         reader.at += rest.find('\n').unwrap_or(rest.len());
                     }
                     Some(b'(') if !array => reader.group(false)?,
-                    Some(b'<' | b'>') if reader.peek(1) == Some(b'(') => drop(reader.word()?),
+                    Some(b'<' | b'>') if reader.peek(1) == Some(b'(') => {
+                        reader.word()?;
+                    }
                     Some(b'#' | b'<' | b'>' | b'(' | b'|' | b'&' | b';') => {
                         return reader.lost("parentheses that are neither an array nor a pattern");
                     }
