@@ -9,10 +9,12 @@
 //! `>(..)`; `( )`, `{ }`, functions, `if`, loops, `case` (a pattern's `)` included); `a=(..)`, extended globs;
 //! redirections and here-strings; `[[ ]]` without number tests; lines joined by a backslash; brace expansion.
 //! Understood, and refused with a placeholder in it: here-documents; backticks; `${..}`; `$((..))`, `((..))`;
-//! `[..]` within a word; `$".."`; behind a backslash; behind `>&`; in zsh the parentheses of patterns, in ksh those of arrays.
+//! `[..]` within a word; `$".."`; behind a backslash; behind `>&`; in zsh the parentheses of
+//! patterns, in ksh those of arrays.
 //! Refused as soon as seen: unclosed quotes and parentheses; `$[..]`; `${ ..; }` and `${|..}`; a quote or a brace
 //! within `${..}` that shells read in different ways; `((` that is no arithmetic; an operator that a backslash
-//! and a newline cut in two; a `[` that its word does not close; a here-document that begins in one `$(..)` and goes on behind it.
+//! and a newline cut in two; a `[` that its word does not close; a here-document that begins in one
+//! `$(..)` and goes on behind it.
 //! Not its business: what a command does with its words (`eval`, `trap`, `sh -c`, `declare -i`, `test -v`,
 //! `let`, `alias`), and shells whose options change quoting (`rcquotes` of zsh is allowed for).
 
@@ -198,7 +200,11 @@ impl<'t> Reader<'t> {
         let before = &self.text[word.start..start];
         let path = word.harmless && !before.starts_with('=');
         let number = before.ends_with("..") || before.ends_with('{');
-        let plain = if number { Plain::Number } else { if path { Plain::Path } else { Plain::Nothing } };
+        let plain = match (number, path) {
+            (true, _) => Plain::Number,
+            (false, true) => Plain::Path,
+            (false, false) => Plain::Nothing,
+        };
         if self.brace(Quoting::Outside(plain))? {
             // What an earlier placeholder stands for is quoted or a plain path: the word is not plain.
             word.plain = false;
