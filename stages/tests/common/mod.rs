@@ -127,7 +127,7 @@ impl Place {
 
     /// Waits until a checkpoint is written that is younger than the first step.
     fn await_checkpoint(&self, worker: &mut Child) {
-        let path = self.folder.path().join("checkpoint/state.safetensors");
+        let path = self.folder.path().join("checkpoint/state.checkpoint");
         let written = || std::fs::metadata(&path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
         let before = written();
         while written() == before && worker.try_wait().unwrap().is_none() {
