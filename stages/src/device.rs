@@ -103,22 +103,26 @@ pub fn environment() -> Vec<String> {
 }
 
 /// The files that `describe` depends on: the libraries of libtorch that are loaded, and its version.
+#[cfg(feature = "tch")]
 pub fn files() -> Vec<PathBuf> {
-    #[cfg(feature = "tch")]
-    return crate::libtorch::files();
-    #[cfg(not(feature = "tch"))]
+    crate::libtorch::files()
+}
+
+/// Nothing beside the program.
+#[cfg(not(feature = "tch"))]
+pub fn files() -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// What makes a GPU usable by being there.
+/// What changes the device that `auto` takes by being there: a GPU, and libtorch's CUDA half.
+#[cfg(feature = "tch")]
 pub fn device_files() -> Vec<PathBuf> {
-    #[cfg(feature = "tch")]
-    return vec![
-        PathBuf::from("/dev/nvidiactl"),
-        PathBuf::from("/dev/nvidia0"),
-        crate::libtorch::cuda_library(),
-    ];
-    #[cfg(not(feature = "tch"))]
+    vec![PathBuf::from("/dev/nvidiactl"), PathBuf::from("/dev/nvidia0"), crate::libtorch::cuda_library()]
+}
+
+/// Nothing: there is only the CPU.
+#[cfg(not(feature = "tch"))]
+pub fn device_files() -> Vec<PathBuf> {
     Vec::new()
 }
 

@@ -2,16 +2,16 @@
 //!
 //! Purpose: decides when the state is saved, and whether a saved state is resumed or discarded.
 //! Invariant: a checkpoint that cannot be used (damaged, or of another origin) is removed, and the
-//! stage starts over: a checkpoint never fails a stage, let alone for good. After `Interrupted` the
+//! stage starts over: a checkpoint never fails a stage for good. After `Interrupted` the
 //! state is on disk, durably.
 //! Must not know: what the tensors are.
 //!
 //! **A resume is on trial** until a newer state has been saved, which happens right after the first
 //! step, or until the training has ended. A bad state that passes all checks (written by a faulty
-//! memory, say) would else fail every attempt:
+//! memory, for example) would otherwise fail every attempt:
 //! - When a resumed attempt ends in an error or a panic during the trial, the checkpoint is removed
 //!   at once, and the next attempt starts over.
-//! - When its process dies without a word (a crash, `kill -9`, out of memory), a file `resuming`
+//! - When its process dies without an event (a crash, `kill -9`, out of memory), a file `resuming`
 //!   beside the checkpoint remains, which counts the resumes of that very state. A checkpoint is
 //!   resumed at most [`RESUMES`] times in this way; the attempt after that starts over. So a
 //!   `kill -9` at any moment loses nothing unless it hits the first step after a resume twice in a row.
@@ -34,7 +34,7 @@ use crate::model::io::NamedTensors;
 
 /// Checkpointing takes at most one part in so many of the time.
 const SHARE: u32 = 50;
-/// Nor happens it more often than this.
+/// The shortest time between two checkpoints.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// The environment variable that sets another interval in seconds, whatever its cost, for tests
 /// that call the worker themselves (the runner does not hand it on). It changes no output.

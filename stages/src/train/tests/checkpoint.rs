@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::TensorData;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::context::{Context, StageError};
 use crate::model::io::NamedTensors;
@@ -152,8 +153,8 @@ fn a_hostile_file_costs_no_memory_and_no_time() {
     let path = folder.path().join(STATE);
     // Far more bytes than the state needs, of which the disk holds none.
     let sparse = std::fs::File::create(&path).unwrap();
-    sparse.set_len(1 << 45).unwrap();
-    assert_discarded(folder.path(), &ctx, "a sparse file of 32 TiB");
+    sparse.set_len(1 << 40).unwrap();
+    assert_discarded(folder.path(), &ctx, "a sparse file of 1 TiB");
     // A right checksum over lengths that are lies.
     for payload in [&u64::MAX.to_le_bytes()[..], &(1u64 << 40).to_le_bytes(), &[0; 8], b""] {
         let checksum: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(payload).into();
@@ -164,6 +165,8 @@ fn a_hostile_file_costs_no_memory_and_no_time() {
     assert_discarded(folder.path(), &ctx, "a folder");
     std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
     assert_discarded(folder.path(), &ctx, "a link to a device");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert_discarded(folder.path(), &ctx, "a pipe that nobody writes to");
 }
 
 #[test]
