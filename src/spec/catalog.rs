@@ -53,8 +53,7 @@ impl Catalog {
         providers: &mut dyn Providers,
         out: &mut Diagnostics,
     ) -> Self {
-        let mut catalog = Self::default();
-        catalog.types = known_types(&[], false);
+        let mut catalog = Self { types: known_types(&[], false), ..Self::default() };
         if wanted.kinds.is_empty() && catalog.first_unknown_type(wanted).is_none() {
             return catalog;
         }

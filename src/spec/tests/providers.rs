@@ -9,6 +9,8 @@ use crate::protocol::{Description, Port};
 use crate::spec::Providers;
 use crate::spec::testing::{GOOD, description, load_with, options, short};
 
+type Change = Box<dyn Fn(&mut Description)>;
+
 /// The description of the tests, changed.
 struct Changed(Description);
 
@@ -79,7 +81,7 @@ fn names_of_a_provider_that_cannot_be_parts_of_paths_are_its_errors() {
         optional: false,
         summary: String::new(),
     };
-    let changes: [Box<dyn Fn(&mut Description)>; 8] = [
+    let changes: [Change; 8] = [
         Box::new(|d| d.kinds[2].inputs[0].name = "../corpus".into()),
         Box::new(|d| d.kinds[2].outputs[0].name = "a/b".into()),
         Box::new(|d| d.kinds[0].name = "..".into()),
