@@ -67,17 +67,17 @@ impl Reader<'_, '_, '_> {
 
     fn outputs(&mut self, entries: &[Entry], stage: &mut Stage) {
         for Entry { key, value } in entries {
-            let what = format!("output `{}` of {}", key.text, self.owner);
+            let what = format_args!("output `{}` of {}", key.text, self.owner);
             let out = &mut *self.context.out;
             let mut named = Some(value);
             if let Data::Map(inner) = &value.data {
-                fields::only(inner, &["type", "path"], &what, out);
+                fields::only(inner, &["type", "path"], what, out);
                 named = value.get("type");
                 let path = value.get("path");
                 let path = path.and_then(|p| fields::path_below(p, format_args!("`path` of {what}"), out));
                 stage.output_paths.extend(path.map(|path| (key.text.clone(), path)));
             }
-            let artifact_type = named.and_then(|node| self.context.catalog.artifact_type(node, &what, out));
+            let artifact_type = named.and_then(|node| self.context.catalog.artifact_type(node, what, out));
             stage.outputs.push(port(&key.text, artifact_type.as_deref().unwrap_or("any")));
         }
     }
