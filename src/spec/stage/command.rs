@@ -24,7 +24,13 @@ pub fn names(stage: &Node, section: &str, name: &str) -> Option<bool> {
     let placeholder = format!("{{{section}.{name}}}");
     let variable = format!("KILN_{}_{name}", section.trim_end_matches('s').to_uppercase());
     let words = stage.get("run").map(fields::list).unwrap_or_default().iter().filter_map(Node::as_str);
-    Some(words.into_iter().any(|word| word.contains(&placeholder) || word.contains(&variable)))
+    Some(words.into_iter().any(|word| word.contains(&placeholder) || has_word(word, &variable)))
+}
+
+/// Whether a text holds a name of a variable, and not only the start of a longer one.
+fn has_word(text: &str, name: &str) -> bool {
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    text.match_indices(name).any(|(start, _)| ends(&text[start + name.len()..]))
 }
 
 impl Reader<'_, '_, '_> {

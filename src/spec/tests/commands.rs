@@ -208,12 +208,15 @@ fn what_is_set_for_a_command_arrives_as_it_was_typed() {
     }
     let stage = set(&["stages.a.model={\"width\": 3.10}", "stages.a.params.model.width=4.20"]).unwrap();
     assert_eq!(param(&stage, "model"), r#"{"width":4.20}"#);
+    let stage = set(&["stages.a.fresh=1.0", "stages.a.run=echo {params.fresh} {params.color}"]).unwrap();
+    assert_eq!(param(&stage, "fresh"), "1.0");
 }
 
 #[test]
 fn an_unknown_name_in_a_path_into_a_command_is_an_error() {
     let values = [
         "stages.a.cuont=5",
+        "stages.a.extr=5",
         "stages.a.params.unused=5",
         "stages.a.model.widht=5",
         "stages.a.inputs.x=b",
@@ -223,6 +226,7 @@ fn an_unknown_name_in_a_path_into_a_command_is_an_error() {
     ];
     insta::assert_snapshot!(set(&values).unwrap_err(), @r#"
         override 0:0 `--set stages.a.cuont`: the command `a` has no `cuont` in its params (did you mean `count`?)
+        override 0:0 `--set stages.a.extr`: the command `a` has no `extr` in its params (its params: count, model)
         override 0:0 `--set stages.a.params.unused`: `run` of stage `a` does not use `unused` (its params: count, model)
         override 0:0 `--set stages.a.model.widht`: there is no `widht` in this parameter (did you mean `width`?)
         override 0:0 `--set stages.a.inputs.x`: the command `a` has no `x` in its inputs (its inputs: nothing)
