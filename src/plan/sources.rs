@@ -95,7 +95,7 @@ impl Sources {
             let found = match known {
                 Some(known) => known,
                 None => {
-                    let found = Arc::new(self.look(stage, entry)?);
+                    let found = Arc::new(self.identify_uses(stage, entry)?);
                     Arc::clone(unpoisoned(&self.uses).entry(entry.value.clone()).or_insert(found))
                 }
             };
@@ -151,7 +151,7 @@ impl Sources {
         let Work::Command { uses, .. } = &stage.work else { return None };
         let mut now = BTreeMap::new();
         for entry in uses {
-            let Ok(found) = self.look(stage, entry) else { return Some(entry.value.clone()) };
+            let Ok(found) = self.identify_uses(stage, entry) else { return Some(entry.value.clone()) };
             now.extend(found.into_iter().map(|(name, file)| (name, file.artifact)));
         }
         let (then, now) = (key_inputs.get("uses")?, artifacts(&now));
@@ -168,7 +168,7 @@ impl Sources {
         })
     }
 
-    fn look(&self, stage: &Stage, entry: &Spanned<String>) -> Result<UsedFiles, PlanError> {
+    fn identify_uses(&self, stage: &Stage, entry: &Spanned<String>) -> Result<UsedFiles, PlanError> {
         let files = used_files(&self.graph.pipeline().root, &entry.value, &self.ignore);
         let files = files.map_err(|e| uses_error(stage, entry, e))?;
         files

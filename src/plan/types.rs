@@ -104,8 +104,8 @@ pub enum Cause {
     Command,
     /// The shell of the command.
     Shell,
-    /// The place of an input or output, or the folder that the command starts in.
-    Place,
+    /// The path of an input or output, or the folder that the command starts in.
+    Path,
     /// Whether the command runs in a folder of its own.
     Sandbox,
     /// The operating system or architecture.

@@ -78,6 +78,15 @@ fn uses_are_single_files_without_the_store_and_what_the_ignore_rules_name() {
 }
 
 #[test]
+fn a_name_under_uses_that_is_no_text_is_an_error() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = folder(&["lib/a.py"]);
+    std::fs::write(dir.path().join("lib").join(std::ffi::OsStr::from_bytes(b"b\xff.py")), "").unwrap();
+    let error = used_files(dir.path(), "lib", &Ignore::default());
+    assert!(matches!(error, Err(FilesError::Unreadable(why)) if why.contains("not UTF-8")));
+}
+
+#[test]
 fn links_under_uses_are_followed_and_never_for_ever() {
     let dir = folder(&["lib/a.py", "outside/b.py"]);
     std::os::unix::fs::symlink("../outside", dir.path().join("lib/link")).unwrap();
