@@ -3,17 +3,19 @@
 //! Purpose: the library behind the `kiln` binary. A pipeline file is read (`spec`), turned into a
 //! DAG (`graph`), compared with what the store knows (`plan`) and brought up to date (`execute`);
 //! `report` and `cli` speak to people.
-//! Invariant: imports run one way: digest, protocol <- spec <- provider, graph <- plan <- execute <- report, cli;
-//! `store` knows only `digest`.
+//! Invariant: imports run one way: digest, protocol <- spec <- graph <- plan <- execute <- report, cli;
+//! `cas` knows only `digest`, and `state` only those two.
 //! Must not know: libtorch, or anything of how a stage trains. That is a provider's business.
 
+pub mod cas;
 pub mod cli;
 pub mod digest;
-pub mod execute;
+pub mod executor;
 pub mod graph;
 pub mod plan;
 pub mod protocol;
 pub mod provider;
 pub mod report;
+pub mod sched;
 pub mod spec;
-pub mod store;
+pub mod state;

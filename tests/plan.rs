@@ -222,6 +222,14 @@ fn the_doctor_answers_everywhere() {
 }
 
 #[test]
+fn a_completion_script_comes_for_every_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(Pipeline::new().ask(&["completions", shell]).good().contains("--detailed-exitcode"), "{shell}");
+    }
+    assert_eq!(Pipeline::new().ask(&["completions", "cmd"]).code, 3);
+}
+
+#[test]
 fn colours_come_only_when_asked_for() {
     let project = chain();
     assert!(!project.ask(&["plan"]).out.contains('\u{1b}'));

@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "kiln", version, propagate_version = false, disable_help_subcommand = true)]
 #[command(after_help = "A pipeline is named by its FILE or, without one, is the only file under \
     pipelines/ or kiln.yaml here.\nExit codes: 0 ok, 1 a stage failed, 2 changes pending, 3 the file \
-    or the call is wrong, 130 interrupted and resumable.")]
+    or the call is wrong, 4 waiting for people, 130 interrupted and resumable.")]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
-    /// The store [default: artifacts/ in the nearest folder upwards that holds one]
+    /// The store [default: artifacts/ in the project root]
     #[arg(long, global = true, env = "KILN_STORE", value_name = "FOLDER", hide_env_values = true)]
     pub store: Option<PathBuf>,
     /// Colours in what is printed.
@@ -76,7 +76,7 @@ pub enum LogFormat {
 pub enum Command {
     /// Writes a commented pipeline that runs as it stands.
     Init(InitArgs),
-    /// Says what would run and why; never executes, never locks.
+    /// Shows what would run and why. Runs no stage and takes no lock.
     Plan(PlanArgs),
     /// Runs what is stale.
     Run(RunArgs),
@@ -98,8 +98,12 @@ pub enum Command {
     Chat(ChatArgs),
     /// Checks the machine, and says what to do about what is missing.
     Doctor(DoctorArgs),
+    /// Checks the lock file, or merges lock files for git.
+    Lock(LockArgs),
     /// Prints the JSON Schema of pipeline files, for editors.
     Schema(SchemaArgs),
+    /// Prints a completion script for a shell.
+    Completions(CompletionsArgs),
 }
 
 /// The pipeline and what is changed in it.
@@ -191,6 +195,9 @@ pub struct PlanArgs {
     /// Exits with 2 when changes are pending
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// Compares everything but outputs with the lock file, and exits with 2 if something differs
+    #[arg(long)]
+    pub locked: bool,
 }
 
 /// `kiln run`.
@@ -208,6 +215,9 @@ pub struct RunArgs {
     /// Runs a stage even though it is fresh
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
+    /// Runs nothing and exits with 2 if the pipeline differs from the lock file; exits with 1 if an output does
+    #[arg(long)]
+    pub locked: bool,
 }
 
 /// `kiln status`.
@@ -333,10 +343,52 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+/// `kiln lock`.
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: LockCommand,
+}
+
+/// The commands of `kiln lock`.
+#[derive(Debug, Subcommand)]
+pub enum LockCommand {
+    /// Compares the pipeline with its lock file, and exits with 2 if something but outputs differs.
+    Check(PipelineArgs),
+    /// Merges lock files stage by stage into OURS, as a merge driver of git; exits with 1 on a conflict.
+    #[command(after_help = MERGE_HELP)]
+    Merge(LockMergeArgs),
+}
+
+/// How to set the merge driver up.
+const MERGE_HELP: &str = "To have git use it, add this line to .gitattributes:\n  \
+    pipelines/*.lock merge=kiln\nand run this once in each clone:\n  \
+    git config merge.kiln.driver 'kiln lock merge %O %A %B'";
+
+/// `kiln lock merge`.
+#[derive(Debug, Args)]
+pub struct LockMergeArgs {
+    /// The common ancestor (%O)
+    pub base: PathBuf,
+    /// Our file, which receives the result (%A)
+    pub ours: PathBuf,
+    /// Their file (%B)
+    pub theirs: PathBuf,
+}
+
 /// `kiln schema`.
 #[derive(Debug, Args)]
 pub struct SchemaArgs {
     /// Taken for evenness; a schema is JSON anyway
     #[arg(long, hide = true)]
     pub json: bool,
+}
+
+/// `kiln completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }

@@ -1,7 +1,8 @@
 //! What every command that reads a pipeline needs.
 //!
-//! Purpose: finds the pipeline file, the project root, the store and the providers, and plans.
-//! Invariant: opening writes nothing; planning writes nothing but the stat cache.
+//! Purpose: finds the pipeline file, the store and the providers, and plans.
+//! Invariant: opening a pipeline may ask a provider to describe itself and cache its answer in the store;
+//! planning may save the stat index. Nothing else is written.
 //! Must not know: how answers are printed.
 
 use std::fs;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use crate::cli::CliError;
 use crate::cli::args::{Common, PipelineArgs};
+use crate::cli::root::{STORE, find_root};
 use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, Settings};
 use crate::provider::{Known, ProviderFacts, Providers};
@@ -34,12 +36,10 @@ impl Context {
     /// # Errors
     /// A file that is wrong or cannot be found; a store that cannot be opened.
     pub fn open(common: &Common, args: &PipelineArgs) -> Result<Self, CliError> {
-        let root = find_root()?;
+        let named = args.split().0;
+        let root = find_root(named.as_deref())?;
         let store = Arc::new(open_store(common, &root)?);
-        let file = match args.split().0 {
-            Some(file) => file,
-            None => find_file(&root)?,
-        };
+        let file = named.map_or_else(|| find_file(&root), Ok)?;
         let mut options = LoadOptions::new(&root);
         options.set.clone_from(&args.set);
         options.unset.clone_from(&args.unset);
@@ -107,22 +107,12 @@ pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
-/// The nearest folder upwards that holds `artifacts/`, else the working folder.
-///
-/// # Errors
-/// There is no working folder.
-pub fn find_root() -> Result<PathBuf, CliError> {
-    let here = std::env::current_dir().map_err(CliError::io("find the working folder"))?;
-    let root = here.ancestors().find(|folder| folder.join("artifacts").is_dir());
-    Ok(root.unwrap_or(&here).to_owned())
-}
-
 /// The store that the call names, or the root's.
 ///
 /// # Errors
 /// It cannot be opened.
 pub fn open_store(common: &Common, root: &Path) -> Result<Store, CliError> {
-    let folder = common.store.clone().unwrap_or_else(|| root.join("artifacts"));
+    let folder = common.store.clone().unwrap_or_else(|| root.join(STORE));
     Ok(Store::open(&folder)?)
 }
 

@@ -8,10 +8,12 @@ use std::io;
 
 use serde_json::json;
 
+use crate::cli::pipeline::lock;
 use crate::cli::printer::{BAD, Printer, paint};
 use crate::plan::PlanError;
+use crate::report::lockfile::{Difference, LockFileError};
 use crate::spec::diagnostic::{self, Diagnostic, ERRORS_FORMAT};
-use crate::store::StoreError;
+use crate::cas::StoreError;
 
 /// The exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,17 @@ pub enum CliError {
     /// Something needed is not there.
     #[error("{0}")]
     Failed(String),
+    /// The lock file does not match (`--locked`).
+    #[error("{message}")]
+    Locked {
+        /// What is wrong.
+        message: String,
+        /// What differs.
+        differences: Vec<Difference>,
+    },
+    /// There is no lock file to use.
+    #[error(transparent)]
+    LockFile(#[from] LockFileError),
     /// Planning failed, not by the file's fault.
     #[error(transparent)]
     Plan(PlanError),
@@ -82,6 +95,7 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Pipeline(_) | Self::Call(_) => Exit::Wrong,
+            Self::Locked { .. } => Exit::Changes,
             _ => Exit::Failed,
         }
     }
@@ -91,6 +105,8 @@ impl CliError {
             Self::Pipeline(_) => "pipeline",
             Self::Call(_) => "call",
             Self::Failed(_) => "failed",
+            Self::Locked { .. } => "locked",
+            Self::LockFile(_) => "lock-file",
             Self::Plan(_) => "plan",
             Self::Store(_) => "store",
             Self::Io { .. } => "io",
@@ -105,6 +121,7 @@ impl CliError {
         if json {
             let answer = match self {
                 Self::Pipeline(diagnostics) => diagnostic::to_json(diagnostics),
+                Self::Locked { message, differences } => lock::errors_json(message, differences),
                 other => json!({ "schema": ERRORS_FORMAT, "errors": [{
                     "code": other.code(),
                     "message": other.to_string(),
@@ -116,6 +133,11 @@ impl CliError {
         }
         match self {
             Self::Pipeline(diagnostics) => printer.complain(coloured(&diagnostic::render(diagnostics))),
+            Self::Locked { message, differences } if !differences.is_empty() => printer.complain(format!(
+                "{} {message}\n{}",
+                paint(BAD, "error:"),
+                lock::listing(differences)
+            )),
             other => printer.complain(format!("{} {other}\n", paint(BAD, "error:"))),
         }
         Ok(())

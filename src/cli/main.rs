@@ -1,6 +1,6 @@
 //! From the words typed to an exit code.
 //!
-//! Purpose: parses, sets up the log, makes one call and tells what went wrong.
+//! Purpose: parses, sets up the log, makes one call and reports what went wrong.
 //! Invariant: a wrong call exits with 3, help and version with 0; `--version` does no more than that.
 //! Must not know: what commands do.
 
@@ -10,11 +10,12 @@ use std::io;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::args::{Cli, Color, Command, Common, LogFormat};
+use crate::cli::args::{Cli, Color, Command, Common, LockCommand, LogFormat};
+use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
-use crate::cli::{
-    CliError, Exit, converse, doctor, graph, init, log, metrics, plan, run, schema, show, status, why,
-};
+use crate::cli::results::{converse, log, metrics, show};
+use crate::cli::setup::{completions, doctor, init, schema};
+use crate::cli::{CliError, Exit};
 
 /// Runs one command.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> Exit {
@@ -54,14 +55,16 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Generate(args) => converse::generate(common, args, printer),
         Command::Chat(args) => converse::chat(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
+        Command::Lock(args) => lock::run(common, args, printer),
         Command::Schema(_) => schema::run(common, printer),
+        Command::Completions(args) => completions::run(args, printer),
     }
 }
 
 impl Command {
     fn wants_json(&self) -> bool {
         match self {
-            Self::Init(_) => false,
+            Self::Init(_) | Self::Completions(_) => false,
             Self::Plan(a) => a.pipeline.json,
             Self::Run(a) => a.pipeline.json,
             Self::Status(a) => a.pipeline.json,
@@ -73,6 +76,7 @@ impl Command {
             Self::Generate(a) => a.pipeline.json,
             Self::Chat(a) => a.pipeline.json,
             Self::Doctor(a) => a.json,
+            Self::Lock(a) => matches!(&a.command, LockCommand::Check(a) if a.json),
             Self::Schema(a) => a.json,
         }
     }

@@ -1,8 +1,9 @@
-//! The command line: parse, one call a command, exit codes.
+//! The command line: parse, one call per command, exit codes.
 //!
-//! `args` says what can be typed, `context` finds the pipeline, the store and the providers,
-//! `printer` is the one way to stdout, and each command has a file of its name (`generate` and
-//! `chat` share `converse`).
+//! `args` has what can be typed, `context` finds the pipeline, the store and the providers, and `printer`
+//! is the only way to stdout. Each command has a file with its name: `pipeline/` has those that read,
+//! compare or run a pipeline, `results/` those that show what runs made (`generate` and `chat` share
+//! `converse`), and `setup/` those that need no pipeline.
 
 pub mod args;
 pub mod context;
@@ -10,17 +11,9 @@ pub mod error;
 pub mod main;
 pub mod printer;
 
-mod converse;
-mod doctor;
-mod graph;
-mod init;
-mod log;
-mod metrics;
-mod plan;
-mod run;
-mod schema;
-mod show;
-mod status;
-mod why;
+mod pipeline;
+mod results;
+mod root;
+mod setup;
 
 pub use error::{CliError, Exit};

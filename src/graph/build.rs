@@ -15,9 +15,8 @@ use crate::graph::cycles;
 use crate::graph::dag::{Edge, Graph};
 use crate::protocol::Port;
 use crate::spec::diagnostic::{Diagnostics, did_you_mean, list_names};
-use crate::spec::node::Place;
-use crate::spec::types::{Spanned, Pipeline, Reference, Stage};
-use crate::spec::{self, Damage, Diagnostic, LoadOptions, Loaded, Providers};
+use crate::spec::types::{Pipeline, Reference, Span, Spanned, Stage};
+use crate::spec::{self, Code, Diagnostic, LoadOptions, Loaded, Providers, Unresolved};
 
 /// So many unknown names get a hint: each costs a walk over all names.
 const MOST_HINTS: usize = 100;
@@ -41,12 +40,12 @@ pub fn load(
 /// # Errors
 /// Every error of the file and its graph, sorted by position.
 pub fn build(loaded: Loaded) -> Result<Graph, Vec<Diagnostic>> {
-    let Loaded { pipeline, damage, diagnostics: mut out } = loaded;
+    let Loaded { pipeline, unresolved, diagnostics: mut out } = loaded;
     let by_name: HashMap<_, _> =
         pipeline.stages.iter().enumerate().map(|(i, stage)| (stage.name.value.clone(), i)).collect();
     let mut builder = Builder {
         pipeline: &pipeline,
-        damage: &damage,
+        unresolved: &unresolved,
         by_name: &by_name,
         dag: DiGraph::with_capacity(pipeline.stages.len(), pipeline.stages.len() * 2),
         hints: MOST_HINTS,
@@ -66,7 +65,7 @@ pub fn build(loaded: Loaded) -> Result<Graph, Vec<Diagnostic>> {
 
 struct Builder<'a> {
     pipeline: &'a Pipeline,
-    damage: &'a Damage,
+    unresolved: &'a Unresolved,
     by_name: &'a HashMap<String, usize>,
     dag: DiGraph<(), Edge>,
     hints: usize,
@@ -89,20 +88,20 @@ impl<'a> Builder<'a> {
     /// Checks one input, and adds its edge if a stage makes it.
     fn input(&mut self, index: usize, stage: &Stage, input: &str, reference: &Spanned<Reference>) {
         let port = stage.input_ports.iter().find(|port| port.name == input);
-        let place = place(reference);
+        let span = reference.span;
         let what = What { stage: &stage.name.value, input };
         match &reference.value {
             Reference::Source(name) => {
                 let made = self.pipeline.sources.get(name).map(|s| s.artifact_type.as_str());
-                self.check_type(what, port, made, format_args!("the source `{name}` is"), place);
+                self.check_type(what, port, made, format_args!("the source `{name}` is"), span);
             }
             Reference::Stage { stage: producer, output } => {
                 let Some(from) = self.by_name.get(producer).copied() else {
-                    return self.unknown_name(what, producer, place);
+                    return self.unknown_name(what, producer, span);
                 };
-                let made = self.output(what, &self.pipeline.stages[from], output.as_deref(), place);
+                let made = self.output(what, &self.pipeline.stages[from], output.as_deref(), span);
                 let types = made.and_then(|port| port.types.first()).map(String::as_str);
-                self.check_type(what, port, types, format_args!("`{producer}` makes"), place);
+                self.check_type(what, port, types, format_args!("`{producer}` makes"), span);
                 let output =
                     made.map(|port| port.name.clone()).or_else(|| output.clone()).unwrap_or_default();
                 let edge = Edge { output, input: input.to_owned() };
@@ -111,8 +110,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn unknown_name(&mut self, what: What<'_>, name: &str, place: Place) {
-        if self.damage.names {
+    fn unknown_name(&mut self, what: What<'_>, name: &str, span: Span) {
+        if self.unresolved.names {
             return;
         }
         let names = || {
@@ -121,15 +120,15 @@ impl<'a> Builder<'a> {
         };
         if self.hints == 0 {
             return self.out.push(
-                "unknown-ref",
-                place,
+                Code::UnknownRef,
+                span,
                 format!("{what} names `{name}`, which does not exist"),
             );
         }
         self.hints -= 1;
         let hint = did_you_mean(name, names());
         let message = format!("{what} names `{name}`; there is: {}", list_names(names()));
-        self.out.push_hint("unknown-ref", place, message, hint);
+        self.out.push_hint(Code::UnknownRef, span, message, hint);
     }
 
     /// The output that a reference names; none, and an error, when the stage does not have it.
@@ -138,10 +137,10 @@ impl<'a> Builder<'a> {
         what: What<'_>,
         stage: &'a Stage,
         name: Option<&str>,
-        place: Place,
+        span: Span,
     ) -> Option<&'a Port> {
         let found = stage.output(name);
-        if found.is_some() || self.damage.stages.contains(&stage.name.value) {
+        if found.is_some() || self.unresolved.stages.contains(&stage.name.value) {
             return found;
         }
         let producer = &stage.name.value;
@@ -156,7 +155,7 @@ impl<'a> Builder<'a> {
             ),
             None => (format!("{what} names `{producer}`, which has no outputs"), None),
         };
-        self.out.push_hint("unknown-ref", place, message, hint);
+        self.out.push_hint(Code::UnknownRef, span, message, hint);
         None
     }
 
@@ -166,12 +165,12 @@ impl<'a> Builder<'a> {
         port: Option<&Port>,
         made: Option<&str>,
         maker: fmt::Arguments<'_>,
-        place: Place,
+        span: Span,
     ) {
         let (Some(port), Some(made)) = (port, made) else { return };
         if made != "any" && !port.types.iter().any(|t| t == made || t == "any") {
             let message = format!("{what} takes {}, but {maker} {made}", port.types.join(" or "));
-            self.out.push("wrong-type", place, message);
+            self.out.push(Code::WrongType, span, message);
         }
     }
 }
@@ -189,17 +188,6 @@ impl fmt::Display for What<'_> {
     }
 }
 
-/// Where a reference stands; its text is as long as what it names.
-fn place(reference: &Spanned<Reference>) -> Place {
-    let length = match &reference.value {
-        Reference::Source(name) => name.chars().count(),
-        Reference::Stage { stage, output } => {
-            stage.chars().count() + output.as_ref().map_or(0, |o| 1 + o.chars().count())
-        }
-    };
-    (reference.span.start, u32::try_from(length).unwrap_or(u32::MAX))
-}
-
 /// Reports each cycle at the input of its first stage that closes it.
 fn report_cycles(pipeline: &Pipeline, dag: &DiGraph<(), Edge>, out: &mut Diagnostics) {
     for cycle in cycles::cycles(dag) {
@@ -211,13 +199,13 @@ fn report_cycles(pipeline: &Pipeline, dag: &DiGraph<(), Edge>, out: &mut Diagnos
         }
         shown.push(name(first));
         let stage = &pipeline.stages[first];
-        let closes =
-            |r: &&Spanned<Reference>| matches!(&r.value, Reference::Stage { stage, .. } if stage == name(last));
-        let place = stage.inputs.values().find(closes).map_or((stage.name.span.start, 1), place);
+        let closes = |r: &&Spanned<Reference>| matches!(&r.value, Reference::Stage { stage, .. } if stage == name(last));
+        let start = Span::on_line(stage.name.span.start, 1);
+        let span = stage.inputs.values().find(closes).map_or(start, |input| input.span);
         let message = match cycle.len() {
             1 => format!("stage `{}` reads its own output: {}", name(first), shown.join(" -> ")),
             _ => format!("the stages form a cycle: {}", shown.join(" -> ")),
         };
-        out.push("cycle", place, message);
+        out.push(Code::Cycle, span, message);
     }
 }

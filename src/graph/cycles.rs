@@ -1,8 +1,8 @@
 //! Order and cycles.
 //!
-//! Purpose: a deterministic topological order, or one cycle for each knot of stages.
+//! Purpose: a deterministic topological order, or one cycle for each strongly connected component (SCC).
 //! Invariant: the order depends on edges and indices alone; a cycle is a shortest one through the
-//! knot's first stage. No recursion: a chain of 100,000 stages is nothing special.
+//! first stage of its SCC. No recursion: a chain of 100,000 stages is nothing special.
 //! Must not know: names, files.
 
 use std::cmp::Reverse;
@@ -30,27 +30,27 @@ pub fn order<E>(dag: &DiGraph<(), E>) -> Option<Vec<usize>> {
     (order.len() == waits.len()).then_some(order)
 }
 
-/// One cycle for each knot (strongly connected part), as the indices along it without the repeated
+/// One cycle for each strongly connected component, as the indices along it without the repeated
 /// first; sorted by their first index.
 pub fn cycles<E>(dag: &DiGraph<(), E>) -> Vec<Vec<usize>> {
-    let knots = kosaraju_scc(dag);
-    let mut knot_of = vec![0; dag.node_count()];
-    for (number, knot) in knots.iter().enumerate() {
-        for node in knot {
-            knot_of[node.index()] = number;
+    let sccs = kosaraju_scc(dag);
+    let mut scc_of = vec![0; dag.node_count()];
+    for (number, scc) in sccs.iter().enumerate() {
+        for node in scc {
+            scc_of[node.index()] = number;
         }
     }
-    let mut cycles: Vec<_> = knots
+    let mut cycles: Vec<_> = sccs
         .iter()
-        .filter(|knot| knot.len() > 1 || dag.contains_edge(knot[0], knot[0]))
-        .filter_map(|knot| shortest(dag, &knot_of, knot.iter().min().copied()?))
+        .filter(|scc| scc.len() > 1 || dag.contains_edge(scc[0], scc[0]))
+        .filter_map(|scc| shortest(dag, &scc_of, scc.iter().min().copied()?))
         .collect();
     cycles.sort();
     cycles
 }
 
-/// A shortest cycle through a node, inside its knot.
-fn shortest<E>(dag: &DiGraph<(), E>, knot_of: &[usize], start: NodeIndex) -> Option<Vec<usize>> {
+/// A shortest cycle through a node, inside its SCC.
+fn shortest<E>(dag: &DiGraph<(), E>, scc_of: &[usize], start: NodeIndex) -> Option<Vec<usize>> {
     let mut from: HashMap<NodeIndex, NodeIndex> = HashMap::new();
     let mut queue = VecDeque::from([start]);
     while let Some(node) = queue.pop_front() {
@@ -67,7 +67,7 @@ fn shortest<E>(dag: &DiGraph<(), E>, knot_of: &[usize], start: NodeIndex) -> Opt
                 path.reverse();
                 return Some(path);
             }
-            if knot_of[next.index()] == knot_of[start.index()] && !from.contains_key(&next) {
+            if scc_of[next.index()] == scc_of[start.index()] && !from.contains_key(&next) {
                 from.insert(next, node);
                 queue.push_back(next);
             }

@@ -12,9 +12,9 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{Dfs, Reversed};
 
 use crate::protocol::Port;
-use crate::spec::Diagnostic;
 use crate::spec::diagnostic::{did_you_mean, list_names};
-use crate::spec::types::{Pipeline, Position, Reference, Span, Stage};
+use crate::spec::types::{Pipeline, Reference, Span, Stage};
+use crate::spec::{Code, Diagnostic};
 
 /// A pipeline whose stages are known to form a DAG. Stages are named by their index in
 /// `pipeline().stages`.
@@ -149,11 +149,10 @@ impl Graph {
     fn unknown_target(&self, name: &str) -> Diagnostic {
         let names = || self.pipeline.stages.iter().map(|stage| stage.name.value.as_str());
         Diagnostic {
-            code: "unknown-target",
+            code: Code::UnknownTarget,
             message: format!("there is no stage `{name}`; there is: {}", list_names(names())),
             file: self.pipeline.file().to_owned(),
-            position: Position::default(),
-            length: 0,
+            span: Span::default(),
             hint: did_you_mean(name, names()),
             source: None,
         }

@@ -88,7 +88,7 @@ stages:
 }
 
 #[test]
-fn a_cycle_is_shown_as_a_path_once_for_each_knot() {
+fn a_cycle_is_shown_as_a_path_once_for_each_scc() {
     let text = "\
 stages:
   start: { run: x, outputs: { o: any } }

@@ -144,7 +144,8 @@ impl Planner {
         let spec = self.graph.stage(ix);
         let mut plan = blank(ix, spec);
         let (state, key, action) = match self.decide(ix, inputs)? {
-            Decision::Run { key, reasons, .. } => {
+            Decision::Run { key, key_inputs, reasons } => {
+                plan.key_inputs = Some(key_inputs);
                 plan.state = State::Run;
                 plan.key = Some(key);
                 plan.reasons = reasons;
@@ -181,13 +182,14 @@ impl Planner {
             plan.state = State::Run;
             plan.reasons.insert(0, reasons::forced(spec));
         }
+        let now = self.key_inputs(ix, known)?;
         if let Some(last) = &plan.last {
-            let now = self.key_inputs(ix, known)?;
             let mut own = reasons::compare(spec, Some(&last.key_inputs), &now);
             // An input that is not known yet is not an input that was taken away.
             own.retain(|r| r.cause != Cause::Input || r.new.is_some() || !given(spec, &r.what));
             plan.reasons.extend(own);
         }
+        plan.key_inputs = Some(now);
         Ok(plan)
     }
 
@@ -301,6 +303,7 @@ fn blank(ix: StageIx, stage: &Stage) -> StagePlan {
         kind: stage.kind().to_owned(),
         state: State::Cached,
         key: None,
+        key_inputs: None,
         reasons: Vec::new(),
         outputs: outputs.map(|p| (p.name.clone(), output(p.types.first().map_or("any", |t| t)))).collect(),
         waits_on: Vec::new(),

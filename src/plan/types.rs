@@ -163,6 +163,8 @@ pub struct StagePlan {
     pub state: State,
     /// The action key; none while an input is not known.
     pub key: Option<Digest>,
+    /// The key inputs, as far as they are known; none when it is cached, for `last` has them.
+    pub key_inputs: Option<Value>,
     /// Why it is not cached; empty when it is.
     pub reasons: Vec<Reason>,
     /// Its outputs by name.
@@ -228,6 +230,14 @@ impl Plan {
     /// The plan of a stage by name.
     pub fn stage(&self, name: &str) -> Option<&StagePlan> {
         self.stages.iter().find(|s| s.name == name)
+    }
+}
+
+impl StagePlan {
+    /// The key inputs: all of them where the key is known.
+    pub fn key_inputs(&self) -> Option<&Value> {
+        let cached = || self.last.as_ref().filter(|last| Some(last.key) == self.key);
+        self.key_inputs.as_ref().or_else(|| cached().map(|last| &last.ingredients))
     }
 }
 

@@ -8,7 +8,7 @@
 use anstyle::{AnsiColor, Style};
 
 use super::text::{printable, seconds};
-use crate::execute::{RunReport, Say, StageReport};
+use crate::sched::{RunReport, StageEvent, StageReport};
 use crate::store::{RunOutcome, StageOutcome};
 
 /// The most names on one line.
@@ -36,19 +36,22 @@ pub fn group(mark: &str, names: &[String], what: &str) -> String {
 }
 
 /// What a stage said that people should see at once; nothing for what only moves a bar.
-pub fn said(stage: &str, say: &Say) -> Option<String> {
+pub fn stage_event(stage: &str, event: &StageEvent) -> Option<String> {
     let stage = printable(stage);
     let look = |text: String| Some(format!("{} {stage}  {text}", paint(LOOK, "!")));
-    match say {
-        Say::Health { message, advice, .. } => {
+    match event {
+        StageEvent::Health { message, advice, .. } => {
             look(format!("{}{}", printable(message), sentence(&printable(advice))))
         }
-        Say::Note { message } => look(printable(message)),
-        Say::Retry { attempt, error, after } => {
+        StageEvent::Note { message } => look(printable(message)),
+        StageEvent::Retry { attempt, error, after } => {
             look(format!("attempt {attempt} failed: {}; again in {}", printable(error), seconds(*after)))
         }
-        Say::Waiting { holder } => Some(format!("> {stage}  waits for {}", printable(holder))),
-        Say::Started { .. } | Say::Progress { .. } | Say::Metric { .. } | Say::Sample { .. } => None,
+        StageEvent::Waiting { holder } => Some(format!("> {stage}  waits for {}", printable(holder))),
+        StageEvent::Started { .. }
+        | StageEvent::Progress { .. }
+        | StageEvent::Metric { .. }
+        | StageEvent::Sample { .. } => None,
     }
 }
 

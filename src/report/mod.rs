@@ -1,14 +1,21 @@
 //! What people and scripts are told of a run.
 //!
-//! `terminal` listens ([`crate::execute::Listener`]) and draws for people on stderr; `table` and `json` tell
-//! of a run that has ended; [`text`] spells numbers, values and reasons for every command.
+//! `terminal`, `json`, `record`, `lockfile` and `links` are the reporters of a run: each receives its events
+//! ([`crate::sched::Event`]). [`text`] formats numbers, values and reasons for every command.
 
+pub mod links;
+pub mod lockfile;
+pub mod resume;
 pub mod text;
 
+mod disk;
 mod json;
 mod lines;
+mod record;
 mod table;
 mod terminal;
 
-pub use json::run_to_json;
+pub use json::JsonReport;
+pub use links::Links;
+pub use record::Recorder;
 pub use terminal::Terminal;

@@ -6,7 +6,7 @@
 
 use super::lines::numbers;
 use super::text::{printable, seconds, table};
-use crate::execute::{RunReport, StageReport};
+use crate::sched::{RunReport, StageReport};
 use crate::store::StageOutcome;
 
 /// From this many stages on, those that were cached are left out.

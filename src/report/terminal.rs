@@ -14,7 +14,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::text::{printable, seconds};
 use super::{lines, table};
-use crate::execute::{Listener, RunEvent, RunReport, Say, StageReport};
+use crate::sched::{Event, Reporter, RunReport, StageEvent, StageReport};
 use crate::store::StageOutcome;
 
 /// Without bars, progress is told this often.
@@ -70,13 +70,13 @@ impl Terminal {
         }
     }
 
-    fn said(&mut self, stage: &str, say: &Say) {
-        match say {
-            Say::Started { attempt, resumed, .. } => self.started(stage, *attempt, *resumed),
-            Say::Progress { step, total, note } => self.progress(stage, (*step, *total), note),
+    fn stage_event(&mut self, stage: &str, event: &StageEvent) {
+        match event {
+            StageEvent::Started { attempt, resumed, .. } => self.started(stage, *attempt, *resumed),
+            StageEvent::Progress { step, total, note } => self.progress(stage, (*step, *total), note),
             _ => {}
         }
-        if let Some(line) = lines::said(stage, say) {
+        if let Some(line) = lines::stage_event(stage, event) {
             self.line(&line);
         }
     }
@@ -119,7 +119,7 @@ impl Terminal {
         }
     }
 
-    fn ended(&mut self, report: &StageReport) {
+    fn stage_finished(&mut self, report: &StageReport) {
         if let Some(Shown { bar: Some(bar), .. }) = self.running.remove(&report.name) {
             bar.finish_and_clear();
         }
@@ -135,7 +135,7 @@ impl Terminal {
         lines::ended(report).iter().for_each(|line| self.line(line));
     }
 
-    fn over(&mut self, report: &RunReport) {
+    fn run_finished(&mut self, report: &RunReport) {
         self.settle();
         let mut skipped: Vec<(String, Vec<String>)> = Vec::new();
         for (name, why) in std::mem::take(&mut self.skipped) {
@@ -154,22 +154,25 @@ impl Terminal {
     }
 }
 
-impl Listener for Terminal {
-    fn hear(&mut self, event: &RunEvent<'_>) {
+impl Reporter for Terminal {
+    fn on_event(&mut self, event: &Event) {
         match event {
-            RunEvent::Begun { .. } => {}
-            RunEvent::Said { stage, say } => {
-                if !matches!(say, Say::Metric { .. } | Say::Sample { .. } | Say::Progress { .. }) {
+            Event::RunStarted { .. } => {}
+            Event::Stage { stage, event } => {
+                if !matches!(
+                    event,
+                    StageEvent::Metric { .. } | StageEvent::Sample { .. } | StageEvent::Progress { .. }
+                ) {
                     self.settle();
                 }
-                self.said(stage, say);
+                self.stage_event(stage, event);
             }
-            RunEvent::Ended(report) => self.ended(report),
-            RunEvent::Stopping { running: 0 } => self.line("Stopping."),
-            RunEvent::Stopping { running } => {
+            Event::StageFinished(report) => self.stage_finished(report),
+            Event::Stopping { running: 0 } => self.line("Stopping."),
+            Event::Stopping { running } => {
                 self.line(&format!("Stopping: {running} running may checkpoint first; Ctrl-C again kills."))
             }
-            RunEvent::Over(report) => self.over(report),
+            Event::RunFinished(report) => self.run_finished(report),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Errors of a pipeline file.
 //!
-//! Purpose: one error with its place and the nearest right word; collecting, sorting and rendering
+//! Purpose: one error with its span and the nearest right word; collecting, sorting and rendering
 //! them for people and as JSON.
 //! Invariant: what is rendered holds no control characters of the file, and is bounded in length.
 //! Must not know: what is checked; colours (callers colour).
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::spec::node::Place;
-use crate::spec::types::Position;
+use crate::spec::code::Code;
+use crate::spec::types::Span;
 
 /// The format of [`to_json`].
 pub const ERRORS_FORMAT: &str = "kiln.errors/1";
@@ -23,41 +23,47 @@ const SHOWN: usize = 140;
 /// One error of a pipeline file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// A stable code, such as `unknown-key`.
-    pub code: &'static str,
+    /// A stable code.
+    pub code: Code,
     /// What is wrong: a lowercase fragment.
     pub message: String,
     /// The file, as the user named it.
     pub file: PathBuf,
-    /// Where; line 0 when it stands nowhere in the file (the file is missing, `--set`).
-    pub position: Position,
-    /// How many characters to underline.
-    pub length: u32,
+    /// Where; nowhere when it stands in no file (the file is missing, `--set`).
+    pub span: Span,
     /// What to do, such as ``did you mean `learning_rate`?``.
     pub hint: Option<String>,
     /// The source line, as it was when the file was read.
     pub source: Option<String>,
 }
 
-/// Collects the errors of one file.
+/// A file that was read.
+#[derive(Debug)]
+struct SourceFile {
+    path: PathBuf,
+    text: String,
+}
+
+/// Collects the errors of one pipeline.
 #[derive(Debug)]
 pub struct Diagnostics {
-    file: PathBuf,
-    text: String,
+    /// By `FileId`.
+    files: Vec<SourceFile>,
     list: Vec<Diagnostic>,
     /// Places whose value is not known: more errors there would be noise.
-    muted: HashSet<Position>,
+    muted: HashSet<Span>,
 }
 
 impl Diagnostics {
-    /// Nothing found yet in a file with this text.
+    /// Nothing found yet in a main file with this text.
     pub fn new(file: &Path, text: String) -> Self {
-        Self { file: file.to_owned(), text, list: Vec::new(), muted: HashSet::new() }
+        let main = SourceFile { path: file.to_owned(), text };
+        Self { files: vec![main], list: Vec::new(), muted: HashSet::new() }
     }
 
-    /// The text of the file.
+    /// The text of the main file.
     pub fn text(&self) -> &str {
-        &self.text
+        self.files.first().map_or("", |file| &file.text)
     }
 
     /// True when nothing was found.
@@ -66,50 +72,50 @@ impl Diagnostics {
     }
 
     /// Adds an error.
-    pub fn push(&mut self, code: &'static str, place: Place, message: String) {
-        self.push_hint(code, place, message, None);
+    pub fn push(&mut self, code: Code, span: Span, message: String) {
+        self.push_hint(code, span, message, None);
     }
 
     /// Adds the last error of a place: the value there is not known, so nothing more is said of it.
-    pub fn push_last(&mut self, code: &'static str, place: Place, message: String, hint: Option<String>) {
-        self.push_hint(code, place, message, hint);
-        self.muted.insert(place.0);
+    pub fn push_last(&mut self, code: Code, span: Span, message: String, hint: Option<String>) {
+        self.push_hint(code, span, message, hint);
+        self.muted.insert(span);
     }
 
     /// Adds an error with what to do about it.
-    pub fn push_hint(
-        &mut self,
-        code: &'static str,
-        (position, length): Place,
-        message: String,
-        hint: Option<String>,
-    ) {
-        if self.muted.contains(&position) {
+    pub fn push_hint(&mut self, code: Code, span: Span, message: String, hint: Option<String>) {
+        if self.muted.contains(&span) {
             return;
         }
-        let file = self.file.clone();
-        self.list.push(Diagnostic { code, message, file, position, length, hint, source: None });
+        let file = self.files.get(usize::from(span.file.0)).map(|f| f.path.clone()).unwrap_or_default();
+        self.list.push(Diagnostic { code, message, file, span, hint, source: None });
     }
 
-    /// All errors by position, each once, with their source lines.
+    /// All errors by file and position, each once, with their source lines.
     pub fn into_vec(mut self) -> Vec<Diagnostic> {
-        if self.list.is_empty() {
-            return self.list;
-        }
         // A stable sort: errors of one place stay in the order in which they were found.
-        self.list.sort_by_key(|d| d.position);
+        self.list.sort_by_key(|d| (d.span.file, d.span.start));
         let mut seen = HashSet::new();
-        self.list.retain(|d| seen.insert((d.position, d.code, d.message.clone())));
-        let mut lines = self.text.lines().zip(1u32..);
-        let mut current = lines.next();
-        for diagnostic in &mut self.list {
-            while current.is_some_and(|(_, n)| n < diagnostic.position.line) {
-                current = lines.next();
+        self.list.retain(|d| seen.insert((d.span.file, d.span.start, d.code, d.message.clone())));
+        for chunk in self.list.chunk_by_mut(|a, b| a.span.file == b.span.file) {
+            if let Some(file) = self.files.get(usize::from(chunk[0].span.file.0)) {
+                add_source_lines(chunk, &file.text);
             }
-            diagnostic.source =
-                current.filter(|(_, n)| *n == diagnostic.position.line).map(|(line, _)| line.to_owned());
         }
         self.list
+    }
+}
+
+/// Gives each error of one file, sorted by position, its line.
+fn add_source_lines(list: &mut [Diagnostic], text: &str) {
+    let mut lines = text.lines().zip(1u32..);
+    let mut current = lines.next();
+    for diagnostic in list {
+        let line = diagnostic.span.start.line;
+        while current.is_some_and(|(_, n)| n < line) {
+            current = lines.next();
+        }
+        diagnostic.source = current.filter(|(_, n)| *n == line).map(|(line, _)| line.to_owned());
     }
 }
 
@@ -156,14 +162,15 @@ pub fn render(diagnostics: &[Diagnostic]) -> String {
 
 /// One error as plain text: code and message, place, the source line underlined, the hint.
 pub fn render_one(diagnostic: &Diagnostic) -> String {
-    let Diagnostic { code, message, file, position, length, hint, source } = diagnostic;
+    let Diagnostic { code, message, file, span, hint, source } = diagnostic;
+    let start = span.start;
     let mut out = format!("error[{code}]: {}\n", printable(message));
-    let number = position.line.to_string();
+    let number = start.line.to_string();
     let pad = " ".repeat(number.len());
     let place = printable(&file.display().to_string());
-    match position.line {
+    match start.line {
         0 => out.push_str(&format!("   {place}\n")),
-        line => out.push_str(&format!("   {place}:{line}:{}\n", position.column)),
+        line => out.push_str(&format!("   {place}:{line}:{}\n", start.column)),
     }
     let hint = hint.as_deref().map(printable);
     let Some(source) = source else {
@@ -172,7 +179,7 @@ pub fn render_one(diagnostic: &Diagnostic) -> String {
         }
         return out;
     };
-    let (shown, before, under) = window(source, position.column, *length);
+    let (shown, before, under) = window(source, *span);
     let _ = writeln!(out, "{number} | {shown}");
     let carets = format!("{}{}", " ".repeat(before), "^".repeat(under));
     let _ =
@@ -180,15 +187,20 @@ pub fn render_one(diagnostic: &Diagnostic) -> String {
     out
 }
 
-/// The part of a line around a column, how far in the column then is, and how much to underline.
-fn window(source: &str, column: u32, length: u32) -> (String, usize, usize) {
-    let column = (column.max(1) - 1) as usize;
+/// The part of a line around the start of a span, how far in that start is, and how much to underline; what
+/// goes on in the next line is underlined to the end of this one.
+fn window(source: &str, span: Span) -> (String, usize, usize) {
+    let column = (span.start.column.max(1) - 1) as usize;
+    let length = match span.end {
+        end if end.line == span.start.line => end.column.saturating_sub(span.start.column) as usize,
+        _ => usize::MAX,
+    };
     let skipped = if column + 20 > SHOWN { column - SHOWN / 2 } else { 0 };
     let shown: String = source.chars().skip(skipped).take(SHOWN).map(printable_char).collect();
     let shown = shown.trim_end().to_owned();
     let before = column - skipped;
     let room = shown.chars().count().saturating_sub(before);
-    (shown, before, (length as usize).clamp(1, room.max(1)))
+    (shown, before, length.clamp(1, room.max(1)))
 }
 
 /// A text from a file without what could steer a terminal; long ones are cut.
@@ -222,8 +234,8 @@ pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
                 "code": d.code,
                 "message": d.message,
                 "file": d.file.display().to_string(),
-                "line": d.position.line,
-                "column": d.position.column,
+                "line": d.span.start.line,
+                "column": d.span.start.column,
                 "hint": d.hint,
             })
         })

@@ -1,16 +1,17 @@
 //! Reading mappings with known keys.
 //!
-//! Purpose: what every section of a pipeline file shares: duplicate and unknown keys, names, plain
-//! scalars, paths.
+//! Purpose: what every section of a pipeline file shares: duplicate and unknown keys, names, words,
+//! numbers, paths.
 //! Invariant: each helper reports its own error and gives none, so callers only go on.
 //! Must not know: which keys there are.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 
-use crate::digest::canonical_json;
+use crate::spec::code::Code;
 use crate::spec::diagnostic::{Diagnostics, list_names, nearest};
-use crate::spec::node::{Data, Entry, Key, Node};
+use crate::spec::document::node::{Data, Entry, Key, Node};
+use crate::spec::types::Spanned;
 
 /// Reports keys that stand in a mapping twice, anywhere in a tree, and drops all but the first.
 pub fn drop_duplicates(node: &mut Node, out: &mut Diagnostics) {
@@ -21,8 +22,8 @@ pub fn drop_duplicates(node: &mut Node, out: &mut Diagnostics) {
             for &(index, first) in &twice {
                 let key = &entries[index].key;
                 let message = format!("the key `{}` stands here twice", key.text);
-                let hint = format!("the first one is at line {}", entries[first].key.at.line);
-                out.push_hint("duplicate-key", key.place(), message, Some(hint));
+                let hint = format!("the first one is at line {}", entries[first].key.span.start.line);
+                out.push_hint(Code::DuplicateKey, key.span, message, Some(hint));
             }
             if !twice.is_empty() {
                 let twice: HashSet<usize> = twice.into_iter().map(|(index, _)| index).collect();
@@ -59,7 +60,7 @@ pub fn mapping<'n>(node: &'n Node, what: impl Display, out: &mut Diagnostics) ->
         Data::Map(entries) => Some(entries),
         Data::Null => Some(&[]),
         _ => {
-            out.push("type", node.place(), format!("{what} must be a mapping, not {}", node.kind()));
+            out.push(Code::Type, node.span, format!("{what} must be a mapping, not {}", node.kind()));
             None
         }
     }
@@ -90,7 +91,7 @@ pub fn unknown_key<'k>(
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("there is: {}", list_names(known.iter().copied())),
     };
-    out.push_hint("unknown-key", key.place(), format!("{message} `{}`", key.text), Some(hint));
+    out.push_hint(Code::UnknownKey, key.span, format!("{message} `{}`", key.text), Some(hint));
     near
 }
 
@@ -108,7 +109,7 @@ pub fn check_name(key: &Key, what: impl Display, out: &mut Diagnostics) -> bool 
     }
     let message = format!("`{}` cannot be the name of {what}", key.text);
     let hint = "a name has at most 100 letters, digits, `_` and `-`, and starts with no `-`";
-    out.push_hint("bad-name", key.place(), message, Some(hint.to_owned()));
+    out.push_hint(Code::BadName, key.span, message, Some(hint.to_owned()));
     false
 }
 
@@ -116,17 +117,16 @@ pub fn check_name(key: &Key, what: impl Display, out: &mut Diagnostics) -> bool 
 pub fn string<'n>(node: &'n Node, what: impl Display, out: &mut Diagnostics) -> Option<&'n str> {
     let text = node.as_str();
     if text.is_none() {
-        out.push("type", node.place(), format!("{what} must be a string, not {}", node.kind()));
+        out.push(Code::Type, node.span, format!("{what} must be a string, not {}", node.kind()));
     }
     text
 }
 
-/// The text of any scalar: numbers in their canonical spelling.
-pub fn scalar_text(node: &Node) -> Option<String> {
-    match &node.data {
-        Data::String(text) => Some(text.clone()),
-        Data::Bool(_) | Data::Number(_) => Some(canonical_json(&node.to_json())),
-        _ => None,
+/// A value for a message: a scalar as it is written, else what it is.
+pub fn shown(node: &Node) -> String {
+    match node.scalar().filter(|_| node.data != Data::Null) {
+        Some(text) => format!("`{}`", text.chars().take(60).collect::<String>()),
+        None => node.kind().to_owned(),
     }
 }
 
@@ -138,38 +138,86 @@ pub fn count(node: &Node, most: u32, what: impl Display, out: &mut Diagnostics) 
         _ => None,
     };
     if number.is_none() {
-        let shown = scalar_text(node).map_or_else(|| node.kind().to_owned(), |t| format!("`{t}`"));
-        out.push("type", node.place(), format!("{what} must be a whole number up to {most}, not {shown}"));
+        let message = format!("{what} must be a whole number up to {most}, not {}", shown(node));
+        out.push(Code::Type, node.span, message);
     }
     number
+}
+
+/// One of a few words.
+pub fn choice<'w, T: Copy>(
+    node: &Node,
+    choices: &[(&'w str, T)],
+    what: impl Display,
+    out: &mut Diagnostics,
+) -> Option<T> {
+    let text = node.as_str();
+    if let Some((_, value)) = choices.iter().find(|(word, _)| Some(*word) == text) {
+        return Some(*value);
+    }
+    let words: Vec<&'w str> = choices.iter().map(|(word, _)| *word).collect();
+    let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+    let message = format!("{what} must be {}", quoted.join(" or "));
+    let hint = text.and_then(|text| nearest(text, words)).map(|near| format!("did you mean `{near}`?"));
+    out.push_hint(Code::Choice, node.span, message, hint);
+    None
+}
+
+/// A list; nothing at all is an empty one, and a single value stands for a list of it.
+pub fn list(node: &Node) -> &[Node] {
+    match &node.data {
+        Data::Null => &[],
+        Data::Seq(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    }
 }
 
 /// A path that is absolute or stays inside the project root.
 pub fn path<'n>(node: &'n Node, what: impl Display, out: &mut Diagnostics) -> Option<&'n str> {
     let text = string(node, &what, out)?;
     if text.is_empty() || text.contains('\0') {
-        out.push("bad-path", node.place(), format!("{what} must be a path"));
+        out.push(Code::BadPath, node.span, format!("{what} must be a path"));
         return None;
     }
-    if climbs(text) {
+    if !text.starts_with('/') && climbs(text) {
         let message = format!("{what} `{text}` climbs out of the project root");
         let hint = "name it by its absolute path, or move it inside".to_owned();
-        out.push_hint("outside-root", node.place(), message, Some(hint));
+        out.push_hint(Code::OutsideRoot, node.span, message, Some(hint));
         return None;
     }
     Some(text)
 }
 
+/// A path below a folder: relative, and without `.` and `..` once it is read.
+pub fn path_below(node: &Node, what: impl Display, out: &mut Diagnostics) -> Option<Spanned<String>> {
+    let text = string(node, &what, out)?;
+    if text.starts_with('/') || climbs(text) {
+        let message = format!("{what} `{text}` leads out of the project root");
+        let hint = "name a path below it, without a `/` at the start".to_owned();
+        out.push_hint(Code::OutsideRoot, node.span, message, Some(hint));
+        return None;
+    }
+    let parts: Vec<_> = text.split('/').filter(|part| !["", "."].contains(part)).collect();
+    if parts.is_empty() || parts.contains(&"..") || text.contains(char::is_control) {
+        out.push(
+            Code::BadPath,
+            node.span,
+            format!("{what} must be a path below a folder, without `..`, not `{text}`"),
+        );
+        return None;
+    }
+    Some(Spanned { value: parts.join("/"), span: node.span })
+}
+
 /// Whether a relative path leaves the folder that it starts in.
 fn climbs(text: &str) -> bool {
     let mut depth = 0i64;
-    !text.starts_with('/')
-        && text.split('/').any(|part| {
-            depth += match part {
-                "" | "." => 0,
-                ".." => -1,
-                _ => 1,
-            };
-            depth < 0
-        })
+    text.split('/').any(|part| {
+        depth += match part {
+            "" | "." => 0,
+            ".." => -1,
+            _ => 1,
+        };
+        depth < 0
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! Purpose: the one entry point from a file to a typed [`Pipeline`] with every error it holds.
 //! Invariant: without diagnostics the pipeline is complete; with some it holds what could be
-//! understood, and [`Damage`] says which parts could not, so that later checks stay quiet on them.
+//! understood, and [`Unresolved`] says which names are not known, so that later checks stay quiet on them.
 //! Must not know: the store, plans, how a provider is started.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,22 +10,28 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::protocol::Description;
-use crate::spec::catalog::{self, COMMAND, Catalog};
+use crate::spec::catalog::{self, COMMAND, Catalog, Wanted};
+use crate::spec::code::Code;
 use crate::spec::diagnostic::{Diagnostics, did_you_mean};
-use crate::spec::node::{Entry, Node};
+use crate::spec::document::node::{Entry, Node};
+use crate::spec::document::overrides::StageKeys;
+use crate::spec::document::{environment, overrides, yaml};
 use crate::spec::stage::{self, Context, SharedParam};
-use crate::spec::types::{Pipeline, Position};
-use crate::spec::{environment, fields, overrides, params, source, yaml};
+use crate::spec::types::{Pipeline, Position, Span};
+use crate::spec::{fields, params, source};
 
 /// The keys at the top of a pipeline file.
-pub const KEYS: [&str; 5] = ["pipeline", "params", "sources", "stages", "providers"];
+pub const KEYS: [&str; 6] = ["pipeline", "params", "sources", "stages", "providers", "ignore"];
 
 /// What a load depends on beside the file.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// The project root; relative paths of the file start here.
     pub root: PathBuf,
-    /// `path=value`, such as `stages.sft.learning_rate=1e-5` or `params.seed=2`; the value is YAML.
+    /// The folder of the store, which no source may contain; empty when there is none.
+    pub store: PathBuf,
+    /// `path=value`, such as `stages.sft.learning_rate=1e-5` or `params.seed=2`; the value is JSON where it
+    /// parses as JSON, else the text as typed.
     pub set: Vec<String>,
     /// Paths whose key is taken away, such as `stages.sft.learning_rate`.
     pub unset: Vec<String>,
@@ -57,15 +63,15 @@ pub trait Providers {
 pub struct Loaded {
     /// The pipeline, as far as it could be understood.
     pub pipeline: Pipeline,
-    /// What could not.
-    pub damage: Damage,
+    /// The names that are not known.
+    pub unresolved: Unresolved,
     /// Every error found.
     pub diagnostics: Diagnostics,
 }
 
-/// The parts of a file that could not be understood; checks must not complain about them again.
+/// The names that could not be understood; checks must not complain about them again.
 #[derive(Debug, Clone, Default)]
-pub struct Damage {
+pub struct Unresolved {
     /// Stages whose ports are not known (a bad kind, say): any reference to them may be right.
     pub stages: BTreeSet<String>,
     /// True when names may be missing (a section that is no mapping): a reference to a name that
@@ -77,19 +83,19 @@ pub struct Damage {
 pub fn load(file: &Path, options: &LoadOptions, providers: &mut dyn Providers) -> Loaded {
     let mut loaded = Loaded {
         pipeline: blank(file, &options.root),
-        damage: Damage { names: true, ..Damage::default() },
+        unresolved: Unresolved { names: true, ..Unresolved::default() },
         diagnostics: Diagnostics::new(file, String::new()),
     };
     match read_text(file) {
         Ok(text) => loaded.diagnostics = Diagnostics::new(file, text),
         Err(message) => {
-            loaded.diagnostics.push("io", (Position::default(), 0), message);
+            loaded.diagnostics.push(Code::Io, Span::default(), message);
             return loaded;
         }
     }
     match yaml::parse(loaded.diagnostics.text()) {
         Ok(root) => loaded.read(root, options, providers),
-        Err(error) => loaded.diagnostics.push("syntax", (error.at, 1), error.message),
+        Err(error) => loaded.diagnostics.push(Code::Syntax, error.span, error.message),
     }
     loaded
 }
@@ -123,67 +129,91 @@ impl Loaded {
         let out = &mut self.diagnostics;
         fields::drop_duplicates(&mut root, out);
         environment::expand(&mut root, &options.environment, out);
-        overrides::apply(&mut root, &options.set, &options.unset, &stage::KEYS, out);
+        let known = StageKeys { keys: &stage::KEYS, names: stage::names };
+        overrides::apply(&mut root, &options.set, &options.unset, &known, out);
         let Some(entries) = fields::mapping(&root, "a pipeline file", out) else { return };
         let meant = fields::only(entries, &KEYS, "a pipeline file", out);
         // A misspelt section may hold any name.
-        self.damage.names = meant.iter().any(|key| ["stages", "sources"].contains(key));
+        self.unresolved.names = meant.iter().any(|key| ["stages", "sources"].contains(key));
         if let Some(node) = root.get("pipeline")
             && let Some(name) = fields::string(node, "`pipeline`", out)
         {
             self.pipeline.name = name.to_owned();
         }
-        if let Some(node) = root.get("sources") {
-            match source::read(node, out) {
-                Some(sources) => self.pipeline.sources = sources,
-                None => self.damage.names = true,
-            }
+        if let Some(node) = root.get("ignore") {
+            self.pipeline.ignore = ignore_lines(node, out);
         }
-        self.read_stages(&root, &meant, providers);
-    }
-
-    fn read_stages(&mut self, root: &Node, meant: &[&str], providers: &mut dyn Providers) {
-        let out = &mut self.diagnostics;
         let programs =
             root.get("providers").map(|n| catalog::programs(n, &self.pipeline.root, out)).unwrap_or_default();
         self.pipeline.providers.extend(programs.iter().map(|(program, _)| program.clone()));
+        let catalog = Catalog::gather(&wanted(&root), &programs, providers, out);
+        if let Some(node) = root.get("sources") {
+            match source::read(node, &catalog, options, out) {
+                Some(sources) => self.pipeline.sources = sources,
+                None => self.unresolved.names = true,
+            }
+        }
+        self.read_stages(&root, &meant, &catalog);
+    }
+
+    fn read_stages(&mut self, root: &Node, meant: &[&str], catalog: &Catalog) {
+        let out = &mut self.diagnostics;
         let (mut shared, shared_known) = read_shared(root, out);
         let Some(stages) = root.get("stages") else {
             if !meant.contains(&"stages") {
-                let message = "a pipeline file needs `stages`".to_owned();
-                out.push("missing-key", (Position { line: 1, column: 1 }, 1), message);
+                let start = Span::on_line(Position { line: 1, column: 1 }, 1);
+                out.push(Code::MissingKey, start, "a pipeline file needs `stages`".to_owned());
             }
             return;
         };
         let Some(entries) = fields::mapping(stages, "`stages`", out) else {
-            self.damage.names = true;
+            self.unresolved.names = true;
             return;
         };
-        let wanted: Vec<_> = entries
-            .iter()
-            .filter_map(|e| stage::kind_of(&e.value))
-            .filter(|(kind, _)| *kind != COMMAND)
-            .collect();
-        let catalog = Catalog::gather(&wanted, &programs, providers, out);
         let sources = &self.pipeline.sources;
-        let mut context = Context { catalog: &catalog, sources, shared: &mut shared, out };
+        let mut context = Context::new(catalog, sources, &mut shared, out);
         self.pipeline.stages.reserve(entries.len());
         for Entry { key, value } in entries {
             if let Some(source) = sources.get(&key.text) {
                 let message = format!("stage `{}` has the name of a source", key.text);
                 let hint = format!("the source is at line {}", source.span.start.line);
-                context.out.push_hint("duplicate-name", key.place(), message, Some(hint));
+                context.out.push_hint(Code::DuplicateName, key.span, message, Some(hint));
             }
             let (stage, opaque) = stage::read(key, value, &mut context);
             if opaque {
-                self.damage.stages.insert(key.text.clone());
+                self.unresolved.stages.insert(key.text.clone());
             }
             self.pipeline.stages.push(stage);
         }
-        if self.damage.stages.is_empty() && shared_known {
-            report_unused(&shared, &catalog, &mut self.diagnostics);
+        if self.unresolved.stages.is_empty() && shared_known {
+            report_unused(&shared, catalog, &mut self.diagnostics);
         }
     }
+}
+
+/// The kinds and artifact types that a file names.
+fn wanted(root: &Node) -> Wanted<'_> {
+    let mut wanted = Wanted::default();
+    let mut types: Vec<&Node> = root.get("sources").map(|n| source::types(n).collect()).unwrap_or_default();
+    for Entry { value, .. } in root.get("stages").map(Node::entries).unwrap_or_default() {
+        let kind = stage::kind_of(value);
+        wanted.kinds.extend(kind.filter(|(kind, _)| *kind != COMMAND));
+        if kind.is_some_and(|(kind, _)| kind == COMMAND) {
+            let outputs = value.get("outputs").map(Node::entries).unwrap_or_default();
+            types.extend(outputs.iter().filter_map(|e| match e.value.as_str() {
+                Some(_) => Some(&e.value),
+                None => e.value.get("type"),
+            }));
+        }
+    }
+    wanted.types.extend(types.into_iter().filter_map(|node| Some((node.as_str()?, node.span))));
+    wanted
+}
+
+/// The `ignore` section: lines in the syntax of gitignore, as a list or as one text.
+fn ignore_lines(node: &Node, out: &mut Diagnostics) -> Vec<String> {
+    let texts = fields::list(node).iter().filter_map(|item| fields::string(item, "a line of `ignore`", out));
+    texts.flat_map(str::lines).map(str::to_owned).collect()
 }
 
 /// The params of the pipeline; false when the section could not be read.
@@ -191,7 +221,7 @@ fn read_shared(root: &Node, out: &mut Diagnostics) -> (BTreeMap<String, SharedPa
     let Some(node) = root.get("params") else { return (BTreeMap::new(), true) };
     let Some(entries) = fields::mapping(node, "`params`", out) else { return (BTreeMap::new(), false) };
     let shared = entries.iter().map(|Entry { key, value }| {
-        let param = SharedParam { place: key.place(), node: value.clone(), taken: false, reported: false };
+        let param = SharedParam { span: key.span, node: value.clone(), taken: false, reported: false };
         (key.text.clone(), param)
     });
     (shared.collect(), true)
@@ -199,11 +229,12 @@ fn read_shared(root: &Node, out: &mut Diagnostics) -> (BTreeMap<String, SharedPa
 
 /// A param of the pipeline that no stage takes is a slip of the pen.
 fn report_unused(shared: &BTreeMap<String, SharedParam>, catalog: &Catalog, out: &mut Diagnostics) {
+    let taken = || shared.iter().filter(|(_, param)| param.taken).map(|(name, _)| name.as_str());
     for (name, param) in shared.iter().filter(|(_, param)| !param.taken) {
-        let known = catalog
+        let of_kinds = catalog
             .kinds()
             .flat_map(|kind| params::names(kind.params.get("properties").and_then(|p| p.as_object())));
         let message = format!("no stage takes the pipeline's parameter `{name}`");
-        out.push_hint("unused-param", param.place, message, did_you_mean(name, known));
+        out.push_hint(Code::UnusedParam, param.span, message, did_you_mean(name, of_kinds.chain(taken())));
     }
 }

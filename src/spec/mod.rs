@@ -1,17 +1,16 @@
-//! The pipeline file: YAML -> typed pipeline with positions, all errors in one pass.
+//! The pipeline file: YAML -> typed pipeline with spans, all errors in one pass.
 //!
-//! The way through: `yaml` (YAML -> `node`, a tree with positions) -> `environment` and `overrides` (what the
-//! caller changes) -> `load` (sections) -> `stage`, `command_stage`, `params` (one stage) -> [`types`].
+//! The way through: `document` (YAML -> a tree with spans; what the environment and the caller change in it)
+//! -> `load` (the sections of the file) -> `stage` (one stage) with `params` (against the kind's JSON Schema)
+//! -> [`types`].
 
 mod catalog;
+pub mod code;
 pub mod command;
-mod command_stage;
 pub mod diagnostic;
-mod environment;
+mod document;
 mod fields;
 mod load;
-pub mod node;
-mod overrides;
 mod params;
 pub mod schema;
 mod source;
@@ -21,8 +20,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod types;
-pub mod units;
-mod yaml;
+mod units;
 
+pub use code::Code;
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use load::{Damage, LoadOptions, Loaded, Providers, load};
+pub use load::{LoadOptions, Loaded, Providers, Unresolved, load};

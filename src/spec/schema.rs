@@ -8,6 +8,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::protocol::{ARTIFACT_TYPES, Description, Kind, Port};
+use crate::spec::catalog;
 
 const NEVER_HASHED: &str = "Never part of the stage's key: changing it makes nothing stale.";
 
@@ -16,7 +17,8 @@ const NEVER_HASHED: &str = "Never part of the stage's key: changing it makes not
 pub fn pipeline_schema(descriptions: &[Description]) -> Value {
     let mut defs = Map::new();
     let mut branches = vec![reference("stage.command")];
-    defs.insert("stage.command".to_owned(), command_branch());
+    let types = artifact_type(descriptions);
+    defs.insert("stage.command".to_owned(), command_branch(&types));
     for kind in descriptions.iter().flat_map(|d| &d.kinds) {
         let name = format!("stage.{}", kind.name);
         if !defs.contains_key(&name) {
@@ -40,7 +42,7 @@ pub fn pipeline_schema(descriptions: &[Description]) -> Value {
             "sources": {
                 "type": "object",
                 "description": "Inputs that no stage makes, by name.",
-                "additionalProperties": source(),
+                "additionalProperties": source(&types),
             },
             "stages": {
                 "type": "object",
@@ -52,6 +54,11 @@ pub fn pipeline_schema(descriptions: &[Description]) -> Value {
                 "items": { "type": "string" },
                 "description": "Programs that offer more kinds: a path from the project root, or a name on PATH.",
             },
+            "ignore": {
+                "type": ["array", "string"],
+                "items": { "type": "string" },
+                "description": "What sources and `uses` leave out: lines in the syntax of gitignore, beside the built-in ones and `.kilnignore`.",
+            },
         },
         "$defs": defs,
     })
@@ -61,22 +68,25 @@ fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/$defs/{name}") })
 }
 
-fn artifact_type() -> Value {
-    json!({ "enum": ARTIFACT_TYPES })
+/// The artifact types that these providers declare; without providers, those that are usual.
+fn artifact_type(descriptions: &[Description]) -> Value {
+    let mut types = catalog::types_of(descriptions.iter());
+    if descriptions.is_empty() {
+        types.extend(ARTIFACT_TYPES.map(str::to_owned));
+    }
+    json!({ "enum": types })
 }
 
-fn source() -> Value {
+fn source(types: &Value) -> Value {
+    let path = json!({ "type": "string", "description": "A file, a folder or a glob, from the project root; it may not contain the store." });
     json!({
         "oneOf": [
-            { "type": "string", "description": "A file, a folder or a glob, from the project root." },
+            path,
             {
                 "type": "object",
                 "required": ["path"],
                 "additionalProperties": false,
-                "properties": {
-                    "path": { "type": "string", "description": "A file, a folder or a glob, from the project root." },
-                    "type": artifact_type(),
-                },
+                "properties": { "path": path, "type": types },
             },
         ],
     })
@@ -88,8 +98,12 @@ fn common() -> Map<String, Value> {
     let properties = json!({
         "env": {
             "type": "object",
-            "additionalProperties": { "type": ["string", "number", "boolean"] },
-            "description": "Environment variables of the stage's process; part of its key.",
+            "additionalProperties": { "oneOf": [
+                { "type": ["string", "number", "boolean", "null"] },
+                variable("pass", "The caller's variable of this name; its value is not part of the key."),
+                variable("secret", "The same; its value is neither stored nor printed."),
+            ] },
+            "description": "Environment variables of the stage's process, as they are written; part of its key.",
         },
         "cache": {
             "enum": ["normal", "exact"],
@@ -101,6 +115,7 @@ fn common() -> Map<String, Value> {
             "additionalProperties": false,
             "properties": {
                 "cpus": count(format!("Cores; 0 means all. {NEVER_HASHED}")),
+                "gpus": count(format!("GPUs. {NEVER_HASHED}")),
                 "memory": { "type": ["string", "integer"], "description": format!("Memory, such as `4GiB`. {NEVER_HASHED}") },
             },
             "description": format!("What the stage needs. {NEVER_HASHED}"),
@@ -110,6 +125,10 @@ fn common() -> Map<String, Value> {
             "type": ["string", "number"],
             "description": format!("After how long it is stopped, such as `90s` or `2h`. {NEVER_HASHED}"),
         },
+        "linger": {
+            "type": ["string", "number"],
+            "description": format!("How long its other processes may outlive the first one before the stage fails; 30 s by default. {NEVER_HASHED}"),
+        },
     });
     match properties {
         Value::Object(map) => map,
@@ -117,31 +136,70 @@ fn common() -> Map<String, Value> {
     }
 }
 
-fn command_branch() -> Value {
-    let mut properties = common();
+fn variable(key: &str, description: &str) -> Value {
+    json!({
+        "type": "object",
+        "required": [key],
+        "additionalProperties": false,
+        "properties": { key: { "type": "string", "description": description } },
+    })
+}
+
+/// What only commands have.
+fn command_branch(types: &Value) -> Value {
     let names = json!({ "type": "string", "description": "A source, a stage, or `stage.output`." });
-    properties.insert("kind".to_owned(), json!({ "const": "command" }));
-    properties.insert("inputs".to_owned(), json!({ "type": "object", "additionalProperties": names }));
-    properties.insert(
-        "params".to_owned(),
-        json!({ "type": "object", "description": "Values for `{params.x}`; part of the key." }),
-    );
-    properties.insert(
-        "run".to_owned(),
-        json!({
+    let own = json!({
+        "kind": { "const": "command" },
+        "inputs": { "type": "object", "additionalProperties": { "oneOf": [names, {
+            "type": "object",
+            "required": ["from"],
+            "additionalProperties": false,
+            "properties": {
+                "from": names,
+                "at": { "type": "string", "description": "Where the command finds it, from the project root; `inputs/NAME` by default. Part of the key." },
+            },
+        }] } },
+        "params": { "type": "object", "description": "Values for `{params.x}` and `$KILN_PARAM_x`, as they are written; part of the key." },
+        "run": {
             "type": ["string", "array"],
-            "items": { "type": ["string", "number", "boolean"] },
-            "description": "A line for `/bin/sh -c`, or a list of words to execute. `{inputs.x}`, `{outputs.x}` and `{params.x}` are filled in; `{{` and `}}` are plain braces. Part of the key.",
-        }),
-    );
-    properties.insert(
-        "uses".to_owned(),
-        json!({ "type": ["string", "array"], "items": { "type": "string" }, "description": "Files hashed with the command." }),
-    );
-    properties.insert(
-        "outputs".to_owned(),
-        json!({ "type": "object", "additionalProperties": artifact_type(), "description": "Name and type of what the command makes; the first is the default one." }),
-    );
+            "items": { "type": ["string", "number", "boolean", "null"] },
+            "description": "A script for `shell`, or a list of words to execute. `{inputs.x}`, `{outputs.x}` and `{params.x}` are filled in; `{{` and `}}` are plain braces; `${x}` belongs to the shell. Part of the key.",
+        },
+        "shell": {
+            "type": ["string", "array"],
+            "items": { "type": "string" },
+            "default": "bash -eo pipefail",
+            "description": "The shell of a script: a program and its arguments. Part of the key.",
+        },
+        "uses": {
+            "type": ["string", "array"],
+            "items": { "type": "string" },
+            "description": "Files, folders and globs of the project that the command reads; they are in its execution folder, and part of the key.",
+        },
+        "outputs": {
+            "type": "object",
+            "additionalProperties": { "oneOf": [types, {
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "type": types,
+                    "path": { "type": "string", "description": "Where the command leaves it, from its execution folder; `outputs/NAME` by default. Part of the key." },
+                },
+            }] },
+            "description": "Name and type of what the command makes; the first is the default one.",
+        },
+        "cwd": { "type": "string", "description": "The folder that the command starts in, below its execution folder. Part of the key." },
+        "sandbox": {
+            "enum": ["folder", "strict", "off"],
+            "default": "folder",
+            "description": "`folder`: the command runs in a folder with what it declared. `strict`: the rest of the project and the store are shut off as well. `off`: it runs in the project root, and no reproducibility is promised; part of the key.",
+        },
+        "platform": { "const": "any", "description": "`any` takes the operating system and architecture out of the key." },
+    });
+    let mut properties = common();
+    if let Value::Object(own) = own {
+        properties.extend(own);
+    }
     json!({
         "type": "object",
         "description": "A command.",
@@ -173,7 +231,9 @@ fn inputs(ports: &[Port]) -> Value {
     let describe = |port: &Port| {
         let takes = format!("A source, a stage, or `stage.output` of type {}.", port.types.join(" or "));
         let description = [port.summary.as_str(), &takes].join(" ");
-        (port.name.clone(), json!({ "type": "string", "description": description.trim() }))
+        let names = json!({ "type": "string", "description": description.trim() });
+        let from = json!({ "type": "object", "required": ["from"], "additionalProperties": false, "properties": { "from": names } });
+        (port.name.clone(), json!({ "oneOf": [names, from] }))
     };
     let required: Vec<_> = ports.iter().filter(|port| !port.optional).map(|port| &port.name).collect();
     json!({

@@ -1,81 +1,179 @@
 //! The `sources` section.
 //!
 //! Purpose: sources by name, as a path or a mapping of path and type.
-//! Invariant: a path is absolute or stays inside the root; a type is known.
-//! Must not know: what lies at the path.
+//! Invariant: a path is absolute or stays inside the root, and does not contain the store; a type is known.
+//! Must not know: which files lie at the path.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::path::{Component, Path, PathBuf};
 
-use crate::protocol::ARTIFACT_TYPES;
-use crate::spec::diagnostic::{Diagnostics, did_you_mean, list_names};
+use glob::Pattern;
+
+use crate::spec::catalog::Catalog;
+use crate::spec::code::Code;
+use crate::spec::diagnostic::Diagnostics;
+use crate::spec::document::node::{Data, Node};
 use crate::spec::fields;
-use crate::spec::node::{Data, Node, Place};
-use crate::spec::types::Source;
+use crate::spec::load::LoadOptions;
+use crate::spec::types::{Source, Span};
 
-/// Reads the section. A damaged source is there all the same, so that its name is known.
-pub fn read(node: &Node, out: &mut Diagnostics) -> Option<BTreeMap<String, Source>> {
+/// Reads the section. A source with an error is there all the same, so that its name is known.
+pub fn read(
+    node: &Node,
+    catalog: &Catalog,
+    options: &LoadOptions,
+    out: &mut Diagnostics,
+) -> Option<BTreeMap<String, Source>> {
     let entries = fields::mapping(node, "`sources`", out)?;
     let mut sources = BTreeMap::new();
     for entry in entries {
         fields::check_name(&entry.key, "a source", out);
-        let (path, artifact_type) = read_one(&entry.key.text, &entry.value, out);
-        let source = Source { span: entry.key.at.into(), path, artifact_type };
+        let reader = Reader { what: format!("source `{}`", entry.key.text), catalog, options };
+        let (path, artifact_type) = reader.read(&entry.value, out);
+        let source = Source { span: entry.key.span, path, artifact_type };
         sources.insert(entry.key.text.clone(), source);
     }
     Some(sources)
 }
 
-fn read_one(name: &str, node: &Node, out: &mut Diagnostics) -> (String, String) {
-    let what = format!("source `{name}`");
-    let any = || "any".to_owned();
-    if node.as_str().is_some() {
-        return (local_path(node, &what, out), any());
-    }
-    if !matches!(node.data, Data::Map(_)) {
-        let message = format!("{what} must be a path or a mapping with `path`, not {}", node.kind());
-        out.push("type", node.place(), message);
-        return (String::new(), any());
-    }
-    let entries = fields::mapping(node, &what, out).unwrap_or_default();
-    let artifact_type = node.get("type").and_then(|n| artifact_type(n, &what, out)).unwrap_or_else(any);
-    if let Some(url) = entries.iter().find(|e| matches!(e.key.text.as_str(), "url" | "sha256")) {
-        unsupported(url.key.place(), &what, out);
-        return (String::new(), artifact_type);
-    }
-    let meant = fields::only(entries, &["path", "type"], &what, out);
-    if let Some(path) = node.get("path") {
-        return (local_path(path, &what, out), artifact_type);
-    }
-    if !meant.contains(&"path") {
-        out.push("missing-key", node.place(), format!("{what} has no `path`"));
-    }
-    (String::new(), artifact_type)
+/// The nodes of the section that name artifact types.
+pub fn types(node: &Node) -> impl Iterator<Item = &Node> {
+    node.entries().iter().filter_map(|entry| entry.value.get("type"))
 }
 
-fn local_path(node: &Node, what: &str, out: &mut Diagnostics) -> String {
-    if node.as_str().is_some_and(|text| text.contains("://")) {
-        unsupported(node.place(), what, out);
-        return String::new();
-    }
-    fields::path(node, what, out).unwrap_or_default().to_owned()
+struct Reader<'a> {
+    /// Who has an error.
+    what: String,
+    catalog: &'a Catalog,
+    options: &'a LoadOptions,
 }
 
-fn unsupported(place: Place, what: &str, out: &mut Diagnostics) {
-    let message = format!("{what} lies on the net; this version reads local files and folders only");
-    let hint = "fetch it with a `command` stage, or name a local path".to_owned();
-    out.push_hint("unsupported-source", place, message, Some(hint));
+impl Reader<'_> {
+    fn read(&self, node: &Node, out: &mut Diagnostics) -> (String, String) {
+        let what = &self.what;
+        let any = || "any".to_owned();
+        if node.as_str().is_some() {
+            return (self.local_path(node, out), any());
+        }
+        if !matches!(node.data, Data::Map(_)) {
+            let message = format!("{what} must be a path or a mapping with `path`, not {}", node.kind());
+            out.push(Code::Type, node.span, message);
+            return (String::new(), any());
+        }
+        let entries = fields::mapping(node, what, out).unwrap_or_default();
+        let named = node.get("type");
+        let artifact_type = named.and_then(|n| self.catalog.artifact_type(n, what, out)).unwrap_or_else(any);
+        if let Some(url) = entries.iter().find(|e| matches!(e.key.text.as_str(), "url" | "sha256")) {
+            self.unsupported(url.key.span, out);
+            return (String::new(), artifact_type);
+        }
+        let meant = fields::only(entries, &["path", "type"], what, out);
+        if let Some(path) = node.get("path") {
+            return (self.local_path(path, out), artifact_type);
+        }
+        if !meant.contains(&"path") {
+            out.push(Code::MissingKey, node.span, format!("{what} has no `path`"));
+        }
+        (String::new(), artifact_type)
+    }
+
+    fn local_path(&self, node: &Node, out: &mut Diagnostics) -> String {
+        if node.as_str().is_some_and(|text| text.contains("://")) {
+            self.unsupported(node.span, out);
+            return String::new();
+        }
+        let Some(path) = fields::path(node, &self.what, out) else { return String::new() };
+        let store = &self.options.store;
+        if !store.as_os_str().is_empty() && contains_store(&self.options.root, path, store) {
+            let message = format!("{} `{path}` contains the store {}", self.what, store.display());
+            let hint = "name the files or folders beside it, or keep the store elsewhere with `--store`";
+            out.push_hint(Code::StoreInSource, node.span, message, Some(hint.to_owned()));
+        }
+        path.to_owned()
+    }
+
+    fn unsupported(&self, span: Span, out: &mut Diagnostics) {
+        let message =
+            format!("{} lies on the net; this version reads local files and folders only", self.what);
+        let hint = "fetch it with a `command` stage, or name a local path".to_owned();
+        out.push_hint(Code::UnsupportedSource, span, message, Some(hint));
+    }
 }
 
-/// An artifact type that Kiln knows.
-pub fn artifact_type(node: &Node, what: impl Display, out: &mut Diagnostics) -> Option<String> {
-    let text = fields::string(node, format_args!("the type of {what}"), out)?;
-    if ARTIFACT_TYPES.contains(&text) {
-        return Some(text.to_owned());
+/// Whether the path or glob of a source is the store, or holds it.
+fn contains_store(root: &Path, path: &str, store: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| normal(path));
+    let whole = root.join(path);
+    real(store).starts_with(real(&whole)) || reaches(&whole, &normal(store)) || reaches(&whole, &real(store))
+}
+
+/// Whether a pattern, taken part by part, names the store or a folder above it, or all files below one (`**`).
+/// A wildcard at its end finds files only.
+fn reaches(pattern: &Path, store: &Path) -> bool {
+    let pattern = normal(pattern);
+    let mut parts = store.components();
+    let mut wild = false;
+    for part in pattern.components() {
+        let text = part.as_os_str().to_string_lossy();
+        if text == "**" {
+            return true;
+        }
+        let Some(here) = parts.next() else { return false };
+        let matches = Pattern::new(&text).is_ok_and(|p| p.matches(&here.as_os_str().to_string_lossy()));
+        if part != here && !matches {
+            return false;
+        }
+        wild = part != here;
     }
-    let hint = did_you_mean(text, ARTIFACT_TYPES)
-        .unwrap_or_else(|| format!("there is: {}", list_names(ARTIFACT_TYPES)));
-    let message = format!("{what} has the type `{text}`, which does not exist");
-    out.push_hint("unknown-type", node.place(), message, Some(hint));
-    None
+    !wild
+}
+
+/// A path from the root of the machine, without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+        match part {
+            Component::ParentDir => _ = out.pop(),
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_may_not_be_the_store_nor_contain_it() {
+        let contains = |path: &str| contains_store(Path::new("/p"), path, Path::new("/p/artifacts"));
+        for path in
+            [".", "artifacts", "./x/../artifacts/", "/", "/p", "**", "**/*.txt", "/*/**/x", "../*/artifacts"]
+        {
+            assert!(contains(path), "{path}");
+        }
+        for path in [
+            "data",
+            "*",
+            "art*",
+            "artifacts.txt",
+            "data/**",
+            "*.txt",
+            "*/data.txt",
+            "/q/**",
+            "artifacts/runs/x",
+        ] {
+            assert!(!contains(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_link_to_a_folder_around_the_store_contains_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("real/artifacts")).unwrap();
+        std::os::unix::fs::symlink("real", folder.path().join("link")).unwrap();
+        let store = folder.path().join("real/artifacts");
+        assert!(contains_store(folder.path(), "link", &store));
+        assert!(!contains_store(folder.path(), "other", &store));
+    }
 }

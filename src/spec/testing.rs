@@ -127,9 +127,6 @@ pub fn description() -> Description {
         version: "1".to_owned(),
         numerics: BTreeMap::new(),
         types: Vec::new(),
-        files: Vec::new(),
-        environment: Vec::new(),
-        devices: Vec::new(),
         kinds: vec![
             kind(
                 "pretrain",
@@ -237,7 +234,7 @@ pub fn short_errors(text: &str) -> String {
 pub fn short(all: &[Diagnostic]) -> String {
     let line = |d: &Diagnostic| {
         let hint = d.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        format!("{} {}:{} {}{hint}", d.code, d.position.line, d.position.column, d.message)
+        format!("{} {}:{} {}{hint}", d.code, d.span.start.line, d.span.start.column, d.message)
     };
     all.iter().map(line).collect::<Vec<_>>().join("\n")
 }

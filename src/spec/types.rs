@@ -1,19 +1,19 @@
 //! The typed pipeline: what the rest of Kiln sees of a pipeline file.
 //!
-//! Purpose: plain data with positions, made by `spec::load` and read by everyone.
+//! Purpose: plain data with spans, made by `spec::load` and read by everyone.
 //! Invariant: a `Pipeline` that exists has passed every check of `spec`: kinds exist, params are
 //! typed and complete, names are unique. References between stages are checked by `graph`.
 //! Must not know: how YAML is parsed, what is cached, how stages run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::protocol::Port;
 
-/// Where something stands in a pipeline file; lines and columns count from 1, columns in characters.
+/// A place in a text; lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
     /// The line; 0 when the value stands in no file (a default, `--set`).
@@ -22,19 +22,32 @@ pub struct Position {
     pub column: u32,
 }
 
-/// A file of a pipeline: an index into `Pipeline::files`.
+/// A file of a pipeline: its index in `Pipeline::files`; 0 is the main one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct FileId(pub u16);
 
-/// A stretch of a pipeline file.
+/// A part of a file. Of a list or mapping it is the first character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span {
     /// The file.
     pub file: FileId,
-    /// Its first character; line 0 when it stands nowhere.
+    /// Its first character.
     pub start: Position,
-    /// The character after its last one.
+    /// The place after its last character.
     pub end: Position,
+}
+
+impl Span {
+    /// A part of one line of the main file.
+    pub fn on_line(start: Position, characters: u32) -> Self {
+        let end = Position { line: start.line, column: start.column.saturating_add(characters) };
+        Self { file: FileId::default(), start, end }
+    }
+
+    /// True when the value stands in no file (a default, `--set`).
+    pub fn is_nowhere(&self) -> bool {
+        self.start.line == 0
+    }
 }
 
 /// A value and where it stands.
@@ -44,12 +57,6 @@ pub struct Spanned<T> {
     pub value: T,
     /// Where it stands.
     pub span: Span,
-}
-
-impl From<Position> for Span {
-    fn from(start: Position) -> Self {
-        Self { file: FileId::default(), start, end: start }
-    }
 }
 
 /// A whole pipeline.
@@ -68,7 +75,7 @@ pub struct Pipeline {
     /// Its providers' programs, the default one first: as an empty path, for only the caller knows
     /// where that lies.
     pub providers: Vec<PathBuf>,
-    /// Ignore rules for sources and `uses`, in the syntax of gitignore.
+    /// Lines in the syntax of gitignore: what sources and `uses` leave out.
     pub ignore: Vec<String>,
 }
 
@@ -92,21 +99,23 @@ pub struct Stage {
     pub work: Work,
     /// What each input names, by port, in port order.
     pub inputs: BTreeMap<String, Spanned<Reference>>,
-    /// The place of an input relative to the project root, where it has one of its own (commands only).
+    /// Where a command finds an input, if not at `inputs/NAME` (`at:`); relative to the project root.
     pub places: BTreeMap<String, Spanned<String>>,
     /// The ports of its inputs, from the kind; for a command every input takes `any`.
     pub input_ports: Vec<Port>,
     /// Its outputs, in order; the first is the default one. Each has exactly one type.
     pub outputs: Vec<Port>,
-    /// The place of an output relative to the execution folder, where it has one of its own (commands only).
+    /// Where a command leaves an output, if not at `outputs/NAME` (`path:`); relative to the execution
+    /// folder.
     pub output_paths: BTreeMap<String, Spanned<String>>,
-    /// Its params, typed, defaults filled in; a default has the position of line 0.
+    /// Its params; a default stands nowhere. Of a kind: typed, defaults filled in. Of a command: texts; a
+    /// scalar as it is written, a list or mapping as JSON in which numbers keep their spelling.
     pub params: BTreeMap<String, Spanned<Value>>,
-    /// Environment variables of its process; literal values are hashed.
+    /// Environment variables of its process.
     pub env: BTreeMap<String, EnvValue>,
     /// True when the numerics are part of its key (`cache: exact`).
     pub exact: bool,
-    /// True when its outputs are the same on every operating system and architecture.
+    /// True when its key does not hold the operating system and architecture (`platform: any`).
     pub any_platform: bool,
     /// What it needs; never hashed.
     pub resources: Resources,
@@ -114,18 +123,18 @@ pub struct Stage {
     pub retries: u32,
     /// Is stopped after this long; never hashed.
     pub timeout: Option<Duration>,
-    /// How long a descendant may outlive the command; never hashed.
+    /// How long its other processes may outlive the first one, if not the usual time; never hashed.
     pub linger: Option<Duration>,
 }
 
 /// The value of an environment variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EnvValue {
-    /// This text.
+    /// A text; hashed.
     Literal(String),
-    /// The value of the caller's variable of this name, never hashed.
+    /// The value of the caller's variable of this name; not hashed.
     Pass(String),
-    /// The same, and never stored or printed either.
+    /// The same, and neither stored nor printed.
     Secret(String),
 }
 
@@ -145,13 +154,13 @@ pub enum Work {
     Command {
         /// What to run; `{inputs.x}`, `{outputs.x}` and `{params.x}` are not yet filled in.
         run: Run,
-        /// The shell of a script.
+        /// The shell of a script: a program and its arguments, which the script's file follows.
         shell: Vec<String>,
-        /// Files, folders and globs hashed with it, relative to the root.
+        /// Files hashed with it, relative to the root.
         uses: Vec<Spanned<String>>,
-        /// The folder that it starts in, relative to the execution folder.
+        /// The folder that it starts in, below the execution folder; the execution folder when none.
         cwd: Option<Spanned<String>>,
-        /// What it can see.
+        /// What it may see.
         sandbox: Sandbox,
     },
 }
@@ -159,21 +168,21 @@ pub enum Work {
 /// The command of a `command` stage.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Run {
-    /// For a shell.
+    /// For the shell.
     Script(String),
     /// For exec.
     Exec(Vec<String>),
 }
 
-/// What a command can see.
+/// What a command may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sandbox {
-    /// A folder of its own with what it declared.
+    /// It runs in an execution folder that holds what it declared.
     #[default]
     Folder,
-    /// That, with the rest of the project and the store shut off.
+    /// The rest of the project and the store are shut off as well.
     Strict,
-    /// The project root.
+    /// It runs in the project root.
     Off,
 }
 
@@ -203,9 +212,9 @@ pub struct Resources {
 }
 
 impl Pipeline {
-    /// The main file.
-    pub fn file(&self) -> &std::path::Path {
-        self.files.first().map_or(std::path::Path::new(""), PathBuf::as_path)
+    /// The main file, as the user named it.
+    pub fn file(&self) -> &Path {
+        self.files.first().map_or(Path::new(""), PathBuf::as_path)
     }
 
     /// A stage by its name; walks over all of them (a `Graph` has an index).
@@ -233,6 +242,6 @@ impl Stage {
 
     /// The params without positions, complete.
     pub fn params_json(&self) -> Value {
-        self.params.iter().map(|(name, at)| (name.clone(), at.value.clone())).collect()
+        self.params.iter().map(|(name, param)| (name.clone(), param.value.clone())).collect()
     }
 }

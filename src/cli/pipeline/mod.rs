@@ -1,0 +1,8 @@
+//! The commands that read, compare or run a pipeline.
+
+pub mod graph;
+pub mod lock;
+pub mod plan;
+pub mod run;
+pub mod status;
+pub mod why;

@@ -1,0 +1,80 @@
+//! `kiln run`.
+//!
+//! Purpose: plans, brings what is stale up to date, and tells how it went.
+//! Invariant: what runs is what the plan said or what became stale by it; the exit code is the
+//! outcome's.
+//! Must not know: how stages are scheduled or run.
+
+use crate::cli::args::{Common, RunArgs};
+use crate::cli::context::Context;
+use crate::cli::pipeline::{lock, plan};
+use crate::cli::printer::Printer;
+use crate::cli::{CliError, Exit};
+use crate::execute::{self, Options, Wanted};
+use crate::report::lockfile::{Difference, LockCheck, LockFileReporter};
+use crate::report::resume::resume_points;
+use crate::report::{JsonReport, Links, Recorder, Terminal};
+use crate::sched::Reporter;
+use crate::store::RunOutcome;
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong pipeline or call, or a lock file that does not match, in which case nothing ran; a store that
+/// fails.
+pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let (_, names) = args.pipeline.split();
+    let context = Context::open(common, &args.pipeline)?;
+    let targets = context.graph.targets(names).map_err(CliError::Pipeline)?;
+    let mut planner = context.planner(&args.force)?;
+    let plan = planner.plan(&targets).map_err(|e| context.plan_error(e))?;
+    let lock = args.locked.then(|| lock::locked(&context, &plan, names.is_empty())).transpose()?;
+    let pipeline = context.graph.pipeline();
+    let run = context.store.runs().begin(&pipeline.name, &pipeline.file.to_string_lossy())?;
+    let mut json = args.pipeline.json.then(|| {
+        let resumes = resume_points(&context.store, &plan);
+        JsonReport::new(&plan, plan::to_json(&plan, &resumes))
+    });
+    let mut check = lock.as_ref().map(LockCheck::new);
+    let mut reporters: Vec<Box<dyn Reporter + '_>> =
+        vec![Box::new(Recorder::new(&run)), Box::new(Links::new(&context.store, &pipeline.name))];
+    // What `--set` tries is not what the file says.
+    if !args.locked && args.pipeline.set.is_empty() && args.pipeline.unset.is_empty() {
+        reporters.push(Box::new(LockFileReporter::new(pipeline)));
+    }
+    reporters.push(Box::new(Terminal::new(common.color.choice())));
+    reporters.extend(json.as_mut().map(|json| Box::new(json) as Box<dyn Reporter>));
+    reporters.extend(check.as_mut().map(|check| Box::new(check) as Box<dyn Reporter>));
+    let wanted = Wanted {
+        graph: &context.graph,
+        store: &context.store,
+        planner: &mut planner,
+        plan: &plan,
+        run: &run,
+        providers: &context.providers,
+    };
+    let options = Options { jobs: args.jobs, keep_going: args.keep_going, device: context.device.to_owned() };
+    let outcome = execute::run(wanted, &options, &mut reporters)?;
+    drop(reporters);
+    let differences = check.map(LockCheck::into_differences).unwrap_or_default();
+    if let Some(mut answer) = json.and_then(JsonReport::into_answer) {
+        if args.locked {
+            answer["differences"] = differences.iter().map(Difference::to_json).collect();
+        }
+        printer.json(&answer)?;
+    }
+    if let (Some(lock), false) = (&lock, differences.is_empty()) {
+        lock::complain(lock, &differences, printer);
+        return Ok(Exit::Failed);
+    }
+    Ok(exit(outcome))
+}
+
+fn exit(outcome: RunOutcome) -> Exit {
+    match outcome {
+        RunOutcome::Ok | RunOutcome::Running => Exit::Ok,
+        RunOutcome::Failed => Exit::Failed,
+        RunOutcome::Interrupted => Exit::Interrupted,
+        RunOutcome::Waiting => Exit::People,
+    }
+}

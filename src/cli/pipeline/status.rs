@@ -1,0 +1,109 @@
+//! `kiln status`.
+//!
+//! Purpose: shows which stages are fresh, stale or running; with `-q` only the exit code tells.
+//! Invariant: the planner decides what is fresh and what is stale; a stage is running when a runner holds the
+//! lock of its action key now.
+//! Must not know: how the planner decides.
+
+use serde_json::json;
+
+use crate::cli::args::{Common, StatusArgs};
+use crate::cli::context::Context;
+use crate::cli::pipeline::plan::{Resumes, with_resume};
+use crate::cli::printer::{CHANGED, GOOD, Printer, STRONG, paint};
+use crate::cli::{CliError, Exit};
+use crate::plan::types::{StagePlan, State};
+use crate::report::resume::{ResumePoint, resume_points};
+use crate::report::text::{pad, printable, reason, widest};
+use crate::cas::Store;
+use crate::state::Holder;
+
+/// The format of a status in JSON.
+pub const STATUS_FORMAT: &str = "kiln.status/1";
+
+struct Line<'a> {
+    stage: &'a StagePlan,
+    word: &'static str,
+    holder: Option<Holder>,
+    resumes: Option<ResumePoint>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong pipeline or call; a store that fails.
+pub fn run(common: &Common, args: &StatusArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let (_, targets) = args.pipeline.split();
+    let context = Context::open(common, &args.pipeline)?;
+    let plan = context.plan(targets, &[])?;
+    if args.quiet {
+        return Ok(if plan.summary().is_fresh() { Exit::Ok } else { Exit::Changes });
+    }
+    let resumes = resume_points(&context.store, &plan);
+    let lines = plan.stages.iter().map(|stage| status_of(&context.store, stage, &resumes));
+    let lines: Vec<_> = lines.collect::<Result<_, _>>()?;
+    let count = |word: &str| lines.iter().filter(|l| l.word == word).count();
+    let (fresh, stale, running, people) = (count("fresh"), count("stale"), count("running"), count("people"));
+    if args.pipeline.json {
+        let stages: Vec<_> = lines.iter().map(to_json).collect();
+        printer.json(&json!({
+            "schema": STATUS_FORMAT,
+            "pipeline": plan.pipeline,
+            "stages": stages,
+            "summary": { "fresh": fresh, "stale": stale, "running": running, "people": people },
+        }))?;
+        return Ok(Exit::Ok);
+    }
+    let width = widest(plan.stages.iter().map(|s| s.name.as_str()), 40);
+    lines.iter().for_each(|line| printer.line(to_text(line, width)));
+    let people = if people > 0 { format!(", {people} waiting for people") } else { String::new() };
+    printer.line(format!("{fresh} fresh, {stale} stale, {running} running{people}."));
+    Ok(Exit::Ok)
+}
+
+fn status_of<'a>(store: &Store, stage: &'a StagePlan, resumes: &Resumes) -> Result<Line<'a>, CliError> {
+    let holder = if stage.state == State::Cached { None } else { holder(store, stage)? };
+    let word = match stage.state {
+        State::Cached => "fresh",
+        _ if holder.is_some() => "running",
+        State::People => "people",
+        State::Fetch | State::Run | State::Maybe => "stale",
+    };
+    let resumes = resumes.get(&stage.name).copied().filter(|_| holder.is_none());
+    Ok(Line { stage, word, holder, resumes })
+}
+
+/// Who runs the stage now.
+fn holder(store: &Store, stage: &StagePlan) -> Result<Option<Holder>, CliError> {
+    let Some(key) = stage.key else { return Ok(None) };
+    Ok(store.holder(&key)?)
+}
+
+fn to_json(line: &Line) -> serde_json::Value {
+    json!({
+        "name": line.stage.name,
+        "state": line.word,
+        "key": line.stage.key,
+        "holder": line.holder,
+        "resumes": line.resumes,
+    })
+}
+
+fn to_text(line: &Line, width: usize) -> String {
+    let style = match line.word {
+        "fresh" => GOOD,
+        "running" => STRONG,
+        _ => CHANGED,
+    };
+    let detail = match (&line.holder, line.stage.reasons.first()) {
+        (Some(holder), _) => printable(&holder.to_string()),
+        (None, Some(first)) => match line.resumes {
+            Some(point) => with_resume(&reason(first), &line.stage.reasons, point),
+            None => reason(first),
+        },
+        (None, None) => String::new(),
+    };
+    let gap = " ".repeat("running".len().saturating_sub(line.word.len()));
+    let (name, word) = (pad(&line.stage.name, width), paint(style, line.word));
+    format!("  {name}  {word}{gap}  {detail}")
+}

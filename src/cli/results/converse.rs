@@ -1,0 +1,208 @@
+//! `kiln generate` and `kiln chat`.
+//!
+//! Purpose: finds a model (an output of a stage, or a folder) and hands prompts to `PROVIDER converse`.
+//! Invariant: what a model says is shown as it comes, and can never steer the terminal.
+//! Must not know: how a model makes its tokens.
+
+use std::fs;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::cli::args::{ChatArgs, Common, GenerateArgs, PipelineArgs, SamplingArgs};
+use crate::cli::context::{Context, cores, open_store};
+use crate::cli::printer::{FAINT, Printer, paint};
+use crate::cli::results::show;
+use crate::cli::root::find_root;
+use crate::cli::{CliError, Exit};
+use crate::execute::{Conversation, ConversationError, Reply};
+use crate::provider::Providers;
+use crate::protocol::ConverseRequest;
+use crate::report::text::{printable, printable_char};
+use crate::spec::types::Work;
+
+/// A model and the program that can speak for it.
+struct Model {
+    name: String,
+    folder: PathBuf,
+    program: PathBuf,
+}
+
+/// `kiln generate MODEL PROMPT..`
+///
+/// # Errors
+/// There is no such model or no prompt; the provider fails.
+pub fn generate(common: &Common, args: &GenerateArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let (model, prompts) = model(common, &args.pipeline)?;
+    let prompts = [prompts, prompts_of_file(args, prompts.is_empty())?.as_slice()].concat();
+    if prompts.is_empty() {
+        return Err(CliError::Call("there is no prompt: kiln generate MODEL PROMPT..".into()));
+    }
+    let mut conversation = begin(&model, &args.sampling, args.pipeline.device.name(), args.raw)?;
+    let mut replies = Vec::new();
+    for prompt in &prompts {
+        if !args.pipeline.json && prompts.len() > 1 {
+            printer.line(paint(FAINT, format!("> {}", printable(prompt))));
+        }
+        let reply = turn(&mut conversation, prompt, args.pipeline.json, printer)?;
+        replies.push(to_json(prompt, &reply));
+    }
+    conversation.end()?;
+    if args.pipeline.json {
+        printer.json(&json!({ "schema": "kiln.generate/1", "model": model.name, "replies": replies }))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// `kiln chat MODEL`
+///
+/// # Errors
+/// There is no such model; the provider fails.
+pub fn chat(common: &Common, args: &ChatArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let (model, rest) = model(common, &args.pipeline)?;
+    if !rest.is_empty() {
+        return Err(CliError::Call("`kiln chat` takes one model; then type, and end with Ctrl-D".into()));
+    }
+    let mut conversation = begin(&model, &args.sampling, args.pipeline.device.name(), false)?;
+    let (stdin, mut replies) = (io::stdin().lock(), Vec::new());
+    let live = stdin.is_terminal();
+    let ask = || {
+        if live {
+            printer_prompt()
+        }
+    };
+    ask();
+    for line in stdin.lines() {
+        let prompt = line.map_err(CliError::io("read what is typed"))?;
+        if !prompt.trim().is_empty() {
+            let reply = turn(&mut conversation, &prompt, args.pipeline.json, printer)?;
+            replies.push(to_json(&prompt, &reply));
+        }
+        ask();
+    }
+    conversation.end()?;
+    if args.pipeline.json {
+        printer.json(&json!({ "schema": "kiln.chat/1", "model": model.name, "replies": replies }))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Asks for the next line, on stderr; when that is gone nobody is there to be asked.
+fn printer_prompt() {
+    let mut err = io::stderr().lock();
+    let _ = err.write_all(b"> ").and_then(|()| err.flush());
+}
+
+/// The model that the call names, and what follows its name.
+fn model<'a>(common: &Common, args: &'a PipelineArgs) -> Result<(Model, &'a [String]), CliError> {
+    let (_, names) = args.split();
+    let Some((name, rest)) = names.split_first() else {
+        return Err(CliError::Call("name a model: STAGE, STAGE.OUTPUT or a folder such as ./model".into()));
+    };
+    if name.contains('/') {
+        return Ok((model_in_folder(common, name)?, rest));
+    }
+    let context = Context::open(common, args)?;
+    let name = model_output(&context, name);
+    let shown = show::find(&context, &name)?;
+    let stage = context.graph.index(name.rsplit_once('.').map_or(name.as_str(), |(stage, _)| stage));
+    let provider = stage.and_then(|ix| match &context.graph.stage(ix).work {
+        Work::Kind { provider, .. } => {
+            context.providers.get(context.graph.pipeline().providers.get(*provider)?)
+        }
+        Work::Command { .. } => None,
+    });
+    let program = match provider {
+        Some(provider) => provider.program.clone(),
+        None => default_program(common)?,
+    };
+    Ok((Model { name: shown.name, folder: shown.path, program }, rest))
+}
+
+/// Of a stage that is named alone, the first output that one can talk with.
+fn model_output(context: &Context, name: &str) -> String {
+    let Some(ix) = context.graph.index(name) else { return name.to_owned() };
+    let talks = |types: &[String]| types.iter().any(|t| ["checkpoint", "policy"].contains(&t.as_str()));
+    let port = context.graph.stage(ix).outputs.iter().find(|port| talks(&port.types));
+    port.map_or_else(|| name.to_owned(), |port| format!("{name}.{}", port.name))
+}
+
+fn model_in_folder(common: &Common, name: &str) -> Result<Model, CliError> {
+    let folder = std::path::absolute(name).map_err(CliError::io(format!("find {name}")))?;
+    if !folder.is_dir() {
+        return Err(CliError::Call(format!(
+            "there is no folder {name}; name a model, or a stage without `/`"
+        )));
+    }
+    Ok(Model { name: name.to_owned(), folder, program: default_program(common)? })
+}
+
+fn default_program(common: &Common) -> Result<PathBuf, CliError> {
+    let store = open_store(common, &find_root(None)?)?;
+    let mut providers = Providers::new(&store);
+    let found = providers.find(None).map_err(|e| CliError::Failed(e.to_string()))?;
+    Ok(found.program.clone())
+}
+
+fn prompts_of_file(args: &GenerateArgs, none_given: bool) -> Result<Vec<String>, CliError> {
+    let stdin = Path::new("-");
+    let piped = none_given && !io::stdin().is_terminal();
+    let text = match args.file.as_deref().or(piped.then_some(stdin)) {
+        None => return Ok(Vec::new()),
+        Some(path) if path == stdin => io::read_to_string(io::stdin()),
+        Some(path) => fs::read_to_string(path),
+    };
+    let text = text.map_err(CliError::io("read the prompts"))?;
+    Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
+}
+
+fn begin(model: &Model, sampling: &SamplingArgs, device: &str, raw: bool) -> Result<Conversation, CliError> {
+    let request = ConverseRequest {
+        model: model.folder.clone(),
+        temperature: sampling.temperature,
+        max_tokens: sampling.max_tokens,
+        seed: sampling.seed,
+        threads: cores(),
+        device: device.to_owned(),
+        raw,
+    };
+    Ok(Conversation::begin(&model.program, &request)?)
+}
+
+/// One prompt and its reply, shown as it comes unless JSON is wanted.
+fn turn(
+    conversation: &mut Conversation,
+    prompt: &str,
+    json: bool,
+    printer: &mut Printer,
+) -> Result<Reply, CliError> {
+    let mut shown = Ok(());
+    let reply = conversation.ask(prompt, |piece| {
+        if !json && shown.is_ok() {
+            printer.text(harmless(piece));
+            shown = printer.flush();
+        }
+    })?;
+    shown?;
+    if !json {
+        printer.text("\n");
+        printer.flush()?;
+    }
+    Ok(reply)
+}
+
+/// A model's text without what could steer a terminal; its lines stay.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c == '\n' || c == '\t' { c } else { printable_char(c) }).collect()
+}
+
+fn to_json(prompt: &str, reply: &Reply) -> Value {
+    json!({ "prompt": prompt, "text": reply.text, "finished": reply.finished, "tokens": reply.tokens })
+}
+
+impl From<ConversationError> for CliError {
+    fn from(error: ConversationError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,206 @@
+//! `kiln log`.
+//!
+//! Purpose: the runs, newest first; what became of each stage of one run; the last log of a stage.
+//! Invariant: reads records and logs only, and plans nothing.
+//! Must not know: how runs are made.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::cli::args::{Common, LogArgs};
+use crate::cli::context::{Context, open_store};
+use crate::cli::printer::Printer;
+use crate::cli::root::find_root;
+use crate::cli::{CliError, Exit};
+use crate::report::text::{bytes, printable, seconds, table, time};
+use crate::cas::Store;
+use crate::state::{History, RunOutcome, RunRecord, StageOutcome, StageRecord};
+
+/// The format of an answer in JSON.
+pub const LOG_FORMAT: &str = "kiln.log/1";
+/// The most of a stage's log that is printed: its end.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// History the command.
+///
+/// # Errors
+/// A wrong call; a store that fails.
+pub fn run(common: &Common, args: &LogArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let (file, names) = args.pipeline.split();
+    let (store, pipeline) = match file {
+        Some(_) => {
+            let context = Context::open(common, &args.pipeline)?;
+            let name = context.graph.pipeline().name.clone();
+            (std::sync::Arc::clone(&context.store), Some(name))
+        }
+        None => (std::sync::Arc::new(open_store(common, &find_root(None)?)?), None),
+    };
+    let json = args.pipeline.json;
+    match names {
+        [] => list(&store, pipeline.as_deref(), args.limit, json, printer)?,
+        [run] if is_run(run) => one_run(&store, run, json, printer)?,
+        [stage] => stage_log(&store, pipeline.as_deref(), stage, json, printer)?,
+        _ => {
+            return Err(CliError::Call(
+                "`kiln log` takes one stage or one run: kiln log [FILE] [STAGE|RUN]".into(),
+            ));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn is_run(name: &str) -> bool {
+    name.strip_prefix("r-").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The records of runs, newest first; those that cannot be read are left out.
+fn newest_first(runs: &History, pipeline: Option<&str>) -> Result<impl Iterator<Item = RunRecord>, CliError> {
+    let ids = runs.list()?;
+    let pipeline = pipeline.map(str::to_owned);
+    let runs = runs.clone();
+    let read = move |id: String| runs.read(&id).ok().flatten();
+    Ok(ids
+        .into_iter()
+        .rev()
+        .filter_map(read)
+        .filter(move |r| pipeline.as_ref().is_none_or(|p| *p == r.pipeline)))
+}
+
+fn list(
+    store: &Store,
+    pipeline: Option<&str>,
+    limit: usize,
+    json: bool,
+    printer: &mut Printer,
+) -> Result<(), CliError> {
+    let records: Vec<_> = newest_first(&store.history(), pipeline)?.take(limit).collect();
+    if json {
+        printer.json(&json!({ "schema": LOG_FORMAT, "runs": records }))?;
+    } else if records.is_empty() {
+        printer.line("No runs yet. Start one with `kiln run`.");
+    } else {
+        let rows: Vec<_> = records.iter().map(row).collect();
+        table(&rows).iter().for_each(|line| printer.line(line));
+    }
+    Ok(())
+}
+
+fn row(record: &RunRecord) -> Vec<String> {
+    let count = |outcome| record.stages.values().filter(|s| s.outcome == outcome).count();
+    let counts = [
+        (StageOutcome::Ran, "ran"),
+        (StageOutcome::Failed, "failed"),
+        (StageOutcome::Fetched, "fetched"),
+        (StageOutcome::Cached, "cached"),
+        (StageOutcome::Skipped, "skipped"),
+        (StageOutcome::Waiting, "waiting"),
+    ];
+    let said: Vec<_> = counts
+        .into_iter()
+        .map(|(outcome, word)| (count(outcome), word))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, word)| format!("{n} {word}"))
+        .collect();
+    let lasted = if record.outcome == RunOutcome::Running { String::new() } else { seconds(record.seconds) };
+    vec![
+        record.id.clone(),
+        time(&record.started),
+        printable(&record.pipeline),
+        outcome(record.outcome).to_owned(),
+        lasted,
+        said.join(", "),
+    ]
+}
+
+fn outcome(outcome: RunOutcome) -> &'static str {
+    match outcome {
+        // A killed runner cannot say that it ended.
+        RunOutcome::Running => "running or killed",
+        RunOutcome::Ok => "ok",
+        RunOutcome::Failed => "failed",
+        RunOutcome::Interrupted => "interrupted",
+        RunOutcome::Waiting => "waiting",
+    }
+}
+
+fn one_run(store: &Store, id: &str, json: bool, printer: &mut Printer) -> Result<(), CliError> {
+    let record = store.history().read(id)?.ok_or_else(|| {
+        CliError::Call(format!("there is no record of run `{id}`; `kiln log` lists the runs"))
+    })?;
+    if json {
+        printer.json(&json!({ "schema": LOG_FORMAT, "runs": [record] }))?;
+        return Ok(());
+    }
+    printer.line(row(&record).join("  "));
+    let rows: Vec<_> = record.stages.iter().map(|(name, stage)| stage_row(name, stage)).collect();
+    table(&rows).iter().for_each(|line| printer.line(line));
+    Ok(())
+}
+
+fn stage_row(name: &str, stage: &StageRecord) -> Vec<String> {
+    let word = match stage.outcome {
+        StageOutcome::Cached => "= cached",
+        StageOutcome::Fetched => "= fetched",
+        StageOutcome::Ran => "+ ran",
+        StageOutcome::Failed => "x failed",
+        StageOutcome::Skipped => "- skipped",
+        StageOutcome::Waiting => "? waiting",
+    };
+    let numbers: Vec<_> =
+        stage.summary.iter().map(|(name, value)| format!("{} {value}", printable(name))).collect();
+    let detail = stage.error.as_deref().map(printable).unwrap_or_else(|| numbers.join("  "));
+    let took = matches!(stage.outcome, StageOutcome::Ran | StageOutcome::Failed);
+    let lasted = if took { seconds(stage.seconds) } else { String::new() };
+    vec![format!("  {}", printable(name)), word.to_owned(), lasted, detail]
+}
+
+/// Prints the log of the newest run in which the stage wrote one.
+fn stage_log(
+    store: &Store,
+    pipeline: Option<&str>,
+    stage: &str,
+    json: bool,
+    printer: &mut Printer,
+) -> Result<(), CliError> {
+    let found = newest_first(&store.history(), pipeline)?
+        .map(|record| (stage_file(&store.history(), &record.id, "logs", stage, "log"), record))
+        .find(|(path, _)| path.is_file());
+    let Some((path, record)) = found else {
+        return Err(CliError::Call(format!(
+            "no run here has a log of a stage `{stage}`; `kiln log` lists the runs"
+        )));
+    };
+    let (text, skipped) =
+        tail(&path, MOST_BYTES).map_err(CliError::io(format!("read {}", path.display())))?;
+    if json {
+        let answer: Value = json!({
+            "schema": LOG_FORMAT, "run": record.id, "stage": stage,
+            "path": path, "skipped": skipped, "text": text,
+        });
+        printer.json(&answer)?;
+        return Ok(());
+    }
+    if skipped > 0 {
+        printer.line(format!("... {} before this; all of it is in {}", bytes(skipped), path.display()));
+    }
+    printer.text(text);
+    Ok(())
+}
+
+/// A stage's file in the folder of a run.
+pub fn stage_file(runs: &History, run: &str, kind: &str, stage: &str, extension: &str) -> PathBuf {
+    runs.folder(run).join(kind).join(format!("{stage}.{extension}"))
+}
+
+/// The end of a file, and how many bytes come before it.
+fn tail(path: &Path, most: u64) -> std::io::Result<(String, u64)> {
+    let mut file = File::open(path)?;
+    let skipped = file.metadata()?.len().saturating_sub(most);
+    file.seek(SeekFrom::Start(skipped))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), skipped))
+}

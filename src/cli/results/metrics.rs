@@ -1,0 +1,119 @@
+//! `kiln metrics`.
+//!
+//! Purpose: the last value of every metric of each stage, from the run in which the stage last ran.
+//! Invariant: a stage that was cached shows the metrics of the run that made what it has now.
+//! Must not know: what a metric means.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::cli::args::{Common, MetricsArgs};
+use crate::cli::context::Context;
+use crate::cli::printer::Printer;
+use crate::cli::results::log::stage_file;
+use crate::cli::{CliError, Exit};
+use crate::plan::StagePlan;
+use crate::report::text::{printable, table};
+use crate::cas::Store;
+use crate::state::StageOutcome;
+
+/// The format of metrics in JSON.
+pub const METRICS_FORMAT: &str = "kiln.metrics/1";
+/// The most bytes of a metrics file that are read.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// One line of a metrics file.
+#[derive(Deserialize)]
+struct Line {
+    step: u64,
+    values: BTreeMap<String, f64>,
+}
+
+/// The last value of a metric.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Last {
+    last: f64,
+    step: u64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong pipeline or call; a store that fails.
+pub fn run(common: &Common, args: &MetricsArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let (_, targets) = args.pipeline.split();
+    let context = Context::open(common, &args.pipeline)?;
+    let plan = context.plan(targets, &[])?;
+    let wanted = |s: &&StagePlan| targets.is_empty() || targets.contains(&s.name);
+    let mut stages = Vec::new();
+    for stage in plan.stages.iter().filter(wanted) {
+        let metrics = read(&context.store, stage)?;
+        if !metrics.is_empty() {
+            stages.push((stage.name.as_str(), metrics));
+        }
+    }
+    if args.pipeline.json {
+        let stages: BTreeMap<_, _> = stages.into_iter().collect();
+        printer.json(&json!({ "schema": METRICS_FORMAT, "stages": stages }))?;
+    } else if stages.is_empty() {
+        printer.line("No metrics yet: no stage that makes them has run.");
+    } else {
+        let row = |stage: &str, name: &str, m: &Last| {
+            vec![stage.to_owned(), printable(name), number(m.last), format!("step {}", m.step)]
+        };
+        let rows: Vec<_> =
+            stages.iter().flat_map(|(stage, all)| all.iter().map(|(name, m)| row(stage, name, m))).collect();
+        table(&rows).iter().for_each(|line| printer.line(line));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Four significant digits, as many as people compare.
+fn number(x: f64) -> String {
+    match x.abs() {
+        a if a != 0.0 && !(1e-4..1e7).contains(&a) => format!("{x:.3e}"),
+        a if a >= 1000.0 || x.fract() == 0.0 => format!("{x:.0}"),
+        a => format!(
+            "{x:.*}",
+            if a >= 100.0 {
+                1
+            } else if a >= 10.0 {
+                2
+            } else {
+                4
+            }
+        ),
+    }
+}
+
+fn read(store: &Store, stage: &StagePlan) -> Result<BTreeMap<String, Last>, CliError> {
+    let mut metrics = BTreeMap::new();
+    let Some(path) = file(store, stage)? else { return Ok(metrics) };
+    let opened = File::open(&path).map_err(CliError::io(format!("read {}", path.display())))?;
+    for line in BufReader::new(opened.take(MOST_BYTES)).lines() {
+        let line = line.map_err(CliError::io(format!("read {}", path.display())))?;
+        // The last line of a killed run may be torn.
+        let Ok(Line { step, values }) = serde_json::from_str(&line) else { continue };
+        metrics.extend(values.into_iter().map(|(name, last)| (name, Last { last, step })));
+    }
+    Ok(metrics)
+}
+
+/// The metrics file of the run that made what the stage has, if it wrote one.
+fn file(store: &Store, stage: &StagePlan) -> Result<Option<PathBuf>, CliError> {
+    let Some(action) = &stage.last else { return Ok(None) };
+    let (runs, id) = (store.history(), action.provenance.run.as_str());
+    let path = |name: &str| Some(stage_file(&runs, id, "metrics", name, "jsonl")).filter(|p| p.is_file());
+    // An id from a record that is none must not lead out of the folder.
+    let Ok(record) = runs.read(id) else { return Ok(None) };
+    // The same work may have been done for a stage of another name.
+    let doer = record.iter().flat_map(|r| &r.stages).find(|(name, done)| {
+        done.key == Some(action.key) && done.outcome == StageOutcome::Ran && **name != stage.name
+    });
+    Ok(path(&stage.name).or_else(|| path(doer?.0)))
+}

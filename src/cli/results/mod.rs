@@ -1,0 +1,6 @@
+//! The commands that show what runs made: records, metrics, artifacts, and the replies of models.
+
+pub mod converse;
+pub mod log;
+pub mod metrics;
+pub mod show;

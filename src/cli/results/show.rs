@@ -1,0 +1,240 @@
+//! `kiln show STAGE[.OUTPUT]`.
+//!
+//! Purpose: where an artifact can be read, what it is, what it holds, and its first lines.
+//! Invariant: what is shown was verified by the store; nothing shown can steer the terminal.
+//! Must not know: what the artifact means, save that a report is best read as its `report.md`.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::cli::args::{Common, ShowArgs};
+use crate::cli::context::Context;
+use crate::cli::printer::{CHANGED, FAINT, Printer, STRONG, paint};
+use crate::cli::{CliError, Exit};
+use crate::plan::{SourceFiles, State};
+use crate::report::links;
+use crate::report::text::{bytes, printable_char, table, time};
+use crate::cas::Store;
+use crate::cas::types::ArtifactRef;
+
+/// The format of an answer in JSON.
+pub const SHOW_FORMAT: &str = "kiln.show/1";
+/// The most files of a folder that are listed for people.
+const MOST_FILES: usize = 40;
+/// The most bytes read for a preview.
+const MOST_BYTES: u64 = 64 << 10;
+/// The most lines of a preview, and of a report.
+const MOST_LINES: (usize, usize) = (12, 400);
+
+/// An artifact that was asked for.
+pub struct Shown {
+    /// Its name: `stage.output`, or a source.
+    pub name: String,
+    /// Its artifact type.
+    pub artifact_type: String,
+    /// The artifact.
+    pub artifact: ArtifactRef,
+    /// Where it can be read.
+    pub path: PathBuf,
+    /// Its files, of a folder.
+    files: Vec<(String, u64)>,
+    made: Option<(String, String)>,
+    stale: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong pipeline or call; an artifact that is not there; a store that fails.
+pub fn run(common: &Common, args: &ShowArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let (_, names) = args.pipeline.split();
+    let [name] = names else {
+        return Err(CliError::Call("`kiln show` takes one artifact: kiln show [FILE] STAGE[.OUTPUT]".into()));
+    };
+    let context = Context::open(common, &args.pipeline)?;
+    let shown = find(&context, name)?;
+    if args.path {
+        printer.line(shown.path.display().to_string());
+    } else if args.pipeline.json {
+        let files: Vec<_> =
+            shown.files.iter().map(|(path, size)| json!({ "path": path, "size": size })).collect();
+        printer.json(&json!({
+            "schema": SHOW_FORMAT,
+            "name": shown.name,
+            "type": shown.artifact_type,
+            "digest": shown.artifact.digest,
+            "size": shown.artifact.size,
+            "folder": shown.artifact.tree,
+            "path": shown.path,
+            "files": files,
+            "stale": shown.stale,
+            "run": shown.made.as_ref().map(|(run, _)| run),
+        }))?;
+    } else {
+        to_text(&shown, printer);
+    }
+    Ok(Exit::Ok)
+}
+
+/// Finds an artifact by `stage`, `stage.output` or the name of a source, and makes it readable.
+///
+/// # Errors
+/// There is no such artifact, or it was never made.
+pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
+    let (graph, store) = (&context.graph, &context.store);
+    if graph.index(name).is_none() && graph.pipeline().sources.contains_key(name) {
+        return source(context, name);
+    }
+    let (stage, wanted) = match (graph.index(name), name.rsplit_once('.')) {
+        (None, Some((stage, output))) if graph.index(stage).is_some() => (stage, Some(output)),
+        _ => (name, None),
+    };
+    let plan = context.plan(&[stage.to_owned()], &[])?;
+    let (Some(planned), Some(index)) = (plan.stage(stage), graph.index(stage)) else {
+        return Err(CliError::Call(format!("there is no stage `{stage}`")));
+    };
+    let ports = &graph.stage(index).outputs;
+    let port = ports.iter().find(|p| wanted.is_none_or(|w| p.name == w)).ok_or_else(|| {
+        let there: Vec<_> = ports.iter().map(|p| p.name.as_str()).collect();
+        CliError::Call(format!(
+            "stage `{stage}` has no output `{}`; there is: {}",
+            wanted.unwrap_or("?"),
+            there.join(", ")
+        ))
+    })?;
+    let last = planned.last.as_ref().filter(|action| action.outputs.contains_key(&port.name));
+    let (Some(action), Some(artifact)) = (last, last.and_then(|a| a.outputs.get(&port.name)).copied()) else {
+        return Err(CliError::Failed(format!(
+            "stage `{stage}` has not run here yet; `kiln run {stage}` runs it"
+        )));
+    };
+    if !store.is_intact(&artifact)? {
+        return Err(CliError::Failed(format!(
+            "the bytes of `{stage}.{}` are gone from the store; `kiln run {stage}` makes them again",
+            port.name
+        )));
+    }
+    Ok(Shown {
+        name: format!("{stage}.{}", port.name),
+        artifact_type: port.types.first().cloned().unwrap_or_else(|| "any".into()),
+        path: links::readable(store, &artifact).map_err(|e| CliError::Failed(e.to_string()))?,
+        files: files(store, &artifact)?,
+        artifact,
+        made: Some((action.provenance.run.clone(), action.provenance.started.clone())),
+        stale: planned.state != State::Cached,
+    })
+}
+
+fn source(context: &Context, name: &str) -> Result<Shown, CliError> {
+    let planner = context.planner(&[])?;
+    let found = planner.sources().files(name).and_then(|files| Ok((files, planner.sources().source(name)?)));
+    let (found, artifact) = found.map_err(|e| context.plan_error(e))?;
+    let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
+    let (path, files) = match found {
+        SourceFiles::Path(path) => (path, Vec::new()),
+        SourceFiles::Glob { base, files } => {
+            let name = |file: &Path| file.strip_prefix(&base).unwrap_or(file).display().to_string();
+            let files = files.iter().map(|file| (name(file), size(file))).collect();
+            (base, files)
+        }
+    };
+    let artifact_type = context.graph.pipeline().sources.get(name).map(|s| s.artifact_type.clone());
+    Ok(Shown {
+        name: name.to_owned(),
+        artifact_type: artifact_type.unwrap_or_else(|| "any".into()),
+        artifact,
+        path,
+        files,
+        made: None,
+        stale: false,
+    })
+}
+
+fn files(store: &Store, artifact: &ArtifactRef) -> Result<Vec<(String, u64)>, CliError> {
+    if !artifact.tree {
+        return Ok(Vec::new());
+    }
+    Ok(store.tree(&artifact.digest)?.files.into_iter().map(|f| (f.path, f.size)).collect())
+}
+
+fn to_text(shown: &Shown, printer: &mut Printer) {
+    let Shown { name, artifact_type, artifact, path, files, made, stale } = shown;
+    let form = if artifact.tree { format!("folder of {} files", files.len()) } else { "file".into() };
+    printer.line(format!("{}  {artifact_type}, {form}, {}", paint(STRONG, name), bytes(artifact.size)));
+    printer.line(format!("digest  {}", artifact.digest));
+    printer.line(format!("path    {}", path.display()));
+    if let Some((run, started)) = made {
+        printer.line(format!("made    by run {run} ({})", time(started)));
+    }
+    if *stale {
+        printer.line(paint(CHANGED, "stale   `kiln why` says why; this is what the last run made"));
+    }
+    let rows: Vec<_> = files
+        .iter()
+        .take(MOST_FILES)
+        .map(|(path, size)| vec![format!("  {}", clean(path)), bytes(*size)])
+        .collect();
+    table(&rows).iter().for_each(|line| printer.line(line));
+    if files.len() > MOST_FILES {
+        printer.line(format!("  and {} more", files.len() - MOST_FILES));
+    }
+    if let Some((of, lines)) = preview(shown) {
+        printer.line("");
+        if let Some(of) = of {
+            printer.line(paint(FAINT, format!("{}:", clean(of))));
+        }
+        lines.iter().for_each(|line| printer.line(line));
+    }
+}
+
+/// The first lines of the file that is best read, and its name in a folder.
+fn preview(shown: &Shown) -> Option<(Option<&str>, Vec<String>)> {
+    if shown.files.is_empty() {
+        return Some((None, head(&shown.path, MOST_LINES.0)?));
+    }
+    let report = shown.files.iter().find(|(path, _)| path == "report.md");
+    if let Some((path, _)) = report {
+        return Some((Some(path), head(&shown.path.join(path), MOST_LINES.1)?));
+    }
+    shown
+        .files
+        .iter()
+        .find_map(|(path, _)| Some((Some(path.as_str()), head(&shown.path.join(path), MOST_LINES.0)?)))
+}
+
+/// The first lines of a text file; none of anything else.
+fn head(path: &Path, most: usize) -> Option<Vec<String>> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+    if bytes.is_empty() || bytes.contains(&0) {
+        return None;
+    }
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text,
+        // Only the last character may be cut.
+        Err(e) if e.error_len().is_none() => std::str::from_utf8(bytes.get(..e.valid_up_to())?).ok()?,
+        Err(_) => return None,
+    };
+    let small = (text.len() as u64) < MOST_BYTES;
+    let object = small.then(|| serde_json::from_str::<serde_json::Value>(text).ok()).flatten();
+    let pretty = object.and_then(|value| serde_json::to_string_pretty(&value).ok());
+    let mut lines: Vec<_> = pretty.as_deref().unwrap_or(text).lines().take(most + 1).map(clean).collect();
+    if lines.len() > most {
+        lines.truncate(most);
+        lines.push("...".to_owned());
+    }
+    Some(lines)
+}
+
+/// A line without what could steer the terminal; long ones are cut.
+fn clean(line: &str) -> String {
+    const LONG: usize = 160;
+    let mut out: String = line.chars().take(LONG).map(printable_char).collect();
+    if line.chars().nth(LONG).is_some() {
+        out.push('…');
+    }
+    out
+}

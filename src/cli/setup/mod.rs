@@ -1,0 +1,6 @@
+//! The commands that need no pipeline: a first file, the machine, editor and shell support, error codes.
+
+pub mod completions;
+pub mod doctor;
+pub mod init;
+pub mod schema;

@@ -1,0 +1,171 @@
+//! A control group (version 2) for the processes of one stage.
+//!
+//! Purpose: kill every descendant of a stage at once, also those that left its process group or session.
+//! Invariant: a name is never used twice, so that a record of a group from an earlier run cannot mean another
+//! stage's; only a group with a name of ours is ever opened, killed or removed.
+//! Must not know: stages. A group is a help where it can be had; nothing may depend on it.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::hierarchy::Hierarchies;
+
+const PREFIX: &str = "kiln-";
+
+/// How often the list of processes is read again, where the kernel lacks `cgroup.kill` (before 5.14).
+const ROUNDS: u32 = 50;
+
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// A control group of ours. It is removed when this is dropped, if no process is left in it.
+#[derive(Debug)]
+pub struct Group {
+    folder: PathBuf,
+}
+
+impl Group {
+    /// Makes an empty group below the one that this process is in; none where that cannot be had.
+    pub fn create() -> Option<Self> {
+        Self::create_in(&Hierarchies::of_this_process().unified()?)
+    }
+
+    pub(super) fn create_in(parent: &Path) -> Option<Self> {
+        // Whoever moves a process must be allowed to write this file of the common ancestor too.
+        access(parent.join("cgroup.procs"), Access::WRITE_OK).ok()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let (pid, made) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let folder = parent.join(format!("{PREFIX}{pid}-{now:x}.{made}"));
+        fs::create_dir(&folder).ok()?;
+        // From here on `drop` removes it.
+        let group = Self { folder };
+        // Below a threaded group a new one is `domain invalid` and takes no processes.
+        let kind = fs::read_to_string(group.folder.join("cgroup.type")).ok()?;
+        let usable = access(group.folder.join("cgroup.procs"), Access::WRITE_OK).is_ok();
+        (kind.trim() == "domain" && usable).then_some(group)
+    }
+
+    /// Opens a group that `path` once gave, to kill what is left in it; none when it is gone, or is not ours.
+    pub fn open(path: &Path) -> Option<Self> {
+        let ours = path.file_name()?.to_str()?.starts_with(PREFIX);
+        let exists = path.join("cgroup.procs").is_file() && path.join("cgroup.events").is_file();
+        (ours && path.is_absolute() && exists).then(|| Self { folder: path.into() })
+    }
+
+    /// The folder of the group.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Moves a process into the group. What it starts later is in the group as well.
+    pub fn add(&self, pid: u32) -> io::Result<()> {
+        fs::write(self.folder.join("cgroup.procs"), pid.to_string())
+    }
+
+    /// Moves this process back to the group above.
+    pub fn leave(&self) {
+        // One that cannot go back stays, and is killed with the rest: so nothing that was started escapes.
+        if let Some(parent) = self.folder.parent() {
+            let _ = fs::write(parent.join("cgroup.procs"), std::process::id().to_string());
+        }
+    }
+
+    /// Kills every process in the group and below it. They may need a moment to end: see `is_empty`.
+    pub fn kill(&self) -> io::Result<()> {
+        match fs::write(self.folder.join("cgroup.kill"), "1") {
+            Err(e) if e.kind() == ErrorKind::NotFound && self.folder.exists() => self.kill_one_by_one(),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    pub(super) fn kill_one_by_one(&self) -> io::Result<()> {
+        for _ in 0..ROUNDS {
+            if self.is_empty()? {
+                return Ok(());
+            }
+            for pid in self.processes()? {
+                match Pid::from_raw(pid).map_or(Ok(()), |pid| kill_process(pid, Signal::KILL)) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            sleep(Duration::from_millis(2));
+        }
+        Err(io::Error::other(format!(
+            "`{}` still has processes after {ROUNDS} rounds",
+            self.folder.display()
+        )))
+    }
+
+    /// The processes in the group and in the groups that they made below it.
+    pub fn processes(&self) -> io::Result<Vec<i32>> {
+        let mut processes = Vec::new();
+        for folder in below(&self.folder)? {
+            let text = match fs::read_to_string(folder.join("cgroup.procs")) {
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                text => text?,
+            };
+            // A process outside of our process namespace is listed as 0.
+            processes
+                .extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid != 0));
+        }
+        Ok(processes)
+    }
+
+    /// True when no living process is in the group or below it.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        match fs::read_to_string(self.folder.join("cgroup.events")) {
+            Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV) => Ok(true),
+            text => Ok(text?.lines().any(|line| line == "populated 0")),
+        }
+    }
+
+    /// Removes the group, and the groups below it. Fails while it has processes.
+    pub fn remove(&self) -> io::Result<()> {
+        for folder in below(&self.folder)?.into_iter().rev() {
+            match fs::remove_dir(&folder) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // With processes in it, it stays: a later runner opens it by its path.
+        let _ = self.remove();
+    }
+}
+
+/// A group and all below it, parents first; none when it is gone.
+fn below(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = vec![folder.to_path_buf()];
+    let mut next = 0;
+    while next < found.len() {
+        let entries = match fs::read_dir(&found[next]) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                next += 1;
+                continue;
+            }
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                found.push(entry.path());
+            }
+        }
+        next += 1;
+    }
+    Ok(found)
+}

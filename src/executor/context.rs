@@ -1,0 +1,43 @@
+//! What all stages of a run share.
+//!
+//! Invariant: nothing here changes while the run lasts, but for the tokens that stop it.
+//! Must not know: how a stage is run, or when.
+
+use std::sync::Arc;
+
+use super::cancel::Cancellation;
+use super::commit::Committer;
+use super::local::Local;
+use super::machine::Machine;
+use crate::cas::Store;
+use crate::graph::Graph;
+use crate::plan::Planner;
+use crate::provider::Known;
+use crate::provider::environment::Variables;
+use crate::state::RunDir;
+
+/// What all stages of a run share.
+pub struct RunContext {
+    /// The graph of the pipeline.
+    pub graph: Arc<Graph>,
+    /// The store.
+    pub store: Arc<Store>,
+    /// The planner, which identifies sources and decides.
+    pub planner: Arc<Planner>,
+    /// The providers.
+    pub providers: Arc<Known>,
+    /// The folder of the run.
+    pub run: Arc<RunDir>,
+    /// The device that stages are asked to use.
+    pub device: String,
+    /// The environment of the caller, from which stages get a few variables.
+    pub caller: Variables,
+    /// Stops the run.
+    pub cancellation: Cancellation,
+    /// The cores and GPUs of this machine.
+    pub machine: Machine,
+    /// Commits outputs.
+    pub committer: Committer,
+    /// Where attempts run.
+    pub executor: Local,
+}

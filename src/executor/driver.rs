@@ -1,0 +1,413 @@
+//! Carries out the commands of the scheduler.
+//!
+//! Purpose: one loop that owns the state of a run: it asks the planner, starts stages, feeds what happens
+//! back to the scheduler and reports it.
+//! Invariant: nothing here blocks: disks and planner are used on the blocking pool, stages are tasks.
+//! Must not know: how a stage is run, how anything is shown.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use super::context::RunContext;
+use super::job::{Job, StageEnd};
+use super::stage::{StageRun, run_stage};
+use super::{orphans, paths};
+use crate::cas::types::{Action, ArtifactRef};
+use crate::digest::Digest;
+use crate::graph::Producer;
+use crate::plan::types::Cause;
+use crate::plan::{Decision, Plan, PlanError, StageIx};
+use crate::sched::budget::{Capacity, Permit};
+use crate::sched::scheduler::{Command, End, Input, Scheduler, Slot, Verdict, Why};
+use crate::sched::{Event, StageEvent, StageReport};
+use crate::state::StageOutcome;
+
+/// How often a stage that another runner is at is looked at again.
+const HELD_FOR: Duration = Duration::from_millis(100);
+
+/// What the driver hears.
+#[derive(Debug)]
+pub enum Message {
+    /// The planner's answer.
+    Decided(Slot, u32, Result<Decided, PlanError>),
+    /// An event of a stage.
+    Stage(Slot, StageEvent),
+    /// The process of a stage has ended well.
+    ProcessEnded(Slot),
+    /// The work on a stage has ended.
+    Ended(Slot, StageEnd),
+    /// The other runner has let go of the lock of a stage.
+    HolderGone(Slot),
+    /// The user or the system asks to stop.
+    Signal,
+}
+
+/// A decision, and the inputs that it is about.
+#[derive(Debug)]
+pub struct Decided {
+    inputs: BTreeMap<String, ArtifactRef>,
+    decision: Decision,
+}
+
+/// What is known of a wanted stage.
+#[derive(Default)]
+struct Known {
+    index: StageIx,
+    key: Option<Digest>,
+    key_inputs: Option<Arc<Value>>,
+    job: Option<Arc<Job>>,
+    outputs: BTreeMap<String, ArtifactRef>,
+    started: Option<Instant>,
+    told_holder: bool,
+    report: Option<StageReport>,
+}
+
+/// Owns the state of a run.
+pub struct Driver {
+    context: Arc<RunContext>,
+    scheduler: Scheduler,
+    stages: Vec<Known>,
+    slots: HashMap<StageIx, Slot>,
+    events: UnboundedSender<Event>,
+    sender: UnboundedSender<Message>,
+    messages: UnboundedReceiver<Message>,
+    commands: Vec<Command>,
+    finished: bool,
+}
+
+impl Driver {
+    /// For the stages of a plan.
+    pub fn new(
+        context: Arc<RunContext>,
+        plan: &Plan,
+        capacity: Capacity,
+        keep_going: bool,
+        events: UnboundedSender<Event>,
+    ) -> Self {
+        let (sender, messages) = mpsc::unbounded_channel();
+        let stages: Vec<_> =
+            plan.stages.iter().map(|planned| Known { index: planned.stage, ..Known::default() }).collect();
+        let slots = stages.iter().enumerate().map(|(slot, stage)| (stage.index, slot)).collect();
+        let wanted = paths::wanted(&context.graph, plan, &slots);
+        let scheduler = Scheduler::new(wanted, capacity, keep_going);
+        let mut driver = Self {
+            context,
+            scheduler,
+            stages,
+            slots,
+            events,
+            sender,
+            messages,
+            commands: Vec::new(),
+            finished: false,
+        };
+        driver.commands = driver.scheduler.start();
+        for (slot, planned) in plan.stages.iter().enumerate() {
+            if let (crate::plan::State::Cached, Some(action)) = (planned.state, &planned.last) {
+                driver.stages[slot].key = planned.key;
+                driver.found(slot, action);
+            }
+        }
+        driver
+    }
+
+    /// Sends messages to this driver.
+    pub fn sender(&self) -> UnboundedSender<Message> {
+        self.sender.clone()
+    }
+
+    /// Runs until every wanted stage has ended; gives their reports in the order of the plan.
+    pub async fn run(&mut self) -> Vec<StageReport> {
+        self.carry_out();
+        while !self.finished {
+            let Some(message) = self.messages.recv().await else { break };
+            self.take(message);
+            self.carry_out();
+        }
+        self.stages.iter_mut().filter_map(|stage| stage.report.take()).collect()
+    }
+
+    fn feed(&mut self, input: Input) {
+        let commands = self.scheduler.handle(input);
+        self.commands.extend(commands);
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Decided(slot, epoch, answer) => self.decided(slot, epoch, answer),
+            Message::Stage(slot, event) => self.stage_event(slot, event),
+            Message::ProcessEnded(slot) => self.feed(Input::ProcessEnded(slot)),
+            Message::Ended(slot, end) => self.ended(slot, end),
+            Message::HolderGone(slot) => self.feed(Input::HolderGone(slot)),
+            Message::Signal => {
+                self.feed(Input::Interrupt);
+                let running = self.scheduler.at_work();
+                self.emit(Event::Stopping { running });
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while !self.commands.is_empty() {
+            let mut decide = Vec::new();
+            for command in std::mem::take(&mut self.commands) {
+                match command {
+                    Command::Decide(slot, epoch) => decide.push((slot, epoch)),
+                    Command::Start(slot, permit) => self.start(slot, permit),
+                    Command::Skip(slot, why) => self.skip(slot, why),
+                    Command::FailMissing(slot, producer) => self.fail_missing(slot, producer),
+                    // No remote is known yet that a planner could send us to.
+                    Command::Fetch(slot) => self.feed(Input::FetchFailed(slot)),
+                    Command::Stop => self.context.cancellation.stop(),
+                    Command::Kill => self.context.cancellation.kill(),
+                    Command::Finish => self.finished = true,
+                }
+            }
+            self.decide(decide);
+        }
+    }
+
+    /// Asks the planner about stages, one after the other on the blocking pool.
+    fn decide(&self, wanted: Vec<(Slot, u32)>) {
+        if wanted.is_empty() {
+            return;
+        }
+        let questions: Vec<_> = wanted
+            .into_iter()
+            .map(|(slot, epoch)| (slot, epoch, self.stages[slot].index, self.made_inputs(slot)))
+            .collect();
+        let (context, sender) = (Arc::clone(&self.context), self.sender.clone());
+        tokio::task::spawn_blocking(move || {
+            for (slot, epoch, index, made) in questions {
+                let answer = decide(&context, index, made);
+                if sender.send(Message::Decided(slot, epoch, answer)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The inputs of a stage that other stages have made.
+    fn made_inputs(&self, slot: Slot) -> BTreeMap<String, ArtifactRef> {
+        let mut inputs = BTreeMap::new();
+        for input in self.context.graph.inputs(self.stages[slot].index) {
+            if let Producer::Stage { index, output } = input.from
+                && let Some(artifact) =
+                    self.slots.get(&index).and_then(|&above| self.stages[above].outputs.get(&output.name))
+            {
+                inputs.insert(input.name.to_owned(), *artifact);
+            }
+        }
+        inputs
+    }
+
+    fn decided(&mut self, slot: Slot, epoch: u32, answer: Result<Decided, PlanError>) {
+        if !self.scheduler.awaits_decision(slot, epoch) {
+            return self.feed(Input::Decided(slot, epoch, Verdict::Run));
+        }
+        match answer {
+            Err(error) => {
+                self.finish_failed(slot, error.to_string(), None);
+                self.feed(Input::Decided(slot, epoch, Verdict::Failed));
+            }
+            Ok(Decided { decision: Decision::Cached { key, action }, .. }) => {
+                self.stages[slot].key = Some(key);
+                self.found(slot, &action);
+                self.feed(Input::Decided(slot, epoch, Verdict::Cached));
+            }
+            Ok(Decided { inputs, decision: Decision::Run { key, key_inputs, reasons } }) => {
+                let forced = reasons.iter().any(|reason| reason.cause == Cause::Forced);
+                let key_inputs = Arc::new(key_inputs);
+                let stage = &mut self.stages[slot];
+                stage.key = Some(key);
+                stage.key_inputs = Some(Arc::clone(&key_inputs));
+                stage.job = Some(Arc::new(Job { stage: stage.index, key, key_inputs, inputs, forced }));
+                self.feed(Input::Decided(slot, epoch, Verdict::Run));
+            }
+            Ok(Decided { decision: Decision::Fetch { .. }, .. }) => {
+                self.feed(Input::Decided(slot, epoch, Verdict::Fetch));
+            }
+        }
+    }
+
+    fn start(&mut self, slot: Slot, permit: Permit) {
+        let Some(job) = self.stages[slot].job.clone() else {
+            let error = "the stage was started before it was decided on; this is a bug in kiln".to_owned();
+            return self.ended(slot, StageEnd::Failed { error, log: None });
+        };
+        let (events, ended, sender) = (self.sender.clone(), self.sender.clone(), self.sender.clone());
+        let emit = Arc::new(move |event| drop(events.send(Message::Stage(slot, event))));
+        let context = Arc::clone(&self.context);
+        let scratch = super::scratch::Scratch::at(context.store.work(&job.key));
+        let run = StageRun { context, job, scratch, permit, emit };
+        let work = tokio::spawn(run_stage(run, move || drop(ended.send(Message::ProcessEnded(slot)))));
+        tokio::spawn(async move {
+            let end = work.await.unwrap_or_else(|e| StageEnd::Failed {
+                error: format!("the runner has a bug: {e} (see stderr)"),
+                log: None,
+            });
+            let _ = sender.send(Message::Ended(slot, end));
+        });
+    }
+
+    fn stage_event(&mut self, slot: Slot, event: StageEvent) {
+        if matches!(event, StageEvent::Started { .. }) {
+            self.stages[slot].started.get_or_insert_with(Instant::now);
+        }
+        let stage = self.name(slot);
+        self.emit(Event::Stage { stage, event });
+    }
+
+    fn ended(&mut self, slot: Slot, end: StageEnd) {
+        match end {
+            StageEnd::Held(holder) => {
+                if !std::mem::replace(&mut self.stages[slot].told_holder, true) {
+                    self.stage_event(slot, StageEvent::Waiting { holder: holder.to_string() });
+                }
+                self.wait_for_holder(slot);
+                self.feed(Input::Held(slot));
+            }
+            StageEnd::InputMissing(producer) => match self.slots.get(&producer) {
+                Some(&producer) => self.feed(Input::InputMissing { consumer: slot, producer }),
+                None => {
+                    let error = "an input is missing or damaged in the store; run the stage that makes it";
+                    self.finish_failed(slot, error.to_owned(), None);
+                    self.feed(Input::Ended(slot, End::Failed));
+                }
+            },
+            StageEnd::Found(action) => {
+                self.found(slot, &action);
+                self.feed(Input::Ended(slot, End::Cached));
+            }
+            StageEnd::Ran { outputs, summary, kept } => {
+                self.stages[slot].outputs.clone_from(&outputs);
+                let blank = self.report(slot, StageOutcome::Ran);
+                self.finish(slot, StageReport { outputs, summary, kept, ..blank });
+                self.feed(Input::Ended(slot, End::Ran));
+            }
+            StageEnd::Interrupted => {
+                let error = Some("interrupted; run again to go on".to_owned());
+                let blank = self.report(slot, StageOutcome::Skipped);
+                self.finish(slot, StageReport { error, ..blank });
+                self.feed(Input::Ended(slot, End::Interrupted));
+            }
+            StageEnd::Failed { error, log } => {
+                self.finish_failed(slot, error, log);
+                self.feed(Input::Ended(slot, End::Failed));
+            }
+        }
+    }
+
+    /// Looks now and then whether the other runner has let go.
+    fn wait_for_holder(&self, slot: Slot) {
+        let Some(key) = self.stages[slot].key else { return };
+        let (context, sender) = (Arc::clone(&self.context), self.sender.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(HELD_FOR).await;
+                match context.store.holder(&key) {
+                    Ok(Some(holder)) if !orphans::is_dead(&holder) => {}
+                    _ => break,
+                }
+            }
+            let _ = sender.send(Message::HolderGone(slot));
+        });
+    }
+
+    /// The outputs of a stage are in the store: nothing is to be done.
+    fn found(&mut self, slot: Slot, action: &Action) {
+        let provenance = &action.provenance;
+        let (outputs, summary) = (action.outputs.clone(), provenance.summary.clone());
+        let stage = &mut self.stages[slot];
+        stage.outputs.clone_from(&outputs);
+        stage.key_inputs = Some(Arc::new(action.key_inputs.clone()));
+        let blank = self.report(slot, StageOutcome::Cached);
+        self.finish(slot, StageReport { outputs, summary, saved: provenance.seconds.max(0.0), ..blank });
+    }
+
+    fn skip(&mut self, slot: Slot, why: Why) {
+        let error = match why {
+            Why::Needs(failed) => format!("`{}` failed", self.name(failed)),
+            Why::After(failed) => {
+                format!("not started, since `{}` failed (--keep-going goes on)", self.name(failed))
+            }
+            Why::Interrupted => "the run was interrupted".to_owned(),
+        };
+        let blank = self.report(slot, StageOutcome::Skipped);
+        self.finish(slot, StageReport { error: Some(error), ..blank });
+    }
+
+    fn fail_missing(&mut self, slot: Slot, producer: Slot) {
+        let error = format!(
+            "an output of `{}` is missing or damaged in the store although the stage has just made it again; \
+             check the disk",
+            self.name(producer)
+        );
+        self.finish_failed(slot, error, None);
+    }
+
+    fn finish_failed(
+        &mut self,
+        slot: Slot,
+        error: String,
+        log: Option<(std::path::PathBuf, Vec<String>)>,
+    ) {
+        let blank = self.report(slot, StageOutcome::Failed);
+        self.finish(slot, StageReport { error: Some(error), log, ..blank });
+    }
+
+    fn finish(&mut self, slot: Slot, report: StageReport) {
+        self.stages[slot].job = None;
+        self.stages[slot].report = Some(report.clone());
+        self.emit(Event::StageFinished(report));
+    }
+
+    /// A report with what is known of the stage, to be filled in.
+    fn report(&self, slot: Slot, outcome: StageOutcome) -> StageReport {
+        let stage = &self.stages[slot];
+        let seconds = stage.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        StageReport {
+            name: self.name(slot),
+            kind: self.context.graph.stage(stage.index).kind().to_owned(),
+            key: stage.key,
+            key_inputs: stage.key_inputs.clone(),
+            outcome,
+            seconds,
+            saved: 0.0,
+            outputs: BTreeMap::new(),
+            summary: Vec::new(),
+            error: None,
+            log: None,
+            kept: true,
+        }
+    }
+
+    fn name(&self, slot: Slot) -> String {
+        self.context.graph.stage(self.stages[slot].index).name.value.clone()
+    }
+
+    fn emit(&self, event: Event) {
+        // The reporters end after the driver.
+        let _ = self.events.send(event);
+    }
+}
+
+/// Decides on a stage whose inputs from other stages are `made`.
+fn decide(
+    context: &RunContext,
+    index: StageIx,
+    made: BTreeMap<String, ArtifactRef>,
+) -> Result<Decided, PlanError> {
+    let mut inputs = made;
+    for input in context.graph.inputs(index) {
+        if let Producer::Source(name) = input.from {
+            inputs.insert(input.name.to_owned(), context.planner.source(name)?);
+        }
+    }
+    let decision = context.planner.decide(index, &inputs)?;
+    Ok(Decided { inputs, decision })
+}

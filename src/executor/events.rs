@@ -1,0 +1,137 @@
+//! What a provider says while it runs a stage.
+//!
+//! Purpose: lines of the provider's stdout become events of the stage, and what the provider says of its
+//! own success.
+//! Invariant: an event that is not known is skipped; a line that is not an event goes to the log; no
+//! number that is not finite passes; no secret passes.
+//! Must not know: where the process is, who receives the events.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::log::Log;
+use crate::protocol::Event;
+use crate::sched::StageEvent;
+
+/// Progress is reported no more often than this.
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+
+/// Reads the events of a provider.
+pub struct EventReader<'a> {
+    log: &'a Log,
+    emit: &'a (dyn Fn(StageEvent) + Sync),
+    last_progress: Option<Instant>,
+    /// What it said when it failed.
+    pub error: Option<String>,
+    /// The numbers of its summary; none as long as it has not said that it is done.
+    pub done: Option<Vec<(String, f64)>>,
+}
+
+impl<'a> EventReader<'a> {
+    /// A reader that hands events to `emit` and free text to the log.
+    pub fn new(log: &'a Log, emit: &'a (dyn Fn(StageEvent) + Sync)) -> Self {
+        Self { log, emit, last_progress: None, error: None, done: None }
+    }
+
+    /// Takes a line.
+    pub fn line(&mut self, line: &[u8]) {
+        let masked = (!self.log.masks().is_empty()).then(|| self.log.masks().apply(line));
+        let line = masked.as_deref().unwrap_or(line);
+        match serde_json::from_slice::<Event>(line) {
+            Ok(event) => self.event(event),
+            Err(e) if is_event(line) => tracing::debug!("an event was skipped: {e}"),
+            Err(_) if line.is_empty() => {}
+            Err(_) => self.write(&String::from_utf8_lossy(line)),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Progress { step, total, note } => self.progress(step, total, note),
+            Event::Metric { step, mut values } => {
+                values.retain(|_, value| value.is_finite());
+                (self.emit)(StageEvent::Metric { step, values });
+            }
+            Event::Sample { step, prompt, completion } => {
+                (self.emit)(StageEvent::Sample { step, prompt, completion });
+            }
+            Event::Health { step, code, message, advice } => {
+                self.write(&format!("health {code} at step {step}: {message}. {advice}"));
+                (self.emit)(StageEvent::Health { step, code, message, advice });
+            }
+            Event::Log { level, message } => self.write(&format!("{level}: {message}")),
+            Event::Done { mut summary } => {
+                summary.retain(|(_, value)| value.is_finite());
+                self.done = Some(summary);
+            }
+            Event::Error { message } => {
+                self.write(&format!("error: {message}"));
+                self.error = Some(message);
+            }
+            // These belong to a conversation.
+            Event::Token { .. } | Event::Reply { .. } => {}
+        }
+    }
+
+    fn progress(&mut self, step: u64, total: u64, note: String) {
+        if step >= total || self.last_progress.is_none_or(|last| last.elapsed() >= PROGRESS_EVERY) {
+            self.last_progress = Some(Instant::now());
+            (self.emit)(StageEvent::Progress { step, total, note });
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        self.log.line(text.as_bytes());
+    }
+}
+
+fn is_event(line: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(line).is_ok_and(|value| value.get("event").is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// The events, the log, the error, the summary.
+    type Read = (Vec<StageEvent>, String, Option<String>, Option<Vec<(String, f64)>>);
+
+    fn read(lines: &[&str]) -> Read {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let events = Mutex::new(Vec::new());
+        let log = Log::open(file.path()).unwrap();
+        let emit = |event| events.lock().unwrap().push(event);
+        let mut reader = EventReader::new(&log, &emit);
+        lines.iter().for_each(|line| reader.line(line.as_bytes()));
+        let (error, done) = (reader.error, reader.done);
+        (events.into_inner().unwrap(), std::fs::read_to_string(file.path()).unwrap(), error, done)
+    }
+
+    #[test]
+    fn unknown_events_are_skipped_and_free_text_goes_to_the_log() {
+        let (events, log, ..) = read(&[r#"{"event":"dance","step":1}"#, "hello", "", "{\"a\":1}"]);
+        assert!(events.is_empty());
+        assert_eq!(log, "hello\n{\"a\":1}\n");
+    }
+
+    #[test]
+    fn errors_and_summaries_are_kept() {
+        let (_, log, error, done) = read(&[
+            r#"{"event":"done","summary":[["loss",2.5]]}"#,
+            r#"{"event":"error","message":"out of memory"}"#,
+        ]);
+        assert_eq!((error.as_deref(), log.as_str()), (Some("out of memory"), "error: out of memory\n"));
+        assert_eq!(done.unwrap(), [("loss".to_owned(), 2.5)]);
+    }
+
+    #[test]
+    fn a_flood_of_progress_is_thinned_out_but_its_end_is_reported() {
+        let lines: Vec<_> =
+            (1..=1000).map(|i| format!(r#"{{"event":"progress","step":{i},"total":1000}}"#)).collect();
+        let (events, ..) = read(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(events.len() < 100, "{}", events.len());
+        assert!(matches!(events.last(), Some(StageEvent::Progress { step: 1000, .. })));
+    }
+}

@@ -1,0 +1,58 @@
+//! A stage to run, and how the work on it ended.
+//!
+//! Must not know: when it runs, what becomes of the result.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::cas::types::{Action, ArtifactRef};
+use crate::digest::Digest;
+use crate::plan::StageIx;
+use crate::state::Holder;
+
+/// One stage to run.
+#[derive(Debug)]
+pub struct Job {
+    /// Its index in the graph.
+    pub stage: StageIx,
+    /// Its action key.
+    pub key: Digest,
+    /// Its key inputs, of which `key` is the digest.
+    pub key_inputs: Arc<Value>,
+    /// Its inputs by name.
+    pub inputs: BTreeMap<String, ArtifactRef>,
+    /// Whether it runs even though its outputs may be in the store.
+    pub forced: bool,
+}
+
+/// How the work on a stage ended.
+#[derive(Debug)]
+pub enum StageEnd {
+    /// Another runner holds the lock of its action key.
+    Held(Holder),
+    /// Its outputs were in the store after all.
+    Found(Box<Action>),
+    /// It ran.
+    Ran {
+        /// Its outputs.
+        outputs: BTreeMap<String, ArtifactRef>,
+        /// The numbers that matter.
+        summary: Vec<(String, f64)>,
+        /// Whether later runs may use the result.
+        kept: bool,
+    },
+    /// An input proves missing or damaged; this stage makes it.
+    InputMissing(StageIx),
+    /// It was stopped on request and can be resumed.
+    Interrupted,
+    /// It failed.
+    Failed {
+        /// Why.
+        error: String,
+        /// Its log and the last lines of the log, if it came so far.
+        log: Option<(PathBuf, Vec<String>)>,
+    },
+}

@@ -1,0 +1,146 @@
+//! Stages on this machine, each in a process of its own.
+//!
+//! The way through: [`Local::prepare`] makes the execution folder (`command`, `provider`, `environment`) ->
+//! `start` has the spawner start it -> `poll` (`watch`) reads its events and waits for its end.
+
+mod command;
+mod environment;
+mod provider;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use super::attempt::{AttemptError, Executor, Exit, Made, Request};
+use super::log::Masks;
+use super::machine::Claim;
+use super::sandbox::{Method, Strict};
+use super::supervise::launch::Launch;
+use super::supervise::{Process, Spawner};
+use crate::cas::disk;
+use crate::cas::types::ArtifactRef;
+use crate::spec::types::Work;
+
+/// How long descendants may outlive the leader when a stage does not say.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// The executor of this machine.
+#[derive(Debug, Default)]
+pub struct Local {
+    spawner: OnceLock<Spawner>,
+    /// How strict sandboxes are made here, once it is known.
+    method: OnceLock<Method>,
+}
+
+/// An attempt that can start.
+#[derive(Debug)]
+pub struct Prepared {
+    launch: Launch,
+    stdin: Option<File>,
+    /// Whether stdout is for events.
+    events: bool,
+    masks: Masks,
+    made: Made,
+    claim: Claim,
+}
+
+/// An attempt that has started.
+#[derive(Debug)]
+pub struct Started {
+    process: Process,
+    /// The read end of a pipe: events of a provider, or what a command prints when there are secrets.
+    stdout: Option<tokio::net::unix::pipe::Receiver>,
+    /// The read end of a pipe for stderr when there are secrets.
+    stderr: Option<tokio::net::unix::pipe::Receiver>,
+    events: bool,
+    made: Made,
+    _claim: Claim,
+}
+
+impl Executor for Local {
+    type Prepared = Prepared;
+    type Handle = Started;
+
+    fn prepare(&self, request: &Request<'_>) -> Result<Prepared, AttemptError> {
+        let scratch = request.scratch;
+        let io = |what| move |source| AttemptError::Io { what, source };
+        for path in [scratch.run(), scratch.tmp(), scratch.manifest()] {
+            disk::remove_tree(&path).map_err(io("clear the scratch folder"))?;
+        }
+        fs::create_dir_all(scratch.run()).map_err(io("make the execution folder"))?;
+        fs::create_dir(scratch.tmp()).map_err(io("make the folder for temporary files"))?;
+        let claim = request.context.machine.claim(request.permit);
+        let mut prepared = match &request.stage().work {
+            Work::Command { .. } => command::prepare(request, &claim)?,
+            Work::Kind { .. } => provider::prepare(request, &claim)?,
+        };
+        prepared.launch.cores.clone_from(&claim.cores);
+        let linger = request.stage().linger.unwrap_or(LINGER).as_millis();
+        prepared.launch.linger_ms = u64::try_from(linger).unwrap_or(u64::MAX);
+        prepared.claim = claim;
+        if let Some(confinement) = &mut prepared.launch.confinement {
+            confinement.method = self.method(&confinement.strict)?;
+        }
+        Ok(prepared)
+    }
+
+    fn start(&self, request: &Request<'_>, prepared: Prepared) -> Result<Started, AttemptError> {
+        let Prepared { launch, stdin, events, masks, made, claim } = prepared;
+        let io = |what| move |source| AttemptError::Io { what, source };
+        let spawner = match self.spawner.get() {
+            Some(spawner) => spawner,
+            None => {
+                let spawner = Spawner::start().map_err(io("start the process that starts stages"))?;
+                self.spawner.get_or_init(|| spawner)
+            }
+        };
+        let log = request.log.file();
+        let piped = |wanted: bool| -> std::io::Result<(Option<_>, OwnedFd)> {
+            if !wanted {
+                return Ok((None, log.try_clone()?.into()));
+            }
+            let (reader, writer) = std::io::pipe()?;
+            let reader = OwnedFd::from(reader);
+            rustix::io::ioctl_fionbio(&reader, true)?;
+            Ok((Some(tokio::net::unix::pipe::Receiver::from_owned_fd(reader)?), writer.into()))
+        };
+        let pipes = || Ok((piped(events || !masks.is_empty())?, piped(!masks.is_empty())?));
+        let ((stdout, out), (stderr, err)) = pipes().map_err(io("make a pipe"))?;
+        let stdin = stdin.as_ref().map(AsFd::as_fd);
+        let process = spawner
+            .spawn(&launch, stdin, [out.as_fd(), err.as_fd()], request.lock.as_fd())
+            .map_err(io("start a process"))?;
+        Ok(Started { process, stdout, stderr, events, made, _claim: claim })
+    }
+
+    async fn poll(&self, request: &Request<'_>, started: Started) -> Result<(Exit, Made), AttemptError> {
+        watch::watch(request, started).await
+    }
+}
+
+impl Local {
+    /// How strict sandboxes are made here; tried out once.
+    fn method(&self, strict: &Strict) -> Result<Method, AttemptError> {
+        match self.method.get() {
+            Some(method) => Ok(*method),
+            None => {
+                let method = strict.prepare()?;
+                Ok(*self.method.get_or_init(|| method))
+            }
+        }
+    }
+}
+
+/// A file to be read from its start.
+fn readable(path: PathBuf, bytes: &[u8]) -> std::io::Result<File> {
+    fs::write(&path, bytes)?;
+    OpenOptions::new().read(true).open(path)
+}
+
+/// The outputs of a stage by name, at these paths.
+fn made(outputs: BTreeMap<String, PathBuf>, inputs: Vec<(PathBuf, ArtifactRef)>) -> Made {
+    Made { outputs, inputs: Arc::new(inputs) }
+}

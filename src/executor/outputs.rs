@@ -1,0 +1,196 @@
+//! The outputs of a stage, from its execution folder into the store.
+//!
+//! Purpose: collect what an attempt has made, after a second look at its inputs; and collect what an earlier
+//! run had to leave behind.
+//! Invariant: nothing is taken from an execution folder that was kept, unless names, sizes and times are
+//! those of its manifest; an action is made only when the inputs are what its key says.
+//! Must not know: how a stage was run, which other stages are committed with it.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use super::attempt::Made;
+use super::job::StageEnd;
+use super::stage::{Early, StageRun};
+use crate::cas::disk;
+use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
+use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StoreError};
+use crate::plan::Change;
+use crate::sched::StageEvent;
+use crate::spec::types::Work;
+
+/// The most bytes of a manifest that are read.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// What is known of an attempt that succeeded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Finished {
+    /// When it started.
+    pub started: jiff::Timestamp,
+    /// How long it took.
+    pub seconds: f64,
+    /// The numbers that matter.
+    pub summary: Vec<(String, f64)>,
+}
+
+/// Outputs that can be committed.
+pub struct Collected {
+    /// What the store is to commit.
+    pub pending: PendingCommit,
+    /// The outputs.
+    pub outputs: BTreeMap<String, ArtifactRef>,
+    /// The numbers that matter.
+    pub summary: Vec<(String, f64)>,
+}
+
+/// An execution folder that is kept until its outputs can be collected.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    finished: Finished,
+    outputs: BTreeMap<String, std::path::PathBuf>,
+    manifest: Manifest,
+}
+
+/// Collects the outputs of an attempt that succeeded.
+///
+/// # Errors
+/// The stage wrote to its inputs, or an output cannot be kept; the execution folder then stays.
+pub fn collect(run: &StageRun, made: &Made, finished: Finished) -> Result<Collected, Early> {
+    let lasting = inputs_are_unchanged(run)?;
+    match stage_outputs(run, made, &finished, lasting) {
+        Ok(collected) => Ok(collected),
+        Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, &error)),
+        Err(CollectError::Refused(error)) => Err(Early::Failed(format!(
+            "{error}; what it made stays in {} until the next run",
+            run.scratch.run().display()
+        ))),
+    }
+}
+
+fn stage_outputs(
+    run: &StageRun,
+    made: &Made,
+    finished: &Finished,
+    lasting: bool,
+) -> Result<Collected, CollectError> {
+    let (mut staged, mut outputs) = (Vec::new(), BTreeMap::new());
+    for (name, path) in &made.outputs {
+        let output = run.context.store.collect(path, &made.inputs)?;
+        outputs.insert(name.clone(), output.artifact);
+        staged.push(output);
+    }
+    let action = lasting.then(|| Action {
+        format: ACTION_FORMAT.into(),
+        key: run.job.key,
+        key_inputs: (*run.job.key_inputs).clone(),
+        outputs: outputs.clone(),
+        provenance: provenance(run, finished),
+    });
+    let pending = PendingCommit { outputs: staged, action, replace: run.job.forced };
+    Ok(Collected { pending, outputs, summary: finished.summary.clone() })
+}
+
+fn provenance(run: &StageRun, finished: &Finished) -> Provenance {
+    let provider = match &run.stage().work {
+        Work::Kind { provider, .. } => {
+            let named = run.context.graph.pipeline().providers.get(*provider);
+            named.and_then(|named| run.context.providers.get(named)).map(|provider| provider.digest)
+        }
+        Work::Command { .. } => None,
+    };
+    Provenance {
+        run: run.context.run.id().to_owned(),
+        started: format!("{:.3}", finished.started),
+        seconds: finished.seconds,
+        kiln: env!("CARGO_PKG_VERSION").to_owned(),
+        provider,
+        summary: finished.summary.clone(),
+    }
+}
+
+/// Looks at the inputs again. False when the result serves this run only.
+fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
+    let changes = run.context.planner.sources().revalidate(run.job.stage, &run.job.inputs, &run.job.key_inputs)?;
+    let mut lasting = true;
+    for change in changes {
+        match change {
+            Change::Artifact(input) => {
+                return Err(Early::Failed(format!(
+                    "it wrote to its input `{input}`, which is read-only; copy it before changing it. The \
+                     damaged artifact was quarantined, and the next run makes it again"
+                )));
+            }
+            Change::Outside(what) => {
+                lasting = false;
+                let message = format!("{what} changed while the stage ran; its result serves this run only");
+                (run.emit)(StageEvent::Note { message });
+            }
+        }
+    }
+    Ok(lasting)
+}
+
+/// Keeps the execution folder for the next run, which need not run the stage again.
+fn keep(run: &StageRun, made: &Made, finished: Finished, error: &StoreError) -> Early {
+    let folder = run.scratch.run();
+    let kept = Kept { finished, outputs: made.outputs.clone(), manifest: run.context.store.manifest(&folder) };
+    let written = serde_json::to_vec(&kept).map_err(std::io::Error::from);
+    let written = written.and_then(|json| disk::replace(&run.scratch.manifest(), &json));
+    let next = match written {
+        Ok(()) => "the next run collects it without running the stage again",
+        Err(_) => "the next run runs the stage again",
+    };
+    Early::Failed(format!("{error}; what it made stays in {}: {next}", folder.display()))
+}
+
+/// The outputs that an earlier run had to leave behind, if they are as it left them.
+pub fn kept_by_an_earlier_run(run: &StageRun) -> Option<Collected> {
+    let file = run.scratch.manifest();
+    let small = fs::metadata(&file).is_ok_and(|meta| meta.len() <= MOST_BYTES);
+    let kept: Kept = serde_json::from_slice(&small.then(|| fs::read(&file).ok())??).ok()?;
+    let folder = run.scratch.run();
+    let inside = kept.outputs.values().all(|path| path.starts_with(&folder));
+    if run.job.forced || !inside || !run.context.store.matches(&kept.manifest, &folder) {
+        return None;
+    }
+    let made = Made { outputs: kept.outputs, inputs: std::sync::Arc::default() };
+    let collected = stage_outputs(run, &made, &kept.finished, inputs_are_unchanged(run).ok()?).ok()?;
+    let message = "collected what an earlier run had made and could not keep".to_owned();
+    (run.emit)(StageEvent::Note { message });
+    Some(collected)
+}
+
+/// Reports other bytes for the same key, and says which outputs the stage has now.
+pub fn announce(
+    run: &StageRun,
+    committed: Option<Committed>,
+    mut outputs: BTreeMap<String, ArtifactRef>,
+) -> BTreeMap<String, ArtifactRef> {
+    let Some(Committed::Conflict { previous, replaced }) = committed else { return outputs };
+    let what = if replaced { "this result replaces it" } else { "the earlier result stays" };
+    for (name, artifact) in &outputs {
+        let before = previous.outputs.get(name).filter(|before| *before != artifact);
+        if let Some(before) = before {
+            let message = format!(
+                "`{name}` has other bytes than in run {}, for the same key: {} -> {}; the stage is not \
+                 deterministic, and {what}",
+                previous.provenance.run,
+                before.digest.short(),
+                artifact.digest.short()
+            );
+            (run.emit)(StageEvent::Note { message });
+        }
+    }
+    if !replaced {
+        outputs = previous.outputs;
+    }
+    outputs
+}
+
+/// A commit that failed leaves the files where they are.
+pub fn not_committed(run: &StageRun, error: StoreError) -> Early {
+    let _: Option<StageEnd> = None;
+    Early::Failed(format!("{error}; what it made stays in {}", run.scratch.run().display()))
+}

@@ -1,0 +1,157 @@
+//! A whole run.
+//!
+//! Purpose: the one entry point: start the runtime, watch for signals, drive the scheduler, and hand what
+//! happens to the reporters, which have a thread of their own.
+//! Invariant: whatever happens to a stage or to a reporter, the run ends with a report.
+//! Must not know: how a pipeline is read, how a run is shown.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use super::cancel::Cancellation;
+use super::commit::Committer;
+use super::context::RunContext;
+use super::driver::Driver;
+use super::local::Local;
+use super::machine::Machine;
+use super::{orphans, preflight, signals, sweep};
+use crate::cas::{Store, StoreError};
+use crate::graph::Graph;
+use crate::plan::{Plan, Planner};
+use crate::provider::Known;
+use crate::provider::environment;
+use crate::sched::{Event, Reporter, RunReport, StageReport};
+use crate::state::{RunDir, RunOutcome, StageOutcome};
+
+/// How to run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The most stages at a time; as many as there are cores when none.
+    pub jobs: Option<u32>,
+    /// Whether what does not need a failed stage goes on.
+    pub keep_going: bool,
+    /// `auto`, `cpu` or `cuda`.
+    pub device: String,
+}
+
+/// What is to be run.
+pub struct Wanted<'a> {
+    /// The graph of the pipeline.
+    pub graph: Arc<Graph>,
+    /// The store.
+    pub store: Arc<Store>,
+    /// The planner that made `plan`; it decides on the stages that wait.
+    pub planner: Arc<Planner>,
+    /// What is to be done, as far as it can be known.
+    pub plan: &'a Plan,
+    /// The folder of the run, which has begun.
+    pub run: Arc<RunDir>,
+    /// The providers of the kinds of the pipeline.
+    pub providers: Arc<Known>,
+}
+
+/// Why a run could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something that stages need is missing.
+    #[error("{}", .0.join("\nerror: "))]
+    Preflight(Vec<String>),
+    /// The runtime cannot be started.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Runs the stages of a plan that are stale.
+///
+/// # Errors
+/// The run could not begin. A stage that fails is not an error: the report says so.
+pub fn run(
+    wanted: Wanted<'_>,
+    options: &Options,
+    reporters: Vec<Box<dyn Reporter + '_>>,
+) -> Result<RunOutcome, RunError> {
+    let caller = environment::caller();
+    preflight::check(&wanted, &caller).map_err(RunError::Preflight)?;
+    wanted.store.watch()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(RunError::Runtime)?;
+    let (events, queue) = mpsc::unbounded_channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || report(queue, reporters));
+        let outcome = runtime.block_on(drive(wanted, options, caller, events));
+        // Tasks that still wait for another runner are dropped here.
+        drop(runtime);
+        Ok(outcome)
+    })
+}
+
+async fn drive(
+    wanted: Wanted<'_>,
+    options: &Options,
+    caller: environment::Variables,
+    events: mpsc::UnboundedSender<Event>,
+) -> RunOutcome {
+    let began = Instant::now();
+    let cancellation = Cancellation::default();
+    let machine = Machine::look();
+    let capacity = machine.capacity(options.jobs);
+    let plan = wanted.plan;
+    let pipeline = wanted.graph.pipeline().name.clone();
+    let context = Arc::new(RunContext {
+        committer: Committer::start(Arc::clone(&wanted.store)),
+        graph: wanted.graph,
+        store: wanted.store,
+        planner: wanted.planner,
+        providers: wanted.providers,
+        run: wanted.run,
+        device: options.device.clone(),
+        caller,
+        cancellation: cancellation.clone(),
+        machine,
+        executor: Local::default(),
+    });
+    let run = context.run.id().to_owned();
+    let stages = plan.stages.len();
+    let _ = events.send(Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages });
+    if !plan.summary().is_fresh() {
+        orphans::sweep(&context.store).await;
+        sweep::start(&context.store);
+    }
+    let mut driver = Driver::new(context, plan, capacity, options.keep_going, events.clone());
+    signals::watch(driver.sender());
+    let stages = driver.run().await;
+    let outcome = outcome(&stages, cancellation.is_stopping());
+    let seconds = began.elapsed().as_secs_f64();
+    let _ = events.send(Event::RunFinished(RunReport { run, pipeline, outcome, seconds, stages }));
+    outcome
+}
+
+/// Hands events to the reporters until there will be no more. One that panics is left out from then on.
+fn report(mut queue: mpsc::UnboundedReceiver<Event>, mut reporters: Vec<Box<dyn Reporter + '_>>) {
+    while let Some(event) = queue.blocking_recv() {
+        reporters.retain_mut(|reporter| {
+            let told = catch_unwind(AssertUnwindSafe(|| reporter.on_event(&event)));
+            if told.is_err() {
+                tracing::error!("a reporter panicked and is left out for the rest of the run; this is a bug in kiln");
+            }
+            told.is_ok()
+        });
+    }
+}
+
+fn outcome(stages: &[StageReport], interrupted: bool) -> RunOutcome {
+    let any = |outcome| stages.iter().any(|stage| stage.outcome == outcome);
+    if any(StageOutcome::Failed) {
+        RunOutcome::Failed
+    } else if any(StageOutcome::Skipped) || interrupted && stages.is_empty() {
+        RunOutcome::Interrupted
+    } else {
+        RunOutcome::Ok
+    }
+}

@@ -1,0 +1,277 @@
+//! The life of one stage, from its lock to its outputs.
+//!
+//! Purpose: lock, look up, attempts, collect, commit: [`run_stage`] reads top to bottom.
+//! Invariant: while work is done for a key its lock is held, by the supervisor too, so that it outlives a
+//! killed runner until the last process has ended. There is an action only for the inputs that its key
+//! names. What could not be collected stays where it is.
+//! Must not know: other stages, when a stage runs, how anything is shown.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attempt::{AttemptError, Executor, Made, Request, Verdict, judge};
+use super::context::RunContext;
+use super::job::{Job, StageEnd};
+use super::log::Log;
+use super::outputs::{self, Collected};
+use super::scratch::Scratch;
+use super::{blocking, orphans};
+use crate::cas::disk;
+use crate::cas::types::Action;
+use crate::graph::Producer;
+use crate::sched::StageEvent;
+use crate::sched::budget::Permit;
+use crate::spec::types::{Stage, Work};
+use crate::state::{KeyLock, Lock};
+
+/// The wait before the second attempt; it doubles from one to the next.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The longest wait between attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How many lines of a log are shown.
+const TAIL: usize = 20;
+
+/// Receives the events of a stage.
+pub type Emit = Arc<dyn Fn(StageEvent) + Send + Sync>;
+
+/// A stage at work.
+pub struct StageRun {
+    /// The run.
+    pub context: Arc<RunContext>,
+    /// The stage.
+    pub job: Job,
+    /// The scratch folder of its key.
+    pub scratch: Scratch,
+    /// What it has acquired of the machine.
+    pub permit: Permit,
+    /// Receives its events.
+    pub emit: Emit,
+}
+
+/// Why a stage ends before its outputs are committed.
+#[derive(Debug)]
+pub enum Early {
+    /// It ends in this way.
+    End(StageEnd),
+    /// It fails.
+    Failed(String),
+}
+
+impl<E: std::error::Error> From<E> for Early {
+    fn from(error: E) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Runs a stage. `process_ended` is called when it needs the machine no more.
+pub async fn run_stage(run: StageRun, process_ended: impl FnOnce() + Send) -> StageEnd {
+    let run = Arc::new(run);
+    match run.clone().live(process_ended).await {
+        Ok(end) | Err(Early::End(end)) => end,
+        Err(Early::Failed(error)) => run.failure(error),
+    }
+}
+
+impl StageRun {
+    /// The stage as the pipeline says.
+    pub fn stage(&self) -> &Stage {
+        self.context.graph.stage(self.job.stage)
+    }
+
+    async fn live(self: Arc<Self>, process_ended: impl FnOnce() + Send) -> Result<StageEnd, Early> {
+        let lock = Arc::new(self.lock().await?);
+        if let Some(action) = blocking(&self, Self::look_up).await? {
+            return Ok(StageEnd::Found(Box::new(action)));
+        }
+        let kept = blocking(&self, outputs::kept_by_an_earlier_run).await;
+        let collected = match kept {
+            Some(collected) => {
+                process_ended();
+                collected
+            }
+            None => {
+                let (made, provenance) = self.attempts(&lock).await?;
+                process_ended();
+                blocking(&self, move |run| outputs::collect(run, &made, provenance)).await?
+            }
+        };
+        self.commit(collected).await
+    }
+
+    /// Takes the lock of the key. One that only orphans of a dead runner hold is taken from them.
+    async fn lock(&self) -> Result<KeyLock, Early> {
+        let (store, key) = (&self.context.store, &self.job.key);
+        for _ in 0..3 {
+            match store.try_lock(key, &self.stage().name.value)? {
+                Lock::Acquired(lock) => return Ok(lock),
+                Lock::HeldBy(holder) if orphans::is_dead(&holder) => {
+                    let ended = orphans::take_over(&store.lock_path(key)).await;
+                    self.note_orphans(ended);
+                }
+                Lock::HeldBy(holder) => return Err(Early::End(StageEnd::Held(holder))),
+            }
+        }
+        Err(Early::Failed("processes of a dead runner still hold its lock and do not end".to_owned()))
+    }
+
+    fn note_orphans(&self, ended: usize) {
+        if ended > 0 {
+            let message = format!("ended {ended} process(es) that a dead runner had left behind");
+            (self.emit)(StageEvent::Note { message });
+        }
+    }
+
+    /// The action, if somebody committed it since it was decided that the stage must run.
+    fn look_up(&self) -> Result<Option<Action>, Early> {
+        if self.job.forced {
+            return Ok(None);
+        }
+        let Some(action) = self.context.store.action(&self.job.key)? else { return Ok(None) };
+        let names = self.stage().outputs.iter().map(|port| port.name.as_str());
+        let missing = self.context.store.missing_output(&action, names)?;
+        Ok(missing.is_none().then_some(action))
+    }
+
+    /// Makes attempts until one succeeds, as often as the stage may be tried.
+    async fn attempts(self: &Arc<Self>, lock: &Arc<KeyLock>) -> Result<(Made, outputs::Finished), Early> {
+        let mut wait = FIRST_WAIT;
+        for number in 1.. {
+            let resumed = blocking(self, Self::prepare_resume).await;
+            let (run, lock) = (Arc::clone(self), Arc::clone(lock));
+            let started = jiff::Timestamp::now();
+            let clock = std::time::Instant::now();
+            let error = match run.attempt(&lock, number, resumed).await? {
+                (Verdict::Interrupted, _) => {
+                    self.clear();
+                    return Err(Early::End(StageEnd::Interrupted));
+                }
+                (Verdict::Succeeded { summary }, made) => {
+                    let seconds = clock.elapsed().as_secs_f64();
+                    return Ok((made, outputs::Finished { started, seconds, summary }));
+                }
+                (Verdict::Failed(error), _) => error,
+            };
+            if number > self.stage().retries {
+                self.clear();
+                return Err(Early::Failed(error));
+            }
+            (self.emit)(StageEvent::Retry { attempt: number, error, after: wait.as_secs_f64() });
+            if self.context.cancellation.sleep(wait).await {
+                self.clear();
+                return Err(Early::End(StageEnd::Interrupted));
+            }
+            wait = LONGEST_WAIT.min(wait * 2);
+        }
+        Err(Early::End(StageEnd::Interrupted))
+    }
+
+    /// One attempt: prepare, start, watch, judge.
+    async fn attempt(
+        self: Arc<Self>,
+        lock: &Arc<KeyLock>,
+        number: u32,
+        resumed: bool,
+    ) -> Result<(Verdict, Made), Early> {
+        let path = self.context.run.log_path(&self.stage().name.value);
+        let (run, key_lock) = (Arc::clone(&self), Arc::clone(lock));
+        let opened = blocking(&self, move |this| {
+            let log = Log::open(&path)
+                .map_err(|source| AttemptError::Io { what: "open the log of the stage", source })?;
+            let request = run.request(&log, &key_lock);
+            let prepared = this.context.executor.prepare(&request)?;
+            drop(request);
+            Ok::<_, AttemptError>((log, prepared))
+        });
+        let (log, prepared) = opened.await.map_err(|error| self.unprepared(error))?;
+        let log = log.masked(prepared.masks().clone());
+        let request = self.request(&log, lock);
+        (self.emit)(StageEvent::Started { key: self.job.key, attempt: number, resumed });
+        let handle = self.context.executor.start(&request, prepared)?;
+        let (exit, made) = self.context.executor.poll(&request, handle).await?;
+        Ok((judge(&request, exit, &made), made))
+    }
+
+    fn request<'a>(&'a self, log: &'a Log, lock: &'a KeyLock) -> Request<'a> {
+        Request {
+            context: &self.context,
+            job: &self.job,
+            scratch: &self.scratch,
+            log,
+            lock,
+            permit: &self.permit,
+            emit: &*self.emit,
+        }
+    }
+
+    /// An attempt that could not be prepared: an input that is missing is made again.
+    fn unprepared(&self, error: AttemptError) -> Early {
+        self.clear();
+        let AttemptError::InputMissing { input } = &error else { return error.into() };
+        let inputs = self.context.graph.inputs(self.job.stage);
+        let producer = inputs.iter().find(|given| given.name == input).map(|given| &given.from);
+        match producer {
+            Some(Producer::Stage { index, .. }) => Early::End(StageEnd::InputMissing(*index)),
+            _ => error.into(),
+        }
+    }
+
+    async fn commit(&self, collected: Collected) -> Result<StageEnd, Early> {
+        let Collected { pending, outputs, summary } = collected;
+        let kept = pending.action.is_some();
+        let answer = self.context.committer.commit(pending).await;
+        let answer = answer.ok_or_else(|| Early::Failed("the commit panicked (see stderr)".to_owned()))?;
+        match answer {
+            Ok(committed) => {
+                let outputs = outputs::announce(self, committed, outputs);
+                let scratch = self.scratch.clone();
+                let removed = tokio::task::spawn_blocking(move || scratch.remove()).await;
+                warn_of_scratch(&self.scratch, removed.unwrap_or(Ok(())));
+                Ok(StageEnd::Ran { outputs, summary, kept })
+            }
+            Err(error) => Err(outputs::not_committed(self, error)),
+        }
+    }
+
+    /// Whether there is a checkpoint to resume from. If so, the metrics of the attempt that left it are
+    /// taken over, so that the curve of a stage is whole in its last run.
+    fn prepare_resume(&self) -> bool {
+        let resumed = self.scratch.has_checkpoint();
+        if !matches!(self.stage().work, Work::Kind { .. }) {
+            return resumed;
+        }
+        let (marker, ours) = (self.scratch.metrics(), self.context.run.metrics_path(&self.stage().name.value));
+        if resumed
+            && let Ok(earlier) = fs::read_to_string(&marker)
+            && Path::new(&earlier) != ours
+            && let Err(e) = fs::copy(&earlier, &ours)
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("the metrics of the attempt before were not taken over: {e}");
+        }
+        let _ = fs::create_dir_all(self.scratch.root());
+        let _ = fs::write(&marker, ours.as_os_str().as_encoded_bytes());
+        resumed
+    }
+
+    /// Leaves nothing of the stage but a checkpoint.
+    fn clear(&self) {
+        warn_of_scratch(&self.scratch, self.scratch.clear());
+    }
+
+    /// A failure, with the last lines of the log.
+    fn failure(&self, error: String) -> StageEnd {
+        let log = self.context.run.log_path(&self.stage().name.value);
+        let tail = disk::tail(&log, TAIL).unwrap_or_default();
+        let log = log.exists().then_some((log, tail));
+        StageEnd::Failed { error, log }
+    }
+}
+
+fn warn_of_scratch(scratch: &Scratch, removed: io::Result<()>) {
+    if let Err(e) = removed {
+        tracing::warn!(folder = %scratch.root().display(), "scratch files were not removed: {e}");
+    }
+}

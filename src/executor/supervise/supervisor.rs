@@ -1,0 +1,288 @@
+//! The supervisor of one stage's process.
+//!
+//! Purpose: a small single-threaded process that starts the leader, adopts every descendant that
+//! loses its parent, and does not end before all of them have.
+//! Invariant: when the supervisor ends, no descendant of the leader is alive. When the runner dies, it
+//! sees the end of its control socket and kills all of them. It reports that an exit was asked for only
+//! if the leader was still alive when it was told.
+//! Must not know: stages, keys, why the process is stopped.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, kill_process_group, waitid,
+};
+use rustix::thread::CpuSet;
+
+use super::descendants;
+use super::launch::{Ended, KILL, Launch, Leader, Leftover, STOP};
+use crate::executor::cgroup::Group;
+
+/// After a stop was asked for, or after the leader failed, descendants have no longer than this.
+const SHORT_LINGER: Duration = Duration::from_millis(500);
+
+/// The descriptors of a process to start.
+pub struct Files {
+    /// Its stdin; nothing when none.
+    pub stdin: Option<OwnedFd>,
+    /// Its stdout.
+    pub stdout: OwnedFd,
+    /// Its stderr.
+    pub stderr: OwnedFd,
+    /// The lock of the action, which the leader and its descendants keep open.
+    pub lock: OwnedFd,
+}
+
+/// Runs a process to its end and that of all its descendants, and reports it on `control`.
+pub fn supervise(launch: &Launch, files: Files, mut control: UnixStream) {
+    let ended = Supervisor::start(launch, files, &control).map_or_else(
+        |e| {
+            let missing = e.kind() == io::ErrorKind::NotFound;
+            Some(Ended {
+                leader: Leader::NotStarted { message: e.to_string(), missing },
+                asked: false,
+                left: Vec::new(),
+            })
+        },
+        Supervisor::run,
+    );
+    // Nobody listens when the runner is gone.
+    if let Some(json) = ended.and_then(|ended| serde_json::to_vec(&ended).ok()) {
+        let _ = control.write_all(&json);
+    }
+}
+
+struct Supervisor {
+    control: UnixStream,
+    /// Readable when a child has ended.
+    signals: UnixStream,
+    leader: Pid,
+    group: Option<Group>,
+    linger: Duration,
+    ended: Option<Leader>,
+    asked: bool,
+    /// Everything is being killed, so nobody is blamed for dying.
+    killing: bool,
+    deadline: Option<Instant>,
+    left: Vec<Leftover>,
+    /// The command lines of the processes that were there when the leader ended.
+    names: HashMap<Pid, String>,
+    _lock: OwnedFd,
+}
+
+impl Supervisor {
+    fn start(launch: &Launch, files: Files, control: &UnixStream) -> io::Result<Self> {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let (signals, writer) = UnixStream::pair()?;
+        signals.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(signal_hook::consts::SIGCHLD, writer)?;
+        let control = control.try_clone()?;
+        control.set_nonblocking(true)?;
+        pin(&launch.cores);
+        if let Some(confinement) = &launch.confinement {
+            confinement.strict.enter(confinement.method).map_err(io::Error::other)?;
+        }
+        let (leader, group, lock) = start_leader(launch, files)?;
+        Ok(Self {
+            control,
+            signals,
+            leader,
+            group,
+            linger: Duration::from_millis(launch.linger_ms),
+            ended: None,
+            asked: false,
+            killing: false,
+            deadline: None,
+            left: Vec::new(),
+            names: HashMap::new(),
+            _lock: lock,
+        })
+    }
+
+    /// None when the runner has died.
+    fn run(mut self) -> Option<Ended> {
+        let mut runner_alive = true;
+        while !self.reap() {
+            match self.wait() {
+                Some(STOP) => self.stop(),
+                Some(KILL) => self.kill(),
+                Some(_) => {}
+                None if runner_alive && self.runner_is_gone() => {
+                    runner_alive = false;
+                    self.kill();
+                }
+                None => {}
+            }
+            if self.killing || self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.end_descendants();
+            }
+        }
+        let leader = self.ended.take().unwrap_or(Leader::Signal(0));
+        runner_alive.then(|| Ended { leader, asked: self.asked, left: std::mem::take(&mut self.left) })
+    }
+
+    /// Waits for a child, a word of the runner, or the deadline.
+    fn wait(&mut self) -> Option<u8> {
+        let longest = if self.killing { Some(Duration::from_millis(20)) } else { None };
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time = [longest, left].into_iter().flatten().min();
+        let time = time.map(|time| time + Duration::from_millis(1));
+        let time = time.and_then(|time| Timespec::try_from(time).ok());
+        let mut files = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        if !self.killing {
+            files.push(PollFd::new(&self.control, PollFlags::IN));
+        }
+        let _ = poll(&mut files, time.as_ref());
+        let mut bytes = [0; 64];
+        while (&self.signals).read(&mut bytes).is_ok_and(|n| n > 0) {}
+        let mut word = [0; 1];
+        match (&self.control).read(&mut word) {
+            Ok(1) => Some(word[0]),
+            _ => None,
+        }
+    }
+
+    fn runner_is_gone(&self) -> bool {
+        let mut byte = [0; 1];
+        let peeked = rustix::net::recv(&self.control, &mut byte, rustix::net::RecvFlags::PEEK);
+        matches!(peeked, Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE))
+    }
+
+    fn stop(&mut self) {
+        if self.ended.is_none() && !self.leader_has_ended() {
+            self.asked = true;
+            let _ = kill_process_group(self.leader, Signal::TERM);
+        } else {
+            self.deadline = Some(Instant::now() + SHORT_LINGER);
+        }
+    }
+
+    fn leader_has_ended(&self) -> bool {
+        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(self.leader), peek).ok().flatten().is_some()
+    }
+
+    fn kill(&mut self) {
+        self.asked |= self.ended.is_none() && !self.leader_has_ended();
+        self.killing = true;
+        if self.ended.is_none() {
+            let _ = kill_process_group(self.leader, Signal::KILL);
+        }
+        self.end_descendants();
+    }
+
+    /// Reaps every child that has ended; true when none is left.
+    fn reap(&mut self) -> bool {
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == self.leader => self.leader_ended(status),
+                Ok(Some((pid, status))) => self.descendant_ended(pid, status),
+                Ok(None) => return false,
+                Err(Errno::INTR) => {}
+                // There are no children, and so no descendants.
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn leader_ended(&mut self, status: WaitStatus) {
+        let code = status.exit_status().unwrap_or(0);
+        let leader = status.terminating_signal().map_or(Leader::Exit(code), Leader::Signal);
+        let in_a_hurry = self.asked || leader != Leader::Exit(0);
+        let linger = if in_a_hurry { self.linger.min(SHORT_LINGER) } else { self.linger };
+        self.ended = Some(leader);
+        self.deadline = Some(Instant::now() + linger);
+        let left = descendants::of(rustix::process::getpid());
+        self.names = left.into_iter().map(|pid| (pid, descendants::command_line(pid))).collect();
+    }
+
+    fn descendant_ended(&mut self, pid: Pid, status: WaitStatus) {
+        let Some(signal) = status.terminating_signal().filter(|_| !self.killing) else { return };
+        // A producer whose reader has closed the pipe ends by SIGPIPE, and that is its normal end.
+        if signal != Signal::PIPE.as_raw() {
+            let name = self.names.remove(&pid).unwrap_or_else(|| "a process".to_owned());
+            let pid = pid.as_raw_nonzero().get();
+            self.left.push(Leftover { pid, name, signal: Some(signal) });
+        }
+    }
+
+    /// Kills what outlived the leader, and notes it unless all was to be killed anyway.
+    fn end_descendants(&mut self) {
+        let own = rustix::process::getpid();
+        for pid in descendants::of(own) {
+            let blamed = !self.killing && pid != self.leader;
+            if blamed && !self.left.iter().any(|left| left.pid == pid.as_raw_nonzero().get()) {
+                let name = descendants::command_line(pid);
+                self.left.push(Leftover { pid: pid.as_raw_nonzero().get(), name, signal: None });
+            }
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        if let Some(group) = &self.group {
+            let _ = group.kill();
+        }
+        self.killing = true;
+    }
+}
+
+/// Lets this process, and so its children, use these cores alone.
+fn pin(cores: &[usize]) {
+    if cores.is_empty() {
+        return;
+    }
+    let mut set = CpuSet::new();
+    cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
+    // A core that went away meanwhile is no reason to fail.
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}
+
+/// Starts the leader in a process group of its own, and in a control group where one can be had.
+fn start_leader(launch: &Launch, files: Files) -> io::Result<(Pid, Option<Group>, OwnedFd)> {
+    let Files { stdin, stdout, stderr, lock } = files;
+    let (program, arguments) =
+        launch.arguments.split_first().ok_or_else(|| io::Error::other("there is no program to start"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(&launch.folder).process_group(0);
+    command.env_clear().envs(launch.environment.iter().map(|(name, value)| (name, value)));
+    command.stdin(stdin.map_or_else(Stdio::null, Stdio::from)).stdout(stdout).stderr(stderr);
+    before_exec(&mut command);
+    // Whoever finds the lock taken although its owner is dead can find its holders by this descriptor.
+    fcntl_setfd(lock.as_fd(), FdFlags::empty())?;
+    // The leader is born in the control group, so that nothing can be forked outside of it.
+    let group = Group::create().filter(|group| group.add(std::process::id()).is_ok());
+    let child = command.spawn();
+    group.iter().for_each(Group::leave);
+    let child = child?;
+    fcntl_setfd(lock.as_fd(), FdFlags::CLOEXEC)?;
+    let leader = Pid::from_child(&child);
+    Ok((leader, group, lock))
+}
+
+/// The leader dies with the supervisor, whatever kills that.
+#[allow(unsafe_code)]
+fn before_exec(command: &mut Command) {
+    let supervisor = rustix::process::getpid();
+    let work = move || -> io::Result<()> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if rustix::process::getppid() != Some(supervisor) {
+            return Err(Errno::SRCH.into());
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only; it neither allocates nor takes locks.
+    unsafe { command.pre_exec(work) };
+}
+
+/// Names this process so that `killall kiln`, which is meant for runners, does not take it along.
+pub fn rename_process() {
+    let _ = rustix::thread::set_name(c"kiln-supervisor");
+    let _ = fs::write("/proc/self/oom_score_adj", "-1");
+}

@@ -1,0 +1,211 @@
+//! The links below `out/`, where people find artifacts.
+//!
+//! Purpose: `out/<pipeline>/<stage>/<output>` in the folder of the store is a link to the newest artifact of
+//! each output, which is a file or a folder.
+//! Invariant: a link is replaced in one step; Kiln itself never reads these links.
+//! Must not know: how an artifact was made.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::digest::Digest;
+use crate::sched::{Event, Reporter};
+use crate::store::types::ArtifactRef;
+use crate::store::{Store, StoreError};
+
+/// The folder below the store's.
+const OUT: &str = "out";
+/// Folders of links to artifacts, by digest.
+const VIEW: &str = "view";
+
+/// Why an artifact cannot be linked.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system refused it.
+    #[error("cannot link {}: {source}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+}
+
+/// Updates the links of the stages of one pipeline as they finish.
+pub struct Links<'a> {
+    store: &'a Store,
+    pipeline: &'a str,
+}
+
+impl<'a> Links<'a> {
+    /// The links of this pipeline.
+    pub fn new(store: &'a Store, pipeline: &'a str) -> Self {
+        Self { store, pipeline }
+    }
+}
+
+impl Reporter for Links<'_> {
+    fn on_event(&mut self, event: &Event) {
+        let Event::StageFinished(report) = event else { return };
+        for (output, artifact) in &report.outputs {
+            if let Err(e) = link_output(self.store, self.pipeline, &report.name, output, artifact) {
+                tracing::warn!(stage = report.name, output, "{e}");
+            }
+        }
+    }
+}
+
+/// Makes the link of an output lead to this artifact, which the store has, and returns the path of the link.
+///
+/// # Errors
+/// A folder is not intact, or the disk refuses.
+pub fn link_output(
+    store: &Store,
+    pipeline: &str,
+    stage: &str,
+    output: &str,
+    artifact: &ArtifactRef,
+) -> Result<PathBuf, LinkError> {
+    let folder = folder(store, pipeline, stage);
+    let link = folder.join(plain(output));
+    if fs::read_link(&link).is_ok_and(|target| leads_to(&target, &artifact.digest)) && link.exists() {
+        return Ok(link);
+    }
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LinkError::Io { path, source }
+    };
+    let target = if artifact.tree {
+        let name = readable(store, artifact)?;
+        Path::new("../../..").join(VIEW).join(name.file_name().unwrap_or_default())
+    } else {
+        store.blob(&artifact.digest)
+    };
+    let made = symlink(&target, &link).or_else(|e| match e.kind() {
+        io::ErrorKind::NotFound => fs::create_dir_all(&folder).and_then(|()| symlink(&target, &link)),
+        _ => Err(e),
+    });
+    match made {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.map(|()| link.clone()).map_err(io(&link)),
+    }
+    let fresh = folder.join(fresh_name());
+    symlink(&target, &fresh).map_err(io(&fresh))?;
+    if fs::symlink_metadata(&link).is_ok_and(|meta| meta.is_dir()) {
+        // Somebody replaced our link by a folder.
+        clear(&link).map_err(io(&link))?;
+    }
+    fs::rename(&fresh, &link).map_err(io(&link))?;
+    Ok(link)
+}
+
+fn folder(store: &Store, pipeline: &str, stage: &str) -> PathBuf {
+    store.root().join(OUT).join(plain(pipeline)).join(plain(stage))
+}
+
+/// A path where an artifact can be read, below `view` in the folder of the store; it depends on the artifact
+/// alone.
+///
+/// # Errors
+/// The artifact is not intact, or the disk refuses.
+pub fn readable(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, LinkError> {
+    let views = store.root().join(VIEW);
+    let place = views.join(artifact.digest.to_string());
+    if is_complete(store, artifact, &place) {
+        return Ok(place);
+    }
+    let fresh = views.join(fresh_name());
+    store.input_path(artifact, &fresh)?;
+    let _ = clear(&place);
+    match fs::rename(&fresh, &place) {
+        // Another runner made the same view in the meantime.
+        Err(_) if place.exists() => clear(&fresh),
+        done => done,
+    }
+    .map_err(|source| LinkError::Io { path: place.clone(), source })?;
+    Ok(place)
+}
+
+fn clear(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// Whether all links of an artifact exist and lead to a file.
+fn is_complete(store: &Store, artifact: &ArtifactRef, place: &Path) -> bool {
+    let leads = |link: &Path, digest: &Digest| {
+        fs::read_link(link).is_ok_and(|target| leads_to(&target, digest)) && link.exists()
+    };
+    if !artifact.tree {
+        return leads(place, &artifact.digest);
+    }
+    let tree = place.is_dir().then(|| store.tree(&artifact.digest).ok()).flatten();
+    tree.is_some_and(|tree| tree.files.iter().all(|file| leads(&place.join(&file.path), &file.digest)))
+}
+
+/// Whether a path is that of a blob or a tree with this digest: `../ab/cd..` or `../abcd..`.
+fn leads_to(target: &Path, digest: &Digest) -> bool {
+    let (Some(name), hex) = (target.file_name().and_then(|name| name.to_str()), digest.to_string()) else {
+        return false;
+    };
+    let shard = target.parent().and_then(|parent| parent.file_name()?.to_str());
+    name == hex || shard.is_some_and(|shard| format!("{shard}{name}") == hex)
+}
+
+/// A name as one part of a path.
+fn plain(name: &str) -> String {
+    let name: String = name.chars().map(|c| if c == '/' || c.is_control() { '_' } else { c }).collect();
+    if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }
+}
+
+fn fresh_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!(".new-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ingested(store: &Store, folder: &Path, name: &str, bytes: &str) -> ArtifactRef {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        store.ingest(&folder.join(name.split('/').next().unwrap())).unwrap()
+    }
+
+    #[test]
+    fn an_output_is_found_by_its_name_and_follows_the_newest_artifact() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let old = ingested(&store, folder.path(), "a", "old");
+        let new = ingested(&store, folder.path(), "b", "new");
+        let link = link_output(&store, "p", "s", "o", &old).unwrap();
+        assert_eq!(fs::read_to_string(&link).unwrap(), "old");
+        assert_eq!(link_output(&store, "p", "s", "o", &new).unwrap(), link);
+        assert_eq!(fs::read_to_string(&link).unwrap(), "new");
+        assert!(link.ends_with("out/p/s/o"));
+    }
+
+    #[test]
+    fn a_folder_is_found_by_its_name_and_made_whole_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let tree = ingested(&store, folder.path(), "d/x/y", "deep");
+        let link = link_output(&store, "p", "s", "o", &tree).unwrap();
+        assert_eq!(fs::read_to_string(link.join("x/y")).unwrap(), "deep");
+        fs::remove_file(fs::canonicalize(&link).unwrap().join("x/y")).unwrap();
+        assert_eq!(fs::read_to_string(readable(&store, &tree).unwrap().join("x/y")).unwrap(), "deep");
+    }
+
+    #[test]
+    fn names_cannot_climb() {
+        assert_eq!(plain("../../etc"), "_.._.._etc");
+        assert_eq!(plain(""), "_");
+    }
+}

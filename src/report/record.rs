@@ -1,0 +1,167 @@
+//! The record of a run.
+//!
+//! Purpose: writes `events.jsonl`, `samples.jsonl` and the metrics of each stage while a run goes on, and
+//! `run.json` when it ends.
+//! Invariant: every line is complete by itself; a bounded number of files is open, however many stages
+//! there are. An error of the disk is logged once and fails nothing.
+//! Must not know: how a run is shown.
+//!
+//! A line of metrics is `{"stage": .., "step": .., "values": {name: number}}`. A stage that was resumed may
+//! report a step twice; the later line counts.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::sched::{Event, Reporter, RunReport, StageEvent, StageReport};
+use crate::store::{Run, RunRecord, StageRecord};
+
+/// The shortest time between two lines of progress of one stage.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// The most metrics files that are open at a time.
+const MOST_OPEN: usize = 16;
+
+/// A line of `events.jsonl`.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// The progress of a stage.
+struct Progress {
+    /// When the last line was written.
+    written: Instant,
+    /// The step since then that has no line yet.
+    pending: Option<Event>,
+}
+
+/// Writes the record of a run.
+pub struct Recorder<'a> {
+    run: &'a Run,
+    /// Metrics files by stage; the ones of running stages, at most [`MOST_OPEN`].
+    metrics: HashMap<String, File>,
+    samples: Option<File>,
+    progress: HashMap<String, Progress>,
+    warned: bool,
+}
+
+impl<'a> Recorder<'a> {
+    /// A recorder of this run.
+    pub fn new(run: &'a Run) -> Self {
+        let (metrics, progress) = (HashMap::new(), HashMap::new());
+        Self { run, metrics, samples: None, progress, warned: false }
+    }
+
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Stage { stage, event: StageEvent::Metric { step, values } } => {
+                let line = json!({ "stage": stage, "step": step, "values": values });
+                write_line(self.metrics_of(stage)?, &line)
+            }
+            Event::Stage { stage, event: StageEvent::Sample { step, prompt, completion } } => {
+                let line =
+                    json!({ "stage": stage, "step": step, "prompt": prompt, "completion": completion });
+                let file = match self.samples.take() {
+                    Some(file) => file,
+                    None => append(&self.run.folder().join("samples.jsonl"))?,
+                };
+                write_line(self.samples.insert(file), &line)
+            }
+            Event::Stage { stage, event: StageEvent::Progress { .. } } => self.write_progress(stage, event),
+            Event::StageFinished(report) => {
+                self.metrics.remove(&report.name);
+                // The step at which a stage was interrupted is where it resumes.
+                if let Some(pending) = self.progress.remove(&report.name).and_then(|p| p.pending) {
+                    self.append_event(&pending)?;
+                }
+                self.append_event(event)
+            }
+            Event::RunFinished(report) => {
+                // Its stages have their own lines.
+                let short = header(report);
+                self.append_event(&Event::RunFinished(short))?;
+                self.run.write(&record(self.run.record(), report)).map_err(io::Error::other)
+            }
+            _ => self.append_event(event),
+        }
+    }
+
+    fn metrics_of(&mut self, stage: &str) -> io::Result<&mut File> {
+        let file = match self.metrics.remove(stage) {
+            Some(file) => file,
+            None => append(&self.run.metrics_path(stage))?,
+        };
+        if self.metrics.len() >= MOST_OPEN {
+            // Which one is closed does not matter: it is opened again when it is needed.
+            self.metrics.clear();
+        }
+        Ok(self.metrics.entry(stage.to_owned()).or_insert(file))
+    }
+
+    fn write_progress(&mut self, stage: &str, event: &Event) -> io::Result<()> {
+        match self.progress.get_mut(stage) {
+            Some(last) if last.written.elapsed() < PROGRESS_EVERY => last.pending = Some(event.clone()),
+            _ => {
+                self.progress.insert(stage.to_owned(), Progress { written: Instant::now(), pending: None });
+                return self.append_event(event);
+            }
+        }
+        Ok(())
+    }
+
+    fn append_event(&self, event: &Event) -> io::Result<()> {
+        let time = format!("{:.3}", jiff::Timestamp::now());
+        self.run.event(&Line { time, event }).map_err(io::Error::other)
+    }
+}
+
+impl Reporter for Recorder<'_> {
+    fn on_event(&mut self, event: &Event) {
+        if let Err(e) = self.write(event)
+            && !std::mem::replace(&mut self.warned, true)
+        {
+            tracing::warn!("the run continues, but its record is incomplete: {e}");
+        }
+    }
+}
+
+fn header(report: &RunReport) -> RunReport {
+    let RunReport { run, pipeline, outcome, seconds, .. } = report;
+    let (run, pipeline) = (run.clone(), pipeline.clone());
+    RunReport { run, pipeline, outcome: *outcome, seconds: *seconds, stages: Vec::new() }
+}
+
+fn record(blank: RunRecord, report: &RunReport) -> RunRecord {
+    let stage = |stage: &StageReport| {
+        let record = StageRecord {
+            key: stage.key,
+            outcome: stage.outcome,
+            seconds: stage.seconds,
+            outputs: stage.outputs.clone(),
+            error: stage.error.clone(),
+            summary: stage.summary.clone(),
+        };
+        (stage.name.clone(), record)
+    };
+    RunRecord {
+        seconds: report.seconds,
+        outcome: report.outcome,
+        stages: report.stages.iter().map(stage).collect(),
+        ..blank
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn write_line(file: &mut File, line: &Value) -> io::Result<()> {
+    file.write_all(format!("{line}\n").as_bytes())
+}

@@ -1,0 +1,13 @@
+//! Which stage goes when: a pure state machine, without clocks, threads, disks or processes.
+//!
+//! [`event`] has what a run reports while it goes on; [`budget`] counts cores, memory and GPUs;
+//! [`scheduler`] takes events and gives commands. The executor carries the commands out.
+
+pub mod budget;
+pub mod event;
+pub mod scheduler;
+
+#[cfg(test)]
+mod simulation;
+
+pub use event::{Event, Reporter, RunReport, StageEvent, StageReport};

@@ -1,0 +1,526 @@
+//! The scheduler: events in, commands out.
+//!
+//! Purpose: start each wanted stage when its inputs are known and the machine has room for it, the
+//! longest path to the end first.
+//! Invariant: a stage is always in one state of [`Life`]; every wanted stage ends, and ends once, save
+//! for a stage whose outputs prove missing, which may go back to `Ready` once; the budget is never
+//! exceeded; a stage that does not fit is passed over by a bounded number of others.
+//! Must not know: digests, files, processes, clocks, or how anything is shown.
+
+use std::collections::BTreeSet;
+
+use super::budget::{Budget, Capacity, Permit};
+use crate::spec::types::Resources;
+
+/// The position of a stage among the wanted ones.
+pub type Slot = usize;
+
+/// A wanted stage.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The stages that it reads from.
+    pub dependencies: Vec<Slot>,
+    /// The stages that read from it.
+    pub dependents: Vec<Slot>,
+    /// What it needs of the machine.
+    pub need: Resources,
+    /// The length of the longest path from it to the end, in milliseconds.
+    pub critical_path: u64,
+    /// True when the plan found it cached.
+    pub cached: bool,
+}
+
+/// The life of a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Life {
+    /// An input is not known yet.
+    Pending,
+    /// Its inputs are known; it waits for a decision, for room, or for another runner.
+    Ready(Ready),
+    /// Its outputs are on their way from a remote.
+    Fetching,
+    /// An attempt is under way.
+    Running(Permit),
+    /// Its process has ended and its outputs are being taken into the store.
+    Committing,
+    /// It has ended.
+    Done(End),
+}
+
+/// What a stage with known inputs waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// To be asked about.
+    Undecided,
+    /// The planner's decision.
+    Deciding,
+    /// Room on the machine.
+    Decided,
+    /// Another runner, which is at the same action.
+    Held,
+}
+
+/// How a stage ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Its outputs were in the store.
+    Cached,
+    /// Its outputs came from a remote.
+    Fetched,
+    /// It ran.
+    Ran,
+    /// It failed.
+    Failed,
+    /// It was stopped on request.
+    Interrupted,
+    /// It was never started.
+    Skipped,
+}
+
+/// Why a stage is not started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A stage that it needs failed.
+    Needs(Slot),
+    /// Another stage failed, and the run is not to go on after a failure.
+    After(Slot),
+    /// The run was interrupted.
+    Interrupted,
+}
+
+/// What the planner decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The outputs are in the store.
+    Cached,
+    /// The outputs are in a remote.
+    Fetch,
+    /// The stage must run.
+    Run,
+    /// The planner could not decide, so the stage failed.
+    Failed,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The answer to [`Command::Decide`], with its epoch.
+    Decided(Slot, u32, Verdict),
+    /// A fetch did not succeed: the stage must run.
+    FetchFailed(Slot),
+    /// The process of a stage has ended well; the machine has its room back.
+    ProcessEnded(Slot),
+    /// The work on a stage has ended.
+    Ended(Slot, End),
+    /// Another runner is at the same action.
+    Held(Slot),
+    /// The other runner has let go.
+    HolderGone(Slot),
+    /// An output of `producer` proves missing or damaged, so `consumer` could not begin.
+    InputMissing {
+        /// The stage that could not begin.
+        consumer: Slot,
+        /// The stage that must make its outputs again.
+        producer: Slot,
+    },
+    /// The user or the system asks to stop; the second time, at once.
+    Interrupt,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Ask the planner about a stage.
+    Decide(Slot, u32),
+    /// Get the outputs of a stage from a remote.
+    Fetch(Slot),
+    /// Run a stage.
+    Start(Slot, Permit),
+    /// Report a stage that is not started.
+    Skip(Slot, Why),
+    /// Report that a stage failed, since its producer lost its outputs a second time.
+    FailMissing(Slot, Slot),
+    /// Ask all running stages to stop.
+    Stop,
+    /// Kill all running stages.
+    Kill,
+    /// The run is over.
+    Finish,
+}
+
+struct Stage {
+    wanted: Wanted,
+    life: Life,
+    /// How many of its dependencies have no outputs yet.
+    waits_for: usize,
+    /// Counts the times that it became ready, so that an old decision is recognised.
+    epoch: u32,
+    /// How many others started although it stood before them.
+    passed_over: u32,
+    /// Whether its outputs proved missing once.
+    revived: bool,
+}
+
+/// The longest path first, then the order of the plan.
+type Place = (std::cmp::Reverse<u64>, Slot);
+
+/// The state of a run.
+pub struct Scheduler {
+    stages: Vec<Stage>,
+    undecided: BTreeSet<Place>,
+    decided: BTreeSet<Place>,
+    held: BTreeSet<Slot>,
+    budget: Budget,
+    keep_going: bool,
+    /// How many stages are decided ahead of those that run.
+    window: usize,
+    most_passes: u32,
+    deciding: usize,
+    /// Stages that are fetching, running or committing.
+    at_work: usize,
+    done: usize,
+    failed: Option<Slot>,
+    interrupts: u32,
+    /// Whether the stages that had not begun were skipped after an interrupt.
+    swept: bool,
+    finished: bool,
+    out: Vec<Command>,
+}
+
+impl Scheduler {
+    /// A scheduler for these stages; [`Self::start`] gives the first commands.
+    pub fn new(wanted: Vec<Wanted>, capacity: Capacity, keep_going: bool) -> Self {
+        let slots = capacity.cores.max(capacity.jobs.unwrap_or(0)).max(1);
+        let stage = |wanted: Wanted| Stage {
+            wanted,
+            life: Life::Pending,
+            waits_for: 0,
+            epoch: 0,
+            passed_over: 0,
+            revived: false,
+        };
+        Self {
+            stages: wanted.into_iter().map(stage).collect(),
+            undecided: BTreeSet::new(),
+            decided: BTreeSet::new(),
+            held: BTreeSet::new(),
+            budget: Budget::new(capacity),
+            keep_going,
+            window: 2 * slots as usize + 16,
+            most_passes: slots,
+            deciding: 0,
+            at_work: 0,
+            done: 0,
+            failed: None,
+            interrupts: 0,
+            swept: false,
+            finished: false,
+            out: Vec::new(),
+        }
+    }
+
+    /// The first commands. Stages that the plan found cached are done at once.
+    pub fn start(&mut self) -> Vec<Command> {
+        for slot in 0..self.stages.len() {
+            if self.stages[slot].wanted.cached {
+                self.stages[slot].life = Life::Done(End::Cached);
+                self.done += 1;
+            }
+        }
+        for slot in 0..self.stages.len() {
+            self.stages[slot].waits_for = self.missing_dependencies(slot);
+            self.make_ready(slot);
+        }
+        self.advance()
+    }
+
+    /// Takes what happened and says what is to be done.
+    pub fn handle(&mut self, input: Input) -> Vec<Command> {
+        match input {
+            Input::Decided(slot, epoch, verdict) => self.decided(slot, epoch, verdict),
+            Input::FetchFailed(slot) => {
+                self.leave_work(slot);
+                self.queue_again(slot, Ready::Decided);
+            }
+            Input::ProcessEnded(slot) => {
+                if let Life::Running(permit) = &self.stages[slot].life {
+                    self.budget.release(permit);
+                    self.stages[slot].life = Life::Committing;
+                }
+            }
+            Input::Ended(slot, end) => {
+                self.leave_work(slot);
+                self.finish(slot, end);
+            }
+            Input::Held(slot) => {
+                self.leave_work(slot);
+                self.queue_again(slot, Ready::Held);
+            }
+            Input::HolderGone(slot) => {
+                if self.held.remove(&slot) && self.stages[slot].life == Life::Ready(Ready::Held) {
+                    self.set_ready(slot, Ready::Decided);
+                }
+            }
+            Input::InputMissing { consumer, producer } => self.input_missing(consumer, producer),
+            Input::Interrupt => {
+                self.interrupts += 1;
+                self.out.push(if self.interrupts == 1 { Command::Stop } else { Command::Kill });
+            }
+        }
+        self.advance()
+    }
+
+    /// How many stages are at work.
+    pub fn at_work(&self) -> usize {
+        self.at_work
+    }
+
+    /// Whether a decision on a stage is still wanted, rather than one that was overtaken.
+    pub fn awaits_decision(&self, slot: Slot, epoch: u32) -> bool {
+        self.stages[slot].epoch == epoch && self.stages[slot].life == Life::Ready(Ready::Deciding)
+    }
+
+    /// The state of a stage.
+    pub fn life(&self, slot: Slot) -> &Life {
+        &self.stages[slot].life
+    }
+
+    fn place(&self, slot: Slot) -> Place {
+        (std::cmp::Reverse(self.stages[slot].wanted.critical_path), slot)
+    }
+
+    fn has_outputs(&self, slot: Slot) -> bool {
+        matches!(self.stages[slot].life, Life::Done(End::Cached | End::Fetched | End::Ran))
+    }
+
+    fn missing_dependencies(&self, slot: Slot) -> usize {
+        self.stages[slot].wanted.dependencies.iter().filter(|&&above| !self.has_outputs(above)).count()
+    }
+
+    /// Moves a pending stage whose inputs are all known to `Ready`.
+    fn make_ready(&mut self, slot: Slot) {
+        let stage = &mut self.stages[slot];
+        if stage.life == Life::Pending && stage.waits_for == 0 {
+            stage.epoch += 1;
+            self.set_ready(slot, Ready::Undecided);
+        }
+    }
+
+    fn set_ready(&mut self, slot: Slot, ready: Ready) {
+        let place = self.place(slot);
+        match ready {
+            Ready::Undecided => drop(self.undecided.insert(place)),
+            Ready::Decided => drop(self.decided.insert(place)),
+            Ready::Held => drop(self.held.insert(slot)),
+            Ready::Deciding => {}
+        }
+        self.stages[slot].life = Life::Ready(ready);
+    }
+
+    /// Puts a stage that was at work back, unless an input of it was lost meanwhile.
+    fn queue_again(&mut self, slot: Slot, ready: Ready) {
+        if self.stages[slot].waits_for == 0 {
+            self.set_ready(slot, ready);
+        } else {
+            self.stages[slot].life = Life::Pending;
+        }
+    }
+
+    fn decided(&mut self, slot: Slot, epoch: u32, verdict: Verdict) {
+        self.deciding -= 1;
+        if !self.awaits_decision(slot, epoch) {
+            return;
+        }
+        match verdict {
+            Verdict::Cached => self.finish(slot, End::Cached),
+            Verdict::Failed => self.finish(slot, End::Failed),
+            Verdict::Fetch if !self.is_ending() => {
+                self.stages[slot].life = Life::Fetching;
+                self.at_work += 1;
+                self.out.push(Command::Fetch(slot));
+            }
+            Verdict::Fetch | Verdict::Run => self.set_ready(slot, Ready::Decided),
+        }
+    }
+
+    /// Ends the work on a stage, and gives back what it had acquired.
+    fn leave_work(&mut self, slot: Slot) {
+        match &self.stages[slot].life {
+            Life::Running(permit) => self.budget.release(permit),
+            Life::Committing | Life::Fetching => {}
+            Life::Pending | Life::Ready(_) | Life::Done(_) => return,
+        }
+        self.at_work -= 1;
+    }
+
+    fn finish(&mut self, slot: Slot, end: End) {
+        self.stages[slot].life = Life::Done(end);
+        self.done += 1;
+        match end {
+            End::Cached | End::Fetched | End::Ran => self.count_down(slot),
+            End::Failed => {
+                self.failed.get_or_insert(slot);
+                self.skip_dependents(slot, Why::Needs(slot));
+            }
+            End::Interrupted | End::Skipped => {}
+        }
+    }
+
+    fn count_down(&mut self, slot: Slot) {
+        for below in self.stages[slot].wanted.dependents.clone() {
+            if !matches!(self.stages[below].life, Life::Done(_)) {
+                self.stages[below].waits_for -= 1;
+                self.make_ready(below);
+            }
+        }
+    }
+
+    /// Skips everything that needs this stage and has not begun.
+    fn skip_dependents(&mut self, slot: Slot, why: Why) {
+        let mut below = self.stages[slot].wanted.dependents.clone();
+        while let Some(slot) = below.pop() {
+            if matches!(self.stages[slot].life, Life::Pending) {
+                self.skip(slot, why);
+                below.extend(self.stages[slot].wanted.dependents.iter());
+            }
+        }
+    }
+
+    fn skip(&mut self, slot: Slot, why: Why) {
+        let place = self.place(slot);
+        self.undecided.remove(&place);
+        self.decided.remove(&place);
+        self.held.remove(&slot);
+        self.stages[slot].life = Life::Done(End::Skipped);
+        self.done += 1;
+        self.out.push(Command::Skip(slot, why));
+    }
+
+    /// The producer makes its outputs again, once; whatever has not begun waits for it.
+    fn input_missing(&mut self, consumer: Slot, producer: Slot) {
+        self.leave_work(consumer);
+        self.stages[consumer].life = Life::Pending;
+        if self.has_outputs(producer) {
+            if self.stages[producer].revived {
+                self.out.push(Command::FailMissing(consumer, producer));
+                return self.finish(consumer, End::Failed);
+            }
+            self.revive(producer);
+        }
+        self.stages[consumer].waits_for = self.missing_dependencies(consumer);
+        self.make_ready(consumer);
+    }
+
+    fn revive(&mut self, producer: Slot) {
+        self.done -= 1;
+        let stage = &mut self.stages[producer];
+        (stage.revived, stage.life) = (true, Life::Pending);
+        for below in self.stages[producer].wanted.dependents.clone() {
+            match self.stages[below].life {
+                Life::Done(_) => continue,
+                Life::Ready(_) => {
+                    let place = self.place(below);
+                    self.undecided.remove(&place);
+                    self.decided.remove(&place);
+                    self.held.remove(&below);
+                    self.stages[below].life = Life::Pending;
+                }
+                _ => {}
+            }
+            self.stages[below].waits_for += 1;
+        }
+        self.stages[producer].waits_for = self.missing_dependencies(producer);
+        self.make_ready(producer);
+    }
+
+    /// Whether no other stage will be started.
+    fn is_ending(&self) -> bool {
+        self.interrupts > 0 || (self.failed.is_some() && !self.keep_going)
+    }
+
+    /// Gives out all commands that follow from the state.
+    fn advance(&mut self) -> Vec<Command> {
+        if self.interrupts > 0 {
+            if !std::mem::replace(&mut self.swept, true) {
+                self.skip_unstarted();
+            }
+            self.skip_ready();
+        } else if self.is_ending() {
+            // What turns out to be cached is reported even after a failure.
+            self.decide(usize::MAX);
+            self.skip_ready();
+        } else {
+            self.dispatch();
+            self.decide(self.window);
+        }
+        let idle = self.deciding == 0 && self.at_work == 0 && self.decided.is_empty();
+        if idle && (self.held.is_empty() || self.is_ending()) {
+            self.skip_unstarted();
+            if !std::mem::replace(&mut self.finished, true) {
+                self.out.push(Command::Finish);
+            }
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn decide(&mut self, window: usize) {
+        while self.deciding + self.decided.len() < window {
+            let Some((_, slot)) = self.undecided.pop_first() else { return };
+            self.stages[slot].life = Life::Ready(Ready::Deciding);
+            self.deciding += 1;
+            self.out.push(Command::Decide(slot, self.stages[slot].epoch));
+        }
+    }
+
+    /// Starts what fits, by priority. A stage that does not fit lets a few others pass, then none.
+    fn dispatch(&mut self) {
+        let mut blocked: Vec<Slot> = Vec::new();
+        let order: Vec<Place> = self.decided.iter().copied().collect();
+        for place in order {
+            if self.budget.is_spent() {
+                return;
+            }
+            let slot = place.1;
+            match self.budget.acquire(self.stages[slot].wanted.need) {
+                Some(permit) => {
+                    self.decided.remove(&place);
+                    self.stages[slot].life = Life::Running(permit.clone());
+                    self.at_work += 1;
+                    self.out.push(Command::Start(slot, permit));
+                    blocked.iter().for_each(|&slot| self.stages[slot].passed_over += 1);
+                }
+                None => blocked.push(slot),
+            }
+            if blocked.iter().any(|&slot| self.stages[slot].passed_over >= self.most_passes) {
+                return;
+            }
+        }
+    }
+
+    fn why(&self) -> Why {
+        match self.failed {
+            Some(slot) if self.interrupts == 0 => Why::After(slot),
+            _ => Why::Interrupted,
+        }
+    }
+
+    /// Skips the stages that wait for room or for another runner, and after an interrupt those that wait
+    /// for a decision.
+    fn skip_ready(&mut self) {
+        let why = self.why();
+        let mut slots: Vec<Slot> = self.decided.iter().map(|place| place.1).collect();
+        slots.extend(&self.held);
+        if self.interrupts > 0 {
+            slots.extend(self.undecided.iter().map(|place| place.1));
+        }
+        slots.into_iter().for_each(|slot| self.skip(slot, why));
+    }
+
+    /// Skips every stage that is neither at work nor done.
+    fn skip_unstarted(&mut self) {
+        let why = self.why();
+        let waits = |stage: &Stage| matches!(stage.life, Life::Pending | Life::Ready(_));
+        let slots: Vec<_> = (0..self.stages.len()).filter(|&slot| waits(&self.stages[slot])).collect();
+        slots.into_iter().for_each(|slot| self.skip(slot, why));
+    }
+}

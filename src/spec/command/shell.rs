@@ -1,0 +1,48 @@
+//! Which shell reads a script.
+//!
+//! Purpose: tells shells of the POSIX family, whose quoting `script` understands, from all others.
+//! Invariant: a program that is not known to be of the family is not taken for one.
+//! Must not know: scripts.
+
+/// A family of shells that read quotes alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// `sh`, `dash`, `ash`: POSIX, and not known what more (`sh` may be a link to any of the others).
+    Posix,
+    /// `bash`.
+    Bash,
+    /// `ksh`, `mksh` and their relatives, which have variables such as `${a.b}`.
+    Ksh,
+    /// `zsh`.
+    Zsh,
+}
+
+impl Dialect {
+    /// The dialect of a shell with its arguments; none where it is not of the POSIX family.
+    pub(super) fn of(shell: &[String]) -> Option<Self> {
+        let name = program(shell)?;
+        match name {
+            "sh" | "dash" | "ash" | "yash" | "posh" => Some(Self::Posix),
+            "bash" | "rbash" => Some(Self::Bash),
+            "ksh" | "mksh" | "lksh" | "oksh" | "loksh" | "pdksh" | "rksh" => Some(Self::Ksh),
+            "zsh" => Some(Self::Zsh),
+            "busybox" | "toybox" | "env" => {
+                let rest = shell.get(1..).filter(|rest| !rest.first().is_some_and(|w| w.contains('=')))?;
+                Self::of(rest)
+            }
+            _ => None,
+        }
+    }
+
+    /// True when `$'..'` is known to be a string with escapes.
+    pub(super) fn has_escape_strings(self) -> bool {
+        self != Self::Posix
+    }
+}
+
+/// The name of the shell's program without its folder and version.
+pub(super) fn program(shell: &[String]) -> Option<&str> {
+    let name = shell.first()?.rsplit('/').next()?;
+    let plain = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
+    Some(if plain.is_empty() { name } else { plain })
+}

@@ -1,0 +1,5 @@
+//! Tests of commands.
+
+mod hints;
+mod refusals;
+mod values;

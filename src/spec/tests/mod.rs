@@ -1,0 +1,7 @@
+//! Tests of whole pipeline files.
+
+mod commands;
+mod errors;
+mod files;
+mod numbers;
+mod providers;

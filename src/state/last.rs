@@ -1,0 +1,128 @@
+//! The last good key of every stage of a pipeline.
+//!
+//! Purpose: answer in one read what each stage of a pipeline was when it was last fresh, and which run
+//! was the last, without looking through all runs.
+//! Invariant: the file is a journal, `runs/last/<pipeline>.jsonl`, a line a change, the last one
+//! counts; a torn or foreign line is skipped. Writers take turns by a lock.
+//! Must not know: what a key means.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{bounded, file_name};
+use crate::cas::disk::{Disk, Os, make_durable_folders, replace_on};
+use crate::cas::{During, StoreError};
+use crate::digest::Digest;
+
+/// What is remembered of a pipeline.
+pub(super) struct Last {
+    disk: Arc<dyn Disk>,
+    file: PathBuf,
+    run: Option<String>,
+    keys: BTreeMap<String, Digest>,
+    lines: usize,
+    torn: bool,
+}
+
+/// A line of the journal.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Run { run: String },
+    Stage { stage: String, key: Digest },
+}
+
+impl Last {
+    /// Reads what is remembered of `pipeline`; a journal that is not there is an empty one.
+    pub fn read(runs: &Path, pipeline: &str) -> Result<Self, StoreError> {
+        Self::read_on(&(Arc::new(Os::default()) as Arc<dyn Disk>), runs, pipeline)
+    }
+
+    fn read_on(disk: &Arc<dyn Disk>, runs: &Path, pipeline: &str) -> Result<Self, StoreError> {
+        let file = runs.join("last").join(file_name(pipeline, "jsonl"));
+        let text = match bounded(&file) {
+            // A journal that is no text holds nothing.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                String::new()
+            }
+            text => text.during("read", &file)?,
+        };
+        let torn = !text.is_empty() && !text.ends_with('\n');
+        let (run, keys, lines, disk) = (None, BTreeMap::new(), 0, Arc::clone(disk));
+        let mut last = Self { disk, file, run, keys, lines, torn };
+        for line in text.lines() {
+            last.lines += 1;
+            match serde_json::from_str(line) {
+                Ok(Line::Run { run }) => last.run = Some(run),
+                Ok(Line::Stage { stage, key }) => drop(last.keys.insert(stage, key)),
+                Err(_) => tracing::debug!(file = %last.file.display(), "a line was skipped"),
+            }
+        }
+        Ok(last)
+    }
+
+    /// Notes that run `id` of `pipeline` begins, and tidies the journal where it has grown or is torn.
+    pub fn begin(disk: &Arc<dyn Disk>, runs: &Path, pipeline: &str, id: &str) -> Result<Self, StoreError> {
+        let folder = runs.join("last");
+        make_durable_folders(&**disk, &folder).during("make", &folder)?;
+        let _turn = turn(&**disk, &folder)?;
+        let mut last = Self::read_on(disk, runs, pipeline)?;
+        last.run = Some(id.to_owned());
+        if last.torn || last.lines > 64 + 4 * last.keys.len() {
+            let mut text = line(&Line::Run { run: id.to_owned() })?;
+            for (stage, key) in &last.keys {
+                text += &line(&Line::Stage { stage: stage.clone(), key: *key })?;
+            }
+            replace_on(&**disk, &last.file, text.as_bytes()).during("write", &last.file)?;
+        } else {
+            last.append(&[Line::Run { run: id.to_owned() }])?;
+        }
+        Ok(last)
+    }
+
+    /// Notes the keys of stages, those that are others than before.
+    pub fn remember(&mut self, stages: &[(&str, Digest)]) -> Result<(), StoreError> {
+        let new = stages.iter().filter(|(stage, key)| self.keys.get(*stage) != Some(key));
+        let new: Vec<Line> =
+            new.map(|(stage, key)| Line::Stage { stage: (*stage).to_owned(), key: *key }).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let _turn = turn(&*self.disk, self.file.parent().unwrap_or(&self.file))?;
+        self.append(&new)?;
+        self.keys.extend(stages.iter().map(|(stage, key)| ((*stage).to_owned(), *key)));
+        Ok(())
+    }
+
+    /// The last run's id.
+    pub fn run(&self) -> Option<&str> {
+        self.run.as_deref()
+    }
+
+    /// The last good key of each stage.
+    pub fn into_keys(self) -> BTreeMap<String, Digest> {
+        self.keys
+    }
+
+    fn append(&self, changes: &[Line]) -> Result<(), StoreError> {
+        let text = changes.iter().map(line).collect::<Result<String, _>>()?;
+        let file = self.disk.open_append(&self.file).during("open", &self.file)?;
+        self.disk.append(&file, text.as_bytes()).during("write", &self.file)
+    }
+}
+
+fn line(line: &Line) -> Result<String, StoreError> {
+    let json = serde_json::to_string(line).map_err(io::Error::from);
+    json.map(|json| json + "\n").during("write", Path::new("runs/last"))
+}
+
+/// Waits for the journals' lock.
+fn turn(disk: &dyn Disk, folder: &Path) -> Result<File, StoreError> {
+    let path = folder.join("lock");
+    disk.open_append(&path).and_then(|file| file.lock().map(|()| file)).during("lock", &path)
+}
