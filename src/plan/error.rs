@@ -4,8 +4,8 @@
 //! Invariant: messages are lowercase fragments that read well after `error: `.
 //! Must not know: how errors are shown.
 
+use crate::cas::StoreError;
 use crate::spec::types::{Position, Span};
-use crate::store::StoreError;
 
 /// What can go wrong while planning.
 #[derive(Debug, thiserror::Error)]

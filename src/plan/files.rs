@@ -14,6 +14,8 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
+use crate::cas::Ignore;
+
 /// What a source stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceFiles {
@@ -39,25 +41,6 @@ pub enum FilesError {
     Unreadable(String),
 }
 
-/// What is left out of folders and globs. Only the built-in rules so far; never git's own files, for keys
-/// must not depend on them.
-#[derive(Debug, Clone, Default)]
-pub struct Ignore {
-    /// The folder of the store, which no source may swallow.
-    pub store: PathBuf,
-}
-
-impl Ignore {
-    /// Whether a file or folder is left out.
-    pub fn skips(&self, path: &Path) -> bool {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let by_name = matches!(&*name, ".git" | ".hg" | ".svn" | "__pycache__" | ".DS_Store");
-        // The lock links of Emacs and of LibreOffice, which lead nowhere.
-        let lock = name.starts_with(".#") || name.starts_with(".~lock.");
-        by_name || lock || path == self.store
-    }
-}
-
 /// Finds what the path of a source stands for.
 pub fn source_files(root: &Path, written: &str, ignore: &Ignore) -> Result<SourceFiles, FilesError> {
     let path = root.join(written);
@@ -67,10 +50,8 @@ pub fn source_files(root: &Path, written: &str, ignore: &Ignore) -> Result<Sourc
     if !is_glob(written) {
         return Err(FilesError::Missing);
     }
-    let found = walk_glob(root, written)?;
     let base = root.join(fixed_folders(written));
-    let skipped = |file: &Path| file.ancestors().take_while(|p| *p != base).any(|p| ignore.skips(p));
-    let files: Vec<_> = found.into_iter().filter(|p| p.is_file() && !skipped(p)).collect();
+    let files: Vec<_> = walk_glob(root, written, ignore)?.into_iter().filter(|path| path.is_file()).collect();
     if files.is_empty() { Err(FilesError::Missing) } else { Ok(SourceFiles::Glob { base, files }) }
 }
 
@@ -85,7 +66,7 @@ pub fn used_files(
     let tops = if path.exists() {
         vec![path]
     } else if is_glob(written) {
-        walk_glob(root, written)?.into_iter().filter(|path| !ignore.skips(path)).collect()
+        walk_glob(root, written, ignore)?
     } else {
         return Err(FilesError::Missing);
     };
@@ -130,7 +111,7 @@ fn below(
     }
     for entry in fs::read_dir(path).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
-        if !ignore.skips(&path) {
+        if !ignore.is_ignored(&path, path.is_dir()) {
             below(&path, ignore, ancestors, files)?;
         }
     }
@@ -138,12 +119,18 @@ fn below(
     Ok(())
 }
 
-fn walk_glob(root: &Path, written: &str) -> Result<Vec<PathBuf>, FilesError> {
+/// What a glob matches, sorted, without what the rules name below its fixed folders.
+fn walk_glob(root: &Path, written: &str, ignore: &Ignore) -> Result<Vec<PathBuf>, FilesError> {
     // Only the user's part is a pattern; joining keeps an absolute one as it is.
     let pattern = Path::new(&Pattern::escape(&root.to_string_lossy())).join(written);
     let walk = glob::glob_with(&pattern.to_string_lossy(), options())
         .map_err(|e| FilesError::BadGlob(e.to_string()))?;
     let mut found = walk.collect::<Result<Vec<_>, _>>().map_err(|e| FilesError::Unreadable(e.to_string()))?;
+    let base = root.join(fixed_folders(written));
+    found.retain(|path| {
+        let mut parts = path.ancestors().take_while(|part| *part != base);
+        !parts.any(|part| ignore.is_ignored(part, part != path || part.is_dir()))
+    });
     found.sort();
     Ok(found)
 }

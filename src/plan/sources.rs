@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
+use crate::cas::types::ArtifactRef;
+use crate::cas::{Ignore, Store};
 use crate::graph::{Graph, Producer};
 use crate::plan::PlanError;
-use crate::plan::files::{FilesError, Ignore, SourceFiles, source_files, used_files};
+use crate::plan::files::{FilesError, SourceFiles, source_files, used_files};
 use crate::plan::key_inputs::artifacts;
 use crate::plan::types::StageIx;
 use crate::spec::types::{Source, Spanned, Stage, Work};
-use crate::store::Store;
-use crate::store::types::ArtifactRef;
 
 /// A single file under `uses`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +55,18 @@ pub struct Sources {
 
 impl Sources {
     /// Has looked at none yet.
-    pub fn new(graph: Arc<Graph>, store: Arc<Store>) -> Self {
-        let ignore = Ignore { store: store.root().to_owned() };
-        Self { graph, store, ignore, sources: Mutex::default(), uses: Mutex::default() }
+    ///
+    /// # Errors
+    /// An ignore rule is wrong, or `.kilnignore` cannot be read.
+    pub fn new(graph: Arc<Graph>, store: Arc<Store>) -> Result<Self, PlanError> {
+        let pipeline = graph.pipeline();
+        let ignore = Ignore::new(&pipeline.root, &pipeline.ignore, store.root())?;
+        Ok(Self { graph, store, ignore, sources: Mutex::default(), uses: Mutex::default() })
+    }
+
+    /// The rules by which files of sources and `uses` do not count.
+    pub fn ignore(&self) -> &Ignore {
+        &self.ignore
     }
 
     /// The files of a source as they are now.
@@ -119,7 +128,7 @@ impl Sources {
             let Some(artifact) = inputs.get(input.name) else { continue };
             match input.from {
                 Producer::Stage { .. } => {
-                    if !self.store.is_whole(artifact)? {
+                    if !self.store.is_intact(artifact)? {
                         changed.push(Changed::Input(input.name.to_owned()));
                     }
                 }
@@ -163,7 +172,7 @@ impl Sources {
 
     fn identify(&self, name: &str) -> Result<ArtifactRef, PlanError> {
         Ok(match self.files(name)? {
-            SourceFiles::Path(path) => self.store.identify(&path)?,
+            SourceFiles::Path(path) => self.store.identify(&path, &self.ignore)?,
             SourceFiles::Glob { base, files } => self.store.identify_glob(&base, &files)?,
         })
     }
@@ -174,7 +183,7 @@ impl Sources {
         files
             .into_iter()
             .map(|(name, path)| {
-                let artifact = self.store.identify(&path)?;
+                let artifact = self.store.identify(&path, &self.ignore)?;
                 Ok((name, UsedFile { path, artifact }))
             })
             .collect()

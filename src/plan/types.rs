@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::Digest;
 use crate::provider::ProviderFacts;
 use crate::spec::types::Span;
-use crate::store::types::{Action, ArtifactRef};
 
 /// The index of a stage in `Pipeline::stages`.
 pub type StageIx = usize;
@@ -237,7 +237,7 @@ impl StagePlan {
     /// The key inputs: all of them where the key is known.
     pub fn key_inputs(&self) -> Option<&Value> {
         let cached = || self.last.as_ref().filter(|last| Some(last.key) == self.key);
-        self.key_inputs.as_ref().or_else(|| cached().map(|last| &last.ingredients))
+        self.key_inputs.as_ref().or_else(|| cached().map(|last| &last.key_inputs))
     }
 }
 

@@ -15,10 +15,10 @@ use super::discovery;
 use super::environment::{self, Variables, provider_environment};
 use super::error::ProviderError;
 use super::validate::parse;
+use crate::cas::{Ignore, Store};
 use crate::digest::Digest;
 use crate::protocol::Description;
 use crate::spec;
-use crate::store::Store;
 
 /// A provider that was found and has answered.
 #[derive(Debug, Clone)]
@@ -107,7 +107,7 @@ impl<'a> Providers<'a> {
         let name = named.unwrap_or(Path::new("")).to_owned();
         if !self.known.0.contains_key(&name) {
             let program = discovery::program(named)?;
-            let digest = self.store.identify(&program)?.digest;
+            let digest = self.store.identify(&program, &Ignore::none())?.digest;
             let description = self.description(&program, &digest)?;
             self.known.0.insert(name.clone(), Provider { program, digest, description });
         }
@@ -122,7 +122,7 @@ impl<'a> Providers<'a> {
             return Ok(description);
         }
         let (text, description) = self.ask(program)?;
-        if self.store.identify(program)?.digest != *digest {
+        if self.store.identify(program, &Ignore::none())?.digest != *digest {
             // It was replaced meanwhile: whose answer this is cannot be known.
             return Ok(description);
         }

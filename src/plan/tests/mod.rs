@@ -14,14 +14,14 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use crate::cas::Store;
+use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use crate::digest::Digest;
 use crate::graph::{self, Graph};
 use crate::plan::{Decision, Plan, PlanError, Planner, Settings, State};
 use crate::protocol::{Description, Kind, PROTOCOL, Port};
 use crate::provider::ProviderFacts;
 use crate::spec::{LoadOptions, Providers};
-use crate::store::Store;
-use crate::store::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 
 /// A folder with a pipeline, files and a store.
 pub struct Project {
@@ -83,7 +83,7 @@ impl Project {
     pub fn run_with(&self, yaml: &str, make: impl Fn(&str, &str) -> Option<String>) -> Vec<String> {
         let graph = self.graph(yaml);
         let planner = self.planner(graph.clone());
-        let run = self.store.runs().begin(&graph.pipeline().name, "kiln.yaml").unwrap();
+        let run = self.store.history().begin(&graph.pipeline().name, "kiln.yaml").unwrap();
         let mut ran = Vec::new();
         let mut made: BTreeMap<usize, BTreeMap<String, ArtifactRef>> = BTreeMap::new();
         for &ix in graph.order() {

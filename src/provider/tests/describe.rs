@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::cas::Store;
 use crate::provider::ask::Limits;
 use crate::provider::environment::Variables;
 use crate::provider::{Providers, program};
-use crate::store::Store;
 
 struct Setup {
     _folder: tempfile::TempDir,
