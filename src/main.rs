@@ -7,6 +7,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == kiln::executor::supervise::SPAWNER) {
+        kiln::executor::supervise::serve();
+        return ExitCode::SUCCESS;
+    }
     keep_freed_memory();
     ExitCode::from(kiln::cli::main::main(std::env::args_os()).code())
 }

@@ -16,7 +16,7 @@ use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, Settings};
 use crate::provider::{Known, ProviderFacts, Providers};
 use crate::spec::{Diagnostic, LoadOptions};
-use crate::store::Store;
+use crate::cas::Store;
 
 /// A pipeline, its store and its providers.
 pub struct Context {
@@ -25,7 +25,7 @@ pub struct Context {
     /// The store.
     pub store: Arc<Store>,
     /// What the providers offer.
-    pub providers: Known,
+    pub providers: Arc<Known>,
     /// The device asked for.
     pub device: &'static str,
 }
@@ -43,9 +43,10 @@ impl Context {
         let mut options = LoadOptions::new(&root);
         options.set.clone_from(&args.set);
         options.unset.clone_from(&args.unset);
+        options.store = store.root().to_owned();
         let mut providers = Providers::new(&store);
         let graph = Arc::new(graph::load(&file, &options, &mut providers).map_err(CliError::Pipeline)?);
-        let providers = providers.into_known();
+        let providers = Arc::new(providers.into_known());
         Ok(Self { graph, store, providers, device: args.device.name() })
     }
 
@@ -81,13 +82,12 @@ impl Context {
 
     /// An error of planning with its place in the pipeline file, where it has one.
     pub fn plan_error(&self, error: PlanError) -> CliError {
-        let Some((position, length, code)) = error.place() else { return CliError::Plan(error) };
+        let Some((span, code)) = error.place() else { return CliError::Plan(error) };
         let file = self.graph.pipeline().file().to_owned();
         let text = fs::read_to_string(&file).unwrap_or_default();
-        let source = text.lines().nth((position.line as usize).wrapping_sub(1)).map(str::to_owned);
-        let length = u32::try_from(length).unwrap_or(1);
+        let source = text.lines().nth((span.start.line as usize).wrapping_sub(1)).map(str::to_owned);
         let message = error.to_string();
-        CliError::Pipeline(vec![Diagnostic { code, message, file, position, length, hint: None, source }])
+        CliError::Pipeline(vec![Diagnostic { code, message, file, span, hint: None, source }])
     }
 
     fn provider_facts(&self) -> Vec<ProviderFacts> {

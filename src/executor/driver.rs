@@ -19,7 +19,6 @@ use super::{orphans, paths};
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::Digest;
 use crate::graph::Producer;
-use crate::plan::types::Cause;
 use crate::plan::{Decision, Plan, PlanError, StageIx};
 use crate::sched::budget::{Capacity, Permit};
 use crate::sched::scheduler::{Command, End, Input, Scheduler, Slot, Verdict, Why};
@@ -219,13 +218,12 @@ impl Driver {
                 self.found(slot, &action);
                 self.feed(Input::Decided(slot, epoch, Verdict::Cached));
             }
-            Ok(Decided { inputs, decision: Decision::Run { key, key_inputs, reasons } }) => {
-                let forced = reasons.iter().any(|reason| reason.cause == Cause::Forced);
+            Ok(Decided { inputs, decision: Decision::Run { key, key_inputs, replace, .. } }) => {
                 let key_inputs = Arc::new(key_inputs);
                 let stage = &mut self.stages[slot];
                 stage.key = Some(key);
                 stage.key_inputs = Some(Arc::clone(&key_inputs));
-                stage.job = Some(Arc::new(Job { stage: stage.index, key, key_inputs, inputs, forced }));
+                stage.job = Some(Arc::new(Job { stage: stage.index, key, key_inputs, inputs, replace }));
                 self.feed(Input::Decided(slot, epoch, Verdict::Run));
             }
             Ok(Decided { decision: Decision::Fetch { .. }, .. }) => {
@@ -405,7 +403,7 @@ fn decide(
     let mut inputs = made;
     for input in context.graph.inputs(index) {
         if let Producer::Source(name) = input.from {
-            inputs.insert(input.name.to_owned(), context.planner.source(name)?);
+            inputs.insert(input.name.to_owned(), context.planner.sources().source(name)?);
         }
     }
     let decision = context.planner.decide(index, &inputs)?;

@@ -24,8 +24,8 @@ pub struct Job {
     pub key_inputs: Arc<Value>,
     /// Its inputs by name.
     pub inputs: BTreeMap<String, ArtifactRef>,
-    /// Whether it runs even though its outputs may be in the store.
-    pub forced: bool,
+    /// Whether it runs even though its outputs may be in the store, and replaces the record of them.
+    pub replace: bool,
 }
 
 /// How the work on a stage ended.

@@ -34,7 +34,7 @@ mod sweep;
 pub use run::{Options, RunError, Wanted, run};
 
 /// Does work that blocks on the blocking pool; a panic goes on here.
-async fn blocking<T: Send + 'static, R: Send + 'static>(
+async fn blocking<T: Send + Sync + 'static, R: Send + 'static>(
     of: &std::sync::Arc<T>,
     work: impl FnOnce(&T) -> R + Send + 'static,
 ) -> R {

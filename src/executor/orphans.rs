@@ -37,7 +37,7 @@ pub async fn end_holders(lock: &Path) -> usize {
             break;
         }
         for pid in holders {
-            ended.insert(pid);
+            ended.insert(pid.as_raw_nonzero());
             let _ = kill_process(pid, Signal::KILL);
         }
         tokio::time::sleep(PAUSE).await;

@@ -17,9 +17,9 @@ use super::stage::{Early, StageRun};
 use crate::cas::disk;
 use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StoreError};
-use crate::plan::Change;
+use crate::plan::Changed;
 use crate::sched::StageEvent;
-use crate::spec::types::Work;
+use crate::spec::types::{Sandbox, Work};
 
 /// The most bytes of a manifest that are read.
 const MOST_BYTES: u64 = 256 << 20;
@@ -27,8 +27,8 @@ const MOST_BYTES: u64 = 256 << 20;
 /// What is known of an attempt that succeeded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Finished {
-    /// When it started.
-    pub started: jiff::Timestamp,
+    /// When it started, RFC 3339 in UTC.
+    pub started: String,
     /// How long it took.
     pub seconds: f64,
     /// The numbers that matter.
@@ -88,7 +88,7 @@ fn stage_outputs(
         outputs: outputs.clone(),
         provenance: provenance(run, finished),
     });
-    let pending = PendingCommit { outputs: staged, action, replace: run.job.forced };
+    let pending = PendingCommit { outputs: staged, action, replace: run.job.replace };
     Ok(Collected { pending, outputs, summary: finished.summary.clone() })
 }
 
@@ -102,7 +102,7 @@ fn provenance(run: &StageRun, finished: &Finished) -> Provenance {
     };
     Provenance {
         run: run.context.run.id().to_owned(),
-        started: format!("{:.3}", finished.started),
+        started: finished.started.clone(),
         seconds: finished.seconds,
         kiln: env!("CARGO_PKG_VERSION").to_owned(),
         provider,
@@ -113,18 +113,21 @@ fn provenance(run: &StageRun, finished: &Finished) -> Provenance {
 /// Looks at the inputs again. False when the result serves this run only.
 fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
     let changes = run.context.planner.sources().revalidate(run.job.stage, &run.job.inputs, &run.job.key_inputs)?;
+    // What was copied into the execution folder is what the key says, whatever became of the original.
+    let copied = matches!(&run.stage().work, Work::Command { sandbox, .. } if *sandbox != Sandbox::Off);
     let mut lasting = true;
     for change in changes {
         match change {
-            Change::Artifact(input) => {
+            Changed::Input(input) => {
                 return Err(Early::Failed(format!(
                     "it wrote to its input `{input}`, which is read-only; copy it before changing it. The \
                      damaged artifact was quarantined, and the next run makes it again"
                 )));
             }
-            Change::Outside(what) => {
+            Changed::Source(_) | Changed::Uses(_) if copied => {}
+            Changed::Source(what) | Changed::Uses(what) => {
                 lasting = false;
-                let message = format!("{what} changed while the stage ran; its result serves this run only");
+                let message = format!("`{what}` changed while the stage ran; its result serves this run only");
                 (run.emit)(StageEvent::Note { message });
             }
         }
@@ -135,9 +138,10 @@ fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
 /// Keeps the execution folder for the next run, which need not run the stage again.
 fn keep(run: &StageRun, made: &Made, finished: Finished, error: &StoreError) -> Early {
     let folder = run.scratch.run();
-    let kept = Kept { finished, outputs: made.outputs.clone(), manifest: run.context.store.manifest(&folder) };
-    let written = serde_json::to_vec(&kept).map_err(std::io::Error::from);
-    let written = written.and_then(|json| disk::replace(&run.scratch.manifest(), &json));
+    let written = run.context.store.manifest(&folder).map_err(std::io::Error::other).and_then(|manifest| {
+        let json = serde_json::to_vec(&Kept { finished, outputs: made.outputs.clone(), manifest })?;
+        disk::replace(&run.scratch.manifest(), &json)
+    });
     let next = match written {
         Ok(()) => "the next run collects it without running the stage again",
         Err(_) => "the next run runs the stage again",
@@ -152,7 +156,7 @@ pub fn kept_by_an_earlier_run(run: &StageRun) -> Option<Collected> {
     let kept: Kept = serde_json::from_slice(&small.then(|| fs::read(&file).ok())??).ok()?;
     let folder = run.scratch.run();
     let inside = kept.outputs.values().all(|path| path.starts_with(&folder));
-    if run.job.forced || !inside || !run.context.store.matches(&kept.manifest, &folder) {
+    if run.job.replace || !inside || !run.context.store.matches(&kept.manifest, &folder) {
         return None;
     }
     let made = Made { outputs: kept.outputs, inputs: std::sync::Arc::default() };

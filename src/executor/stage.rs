@@ -42,7 +42,7 @@ pub struct StageRun {
     /// The run.
     pub context: Arc<RunContext>,
     /// The stage.
-    pub job: Job,
+    pub job: Arc<Job>,
     /// The scratch folder of its key.
     pub scratch: Scratch,
     /// What it has acquired of the machine.
@@ -126,12 +126,12 @@ impl StageRun {
 
     /// The action, if somebody committed it since it was decided that the stage must run.
     fn look_up(&self) -> Result<Option<Action>, Early> {
-        if self.job.forced {
+        if self.job.replace {
             return Ok(None);
         }
         let Some(action) = self.context.store.action(&self.job.key)? else { return Ok(None) };
         let names = self.stage().outputs.iter().map(|port| port.name.as_str());
-        let missing = self.context.store.missing_output(&action, names)?;
+        let missing = self.context.store.outputs_intact(&action, names)?;
         Ok(missing.is_none().then_some(action))
     }
 
@@ -141,7 +141,7 @@ impl StageRun {
         for number in 1.. {
             let resumed = blocking(self, Self::prepare_resume).await;
             let (run, lock) = (Arc::clone(self), Arc::clone(lock));
-            let started = jiff::Timestamp::now();
+            let started = format!("{:.3}", jiff::Timestamp::now());
             let clock = std::time::Instant::now();
             let error = match run.attempt(&lock, number, resumed).await? {
                 (Verdict::Interrupted, _) => {
@@ -186,7 +186,7 @@ impl StageRun {
             Ok::<_, AttemptError>((log, prepared))
         });
         let (log, prepared) = opened.await.map_err(|error| self.unprepared(error))?;
-        let log = log.masked(prepared.masks().clone());
+        let log = log.masked(prepared.masks.clone());
         let request = self.request(&log, lock);
         (self.emit)(StageEvent::Started { key: self.job.key, attempt: number, resumed });
         let handle = self.context.executor.start(&request, prepared)?;

@@ -5,7 +5,8 @@
 //! Must not know: how errors are shown.
 
 use crate::cas::StoreError;
-use crate::spec::types::{Position, Span};
+use crate::spec::Code;
+use crate::spec::types::Span;
 
 /// What can go wrong while planning.
 #[derive(Debug, thiserror::Error)]
@@ -93,20 +94,18 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// Where in the pipeline file the error lies, how many characters long the place is, and a code;
-    /// none when it does not lie there.
-    pub fn place(&self) -> Option<(Position, usize, &'static str)> {
-        let (span, text, code) = match self {
-            Self::NoSource { name, span, .. } => (span, name, "no-source"),
-            Self::Unreadable { whose, span, .. } => (span, whose, "unreadable"),
-            Self::BadGlob { path, span, .. } => (span, path, "bad-glob"),
-            Self::NoUses { path, span, .. } => (span, path, "no-uses"),
-            Self::TooFewCores { stage, span, .. } => (span, stage, "too-few-cores"),
+    /// Where in the pipeline file the error lies, and its code; none when it does not lie there.
+    pub fn place(&self) -> Option<(Span, Code)> {
+        Some(match self {
+            Self::NoSource { span, .. } => (*span, Code::NoSource),
+            Self::Unreadable { span, .. } => (*span, Code::Unreadable),
+            Self::BadGlob { span, .. } => (*span, Code::BadGlob),
+            Self::NoUses { span, .. } => (*span, Code::NoUses),
+            Self::TooFewCores { span, .. } => (*span, Code::TooFewCores),
             Self::MissingInput { .. }
             | Self::UnknownProvider(_)
             | Self::UnknownSource(_)
             | Self::Store(_) => return None,
-        };
-        Some((span.start, text.chars().count(), code))
+        })
     }
 }

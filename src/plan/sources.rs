@@ -6,7 +6,7 @@
 //! Must not know: keys, what is cached, how files get to a stage.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -77,6 +77,25 @@ impl Sources {
         let pipeline = self.graph.pipeline();
         let source = pipeline.sources.get(name).ok_or_else(|| PlanError::UnknownSource(name.into()))?;
         source_files(&pipeline.root, &source.path, &self.ignore).map_err(|e| source_error(name, source, e))
+    }
+
+    /// Copies a source to `dest`, and names the bytes that were copied.
+    ///
+    /// # Errors
+    /// There is no such file, it cannot be read, or the disk refuses.
+    pub fn copy(&self, name: &str, dest: &Path) -> Result<ArtifactRef, PlanError> {
+        Ok(match self.files(name)? {
+            SourceFiles::Path(path) => self.store.ingest_source(&path, dest, &self.ignore)?,
+            SourceFiles::Glob { base, files } => self.store.ingest_glob(&base, &files, dest)?,
+        })
+    }
+
+    /// Copies a used file to `dest`, and names the bytes that were copied.
+    ///
+    /// # Errors
+    /// It cannot be read, or the disk refuses.
+    pub fn copy_file(&self, file: &UsedFile, dest: &Path) -> Result<ArtifactRef, PlanError> {
+        Ok(self.store.ingest_source(&file.path, dest, &self.ignore)?)
     }
 
     /// The artifact of a source.

@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::text::{printable, seconds};
 use crate::sched::{RunReport, StageEvent, StageReport};
-use crate::store::{RunOutcome, StageOutcome};
+use crate::state::{RunOutcome, StageOutcome};
 
 /// The most names on one line.
 const MOST_NAMES: usize = 12;

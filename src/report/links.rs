@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::digest::Digest;
 use crate::sched::{Event, Reporter};
-use crate::store::types::ArtifactRef;
-use crate::store::{Store, StoreError};
+use crate::cas::types::ArtifactRef;
+use crate::cas::{How, Store, StoreError};
 
 /// The folder below the store's.
 const OUT: &str = "out";
@@ -121,7 +121,7 @@ pub fn readable(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, LinkEr
         return Ok(place);
     }
     let fresh = views.join(fresh_name());
-    store.input_path(artifact, &fresh)?;
+    store.materialize(artifact, &fresh, How::Links)?;
     let _ = clear(&place);
     match fs::rename(&fresh, &place) {
         // Another runner made the same view in the meantime.

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::sched::{Event, Reporter, RunReport, StageEvent, StageReport};
-use crate::store::{Run, RunRecord, StageRecord};
+use crate::state::{RunDir, RunRecord, StageRecord};
 
 /// The shortest time between two lines of progress of one stage.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ struct Progress {
 
 /// Writes the record of a run.
 pub struct Recorder<'a> {
-    run: &'a Run,
+    run: &'a RunDir,
     /// Metrics files by stage; the ones of running stages, at most [`MOST_OPEN`].
     metrics: HashMap<String, File>,
     samples: Option<File>,
@@ -54,7 +54,7 @@ pub struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     /// A recorder of this run.
-    pub fn new(run: &'a Run) -> Self {
+    pub fn new(run: &'a RunDir) -> Self {
         let (metrics, progress) = (HashMap::new(), HashMap::new());
         Self { run, metrics, samples: None, progress, warned: false }
     }

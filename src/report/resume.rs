@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::digest::Digest;
 use crate::plan::{Plan, State};
 use crate::sched::{Event, StageEvent};
-use crate::store::Store;
+use crate::cas::Store;
 
 /// The folder of the checkpoint in the work folder of an action key.
 const CHECKPOINT: &str = "checkpoint";
@@ -45,7 +45,7 @@ pub fn resume_points(store: &Store, plan: &Plan) -> BTreeMap<String, ResumePoint
 pub fn resume_point(store: &Store, stage: &str, key: &Digest) -> Option<ResumePoint> {
     let checkpoint = fs::read_dir(store.work(key).join(CHECKPOINT));
     checkpoint.is_ok_and(|mut entries| entries.next().is_some()).then(|| {
-        let runs = store.runs();
+        let runs = store.history();
         let newest = runs.list().unwrap_or_default().into_iter().rev().take(MOST_RUNS);
         let reported =
             newest.into_iter().find_map(|run| last_step(&runs.folder(&run).join("events.jsonl"), stage, key));

@@ -7,7 +7,7 @@
 use super::lines::numbers;
 use super::text::{printable, seconds, table};
 use crate::sched::{RunReport, StageReport};
-use crate::store::StageOutcome;
+use crate::state::StageOutcome;
 
 /// From this many stages on, those that were cached are left out.
 const MANY: usize = 30;

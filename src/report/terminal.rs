@@ -15,7 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use super::text::{printable, seconds};
 use super::{lines, table};
 use crate::sched::{Event, Reporter, RunReport, StageEvent, StageReport};
-use crate::store::StageOutcome;
+use crate::state::StageOutcome;
 
 /// Without bars, progress is told this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);

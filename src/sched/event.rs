@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::store::types::ArtifactRef;
-use crate::store::{RunOutcome, StageOutcome};
+use crate::cas::types::ArtifactRef;
+use crate::state::{RunOutcome, StageOutcome};
 
 /// An event of a running stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

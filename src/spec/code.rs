@@ -71,6 +71,8 @@ codes! {
     Range = "range",
     /// A source that contains the store.
     StoreInSource = "store-in-source",
+    /// A stage that asks for more cores than there are, and whose key names them.
+    TooFewCores = "too-few-cores",
     /// A text that is no YAML.
     Syntax = "syntax",
     /// A value of a wrong type.
@@ -85,6 +87,8 @@ codes! {
     UnknownTarget = "unknown-target",
     /// An artifact type that does not exist.
     UnknownType = "unknown-type",
+    /// A folder on the way to a source that cannot be read.
+    Unreadable = "unreadable",
     /// An environment variable that is not set.
     UnsetVariable = "unset-variable",
     /// A source that this version cannot read.

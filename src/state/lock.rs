@@ -53,22 +53,19 @@ impl fmt::Display for Holder {
 /// What came of asking for a lock.
 pub enum Lock {
     /// It is ours.
-    Taken(KeyLock),
+    Acquired(KeyLock),
     /// Someone has it.
     HeldBy(Holder),
 }
 
 /// The lock of an action key; dropping it gives it back.
 ///
-/// Its file is a list of lines: who took it, and what they noted while they had it. It goes when the
-/// lock is given back, so only what holders that died had noted is ever found in it.
+/// Its file says who has it, and is removed when the lock is given back. Whoever inherits the descriptor
+/// keeps the lock too, so that it outlives a killed runner for as long as a process of the stage is alive.
 pub struct KeyLock {
     disk: Arc<dyn Disk>,
     file: File,
     path: PathBuf,
-    left: String,
-    /// Whether its file stays when it is given back.
-    stays: bool,
 }
 
 impl Store {
@@ -77,7 +74,7 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be made or the file system has no locks.
     pub fn try_lock(&self, key: &Digest, stage: &str) -> Result<Lock, StoreError> {
-        let path = self.lock_file(key);
+        let path = self.lock_path(key);
         self.prepare()?;
         let (disk, folder) = (self.disk(), path.parent().unwrap_or(self.root()));
         make_durable_folders(&**disk, folder).during("make", folder)?;
@@ -91,12 +88,11 @@ impl Store {
             if !is_at(&file, &path) {
                 continue;
             }
-            let left = text(&mut file);
             let owner = record_of_owner(stage).during("write the lock", &path)?;
             // From here on the file is removed also when its first line cannot be written.
-            let lock = KeyLock { disk: Arc::clone(disk), file, path, left, stays: false };
+            let lock = KeyLock { disk: Arc::clone(disk), file, path };
             disk.append(&lock.file, owner.as_bytes()).during("write the lock", &lock.path)?;
-            return Ok(Lock::Taken(lock));
+            return Ok(Lock::Acquired(lock));
         }
     }
 
@@ -105,7 +101,7 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be read or the file system has no locks.
     pub fn holder(&self, key: &Digest) -> Result<Option<Holder>, StoreError> {
-        let path = self.lock_file(key);
+        let path = self.lock_path(key);
         let mut file = match plain(to_read(&path), &path) {
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
@@ -118,69 +114,22 @@ impl Store {
         }
     }
 
-    /// What the holder of a lock has noted so far, and those before that died, without having it; empty
-    /// when there is no such lock.
-    pub fn notes(&self, key: &Digest) -> String {
-        plain(to_read(&self.lock_file(key)), &self.lock_file(key))
-            .map(|mut file| text(&mut file))
-            .unwrap_or_default()
-    }
-
-    fn lock_file(&self, key: &Digest) -> PathBuf {
+    /// Where the lock file of a key lies, while somebody holds the lock.
+    pub fn lock_path(&self, key: &Digest) -> PathBuf {
         self.root().join("work/locks").join(key.to_string())
     }
 
-    /// Waits for the lock of a key. Whenever someone else has it, `keep_waiting` is told who, and may end
-    /// the wait; then there is none.
-    ///
-    /// # Errors
-    /// As `try_lock`.
-    pub fn lock(
-        &self,
-        key: &Digest,
-        stage: &str,
-        mut keep_waiting: impl FnMut(&Holder) -> bool,
-    ) -> Result<Option<KeyLock>, StoreError> {
-        loop {
-            match self.try_lock(key, stage)? {
-                Lock::Taken(lock) => return Ok(Some(lock)),
-                Lock::HeldBy(holder) if !keep_waiting(&holder) => return Ok(None),
-                Lock::HeldBy(_) => std::thread::sleep(PAUSE),
-            }
-        }
+    /// The keys that have a lock file, with the files.
+    pub fn locks(&self) -> Vec<(Digest, PathBuf)> {
+        let entries = fs::read_dir(self.root().join("work/locks")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))).collect()
     }
 }
 
 impl KeyLock {
-    /// What earlier holders that died had noted.
-    pub fn left(&self) -> &str {
-        &self.left
-    }
-
-    /// Gives it back and lets its file stay, for the next one to read what is noted there.
-    pub fn leave(mut self) {
-        self.stays = true;
-    }
-
-    /// Writes a line down, for whoever takes the lock if we die.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn note(&self, line: &str) -> io::Result<()> {
-        self.disk.append(&self.file, (line.trim_end().replace('\n', " ") + "\n").as_bytes())
-    }
-
-    /// Calls `spawn`; the processes it starts keep the lock too, so that it outlives a killed runner for
-    /// as long as its orphan works.
-    ///
-    /// A process that another thread starts meanwhile may keep it as well. That matters only when this
-    /// runner is killed: so whoever wants the lock then must end all that this runner left.
-    pub fn inherited_by<R>(&self, spawn: impl FnOnce() -> R) -> R {
-        // Both cannot fail on an open descriptor; at worst the child does not hold the lock.
-        let _ = fcntl_setfd(&self.file, FdFlags::empty());
-        let result = spawn();
-        let _ = fcntl_setfd(&self.file, FdFlags::CLOEXEC);
-        result
+    /// Its file, which whoever inherits the descriptor holds open.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -193,7 +142,7 @@ impl AsFd for KeyLock {
 impl Drop for KeyLock {
     fn drop(&mut self) {
         // Removed while it is held, and only if it is ours; whoever opened it meanwhile sees that it is gone.
-        if !self.stays && is_at(&self.file, &self.path) {
+        if is_at(&self.file, &self.path) {
             let _ = self.disk.remove_file(&self.path);
         }
     }

@@ -47,7 +47,7 @@ fn check(common: &Common, args: &PipelineArgs, printer: &mut Printer) -> Result<
 /// # Errors
 /// It does not match, or there is none.
 pub fn locked(context: &Context, plan: &Plan, whole: bool) -> Result<LockFile, CliError> {
-    let lock = LockFile::of(&context.graph.pipeline().file)?;
+    let lock = LockFile::of(context.graph.pipeline().file())?;
     if !lock.exists {
         let message = format!("there is no lock file {}; `kiln run` writes it", lock.path.display());
         return Err(CliError::Locked { message, differences: Vec::new() });

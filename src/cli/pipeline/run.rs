@@ -5,17 +5,19 @@
 //! outcome's.
 //! Must not know: how stages are scheduled or run.
 
+use std::sync::Arc;
+
 use crate::cli::args::{Common, RunArgs};
 use crate::cli::context::Context;
 use crate::cli::pipeline::{lock, plan};
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
-use crate::execute::{self, Options, Wanted};
+use crate::executor::{self, Options, Wanted};
 use crate::report::lockfile::{Difference, LockCheck, LockFileReporter};
 use crate::report::resume::resume_points;
 use crate::report::{JsonReport, Links, Recorder, Terminal};
 use crate::sched::Reporter;
-use crate::store::RunOutcome;
+use crate::state::RunOutcome;
 
 /// Runs the command.
 ///
@@ -26,11 +28,11 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let (_, names) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
     let targets = context.graph.targets(names).map_err(CliError::Pipeline)?;
-    let mut planner = context.planner(&args.force)?;
+    let planner = Arc::new(context.planner(&args.force)?);
     let plan = planner.plan(&targets).map_err(|e| context.plan_error(e))?;
     let lock = args.locked.then(|| lock::locked(&context, &plan, names.is_empty())).transpose()?;
     let pipeline = context.graph.pipeline();
-    let run = context.store.runs().begin(&pipeline.name, &pipeline.file.to_string_lossy())?;
+    let run = Arc::new(context.store.history().begin(&pipeline.name, &pipeline.file().to_string_lossy())?);
     let mut json = args.pipeline.json.then(|| {
         let resumes = resume_points(&context.store, &plan);
         JsonReport::new(&plan, plan::to_json(&plan, &resumes))
@@ -46,16 +48,15 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     reporters.extend(json.as_mut().map(|json| Box::new(json) as Box<dyn Reporter>));
     reporters.extend(check.as_mut().map(|check| Box::new(check) as Box<dyn Reporter>));
     let wanted = Wanted {
-        graph: &context.graph,
-        store: &context.store,
-        planner: &mut planner,
+        graph: Arc::clone(&context.graph),
+        store: Arc::clone(&context.store),
+        planner,
         plan: &plan,
-        run: &run,
-        providers: &context.providers,
+        run: Arc::clone(&run),
+        providers: Arc::clone(&context.providers),
     };
     let options = Options { jobs: args.jobs, keep_going: args.keep_going, device: context.device.to_owned() };
-    let outcome = execute::run(wanted, &options, &mut reporters)?;
-    drop(reporters);
+    let outcome = executor::run(wanted, &options, reporters)?;
     let differences = check.map(LockCheck::into_differences).unwrap_or_default();
     if let Some(mut answer) = json.and_then(JsonReport::into_answer) {
         if args.locked {

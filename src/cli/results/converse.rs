@@ -16,7 +16,7 @@ use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::results::show;
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
-use crate::execute::{Conversation, ConversationError, Reply};
+use crate::executor::conversation::{Conversation, ConversationError, Reply};
 use crate::provider::Providers;
 use crate::protocol::ConverseRequest;
 use crate::report::text::{printable, printable_char};

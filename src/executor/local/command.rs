@@ -135,7 +135,7 @@ fn copy_inputs(request: &Request<'_>, places: &Places) -> Result<(), AttemptErro
 fn copy_uses(request: &Request<'_>, execution: &Path) -> Result<(), AttemptError> {
     let sources = request.context.planner.sources();
     let keyed = request.job.key_inputs.get("uses");
-    for (name, path) in sources.used_files(request.job.stage)? {
+    for (name, file) in sources.uses(request.stage())? {
         let dest = execution.join(&name);
         if Path::new(&name).is_absolute() {
             // A file outside of the project is read where it is.
@@ -145,9 +145,9 @@ fn copy_uses(request: &Request<'_>, execution: &Path) -> Result<(), AttemptError
             fs::create_dir_all(parent)
                 .map_err(|source| AttemptError::Io { what: "make a folder for a file under `uses`", source })?;
         }
-        let copied = sources.copy_file(&path, &dest)?;
+        let copied = sources.copy_file(&file, &dest)?;
         let expected = keyed.and_then(|uses| uses.get(&name)?.as_str());
-        if expected != Some(key_inputs::spell(&copied).as_str()) {
+        if expected != Some(key_inputs::artifact(&copied).as_str()) {
             return Err(AttemptError::Changed { what: format!("`{name}` under `uses`") });
         }
     }

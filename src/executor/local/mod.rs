@@ -42,7 +42,8 @@ pub struct Prepared {
     stdin: Option<File>,
     /// Whether stdout is for events.
     events: bool,
-    masks: Masks,
+    /// Replaces the values of secrets in the log.
+    pub masks: Masks,
     made: Made,
     claim: Claim,
 }

@@ -91,7 +91,8 @@ pub fn link_inputs(
             Producer::Source(name) => match context.planner.sources().files(name)? {
                 SourceFiles::Path(path) => std::path::absolute(&path).unwrap_or(path),
                 SourceFiles::Glob { base, files } => {
-                    context.store.link_files(&base, &files, &dest)?;
+                    link_files(&base, &files, &dest)
+                        .map_err(|source| AttemptError::Io { what: "link the files of a source", source })?;
                     dest
                 }
             },
@@ -99,6 +100,17 @@ pub fn link_inputs(
         paths.insert(input.name.to_owned(), path);
     }
     Ok(paths)
+}
+
+/// A folder of links to these files, by their paths relative to `base`.
+fn link_files(base: &Path, files: &[PathBuf], dest: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(dest)?;
+    for file in files {
+        let link = dest.join(file.strip_prefix(base).unwrap_or(file));
+        link.parent().map_or(Ok(()), fs::create_dir_all)?;
+        std::os::unix::fs::symlink(std::path::absolute(file)?, link)?;
+    }
+    Ok(())
 }
 
 /// An input that is not intact is made again; anything else is an error of the disk.

@@ -245,7 +245,10 @@ fn numerics_count_for_exact_stages_only() {
 fn a_missing_source_is_named_with_its_line() {
     let project = Project::new();
     let error = project.try_plan(CHAIN).unwrap_err();
-    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((4, "no-source")));
+    assert_eq!(
+        error.place().map(|(span, code)| (span.start.line, code.to_string())),
+        Some((4, "no-source".to_owned()))
+    );
     assert!(error.to_string().contains("`text.txt`"), "{error}");
 }
 
@@ -305,7 +308,10 @@ fn an_exact_stage_is_refused_where_its_threads_are_missing_and_found_where_they_
     assert!(project.plan(&exact).summary().is_fresh());
     project.forced.insert("third".into());
     let error = project.try_plan(&exact).unwrap_err();
-    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((17, "too-few-cores")));
+    assert_eq!(
+        error.place().map(|(span, code)| (span.start.line, code.to_string())),
+        Some((17, "too-few-cores".to_owned()))
+    );
     assert!(error.to_string().contains("asks for 4 cores, but this machine has 2"), "{error}");
 }
 

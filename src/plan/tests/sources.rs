@@ -63,7 +63,10 @@ fn nothing_found_and_a_broken_glob_are_errors_with_their_place() {
     let yaml =
         "sources: { s: 'a/[.txt' }\nstages: { a: { inputs: { s: s }, run: 'true', outputs: { o: any } } }";
     let error = Project::new().try_plan(yaml).unwrap_err();
-    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((1, "bad-glob")));
+    assert_eq!(
+        error.place().map(|(span, code)| (span.start.line, code.to_string())),
+        Some((1, "bad-glob".to_owned()))
+    );
 }
 
 #[test]

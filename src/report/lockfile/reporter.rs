@@ -24,7 +24,7 @@ impl<'a> LockFileReporter<'a> {
     }
 
     fn update(&self, reports: &[StageReport]) -> Result<(), LockFileError> {
-        let mut old = LockFile::of(&self.pipeline.file)?;
+        let mut old = LockFile::of(self.pipeline.file())?;
         let is_current = old.is_current();
         let reports: HashMap<_, _> = reports.iter().map(|report| (report.name.as_str(), report)).collect();
         let mut stanzas = BTreeMap::new();
@@ -79,8 +79,8 @@ fn says(stanza: &str, report: &StageReport) -> bool {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::store::StageOutcome;
-    use crate::store::types::ArtifactRef;
+    use crate::state::StageOutcome;
+    use crate::cas::types::ArtifactRef;
     use serde_json::json;
     use std::sync::Arc;
 

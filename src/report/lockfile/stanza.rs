@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use crate::digest::{Digest, canonical_json};
-use crate::store::types::ArtifactRef;
+use crate::cas::types::ArtifactRef;
 
 /// The fields of a stanza, such as `kind` and `params.steps`.
 pub type Fields = BTreeMap<String, Value>;
