@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::cli::pipeline::lock;
 use crate::cli::printer::{BAD, Printer, paint};
+use crate::executor::RunError;
 use crate::plan::PlanError;
 use crate::report::lockfile::{Difference, LockFileError};
 use crate::spec::diagnostic::{self, Diagnostic, ERRORS_FORMAT};
@@ -76,6 +77,12 @@ pub enum CliError {
         /// What the machine said.
         source: io::Error,
     },
+}
+
+impl From<RunError> for CliError {
+    fn from(error: RunError) -> Self {
+        Self::Failed(error.to_string())
+    }
 }
 
 impl From<io::Error> for CliError {

@@ -15,7 +15,6 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use rustix::fs::OFlags;
-use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 use crate::cas::disk::{Disk, make_durable_folders};

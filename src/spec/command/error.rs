@@ -115,15 +115,18 @@ pub enum Region {
     /// `\{params.x}`.
     #[error("behind a backslash")]
     Backslash,
+    /// `>&{params.x}`.
+    #[error("behind `>&` or `<&`, where bash may run what a value holds")]
+    Duplicate,
     /// `$".."`.
     #[error("in a `$\"..\"`, which is translated")]
     Translated,
     /// `$'..'` where the shell may not know it.
     #[error("in a `$'..'`, which not every `sh` understands")]
     EscapeString,
-    /// Parentheses of a pattern in zsh.
-    #[error("in the parentheses of a pattern, where zsh may run what a value holds")]
-    PatternGroup,
+    /// Parentheses of a pattern in zsh, of an array in ksh.
+    #[error("in these parentheses, where this shell may run what a value holds")]
+    Parentheses,
 }
 
 impl CommandError {
@@ -142,6 +145,7 @@ impl CommandError {
             Refusal::Region { text, region: Region::Backslash, .. } => {
                 format!("write two backslashes before `{text}` for one, or none")
             }
+            Refusal::Region { text, region: Region::Duplicate, .. } => format!("write `> {text} 2>&1`"),
             Refusal::Region { region: Region::Backticks, .. } => {
                 "write `$(..)` instead of backticks".to_owned()
             }

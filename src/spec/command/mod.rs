@@ -1,9 +1,10 @@
 //! The `run` of a command stage: its placeholders, and what can be said when it fails.
 //!
 //! The way through: `slot` (what a brace begins) -> `shell` (which shell reads the script) -> `script` (how each
-//! place of a script is quoted; `position`, `nested` and `heredoc` are parts of it) -> `expand` (values in place of placeholders).
-//! `hints` explains failures. `error` holds what can go wrong, with the place in the script.
+//! place of a script is quoted; `commands`, `position`, `nested` and `heredoc` are parts of it) -> `expand` (values
+//! in place of placeholders). `hints` explains failures. `error` holds what can go wrong, with its place.
 
+mod commands;
 mod error;
 mod expand;
 mod heredoc;

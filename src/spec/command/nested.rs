@@ -176,6 +176,9 @@ impl<'t> Reader<'t> {
                 }
                 self.subscript_of_zsh()
             }
+            Some(b'$') if self.dialect == Dialect::Zsh && self.opens_after_dollars() => {
+                self.lost("`$$` before a quote or a brace, which zsh reads in its own way")
+            }
             Some(byte) if byte.is_ascii_digit() || b"#?$!@*-".contains(&byte) => {
                 self.at += 2;
                 self.subscript_of_zsh()
@@ -185,6 +188,10 @@ impl<'t> Reader<'t> {
                 Ok(())
             }
         }
+    }
+
+    fn opens_after_dollars(&self) -> bool {
+        self.peek(2).is_some_and(|byte| b"'\"({[`$\\".contains(&byte))
     }
 
     /// `$a[..]` is a subscript in zsh, in double quotes too.
@@ -338,13 +345,18 @@ impl<'t> Reader<'t> {
                         reader.at += rest.find('\n').unwrap_or(rest.len());
                     }
                     Some(b'(') if !array => reader.group(false)?,
-                    Some(b'<' | b'>') if reader.peek(1) == Some(b'(') => drop(reader.word()?),
+                    Some(b'<' | b'>') if reader.peek(1) == Some(b'(') => {
+                        reader.word()?;
+                    }
                     Some(b'#' | b'<' | b'>' | b'(' | b'|' | b'&' | b';') => {
                         return reader.lost("parentheses that are neither an array nor a pattern");
                     }
                     Some(_) => {
                         let start = reader.at;
                         reader.word()?;
+                        if array && &reader.text[start..reader.at] == "[" {
+                            return reader.lost("a `[` that is not closed in its word");
+                        }
                         if !array && &reader.text[start..reader.at] == "case" {
                             return reader.lost("a `case` in a place where its meaning is not clear");
                         }

@@ -9,16 +9,17 @@
 //! `>(..)`; `( )`, `{ }`, functions, `if`, loops, `case` (a pattern's `)` included); `a=(..)`, extended globs;
 //! redirections and here-strings; `[[ ]]` without number tests; lines joined by a backslash; brace expansion.
 //! Understood, and refused with a placeholder in it: here-documents; backticks; `${..}`; `$((..))`, `((..))`;
-//! `[..]` within a word; `$".."`; behind a backslash; in zsh the parentheses of patterns.
+//! `[..]` within a word; `$".."`; behind a backslash; behind `>&`; in zsh the parentheses of
+//! patterns, in ksh those of arrays.
 //! Refused as soon as seen: unclosed quotes and parentheses; `$[..]`; `${ ..; }` and `${|..}`; a quote or a brace
 //! within `${..}` that shells read in different ways; `((` that is no arithmetic; an operator that a backslash
-//! and a newline cut in two; a here-document that begins in one `$(..)` and goes on behind it.
+//! and a newline cut in two; a `[` that its word does not close; a here-document that begins in one
+//! `$(..)` and goes on behind it.
 //! Not its business: what a command does with its words (`eval`, `trap`, `sh -c`, `declare -i`, `test -v`,
 //! `let`, `alias`), and shells whose options change quoting (`rcquotes` of zsh is allowed for).
 
 use super::error::{CommandError, Refusal, Region, Spot, variable};
 use super::heredoc::HereDocument;
-use super::position::{Effect, Position};
 use super::shell::Dialect;
 use super::slot::{Slot, Space, slot};
 
@@ -88,11 +89,13 @@ pub(super) fn marks(text: &str, dialect: Dialect) -> Result<Vec<Mark<'_>>, Comma
 /// A word so far.
 #[derive(Debug)]
 pub(super) struct Word {
-    start: usize,
+    pub(super) start: usize,
     /// No quotes and no expansions.
-    plain: bool,
+    pub(super) plain: bool,
     /// Only characters that mean nothing to any shell.
     harmless: bool,
+    /// How many `[` are open.
+    brackets: usize,
 }
 
 /// Reads a script.
@@ -123,213 +126,9 @@ impl<'t> Reader<'t> {
         self.error(self.at.min(self.text.len()), Refusal::Lost(why))
     }
 
-    /// Commands, up to the end of the script or past a `)`.
-    pub(super) fn commands(&mut self, nested: bool) -> Result<(), CommandError> {
-        let mut position = Position::Start;
-        let mut cases = 0_usize;
-        loop {
-            let Some(byte) = self.peek(0) else {
-                return match () {
-                    () if nested => self.lost("a parenthesis is not closed"),
-                    () if cases > 0 => self.lost("a `case` is not closed"),
-                    () if !self.heredocs.is_empty() => self.lost("a here-document has no body"),
-                    () => Ok(()),
-                };
-            };
-            match byte {
-                b' ' | b'\t' => self.at += 1,
-                b'\\' if self.peek(1) == Some(b'\n') => self.at += 2,
-                b'#' => self.comment(),
-                b'\n' => {
-                    self.at += 1;
-                    self.bodies()?;
-                    match position {
-                        Position::CaseIn | Position::PatternStart => {}
-                        Position::Pattern | Position::CaseSubject => {
-                            return self.lost("a `case` that is not understood");
-                        }
-                        _ => position = Position::Start,
-                    }
-                }
-                b';' | b'&' | b'|' => self.separator(&mut position, cases)?,
-                b'<' | b'>' if self.peek(1) != Some(b'(') => self.redirection(&mut position)?,
-                b'(' => self.parenthesis(&mut position)?,
-                b')' if position == Position::Pattern => {
-                    self.at += 1;
-                    position = Position::Start;
-                }
-                b')' if nested && cases == 0 => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                b')' => return self.lost("a `)` that closes nothing"),
-                _ => self.command_word(&mut position, &mut cases)?,
-            }
-        }
-    }
-
-    fn command_word(&mut self, position: &mut Position, cases: &mut usize) -> Result<(), CommandError> {
-        let start = self.at;
-        let word = self.word()?;
-        let plain = word.plain.then(|| &self.text[word.start..self.at]);
-        match position.word(plain) {
-            Effect::None => Ok(()),
-            Effect::OpenCase => {
-                *cases += 1;
-                Ok(())
-            }
-            Effect::CloseCase if *cases > 0 => {
-                *cases -= 1;
-                Ok(())
-            }
-            Effect::OpenTest => self.test(),
-            Effect::CloseCase | Effect::Lost => {
-                self.at = start;
-                self.lost("a `case` or `esac` in a place where its meaning is not clear")
-            }
-        }
-    }
-
-    fn comment(&mut self) {
-        self.at += self.text[self.at..].find('\n').unwrap_or(self.text.len() - self.at);
-    }
-
-    /// `;`, `&`, `|` and what is made of them.
-    fn separator(&mut self, position: &mut Position, cases: usize) -> Result<(), CommandError> {
-        self.whole_operator()?;
-        let rest = &self.bytes[self.at..];
-        let ends_branch = [&b";;&"[..], b";;", b";&", b";|"].into_iter().find(|end| rest.starts_with(end));
-        match (*position, ends_branch) {
-            (Position::Pattern, None) if rest.starts_with(b"|") => {
-                self.at += 1;
-                return Ok(());
-            }
-            (Position::CaseSubject | Position::CaseIn | Position::PatternStart | Position::Pattern, _) => {
-                return self.lost("a `case` that is not understood");
-            }
-            (_, Some(end)) if cases > 0 => {
-                self.at += end.len();
-                *position = Position::PatternStart;
-            }
-            (_, Some(_)) => return self.lost("the end of a branch of `case` outside of one"),
-            (_, None) => {
-                self.at += 1;
-                *position = Position::Start;
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses an operator that a backslash and a newline cut in two.
-    pub(super) fn whole_operator(&self) -> Result<(), CommandError> {
-        let mut next = self.at + 1;
-        while self.bytes[next..].starts_with(b"\\\n") {
-            next += 2;
-        }
-        let cut = next > self.at + 1;
-        if cut && self.bytes.get(next).is_some_and(|b| b";&|<>()-'\"{[$!".contains(b)) {
-            return self.lost("an operator that a line break cuts in two");
-        }
-        Ok(())
-    }
-
-    fn redirection(&mut self, position: &mut Position) -> Result<(), CommandError> {
-        if matches!(position, Position::PatternStart | Position::Pattern | Position::CaseIn) {
-            return self.lost("a `case` that is not understood");
-        }
-        self.whole_operator()?;
-        let rest = &self.bytes[self.at..];
-        if rest.starts_with(b"<<") && !rest.starts_with(b"<<<") {
-            self.heredoc()?;
-            if *position == Position::Start {
-                *position = Position::Unsure;
-            }
-            return Ok(());
-        }
-        let operators = [&b"<<<"[..], b"<>", b"<&", b">>", b">&", b">|", b"<", b">"];
-        let length = operators.iter().find(|o| rest.starts_with(o)).map_or(1, |o| o.len());
-        self.at += length;
-        position.redirection();
-        Ok(())
-    }
-
-    /// `(` where no word has begun.
-    fn parenthesis(&mut self, position: &mut Position) -> Result<(), CommandError> {
-        self.whole_operator()?;
-        let double = self.peek(1) == Some(b'(');
-        match *position {
-            Position::PatternStart => {
-                self.at += 1;
-                *position = Position::Pattern;
-            }
-            Position::ForName if double => {
-                self.arithmetic(true)?;
-                *position = Position::Start;
-            }
-            _ if position.takes_commands() && double => {
-                self.arithmetic(false)?;
-                *position = Position::Start;
-            }
-            _ if self.closes_at_once() => *position = Position::Start,
-            _ if position.takes_commands() => {
-                self.at += 1;
-                self.deeper(|reader| reader.commands(true))?;
-                *position = Position::Start;
-            }
-            _ if self.dialect == Dialect::Zsh => {
-                self.within(Region::PatternGroup, |reader| reader.group(false))?;
-            }
-            _ => return self.lost("a parenthesis in a place where its meaning is not clear"),
-        }
-        Ok(())
-    }
-
-    /// Goes past `()`, which makes a function of the word before.
-    fn closes_at_once(&mut self) -> bool {
-        let inner = &self.text[self.at + 1..];
-        let rest = inner.trim_start_matches([' ', '\t']);
-        let closes = rest.starts_with(')');
-        if closes {
-            self.at = self.text.len() - rest.len() + 1;
-        }
-        closes
-    }
-
-    /// `[[ .. ]]`, up to its end.
-    fn test(&mut self) -> Result<(), CommandError> {
-        let first = self.marks.len();
-        let mut numbers = false;
-        loop {
-            match self.peek(0) {
-                None | Some(b'#' | b';') => return self.lost("a `[[` that is not understood"),
-                Some(b'<') if self.peek(1) == Some(b'<') => {
-                    return self.lost("a `[[` that is not understood");
-                }
-                Some(b'\\') if self.peek(1) == Some(b'\n') => self.at += 2,
-                Some(b'<' | b'>') if self.peek(1) == Some(b'(') => drop(self.word()?),
-                Some(b' ' | b'\t' | b'\n' | b'(' | b')' | b'|' | b'&' | b'<' | b'>') => self.at += 1,
-                Some(_) => {
-                    let word = self.word()?;
-                    match word.plain.then(|| &self.text[word.start..self.at]) {
-                        Some("]]") => break,
-                        Some("-eq" | "-ne" | "-lt" | "-le" | "-gt" | "-ge" | "-v" | "-R") => numbers = true,
-                        _ => {}
-                    }
-                }
-            }
-        }
-        let inside = self.marks[first..].iter().find(|mark| matches!(mark.what, Marked::Value(..)));
-        match inside {
-            Some(Mark { start, what: Marked::Value(space, name, _), .. }) if numbers => {
-                self.region_error(*start, *space, name, Region::NumberTest)
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// One word, up to what ends it.
     pub(super) fn word(&mut self) -> Result<Word, CommandError> {
-        let mut word = Word { start: self.at, plain: true, harmless: true };
+        let mut word = Word { start: self.at, plain: true, harmless: true, brackets: 0 };
         let outer = self.region;
         while let Some(byte) = self.peek(0) {
             match byte {
@@ -340,16 +139,7 @@ impl<'t> Reader<'t> {
                 }
                 b'(' if word.plain && self.closes_at_once_at_name(&word) => break,
                 b'{' => self.brace_of_word(&mut word)?,
-                b'[' => {
-                    self.at += 1;
-                    word.harmless = false;
-                    self.region = self.region.or(Some(Region::Subscript));
-                }
-                b']' => {
-                    self.at += 1;
-                    word.harmless = false;
-                    self.region = outer;
-                }
+                b'[' | b']' => self.bracket(byte, &mut word, outer),
                 b'\\' | b'\'' | b'"' | b'$' | b'`' | b'(' | b'<' | b'>' => {
                     (word.plain, word.harmless) = (false, false);
                     self.special(byte, &word)?;
@@ -361,7 +151,19 @@ impl<'t> Reader<'t> {
             }
         }
         self.region = outer;
+        // `a[1 + 2]=3` is one word for shells with arrays.
+        if word.brackets > 0 && !matches!(&self.text[word.start..self.at], "[" | "[[") {
+            self.at = word.start;
+            return self.lost("a `[` that is not closed in its word");
+        }
         Ok(word)
+    }
+
+    fn bracket(&mut self, byte: u8, word: &mut Word, outer: Option<Region>) {
+        self.at += 1;
+        word.harmless = false;
+        word.brackets = if byte == b'[' { word.brackets + 1 } else { word.brackets.saturating_sub(1) };
+        self.region = if word.brackets > 0 { outer.or(Some(Region::Subscript)) } else { outer };
     }
 
     /// True in front of the `()` of a function.
@@ -381,10 +183,13 @@ impl<'t> Reader<'t> {
             b'<' | b'>' => self.nested(2, |reader| reader.commands(true)),
             b'(' => {
                 let before = &self.text[word.start..self.at];
-                if before.ends_with('=') || self.dialect != Dialect::Zsh {
-                    return self.group(before.ends_with('='));
+                let array = before.ends_with('=');
+                match (self.dialect, array) {
+                    (Dialect::Zsh, false) | (Dialect::Ksh, true) => {
+                        self.within(Region::Parentheses, |reader| reader.group(array))
+                    }
+                    _ => self.group(array),
                 }
-                self.within(Region::PatternGroup, |reader| reader.group(false))
             }
             _ => self.dollar(false),
         }
@@ -395,7 +200,11 @@ impl<'t> Reader<'t> {
         let before = &self.text[word.start..start];
         let path = word.harmless && !before.starts_with('=');
         let number = before.ends_with("..") || before.ends_with('{');
-        let plain = if number { Plain::Number } else { if path { Plain::Path } else { Plain::Nothing } };
+        let plain = match (number, path) {
+            (true, _) => Plain::Number,
+            (false, true) => Plain::Path,
+            (false, false) => Plain::Nothing,
+        };
         if self.brace(Quoting::Outside(plain))? {
             // What an earlier placeholder stands for is quoted or a plain path: the word is not plain.
             word.plain = false;

@@ -108,7 +108,7 @@ stages:
   a: { kind: tokeniser, inputs: { corpus: plays } }
   b: { kind: tokenizer, input: {}, run: x, cache: exat, retries: many, timeout: soon }
   c: { inputs: { x: plays }, params: { n: 1 } }
-  d: { run: 'cat {inputs.y} {params.m} {x}', inputs: { x: plays } }
+  d: { run: 'cat {inputs.y} {params.m} {input.x}', inputs: { x: plays } }
   e: { run: 'cat {inputs.y} {params.m}', inputs: { x: plays }, params: { n: 1 }, outputs: { o: tabel } }
   f: { kind: command, uses: [../x], resources: { cpu: 2, memory: big }, env: { A: [] } }
   g: nonsense
@@ -132,7 +132,7 @@ stages:
         type 12:66 `retries` of stage `b` (kind tokenizer) must be a whole number up to 1000, not `many`
         type 12:81 `timeout` of stage `b` (kind tokenizer) must be a duration such as `90s`, `10m` or `2h`
         missing-key 13:3 stage `c` has no `kind` and no `run` (there is: command, pretrain, sft, tokenizer)
-        placeholder 14:13 `run` of stage `d` (kind command): `{x}` is no placeholder such as `{inputs.x}`; write `{{` and `}}` for plain braces
+        placeholder 14:13 `run` of stage `d` (kind command): `{input.x}` is no placeholder; did you mean `{inputs.x}`? (write `{{input.x}}` for the plain text)
         placeholder 15:13 `run` of stage `e` (kind command) names `{inputs.y}`; its inputs: x
         placeholder 15:13 `run` of stage `e` (kind command) names `{params.m}`; its params: n
         unknown-type 15:96 output `o` of stage `e` (kind command) has the type `tabel`, which does not exist (did you mean `table`?)

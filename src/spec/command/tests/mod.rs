@@ -2,4 +2,5 @@
 
 mod hints;
 mod refusals;
+mod samples;
 mod values;

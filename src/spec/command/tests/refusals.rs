@@ -52,6 +52,7 @@ fn a_placeholder_is_refused_where_no_value_is_safe() {
         ("echo \"${x:-$(echo \"{params.x}\")}\"", Region::Parameter),
         ("a[{params.x}]=1", Region::Subscript),
         ("a[\"{params.x}\"]=1", Region::Subscript),
+        ("a[b[1]+{params.x}]=1", Region::Subscript),
         ("a=([{params.x}]=1)", Region::Subscript),
         ("ls [{params.x}]*", Region::Subscript),
         ("[[ {params.x} -eq 1 ]]", Region::NumberTest),
@@ -60,12 +61,16 @@ fn a_placeholder_is_refused_where_no_value_is_safe() {
         ("echo \"\\{params.x}\"", Region::Backslash),
         ("echo $'\\{params.x}'", Region::Backslash),
         ("echo $\"{params.x}\"", Region::Translated),
+        ("ls >&{params.x}", Region::Duplicate),
+        ("ls >& \"2{params.x}\"", Region::Duplicate),
     ] {
         assert_eq!(region("bash", script), wanted, "{script}");
     }
     assert_eq!(region("dash", "echo $'{params.x}'"), Region::EscapeString);
-    assert_eq!(region("zsh", "ls *(e:{params.x}:)"), Region::PatternGroup);
-    assert_eq!(region("zsh", "ls (e:{params.x}:)"), Region::PatternGroup);
+    assert_eq!(region("zsh", "ls *(e:{params.x}:)"), Region::Parentheses);
+    assert_eq!(region("zsh", "ls (e:{params.x}:)"), Region::Parentheses);
+    assert_eq!(region("ksh", "a=({params.x})"), Region::Parentheses);
+    assert!(matches!(refused_by("zsh", "echo $${params.x}").refusal, Refusal::Lost(_)));
     assert_eq!(region("zsh", "echo \"$a[{params.x}]\""), Region::Subscript);
 }
 
@@ -76,7 +81,7 @@ fn a_script_that_cannot_be_followed_is_refused_when_it_has_a_placeholder() {
         "echo \"a {params.x}",
         "(echo {params.x}",
         "echo {params.x})",
-        "echo `a {params.x}",
+        "echo {params.x} `a",
         "x=$(echo {params.x}",
         "cat <<EOF\nEO F\necho {params.x}",
         "cat <<$E\n$E\necho {params.x}",
@@ -96,6 +101,8 @@ fn a_script_that_cannot_be_followed_is_refused_when_it_has_a_placeholder() {
         "esac {params.x}",
         "echo a;; echo {params.x}",
         "echo (a) {params.x}",
+        "a[1 + {params.x}]=1",
+        "a=([ {params.x} ]=1)",
     ] {
         let error = refused_by("bash", script);
         let known = matches!(error.refusal, Refusal::Lost(_));
@@ -111,12 +118,16 @@ fn a_script_that_cannot_be_followed_is_refused_when_it_has_a_placeholder() {
 
 #[test]
 fn a_script_for_a_shell_that_is_not_posix_takes_no_placeholders() {
-    for name in ["python3", "fish", "csh", "/usr/bin/perl -w", "Rscript", "pwsh", "conda run bash", "env A=1 bash"] {
+    for name in
+        ["python3", "fish", "csh", "/usr/bin/perl -w", "Rscript", "pwsh", "conda run bash", "env A=1 bash"]
+    {
         let error = refused_by(name, "print('{params.x}')");
         assert!(error.hint().is_some_and(|hint| hint.contains("`KILN_PARAM_x`")), "{error}");
     }
     assert_eq!(filled("python3", "print(f'{x} {{params.x}}')"), "print(f'{x} {params.x}')");
-    for name in ["sh", "/bin/dash", "bash -eo pipefail", "bash5.2", "ksh93", "zsh -e", "env bash", "busybox sh"] {
+    for name in
+        ["sh", "/bin/dash", "bash -eo pipefail", "bash5.2", "ksh93", "zsh -e", "env bash", "busybox sh"]
+    {
         assert_eq!(filled(name, "cp {inputs.a} {outputs.o}"), "cp inputs/a outputs/o", "{name}");
     }
 }
@@ -186,11 +197,7 @@ fn placeholders_come_with_their_places() {
         found.iter().map(|p| (p.space, p.name.as_str(), p.spot.offset, p.spot.line, p.spot.column)).collect();
     assert_eq!(
         seen,
-        [
-            (Space::Inputs, "a", 3, 1, 3),
-            (Space::Params, "x-1", 17, 2, 4),
-            (Space::Checkpoint, "", 44, 3, 1)
-        ]
+        [(Space::Inputs, "a", 3, 1, 3), (Space::Params, "x-1", 17, 2, 4), (Space::Checkpoint, "", 44, 3, 1)]
     );
     let run = Run::Exec(vec!["a".into(), "b {outputs.o}".into()]);
     let found = placeholders(&run, &[]).unwrap();
@@ -203,7 +210,8 @@ fn a_list_takes_values_as_they_are() {
         params: BTreeMap::from([("x".to_owned(), "a 'b' {params.x} $(c)".to_owned())]),
         ..Values::default()
     };
-    let run = Run::Exec(["echo", "--x={params.x}", "\"{params.x}\"", "{{params.x}}"].map(String::from).to_vec());
+    let run =
+        Run::Exec(["echo", "--x={params.x}", "\"{params.x}\"", "{{params.x}}"].map(String::from).to_vec());
     let x = &values.params["x"];
     let wanted = vec!["echo".to_owned(), format!("--x={x}"), format!("\"{x}\""), "{params.x}".to_owned()];
     assert_eq!(expand(&run, &[], &values).unwrap(), Run::Exec(wanted));
