@@ -143,7 +143,7 @@ fn a_missing_source_is_shown_with_its_line() {
     let answer = Pipeline::new().yaml(CHAIN).ask(&["plan"]);
     assert_eq!(answer.code, 3);
     assert_snapshot!(answer.err, @r"
-    error[no-source]: source `text`: there is no file or folder `text.txt`; make it, or name its real place
+    error[no-source]: source `text`: there is no file or folder `text.txt`; make it, or correct its path
        kiln.yaml:3:3
     3 |   text: { path: text.txt, type: corpus }
       |   ^^^^

@@ -50,10 +50,8 @@ pub fn source_files(root: &Path, written: &str, ignore: &Ignore) -> Result<Sourc
     if !is_glob(written) {
         return Err(FilesError::Missing);
     }
-    let found = walk_glob(root, written)?;
     let base = root.join(fixed_folders(written));
-    let skipped = |file: &Path| file.ancestors().take_while(|p| *p != base).any(|p| ignore.is_ignored(p, p.is_dir()));
-    let files: Vec<_> = found.into_iter().filter(|p| p.is_file() && !skipped(p)).collect();
+    let files: Vec<_> = walk_glob(root, written, ignore)?.into_iter().filter(|path| path.is_file()).collect();
     if files.is_empty() { Err(FilesError::Missing) } else { Ok(SourceFiles::Glob { base, files }) }
 }
 
@@ -65,24 +63,22 @@ pub fn used_files(
     ignore: &Ignore,
 ) -> Result<BTreeMap<String, PathBuf>, FilesError> {
     let path = root.join(written);
-    let mut found = BTreeMap::new();
-    if path.exists() {
-        below(&path, ignore, &mut BTreeSet::new(), &mut |file| {
-            found.insert(name(root, file), file.to_owned())
-        })
-        .map_err(|(at, e)| FilesError::Unreadable(format!("{}: {e}", at.display())))?;
-        return Ok(found);
+    let tops = if path.exists() {
+        vec![path]
+    } else if is_glob(written) {
+        walk_glob(root, written, ignore)?
+    } else {
+        return Err(FilesError::Missing);
+    };
+    let mut files = Vec::new();
+    for path in &tops {
+        below(path, ignore, &mut BTreeSet::new(), &mut files)
+            .map_err(|(at, e)| FilesError::Unreadable(format!("{}: {e}", at.display())))?;
     }
-    if !is_glob(written) {
+    if tops.is_empty() {
         return Err(FilesError::Missing);
     }
-    for path in walk_glob(root, written)?.into_iter().filter(|path| !ignore.is_ignored(path, path.is_dir())) {
-        below(&path, ignore, &mut BTreeSet::new(), &mut |file| {
-            found.insert(name(root, file), file.to_owned())
-        })
-        .map_err(|(at, e)| FilesError::Unreadable(format!("{}: {e}", at.display())))?;
-    }
-    if found.is_empty() { Err(FilesError::Missing) } else { Ok(found) }
+    files.into_iter().map(|file| Ok((name(root, &file)?, file))).collect()
 }
 
 /// Whether an entry of `uses` is where a file comes from, for pointing at it.
@@ -97,16 +93,16 @@ pub fn names_file(written: &str, file: &str) -> bool {
         })
 }
 
-/// Gives a file, or each file below a folder; links are followed, a folder that is its own ancestor is not.
+/// Adds a file, or each file below a folder; links are followed, a folder that is its own ancestor is not.
 fn below(
     path: &Path,
     ignore: &Ignore,
     ancestors: &mut BTreeSet<PathBuf>,
-    each: &mut impl FnMut(&Path) -> Option<PathBuf>,
+    files: &mut Vec<PathBuf>,
 ) -> Result<(), (PathBuf, io::Error)> {
     let fail = |e| (path.to_owned(), e);
     if !fs::metadata(path).map_err(fail)?.is_dir() {
-        each(path);
+        files.push(path.to_owned());
         return Ok(());
     }
     let real = fs::canonicalize(path).map_err(fail)?;
@@ -116,19 +112,25 @@ fn below(
     for entry in fs::read_dir(path).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
         if !ignore.is_ignored(&path, path.is_dir()) {
-            below(&path, ignore, ancestors, each)?;
+            below(&path, ignore, ancestors, files)?;
         }
     }
     ancestors.remove(&real);
     Ok(())
 }
 
-fn walk_glob(root: &Path, written: &str) -> Result<Vec<PathBuf>, FilesError> {
+/// What a glob matches, sorted, without what the rules name below its fixed folders.
+fn walk_glob(root: &Path, written: &str, ignore: &Ignore) -> Result<Vec<PathBuf>, FilesError> {
     // Only the user's part is a pattern; joining keeps an absolute one as it is.
     let pattern = Path::new(&Pattern::escape(&root.to_string_lossy())).join(written);
     let walk = glob::glob_with(&pattern.to_string_lossy(), options())
         .map_err(|e| FilesError::BadGlob(e.to_string()))?;
     let mut found = walk.collect::<Result<Vec<_>, _>>().map_err(|e| FilesError::Unreadable(e.to_string()))?;
+    let base = root.join(fixed_folders(written));
+    found.retain(|path| {
+        let mut parts = path.ancestors().take_while(|part| *part != base);
+        !parts.any(|part| ignore.is_ignored(part, part != path || part.is_dir()))
+    });
     found.sort();
     Ok(found)
 }
@@ -148,8 +150,11 @@ fn fixed_folders(path: &str) -> PathBuf {
 }
 
 /// The name of a used file in a key: relative to the root, `/` between parts, one spelling a place.
-fn name(root: &Path, file: &Path) -> String {
-    normal(&file.strip_prefix(root).unwrap_or(file).to_string_lossy())
+fn name(root: &Path, file: &Path) -> Result<String, FilesError> {
+    let relative = file.strip_prefix(root).unwrap_or(file);
+    // Two such names could be one in a key.
+    let text = relative.to_str().ok_or_else(|| FilesError::Unreadable(format!("{relative:?}: not UTF-8")))?;
+    Ok(normal(text))
 }
 
 /// A path without `.` and doubled slashes.

@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::cas::types::ArtifactRef;
 use crate::digest::{Digest, tag_integers};
 use crate::protocol::Port;
 use crate::provider::{ENVIRONMENT_POLICY, ProviderFacts};
 use crate::spec::types::{EnvValue, Run, Sandbox, Spanned, Stage, Work};
-use crate::cas::types::ArtifactRef;
 
 /// The format of key inputs; bumped when the same stage must not find its older actions.
 pub const KEY_FORMAT: &str = "kiln.key/2";

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::cas::Store;
+use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::Digest;
 use crate::graph::{Graph, Producer};
 use crate::plan::key_inputs::{KeyInputs, key, platform};
 use crate::plan::types::{Cause, Decision, Plan, PlannedOutput, Reason, Settings, StageIx, StagePlan, State};
 use crate::plan::{PlanError, Sources, reasons};
 use crate::spec::types::{Stage, Work};
-use crate::cas::Store;
-use crate::cas::types::{Action, ArtifactRef};
 
 /// Decides what must run.
 pub struct Planner {
@@ -42,7 +42,7 @@ impl Planner {
     /// A planner for a graph over a store.
     ///
     /// # Errors
-    /// The store's index of last keys cannot be read.
+    /// The index of last keys cannot be read, or an ignore rule is wrong.
     pub fn new(graph: Arc<Graph>, store: Arc<Store>, settings: Settings) -> Result<Self, PlanError> {
         let last_keys = store.history().last_keys(&graph.pipeline().name)?;
         let sources = Sources::new(Arc::clone(&graph), Arc::clone(&store))?;
@@ -244,16 +244,11 @@ impl Planner {
 
     /// The first output of the stage that the action does not name or the store does not hold.
     fn lost_output(&self, stage: &Stage, action: &Action) -> Result<Option<Lost>, PlanError> {
-        for port in &stage.outputs {
-            match action.outputs.get(&port.name) {
-                None => return Ok(Some(Lost::Unrecorded(port.name.clone()))),
-                Some(artifact) if !self.store.is_intact(artifact)? => {
-                    return Ok(Some(Lost::Missing(port.name.clone())));
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(None)
+        let names = stage.outputs.iter().map(|port| &port.name);
+        let lost = self.store.outputs_intact(action, names)?;
+        let recorded = |output: &String| action.outputs.contains_key(output);
+        Ok(lost
+            .map(|output| if recorded(&output) { Lost::Missing(output) } else { Lost::Unrecorded(output) }))
     }
 
     /// The stage's last successful action in this pipeline.

@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
+use crate::cas::types::ArtifactRef;
+use crate::cas::{Ignore, Store};
 use crate::graph::{Graph, Producer};
 use crate::plan::PlanError;
 use crate::plan::files::{FilesError, SourceFiles, source_files, used_files};
 use crate::plan::key_inputs::artifacts;
 use crate::plan::types::StageIx;
 use crate::spec::types::{Source, Spanned, Stage, Work};
-use crate::cas::{Ignore, Store};
-use crate::cas::types::ArtifactRef;
 
 /// A single file under `uses`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +57,16 @@ impl Sources {
     /// Has looked at none yet.
     ///
     /// # Errors
-    /// An ignore rule of the pipeline or of `.kilnignore` cannot be read.
+    /// An ignore rule is wrong, or `.kilnignore` cannot be read.
     pub fn new(graph: Arc<Graph>, store: Arc<Store>) -> Result<Self, PlanError> {
         let pipeline = graph.pipeline();
         let ignore = Ignore::new(&pipeline.root, &pipeline.ignore, store.root())?;
         Ok(Self { graph, store, ignore, sources: Mutex::default(), uses: Mutex::default() })
+    }
+
+    /// The rules by which files of sources and `uses` do not count.
+    pub fn ignore(&self) -> &Ignore {
+        &self.ignore
     }
 
     /// The files of a source as they are now.
@@ -72,19 +77,6 @@ impl Sources {
         let pipeline = self.graph.pipeline();
         let source = pipeline.sources.get(name).ok_or_else(|| PlanError::UnknownSource(name.into()))?;
         source_files(&pipeline.root, &source.path, &self.ignore).map_err(|e| source_error(name, source, e))
-    }
-
-    /// The artifact of a source.
-    ///
-    /// # Errors
-    /// There is no such file, or it cannot be read.
-    pub fn source(&self, name: &str) -> Result<ArtifactRef, PlanError> {
-        if let Some(known) = unpoisoned(&self.sources).get(name) {
-            return Ok(*known);
-        }
-        // Without the lock: hashing a large file must not hold up others. The first one counts.
-        let artifact = self.identify(name)?;
-        Ok(*unpoisoned(&self.sources).entry(name.to_owned()).or_insert(artifact))
     }
 
     /// Copies a source to `dest`, and names the bytes that were copied.
@@ -106,6 +98,19 @@ impl Sources {
         Ok(self.store.ingest_source(&file.path, dest, &self.ignore)?)
     }
 
+    /// The artifact of a source.
+    ///
+    /// # Errors
+    /// There is no such file, or it cannot be read.
+    pub fn source(&self, name: &str) -> Result<ArtifactRef, PlanError> {
+        if let Some(known) = unpoisoned(&self.sources).get(name) {
+            return Ok(*known);
+        }
+        // Without the lock: hashing a large file must not hold up others. The first one counts.
+        let artifact = self.identify(name)?;
+        Ok(*unpoisoned(&self.sources).entry(name.to_owned()).or_insert(artifact))
+    }
+
     /// The single files that a command uses.
     ///
     /// # Errors
@@ -118,7 +123,7 @@ impl Sources {
             let found = match known {
                 Some(known) => known,
                 None => {
-                    let found = Arc::new(self.look(stage, entry)?);
+                    let found = Arc::new(self.identify_uses(stage, entry)?);
                     Arc::clone(unpoisoned(&self.uses).entry(entry.value.clone()).or_insert(found))
                 }
             };
@@ -174,7 +179,7 @@ impl Sources {
         let Work::Command { uses, .. } = &stage.work else { return None };
         let mut now = BTreeMap::new();
         for entry in uses {
-            let Ok(found) = self.look(stage, entry) else { return Some(entry.value.clone()) };
+            let Ok(found) = self.identify_uses(stage, entry) else { return Some(entry.value.clone()) };
             now.extend(found.into_iter().map(|(name, file)| (name, file.artifact)));
         }
         let (then, now) = (key_inputs.get("uses")?, artifacts(&now));
@@ -191,7 +196,7 @@ impl Sources {
         })
     }
 
-    fn look(&self, stage: &Stage, entry: &Spanned<String>) -> Result<UsedFiles, PlanError> {
+    fn identify_uses(&self, stage: &Stage, entry: &Spanned<String>) -> Result<UsedFiles, PlanError> {
         let files = used_files(&self.graph.pipeline().root, &entry.value, &self.ignore);
         let files = files.map_err(|e| uses_error(stage, entry, e))?;
         files

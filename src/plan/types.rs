@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::Digest;
 use crate::provider::ProviderFacts;
 use crate::spec::types::Span;
-use crate::cas::types::{Action, ArtifactRef};
 
 /// The index of a stage in `Pipeline::stages`.
 pub type StageIx = usize;
@@ -104,8 +104,8 @@ pub enum Cause {
     Command,
     /// The shell of the command.
     Shell,
-    /// The place of an input or output, or the folder that the command starts in.
-    Place,
+    /// The path of an input or output, or the folder that the command starts in.
+    Path,
     /// Whether the command runs in a folder of its own.
     Sandbox,
     /// The operating system or architecture.

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::environment::Variables;
+use crate::cas::{Ignore, Store, disk};
 use crate::digest::Digest;
 use crate::protocol::Description;
-use crate::cas::{Ignore, Store};
 
 const FORMAT: &str = "kiln.descriptions/1";
 /// How many answers are kept of a program: one for each GPU setting, say.
@@ -89,9 +89,7 @@ impl Cache<'_> {
         kept.answers.truncate(MOST_ANSWERS);
         let file = self.file();
         fs::create_dir_all(file.parent().unwrap_or(&file))?;
-        let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
-        fs::write(&temporary, serde_json::to_vec(&kept)?)?;
-        fs::rename(&temporary, &file)
+        disk::replace(&file, &serde_json::to_vec(&kept)?)
     }
 
     fn keeps(&self, native: bool, description: &Description) -> bool {
@@ -102,7 +100,9 @@ impl Cache<'_> {
         let names = LOADER.into_iter().chain(description.environment.iter().map(String::as_str));
         let value = |name: &str| self.caller.get(OsStr::new(name)).map(|v| Digest::of_bytes(v.as_bytes()));
         let beside = self.program.parent().unwrap_or(Path::new("/"));
-        let digest = |path: &Path| self.store.identify(&beside.join(path), &Ignore::none()).ok().map(|found| found.digest);
+        let digest = |path: &Path| {
+            self.store.identify(&beside.join(path), &Ignore::none()).ok().map(|found| found.digest)
+        };
         Depends {
             environment: names.map(|name| (name.to_owned(), value(name))).collect(),
             files: description.files.iter().map(|path| (path.clone(), digest(path))).collect(),

@@ -10,8 +10,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::discovery::{DEFAULT, VARIABLE};
-use crate::protocol::PROTOCOL;
 use crate::cas::StoreError;
+use crate::protocol::PROTOCOL;
 
 /// What exit code 127 of a provider means: the system's loader ends a program so.
 pub const LIBRARY_MISSING: &str =

@@ -15,10 +15,10 @@ use super::discovery;
 use super::environment::{self, Variables, provider_environment};
 use super::error::ProviderError;
 use super::validate::parse;
+use crate::cas::{Ignore, Store};
 use crate::digest::Digest;
 use crate::protocol::Description;
 use crate::spec;
-use crate::cas::{Ignore, Store};
 
 /// A provider that was found and has answered.
 #[derive(Debug, Clone)]

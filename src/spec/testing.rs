@@ -127,6 +127,9 @@ pub fn description() -> Description {
         version: "1".to_owned(),
         numerics: BTreeMap::new(),
         types: Vec::new(),
+        files: Vec::new(),
+        environment: Vec::new(),
+        devices: Vec::new(),
         kinds: vec![
             kind(
                 "pretrain",

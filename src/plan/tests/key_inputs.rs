@@ -7,15 +7,17 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
+use crate::cas::types::ArtifactRef;
 use crate::digest::Digest;
 use crate::plan::key_inputs::{KeyInputs, key, platform};
 use crate::protocol::Port;
 use crate::provider::ProviderFacts;
-use crate::spec::types::{EnvValue, Position, Reference, Resources, Run, Sandbox, Spanned, Stage, Work};
-use crate::cas::types::ArtifactRef;
+use crate::spec::types::{
+    EnvValue, Position, Reference, Resources, Run, Sandbox, Span, Spanned, Stage, Work,
+};
 
 fn spanned<T>(value: T, line: u32) -> Spanned<T> {
-    Spanned { value, span: Position { line, column: 1 }.into() }
+    Spanned { value, span: Span::on_line(Position { line, column: 1 }, 1) }
 }
 
 fn port(name: &str, artifact_type: &str) -> Port {

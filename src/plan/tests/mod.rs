@@ -14,14 +14,14 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use crate::cas::Store;
+use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use crate::digest::Digest;
 use crate::graph::{self, Graph};
 use crate::plan::{Decision, Plan, PlanError, Planner, Settings, State};
 use crate::protocol::{Description, Kind, PROTOCOL, Port};
 use crate::provider::ProviderFacts;
 use crate::spec::{LoadOptions, Providers};
-use crate::cas::Store;
-use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 
 /// A folder with a pipeline, files and a store.
 pub struct Project {

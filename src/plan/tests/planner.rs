@@ -87,7 +87,7 @@ fn a_changed_param_says_old_and_new_and_its_line() {
     project.run(CHAIN);
     let plan = project.plan(&CHAIN.replace("size: 3", "size: 4"));
     assert_eq!(states(&plan), ["first=run", "second=maybe", "third=maybe"]);
-    assert_eq!(reasons(&plan, "first"), ["params.size 3 4 @9"]);
+    assert_eq!(reasons(&plan, "first"), ["params.size \"3\" \"4\" @9"]);
     assert_eq!(plan.stages[0].last.as_ref().unwrap().provenance.run, "r-0001");
 }
 
@@ -192,7 +192,7 @@ fn a_forced_stage_runs_even_though_it_is_fresh() {
 fn a_file_under_uses_is_hashed_and_must_be_there() {
     let project = chain();
     let yaml = CHAIN.replace("    run: sort", "    uses: [sort.sh]\n    run: sort");
-    assert!(matches!(project.try_plan(&yaml), Ok(plan) if plan.stages[1].state == State::Maybe));
+    assert!(matches!(project.try_plan(&yaml), Err(PlanError::NoUses { stage, .. }) if stage == "second"));
     project.write("sort.sh", "one");
     project.run(&yaml);
     project.write("sort.sh", "two");
@@ -245,7 +245,10 @@ fn numerics_count_for_exact_stages_only() {
 fn a_missing_source_is_named_with_its_line() {
     let project = Project::new();
     let error = project.try_plan(CHAIN).unwrap_err();
-    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((4, "no-source")));
+    assert_eq!(
+        error.place().map(|(span, code)| (span.start.line, code.to_string())),
+        Some((4, "no-source".to_owned()))
+    );
     assert!(error.to_string().contains("`text.txt`"), "{error}");
 }
 
@@ -305,7 +308,10 @@ fn an_exact_stage_is_refused_where_its_threads_are_missing_and_found_where_they_
     assert!(project.plan(&exact).summary().is_fresh());
     project.forced.insert("third".into());
     let error = project.try_plan(&exact).unwrap_err();
-    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((17, "too-few-cores")));
+    assert_eq!(
+        error.place().map(|(span, code)| (span.start.line, code.to_string())),
+        Some((17, "too-few-cores".to_owned()))
+    );
     assert!(error.to_string().contains("asks for 4 cores, but this machine has 2"), "{error}");
 }
 

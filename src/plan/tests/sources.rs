@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Project;
-use crate::plan::files::{FilesError, Ignore, SourceFiles, names_file, source_files, used_files};
+use crate::cas::Ignore;
+use crate::plan::files::{FilesError, SourceFiles, names_file, source_files, used_files};
 use crate::plan::sources::Changed;
 use crate::plan::{Decision, PlanError};
 
@@ -19,11 +20,11 @@ fn folder(files: &[&str]) -> tempfile::TempDir {
 }
 
 fn find(root: &Path, path: &str) -> Result<SourceFiles, FilesError> {
-    source_files(root, path, &Ignore::default())
+    source_files(root, path, &Ignore::none())
 }
 
 fn used(root: &Path, path: &str) -> Vec<String> {
-    let ignore = Ignore { store: root.join("artifacts") };
+    let ignore = Ignore::new(root, &[], &root.join("artifacts")).unwrap();
     used_files(root, path, &ignore).unwrap().into_keys().collect()
 }
 
@@ -62,7 +63,10 @@ fn nothing_found_and_a_broken_glob_are_errors_with_their_place() {
     let yaml =
         "sources: { s: 'a/[.txt' }\nstages: { a: { inputs: { s: s }, run: 'true', outputs: { o: any } } }";
     let error = Project::new().try_plan(yaml).unwrap_err();
-    assert_eq!(error.place().map(|(at, _, code)| (at.line, code)), Some((1, "bad-glob")));
+    assert_eq!(
+        error.place().map(|(span, code)| (span.start.line, code.to_string())),
+        Some((1, "bad-glob".to_owned()))
+    );
 }
 
 #[test]
@@ -78,6 +82,15 @@ fn uses_are_single_files_without_the_store_and_what_the_ignore_rules_name() {
 }
 
 #[test]
+fn a_name_under_uses_that_is_no_text_is_an_error() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = folder(&["lib/a.py"]);
+    std::fs::write(dir.path().join("lib").join(std::ffi::OsStr::from_bytes(b"b\xff.py")), "").unwrap();
+    let error = used_files(dir.path(), "lib", &Ignore::none());
+    assert!(matches!(error, Err(FilesError::Unreadable(why)) if why.contains("not UTF-8")));
+}
+
+#[test]
 fn links_under_uses_are_followed_and_never_for_ever() {
     let dir = folder(&["lib/a.py", "outside/b.py"]);
     std::os::unix::fs::symlink("../outside", dir.path().join("lib/link")).unwrap();
@@ -85,7 +98,7 @@ fn links_under_uses_are_followed_and_never_for_ever() {
     let found = used(dir.path(), "lib");
     assert!(found.starts_with(&["lib/a.py".to_owned(), "lib/link/b.py".to_owned()]), "{found:?}");
     std::os::unix::fs::symlink("nowhere", dir.path().join("lib/dangling")).unwrap();
-    let error = used_files(dir.path(), "lib", &Ignore::default());
+    let error = used_files(dir.path(), "lib", &Ignore::none());
     assert!(matches!(error, Err(FilesError::Unreadable(why)) if why.contains("lib/dangling")));
 }
 
@@ -127,4 +140,26 @@ fn what_changes_while_a_stage_runs_is_seen_when_it_has_ended() {
     std::fs::remove_file(project.root().join("text.txt")).unwrap();
     planner.sources().forget(0);
     assert!(matches!(planner.sources().source("s"), Err(PlanError::NoSource { .. })));
+}
+
+#[test]
+fn ignore_rules_of_the_pipeline_and_the_project_count_for_sources_and_uses() {
+    let project = Project::new();
+    project.write("data/a.txt", "a");
+    project.write("lib/a.py", "a");
+    let yaml = "ignore: ['*.tmp']\nsources: { s: data, g: 'data/*' }\nstages:\n  a: { inputs: { s: s, g: g }, uses: [lib, 'l*/*'], run: 'true', outputs: { o: any } }\n";
+    project.run(yaml);
+    project.write(".kilnignore", "build/\n");
+    for ignored in
+        ["data/x.tmp", "lib/x.tmp", "lib/build/x", "data/build/x", "data/.git/HEAD", "lib/__pycache__/x"]
+    {
+        project.write(ignored, "not counted");
+        assert!(project.plan(yaml).summary().is_fresh(), "{ignored}");
+    }
+    // An editor's lock link leads nowhere.
+    std::os::unix::fs::symlink("user@host.1", project.root().join("data/.#a.txt")).unwrap();
+    assert!(project.plan(yaml).summary().is_fresh());
+    project.write("data/b.txt", "b");
+    let what: Vec<_> = project.plan(yaml).stages[0].reasons.iter().map(|r| r.what.clone()).collect();
+    assert_eq!(what, ["inputs.g", "inputs.s"]);
 }

@@ -5,28 +5,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::cas::Store;
 use crate::provider::ask::Limits;
 use crate::provider::environment::Variables;
 use crate::provider::{Providers, program};
-use crate::cas::Store;
 
-struct Place {
+struct Setup {
     _folder: tempfile::TempDir,
     store: Store,
     program: PathBuf,
     caller: Variables,
 }
 
-impl Place {
+impl Setup {
     fn new(script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("provider");
         fs::create_dir(folder.path().join("store")).unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
         let caller = [("PATH".into(), std::env::var_os("PATH").unwrap())].into();
-        let place = Self { _folder: folder, store, program, caller };
-        place.write(script);
-        place
+        let setup = Self { _folder: folder, store, program, caller };
+        setup.write(script);
+        setup
     }
 
     fn write(&self, script: &str) {
@@ -62,84 +62,84 @@ fn good(more: &str) -> String {
 
 #[test]
 fn a_script_that_does_not_say_what_it_depends_on_is_asked_each_time() {
-    let place = Place::new(&good(""));
-    assert_eq!((place.name(), place.name()), ("p".into(), "p".into()));
-    assert_eq!(place.asked(), 2);
+    let setup = Setup::new(&good(""));
+    assert_eq!((setup.name(), setup.name()), ("p".into(), "p".into()));
+    assert_eq!(setup.asked(), 2);
 }
 
 #[test]
 fn a_script_that_lists_its_files_is_asked_again_when_one_of_them_changes() {
-    let place = Place::new(&good(r#","files":["lib.sh"]"#));
-    let library = place.program.with_file_name("lib.sh");
-    place.name();
-    place.name();
-    assert_eq!(place.asked(), 1);
+    let setup = Setup::new(&good(r#","files":["lib.sh"]"#));
+    let library = setup.program.with_file_name("lib.sh");
+    setup.name();
+    setup.name();
+    assert_eq!(setup.asked(), 1);
     fs::write(&library, "new").unwrap();
-    place.name();
-    assert_eq!(place.asked(), 2);
+    setup.name();
+    assert_eq!(setup.asked(), 2);
     fs::write(&library, "newer").unwrap();
-    place.name();
-    assert_eq!(place.asked(), 3);
-    place.write(&good(r#","files":["lib.sh"]"#).replace("\"p\"", "\"q\""));
-    assert_eq!((place.name(), place.asked()), ("q".into(), 4));
+    setup.name();
+    assert_eq!(setup.asked(), 3);
+    setup.write(&good(r#","files":["lib.sh"]"#).replace("\"p\"", "\"q\""));
+    assert_eq!((setup.name(), setup.asked()), ("q".into(), 4));
 }
 
 #[test]
 fn a_declared_variable_reaches_describe_and_another_value_asks_again() {
-    let mut place = Place::new(
+    let mut setup = Setup::new(
         &good(r#","files":["provider"],"environment":["MODE"]"#).replace("\"p\"", "\"'${MODE:-none}'\""),
     );
-    assert_eq!((place.name(), place.asked()), ("none".into(), 1));
-    place.caller.insert("MODE".into(), "fast".into());
+    assert_eq!((setup.name(), setup.asked()), ("none".into(), 1));
+    setup.caller.insert("MODE".into(), "fast".into());
     // Once without the variable, for nobody knows yet that it is declared, and once with it.
-    assert_eq!((place.name(), place.asked()), ("fast".into(), 3));
-    place.name();
-    place.caller.insert("OTHER".into(), "x".into());
-    place.name();
-    assert_eq!(place.asked(), 3);
-    place.caller.remove(std::ffi::OsStr::new("MODE"));
-    assert_eq!((place.name(), place.asked()), ("none".into(), 3), "both answers are kept");
+    assert_eq!((setup.name(), setup.asked()), ("fast".into(), 3));
+    setup.name();
+    setup.caller.insert("OTHER".into(), "x".into());
+    setup.name();
+    assert_eq!(setup.asked(), 3);
+    setup.caller.remove(std::ffi::OsStr::new("MODE"));
+    assert_eq!((setup.name(), setup.asked()), ("none".into(), 3), "both answers are kept");
 }
 
 #[test]
 fn a_device_that_appears_asks_again() {
     let folder = tempfile::tempdir().unwrap();
     let device = folder.path().join("gpu0");
-    let place = Place::new(&good(&format!(r#","files":["provider"],"devices":["{}"]"#, device.display())));
-    place.name();
-    place.name();
+    let setup = Setup::new(&good(&format!(r#","files":["provider"],"devices":["{}"]"#, device.display())));
+    setup.name();
+    setup.name();
     fs::write(&device, "").unwrap();
-    place.name();
-    assert_eq!(place.asked(), 2);
+    setup.name();
+    assert_eq!(setup.asked(), 2);
 }
 
 #[test]
 fn a_damaged_cache_is_an_empty_one() {
-    let place = Place::new(&good(r#","files":["provider"]"#));
-    place.name();
-    for entry in fs::read_dir(place.store.root().join("cache/providers")).unwrap() {
+    let setup = Setup::new(&good(r#","files":["provider"]"#));
+    setup.name();
+    for entry in fs::read_dir(setup.store.root().join("cache/providers")).unwrap() {
         fs::write(entry.unwrap().path(), "{").unwrap();
     }
-    assert_eq!((place.name(), place.asked()), ("p".into(), 2));
+    assert_eq!((setup.name(), setup.asked()), ("p".into(), 2));
 }
 
 #[test]
 fn a_provider_that_does_not_answer_as_it_should_is_told_in_plain_words() {
-    let why = |script: &str| Place::new(script).why();
+    let why = |script: &str| Setup::new(script).why();
     assert!(why("#!/bin/sh\necho no libtorch >&2; exit 3").contains("no libtorch"));
     assert!(why("#!/bin/sh\nexit 127").contains("`make build`"));
     assert!(why("#!/bin/sh\necho hello").contains("did not answer with a description"));
     assert!(why("#!/bin/sh\necho '{\"protocol\":9}'").contains("speaks protocol 9"));
     let missing = program(Some(Path::new("/nowhere/provider"))).unwrap_err().to_string();
     assert!(missing.contains("/nowhere/provider is missing"), "{missing}");
-    let place = Place::new(&good(""));
-    fs::set_permissions(&place.program, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(place.why().contains("may not be executed"));
+    let setup = Setup::new(&good(""));
+    fs::set_permissions(&setup.program, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(setup.why().contains("may not be executed"));
 }
 
 #[test]
 fn a_provider_that_never_ends_or_never_stops_printing_is_killed() {
-    let why = |script: &str| Place::new(script).why();
+    let why = |script: &str| Setup::new(script).why();
     let began = Instant::now();
     assert!(why("#!/bin/sh\nsleep 60 & sleep 60").contains("did not end within 2 s"));
     assert!(why("#!/bin/sh\nyes >&2").contains("did not end within 2 s"));
@@ -150,8 +150,8 @@ fn a_provider_that_never_ends_or_never_stops_printing_is_killed() {
 #[test]
 fn what_describe_leaves_running_is_not_waited_for() {
     let began = Instant::now();
-    let place = Place::new(&good("").replace("#!/bin/sh\n", "#!/bin/sh\nsleep 50 &\n"));
-    assert_eq!(place.name(), "p");
+    let setup = Setup::new(&good("").replace("#!/bin/sh\n", "#!/bin/sh\nsleep 50 &\n"));
+    assert_eq!(setup.name(), "p");
     assert!(began.elapsed() < Duration::from_secs(10));
 }
 
@@ -164,7 +164,7 @@ fn names_that_are_no_safe_file_names_are_refused() {
         let kind = format!(r#"{{"name":"{name}","revision":1,"summary":"",{ports},"params":{{}}}}"#);
         good("").replace("\"kinds\":[]", &format!("\"kinds\":[{kind}]"))
     };
-    assert_eq!(Place::new(&kind("train", "data", "model", "\"any\"")).name(), "p");
+    assert_eq!(Setup::new(&kind("train", "data", "model", "\"any\"")).name(), "p");
     for (script, words) in [
         (kind("a/b", "data", "model", "\"any\""), "the name of a kind"),
         (kind("command", "data", "model", "\"any\""), "built into Kiln"),
@@ -176,7 +176,7 @@ fn names_that_are_no_safe_file_names_are_refused() {
         (good(r#","types":["a/b"]"#), "the name of an artifact type"),
         (good(r#","environment":["A=B"]"#), "an environment variable"),
     ] {
-        let why = Place::new(&script).why();
+        let why = Setup::new(&script).why();
         assert!(why.contains(words), "{why}");
     }
 }
