@@ -67,19 +67,6 @@ pub struct Description {
     pub devices: Vec<PathBuf>,
     /// The kinds, sorted by name.
     pub kinds: Vec<Kind>,
-    /// The artifact types that this provider declares.
-    #[serde(default)]
-    pub types: Vec<String>,
-    /// The files that `describe` depends on beside the program.
-    #[serde(default)]
-    pub files: Vec<PathBuf>,
-    /// The variables that this provider's processes need beside the runner's short allow-list; its
-    /// numerics may depend on them.
-    #[serde(default)]
-    pub environment: Vec<String>,
-    /// The device files whose presence changes what `describe` says.
-    #[serde(default)]
-    pub devices: Vec<PathBuf>,
 }
 
 /// Whether a text can be the name of a kind, a port or an artifact type: at most 100 ASCII letters, digits,

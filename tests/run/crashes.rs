@@ -198,5 +198,5 @@ fn a_training_asked_to_stop_checkpoints_and_goes_on() {
     assert_eq!(runner.wait().unwrap().code(), Some(130));
     let answer = p.ask(&["run"]);
     assert_eq!(answer.code, 0, "{}", answer.err);
-    assert!(answer.err.contains("goes on from its checkpoint"), "{}", answer.err);
+    assert!(answer.err.contains("resumes from its checkpoint"), "{}", answer.err);
 }
