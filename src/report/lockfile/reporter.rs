@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_stanza_is_written_anew_only_when_the_key_or_an_output_differs() {
         let artifact =
-            |text: &str| ArtifactRef { digest: Digest::of_bytes(text.as_bytes()), tree: false, size: 1 };
+            |text: &str| ArtifactRef { digest: Digest::of_bytes(text.as_bytes()), tree: false, executable: false, size: 1 };
         let report = StageReport {
             name: "s".into(),
             kind: "command".into(),

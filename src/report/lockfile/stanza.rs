@@ -186,7 +186,7 @@ mod tests {
             "run": "set -x\n\n  if true; then\n    cat {inputs.text}\n  fi\n",
             "outputs": { "o": "any" },
         });
-        let artifact = ArtifactRef { digest: digest("o"), tree: false, size: 1 };
+        let artifact = ArtifactRef { digest: digest("o"), tree: false, executable: false, size: 1 };
         let text = write(digest("key"), &key_inputs, &BTreeMap::from([("o".to_owned(), artifact)]));
         let mut read = read(&text);
         assert_eq!(read.remove("outputs.o"), Some(digest("o").to_string().into()));
