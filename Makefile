@@ -5,6 +5,7 @@
 #   make build                kiln and its worker
 #   make test                 the default tests; make test-long the long ones as well
 #   make speed                measures the store, on a quiet machine
+#   make bench                our figures beside those of ninja, DVC and Snakemake; ONLY=noop-1000,.. for some rows
 #   make lint                 formatting and clippy
 #
 # LIBTORCH=/path names a libtorch 2.11 (or the torch folder of a CUDA wheel) to use instead of ours.
@@ -26,7 +27,7 @@ endif
 
 KILN := $(TARGET)/release/kiln
 
-.PHONY: demo build libtorch test test-long speed lint
+.PHONY: demo build libtorch test test-long speed bench lint
 
 demo: build
 	@$(KILN) run pipelines/assistant.yaml
@@ -48,6 +49,10 @@ test-long: test
 
 speed: libtorch
 	$(CARGO) test --release --workspace --lib -- --ignored --nocapture store::tests::speed
+
+# BENCH_FLAGS: --skip dvc, --size 50 --samples 1 (a trial), --keep; `python3 scripts/bench --help` lists them.
+bench: build
+	@python3 scripts/bench --kiln $(KILN) $(if $(ONLY),--only $(ONLY)) $(BENCH_FLAGS)
 
 lint: libtorch
 	$(CARGO) fmt --all --check

@@ -183,7 +183,7 @@ fn what_init_writes_can_be_planned_and_is_never_overwritten() {
     project.edit("count: 20", "count: 21");
     let again = project.ask(&["init"]);
     assert_eq!(again.code, 3);
-    assert!(again.err.contains("is there already"));
+    assert!(again.err.contains("already exists"));
     project.ask(&["init", "--template", "tiny", "other.yaml"]).good();
     assert!(project.path("other.yaml").is_file());
 }
@@ -224,9 +224,18 @@ fn the_doctor_answers_everywhere() {
 #[test]
 fn a_completion_script_comes_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
-        assert!(Pipeline::new().ask(&["completions", shell]).good().contains("--detailed-exitcode"), "{shell}");
+        assert!(Pipeline::new().ask(&["completions", shell]).good().contains("detailed-exitcode"), "{shell}");
     }
     assert_eq!(Pipeline::new().ask(&["completions", "cmd"]).code, 3);
+}
+
+#[test]
+fn the_code_of_an_error_is_explained() {
+    let project = Pipeline::new();
+    assert!(project.ask(&["explain", "cycle"]).good().starts_with("cycle: Stages need"));
+    assert!(project.ask(&["explain"]).good().contains("unknown-ref\n"));
+    let wrong = project.ask(&["explain", "unknown-kye"]);
+    assert!(wrong.code == 3 && wrong.err.contains("did you mean `unknown-key`?"), "{wrong:?}");
 }
 
 #[test]

@@ -155,7 +155,9 @@ impl StoreError {
                 };
                 Self::Io { what, path: path.clone(), source }
             }
-            other => Self::BadFolder { path: PathBuf::new(), why: other.to_string() },
+            other => {
+                Self::Io { what: SYNC, path: PathBuf::new(), source: io::Error::other(other.to_string()) }
+            }
         }
     }
 }

@@ -26,15 +26,15 @@ pub struct Context {
     pub store: Arc<Store>,
     /// What the providers offer.
     pub providers: Arc<Known>,
-    /// The device asked for.
+    /// The requested device.
     pub device: &'static str,
 }
 
 impl Context {
-    /// Reads the pipeline that the call names.
+    /// Opens the pipeline of a command.
     ///
     /// # Errors
-    /// A file that is wrong or cannot be found; a store that cannot be opened.
+    /// The file is wrong or missing, or the store cannot be opened.
     pub fn open(common: &Common, args: &PipelineArgs) -> Result<Self, CliError> {
         let named = args.split().0;
         let root = find_root(named.as_deref())?;
@@ -80,7 +80,7 @@ impl Context {
         plan
     }
 
-    /// An error of planning with its place in the pipeline file, where it has one.
+    /// A planning error, with its position in the pipeline file if it has one.
     pub fn plan_error(&self, error: PlanError) -> CliError {
         let Some((span, code)) = error.place() else { return CliError::Plan(error) };
         let file = self.graph.pipeline().file().to_owned();
@@ -107,7 +107,7 @@ pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
-/// The store that the call names, or the root's.
+/// The store of `--store`, or that of the root.
 ///
 /// # Errors
 /// It cannot be opened.
@@ -120,21 +120,16 @@ pub fn open_store(common: &Common, root: &Path) -> Result<Store, CliError> {
 fn find_file(root: &Path) -> Result<PathBuf, CliError> {
     let here = Path::new("");
     let mut found = candidates(here);
-    // From a folder inside the project its root counts.
+    // In a folder inside a project, use the root of the project.
     if found.is_empty() {
         found = candidates(root);
     }
     match found.as_slice() {
         [file] => Ok(file.clone()),
-        [] => Err(CliError::Call(
-            "there is no pipeline file here: name one, or write one with `kiln init`".into(),
-        )),
+        [] => Err(CliError::Call("no pipeline file here: name one, or write one with `kiln init`".into())),
         several => {
             let names: Vec<_> = several.iter().map(|f| f.display().to_string()).collect();
-            Err(CliError::Call(format!(
-                "there are several pipeline files here, name one of: {}",
-                names.join(", ")
-            )))
+            Err(CliError::Call(format!("several pipeline files here, name one of: {}", names.join(", "))))
         }
     }
 }

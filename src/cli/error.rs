@@ -1,7 +1,7 @@
 //! How commands end.
 //!
-//! Purpose: exit codes, and one error type that knows its exit code and how it is told.
-//! Invariant: an error of the pipeline file or of the call exits with 3 and ran nothing.
+//! Purpose: exit codes, and one error type with its exit code and its form for people and scripts.
+//! Invariant: after an error of the pipeline file or of the call nothing has run, and the exit code is 3.
 //! Must not know: commands.
 
 use std::io;
@@ -19,22 +19,22 @@ use crate::cas::StoreError;
 /// The exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All is well.
+    /// Success.
     Ok = 0,
-    /// A stage failed, or the machine did.
+    /// A stage failed, or an operation of the system did.
     Failed = 1,
     /// Changes are pending, and the caller asked to know.
     Changes = 2,
     /// The pipeline file or the call is wrong.
     Wrong = 3,
-    /// People must do something.
+    /// A stage waits for people.
     People = 4,
-    /// Interrupted; the same call goes on.
+    /// Interrupted; the same command resumes.
     Interrupted = 130,
 }
 
 impl Exit {
-    /// The number for the system.
+    /// The exit code as a number.
     pub fn code(self) -> u8 {
         self as u8
     }
@@ -49,7 +49,7 @@ pub enum CliError {
     /// The call is wrong.
     #[error("{0}")]
     Call(String),
-    /// Something needed is not there.
+    /// Something is missing.
     #[error("{0}")]
     Failed(String),
     /// The lock file does not match (`--locked`).
@@ -63,18 +63,18 @@ pub enum CliError {
     /// There is no lock file to use.
     #[error(transparent)]
     LockFile(#[from] LockFileError),
-    /// Planning failed, not by the file's fault.
+    /// Planning failed for a reason outside of the pipeline file.
     #[error(transparent)]
     Plan(PlanError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The machine refused something.
+    /// The system refused an operation.
     #[error("cannot {what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// What the machine said.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -92,7 +92,7 @@ impl From<io::Error> for CliError {
 }
 
 impl CliError {
-    /// The machine refused `what`, a verb and its object.
+    /// The system refused `what`, a verb and its object.
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         |source| Self::Io { what, source }
@@ -120,11 +120,11 @@ impl CliError {
         }
     }
 
-    /// Tells people on stderr, and scripts on stdout when they asked for JSON.
+    /// Prints the error: on stderr for people, or on stdout as JSON.
     ///
     /// # Errors
-    /// Those of stdout.
-    pub fn tell(&self, printer: &mut Printer, json: bool) -> io::Result<()> {
+    /// An error of stdout.
+    pub fn report(&self, printer: &mut Printer, json: bool) -> io::Result<()> {
         if json {
             let answer = match self {
                 Self::Pipeline(diagnostics) => diagnostic::to_json(diagnostics),

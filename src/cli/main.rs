@@ -1,4 +1,4 @@
-//! From the words typed to an exit code.
+//! From the arguments to an exit code.
 //!
 //! Purpose: parses, sets up the log, makes one call and reports what went wrong.
 //! Invariant: a wrong call exits with 3, help and version with 0; `--version` does no more than that.
@@ -14,15 +14,15 @@ use crate::cli::args::{Cli, Color, Command, Common, LockCommand, LogFormat};
 use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
 use crate::cli::results::{converse, log, metrics, show};
-use crate::cli::setup::{completions, doctor, init, schema};
+use crate::cli::setup::{completions, doctor, explain, init, schema};
 use crate::cli::{CliError, Exit};
 
 /// Runs one command.
-pub fn main(words: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(words) {
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed stderr is no reason to say more.
+            // An error of stderr cannot be reported.
             let _ = error.print();
             return if error.use_stderr() { Exit::Wrong } else { Exit::Ok };
         }
@@ -36,7 +36,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> Exit {
     });
     outcome.unwrap_or_else(|error| {
         let exit = error.exit();
-        error.tell(&mut printer, json).map_or(Exit::Failed, |()| exit)
+        error.report(&mut printer, json).map_or(Exit::Failed, |()| exit)
     })
 }
 
@@ -57,6 +57,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Doctor(args) => doctor::run(common, args, printer),
         Command::Lock(args) => lock::run(common, args, printer),
         Command::Schema(_) => schema::run(common, printer),
+        Command::Explain(args) => explain::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
     }
 }
@@ -78,6 +79,7 @@ impl Command {
             Self::Doctor(a) => a.json,
             Self::Lock(a) => matches!(&a.command, LockCommand::Check(a) if a.json),
             Self::Schema(a) => a.json,
+            Self::Explain(a) => a.json,
         }
     }
 }
@@ -85,16 +87,16 @@ impl Command {
 /// Sends the log to stderr.
 fn log_to_stderr(common: &Common) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(&common.log_level)
-        .map_err(|e| CliError::Call(format!("`--log-level {}` is no level: {e}", common.log_level)))?;
+        .map_err(|e| CliError::Call(format!("`--log-level {}` is not a log level: {e}", common.log_level)))?;
     let colour = match common.color {
         Color::Always => true,
         Color::Never => false,
         Color::Auto => anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never,
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour);
-    // Its complaint about a stderr that is gone would go there, and panic.
+    // Its own errors would go to stderr; when that is closed, it would panic.
     let log = log.log_internal_errors(false);
-    // A log that somebody set up before (a test) stays.
+    // A test may have set up a log before.
     let _ = match common.log_format {
         LogFormat::Text => log.with_target(false).try_init(),
         LogFormat::Json => log.json().try_init(),

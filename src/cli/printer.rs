@@ -1,8 +1,8 @@
-//! The one way to stdout.
+//! The only way to stdout.
 //!
 //! Purpose: gathers an answer and writes it at once, with colours or without.
-//! Invariant: stdout holds answers only; a reader that goes away ends the answer quietly.
-//! Must not know: what is answered.
+//! Invariant: stdout has answers only; when its reader goes away, the command ends without an error.
+//! Must not know: what the answer is about.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -14,15 +14,15 @@ use serde::Serialize;
 
 use crate::cli::args::Color;
 
-/// What is there and good.
+/// Good results.
 pub const GOOD: Style = AnsiColor::Green.on_default();
-/// What changes.
+/// Changes.
 pub const CHANGED: Style = AnsiColor::Yellow.on_default();
-/// What is wrong.
+/// Errors.
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
-/// What matters less.
+/// Less important text.
 pub const FAINT: Style = Style::new().dimmed();
-/// What is searched for with the eyes.
+/// Important text.
 pub const STRONG: Style = Style::new().bold();
 
 /// A text in a style.
@@ -38,7 +38,7 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// A printer that colours when asked to.
+    /// A printer with or without colours.
     pub fn new(color: Color) -> Self {
         Self { answer: String::new(), choice: color.choice() }
     }
@@ -49,7 +49,7 @@ impl Printer {
         self.answer.push('\n');
     }
 
-    /// Adds a text as it is.
+    /// Adds a text unchanged.
     pub fn text(&mut self, text: impl AsRef<str>) {
         self.answer.push_str(text.as_ref());
     }
@@ -64,17 +64,17 @@ impl Printer {
         Ok(())
     }
 
-    /// Writes what was gathered to stdout.
+    /// Writes the gathered answer to stdout.
     ///
     /// # Errors
-    /// Those of stdout, but for a reader that went away.
+    /// An error of stdout, except for a reader that went away.
     pub fn flush(&mut self) -> io::Result<()> {
         let answer = std::mem::take(&mut self.answer);
         let plain = match self.choice {
             ColorChoice::Auto => AutoStream::choice(&io::stdout()) == ColorChoice::Never,
             choice => choice == ColorChoice::Never,
         };
-        // Stripped at once: a stripping stream writes line by line, a system call each.
+        // A stripping stream would make one system call per line.
         let answer = if plain { strip_str(&answer).to_string() } else { answer };
         let mut out = io::stdout().lock();
         match out.write_all(answer.as_bytes()).and_then(|()| out.flush()) {
@@ -83,7 +83,7 @@ impl Printer {
         }
     }
 
-    /// Writes a text to stderr at once; when that fails there is nobody to tell.
+    /// Writes a text to stderr at once. An error there cannot be reported.
     pub fn complain(&self, text: impl AsRef<str>) {
         let mut err = AutoStream::new(io::stderr().lock(), self.choice);
         let _ = err.write_all(text.as_ref().as_bytes()).and_then(|()| err.flush());

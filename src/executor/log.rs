@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What stands in the place of a secret.
 const MASK: &[u8] = b"***";
@@ -59,7 +59,6 @@ fn find(line: &[u8], text: &[u8]) -> Option<usize> {
 /// The log of a stage, opened to append.
 #[derive(Debug)]
 pub struct Log {
-    path: PathBuf,
     file: File,
     masks: Masks,
 }
@@ -71,18 +70,13 @@ impl Log {
     /// The disk refuses.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { path: path.to_owned(), file, masks: Masks::default() })
+        Ok(Self { file, masks: Masks::default() })
     }
 
     /// The same log, with masks.
     #[must_use]
     pub fn masked(self, masks: Masks) -> Self {
         Self { masks, ..self }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Its file, for a process without secrets to write to.

@@ -1,9 +1,9 @@
 //! The lines of a run.
 //!
-//! Purpose: what happens, as lines for people: `=` cached, `>` at work, `+` done, `!` look here, `x`
-//! failed, `-` skipped.
-//! Invariant: a line is a function of what happened; nothing from a stage can steer the terminal.
-//! Must not know: where lines go, whether there is a terminal.
+//! Purpose: formats events as lines for people: `=` cached, `>` running, `+` done, `!` warning, `x` failed,
+//! `-` skipped.
+//! Invariant: a line depends on the event alone; no control character of a stage reaches the terminal.
+//! Must not know: where lines are printed.
 
 use anstyle::{AnsiColor, Style};
 
@@ -13,11 +13,11 @@ use crate::state::{RunOutcome, StageOutcome};
 
 /// The most names on one line.
 const MOST_NAMES: usize = 12;
-/// The most numbers behind a stage.
+/// The most numbers of one stage.
 const MOST_NUMBERS: usize = 3;
 
 const GOOD: Style = AnsiColor::Green.on_default();
-const LOOK: Style = AnsiColor::Yellow.on_default();
+const WARNING: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const FAINT: Style = Style::new().dimmed();
 
@@ -25,7 +25,7 @@ fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Several stages of which the same is to be said.
+/// Several stages with the same result.
 pub fn group(mark: &str, names: &[String], what: &str) -> String {
     let mut shown: Vec<_> = names.iter().take(MOST_NAMES).map(|name| printable(name)).collect();
     if names.len() > MOST_NAMES {
@@ -35,17 +35,17 @@ pub fn group(mark: &str, names: &[String], what: &str) -> String {
     format!("{} {}   {what}", paint(style, mark), shown.join(", "))
 }
 
-/// What a stage said that people should see at once; nothing for what only moves a bar.
+/// An event that people should see at once; none for an event that only moves a bar.
 pub fn stage_event(stage: &str, event: &StageEvent) -> Option<String> {
     let stage = printable(stage);
-    let look = |text: String| Some(format!("{} {stage}  {text}", paint(LOOK, "!")));
+    let warning = |text: String| Some(format!("{} {stage}  {text}", paint(WARNING, "!")));
     match event {
         StageEvent::Health { message, advice, .. } => {
-            look(format!("{}{}", printable(message), sentence(&printable(advice))))
+            warning(format!("{}{}", printable(message), sentence(&printable(advice))))
         }
-        StageEvent::Note { message } => look(printable(message)),
+        StageEvent::Note { message } => warning(printable(message)),
         StageEvent::Retry { attempt, error, after } => {
-            look(format!("attempt {attempt} failed: {}; again in {}", printable(error), seconds(*after)))
+            warning(format!("attempt {attempt} failed: {}; again in {}", printable(error), seconds(*after)))
         }
         StageEvent::Waiting { holder } => Some(format!("> {stage}  waits for {}", printable(holder))),
         StageEvent::Started { .. }
@@ -55,18 +55,18 @@ pub fn stage_event(stage: &str, event: &StageEvent) -> Option<String> {
     }
 }
 
-/// That a stage began, for where there are no bars.
+/// The start of a stage, for output without bars.
 pub fn started(stage: &str, attempt: u32, resumed: bool) -> String {
     let attempt = if attempt > 1 { format!("  attempt {attempt}") } else { String::new() };
-    format!("> {}{attempt}{}", printable(stage), if resumed { "  goes on from its checkpoint" } else { "" })
+    format!("> {}{attempt}{}", printable(stage), if resumed { "  resumes from its checkpoint" } else { "" })
 }
 
-/// How far a stage is, for where there are no bars.
+/// The progress of a stage, for output without bars.
 pub fn progress(stage: &str, (step, total): (u64, u64), note: &str) -> String {
     format!("> {}  {step}/{total}  {}", printable(stage), printable(note)).trim_end().to_owned()
 }
 
-/// How a stage that ran ended; several lines when it failed.
+/// The end of a stage that ran; several lines when it failed.
 pub fn ended(report: &StageReport) -> Vec<String> {
     let (name, time) = (printable(&report.name), seconds(report.seconds));
     if report.outcome != StageOutcome::Failed {
@@ -105,8 +105,8 @@ pub fn summary(report: &RunReport) -> String {
     let head = match report.outcome {
         RunOutcome::Ok | RunOutcome::Running => paint(GOOD, "Done:"),
         RunOutcome::Failed => paint(BAD, "Failed:"),
-        RunOutcome::Interrupted => paint(LOOK, "Interrupted:"),
-        RunOutcome::Waiting => paint(LOOK, "Waiting for people:"),
+        RunOutcome::Interrupted => paint(WARNING, "Interrupted:"),
+        RunOutcome::Waiting => paint(WARNING, "Waiting for people:"),
     };
     let counts = [
         (StageOutcome::Failed, "failed"),
@@ -123,7 +123,7 @@ pub fn summary(report: &RunReport) -> String {
         saved if saved >= 0.1 => format!(" {} saved by the cache.", seconds(saved)),
         _ => String::new(),
     };
-    let next = if report.outcome == RunOutcome::Interrupted { " Run again to go on." } else { "" };
+    let next = if report.outcome == RunOutcome::Interrupted { " Run again to resume." } else { "" };
     format!("{head} {counts}.{saved}{next}")
 }
 
@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        let spelt: Vec<_> = [0.0, 3.0, 2.1449, 0.71234, 18_432.5, 1e-5, -12.345].map(number).into();
-        assert_eq!(spelt, ["0", "3", "2.14", "0.712", "18432", "1.00e-5", "-12.3"]);
+        let texts: Vec<_> = [0.0, 3.0, 2.1449, 0.71234, 18_432.5, 1e-5, -12.345].map(number).into();
+        assert_eq!(texts, ["0", "3", "2.14", "0.712", "18432", "1.00e-5", "-12.3"]);
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn leads_to(target: &Path, digest: &Digest) -> bool {
     name == hex || shard.is_some_and(|shard| format!("{shard}{name}") == hex)
 }
 
-/// A name as one part of a path.
+/// A name as one component of a path.
 fn plain(name: &str) -> String {
     let name: String = name.chars().map(|c| if c == '/' || c.is_control() { '_' } else { c }).collect();
     if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }

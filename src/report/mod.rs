@@ -1,4 +1,4 @@
-//! What people and scripts are told of a run.
+//! What a run reports to people and scripts.
 //!
 //! `terminal`, `json`, `record`, `lockfile` and `links` are the reporters of a run: each receives its events
 //! ([`crate::sched::Event`]). [`text`] formats numbers, values and reasons for every command.

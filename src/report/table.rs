@@ -1,7 +1,7 @@
 //! The table after a run.
 //!
-//! Purpose: a line a stage: cached or ran, time, the numbers that matter.
-//! Invariant: the order is that of the plan; long runs show only what is not cached.
+//! Purpose: one line per stage: outcome, time, the numbers that matter.
+//! Invariant: the order is that of the plan; a long run shows only the stages that failed.
 //! Must not know: where it is printed.
 
 use super::lines::numbers;
@@ -9,10 +9,10 @@ use super::text::{printable, seconds, table};
 use crate::sched::{RunReport, StageReport};
 use crate::state::StageOutcome;
 
-/// From this many stages on, those that were cached are left out.
+/// With more stages than this, only those that failed are shown.
 const MANY: usize = 30;
 
-/// The table's lines; none when there is nothing to compare.
+/// The lines of the table; none when no stage is shown.
 pub fn lines(report: &RunReport) -> Vec<String> {
     let many = report.stages.len() > MANY;
     let shown = |stage: &&StageReport| !many || stage.outcome == StageOutcome::Failed;

@@ -1,8 +1,8 @@
 //! A run for people, on stderr.
 //!
 //! Purpose: bars and lines on a terminal, plain lines elsewhere, a table and a summary at the end.
-//! Invariant: it only listens; a terminal that goes away ends nothing.
-//! Must not know: how stages run, what stdout is for.
+//! Invariant: an error of the terminal has no effect on the run.
+//! Must not know: how stages run.
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
@@ -17,9 +17,9 @@ use super::{lines, table};
 use crate::sched::{Event, Reporter, RunReport, StageEvent, StageReport};
 use crate::state::StageOutcome;
 
-/// Without bars, progress is told this often.
+/// The time between two lines of progress without bars.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
-/// A bar without progress moves this often.
+/// The time between two frames of a bar without progress.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Shows a run.
@@ -28,7 +28,7 @@ pub struct Terminal {
     plain: bool,
     bars: Option<MultiProgress>,
     running: HashMap<String, Shown>,
-    /// Stages in a row of which the same is to be said.
+    /// Consecutive stages with the same result.
     cached: Vec<String>,
     skipped: Vec<(String, String)>,
 }
@@ -36,7 +36,7 @@ pub struct Terminal {
 struct Shown {
     bar: Option<ProgressBar>,
     measured: bool,
-    told: Instant,
+    printed: Instant,
 }
 
 impl Terminal {
@@ -52,9 +52,9 @@ impl Terminal {
     }
 
     fn line(&self, line: &str) {
-        // Stripped at once: a stripping stream writes every piece by a system call of its own.
+        // A stripping stream would make several system calls per line.
         let line = if self.plain { strip_str(line).to_string() } else { line.to_owned() } + "\n";
-        // When stderr is gone there is nobody to tell.
+        // An error of stderr cannot be reported.
         let write = || drop(io::stderr().lock().write_all(line.as_bytes()));
         match &self.bars {
             Some(bars) => bars.suspend(write),
@@ -62,8 +62,8 @@ impl Terminal {
         }
     }
 
-    /// Says what was gathered about several stages.
-    fn settle(&mut self) {
+    /// Prints the stages that were gathered.
+    fn flush_cached(&mut self) {
         if !self.cached.is_empty() {
             let names = std::mem::take(&mut self.cached);
             self.line(&lines::group("=", &names, "cached"));
@@ -94,7 +94,7 @@ impl Terminal {
         if resumed && bar.is_some() {
             self.line(&lines::started(stage, attempt, resumed));
         }
-        let shown = Shown { bar, measured: false, told: Instant::now() };
+        let shown = Shown { bar, measured: false, printed: Instant::now() };
         if let Some(Shown { bar: Some(old), .. }) = self.running.insert(stage.to_owned(), shown) {
             old.finish_and_clear();
         }
@@ -103,8 +103,8 @@ impl Terminal {
     fn progress(&mut self, stage: &str, (step, total): (u64, u64), note: &str) {
         let Some(shown) = self.running.get_mut(stage) else { return };
         let Some(bar) = &shown.bar else {
-            if shown.told.elapsed() >= PROGRESS_EVERY {
-                shown.told = Instant::now();
+            if shown.printed.elapsed() >= PROGRESS_EVERY {
+                shown.printed = Instant::now();
                 self.line(&lines::progress(stage, (step, total), note));
             }
             return;
@@ -114,7 +114,7 @@ impl Terminal {
         bar.set_message(printable(note));
         if !std::mem::replace(&mut shown.measured, true) {
             bar.set_style(measured_style());
-            // A stage that goes on from a checkpoint did not do its first steps now.
+            // A resumed stage did its first steps in an earlier run.
             bar.reset_eta();
         }
     }
@@ -131,12 +131,12 @@ impl Terminal {
             }
             _ => {}
         }
-        self.settle();
+        self.flush_cached();
         lines::ended(report).iter().for_each(|line| self.line(line));
     }
 
     fn run_finished(&mut self, report: &RunReport) {
-        self.settle();
+        self.flush_cached();
         let mut skipped: Vec<(String, Vec<String>)> = Vec::new();
         for (name, why) in std::mem::take(&mut self.skipped) {
             match skipped.iter_mut().find(|(known, _)| *known == why) {
@@ -163,15 +163,15 @@ impl Reporter for Terminal {
                     event,
                     StageEvent::Metric { .. } | StageEvent::Sample { .. } | StageEvent::Progress { .. }
                 ) {
-                    self.settle();
+                    self.flush_cached();
                 }
                 self.stage_event(stage, event);
             }
             Event::StageFinished(report) => self.stage_finished(report),
             Event::Stopping { running: 0 } => self.line("Stopping."),
-            Event::Stopping { running } => {
-                self.line(&format!("Stopping: {running} running may checkpoint first; Ctrl-C again kills."))
-            }
+            Event::Stopping { running } => self.line(&format!(
+                "Stopping: {running} running stages may write a checkpoint first; Ctrl-C again kills them."
+            )),
             Event::RunFinished(report) => self.run_finished(report),
         }
     }
@@ -187,7 +187,7 @@ fn measured_style() -> ProgressStyle {
     style.progress_chars("#> ")
 }
 
-/// A template; the keys are ours, so that times look as everywhere else.
+/// A style with our own format of times.
 fn style(plain: ProgressStyle, template: &str) -> ProgressStyle {
     let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         let _ = out.write_str(&seconds(state.eta().as_secs_f64()));

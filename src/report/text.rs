@@ -1,10 +1,11 @@
 //! Numbers and reasons as people read them.
 //!
 //! Purpose: durations, sizes, times, values and reasons in few characters.
-//! Invariant: what comes from a file or a stage cannot steer the terminal.
+//! Invariant: no control character of a file or a stage reaches the terminal.
 //! Must not know: commands.
 
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
 use crate::plan::types::{Cause, Reason};
 
@@ -46,7 +47,7 @@ pub fn bytes(bytes: u64) -> String {
     format!("{size:.1} TB")
 }
 
-/// A time in RFC 3339 as people say it here: `today 18:02`, `yesterday 18:02`, `2026-01-31 18:02`.
+/// A time in RFC 3339, short and in local time: `today 18:02`, `yesterday 18:02`, `2026-01-31 18:02`.
 pub fn time(rfc3339: &str) -> String {
     let Ok(instant) = rfc3339.parse::<jiff::Timestamp>() else { return printable(rfc3339) };
     let zone = jiff::tz::TimeZone::system();
@@ -59,7 +60,7 @@ pub fn time(rfc3339: &str) -> String {
     }
 }
 
-/// A text from outside on one line, without what could steer a terminal; long ones are cut.
+/// A text from outside on one line, without control characters; long texts are cut.
 pub fn printable(text: &str) -> String {
     const LONG: usize = 300;
     let mut out: String = text.chars().take(LONG).map(printable_char).collect();
@@ -69,7 +70,7 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// A character from outside, or a mark in its place.
+/// A character from outside, or a replacement for a control character.
 pub fn printable_char(c: char) -> char {
     match c {
         '\t' | '\n' => ' ',
@@ -81,7 +82,12 @@ pub fn printable_char(c: char) -> char {
     }
 }
 
-/// A value: a text without quotes, anything else as JSON; long ones are cut.
+/// A text from outside with its lines and tabs, without other control characters.
+pub fn printable_lines(text: &str) -> String {
+    text.chars().map(|c| if c == '\n' || c == '\t' { c } else { printable_char(c) }).collect()
+}
+
+/// A value: a text without quotes, anything else as JSON; long values are cut.
 pub fn value(value: &Value) -> String {
     let text = match value {
         Value::String(text) if !text.is_empty() => text.clone(),
@@ -108,7 +114,7 @@ pub fn change(reason: &Reason) -> String {
     }
 }
 
-/// A digest as key inputs have it, short.
+/// A digest in key inputs, short.
 fn digest(value: &Value) -> String {
     match value {
         Value::String(text) => text.chars().take(8).map(printable_char).collect(),
@@ -119,12 +125,12 @@ fn digest(value: &Value) -> String {
 /// What a reason is about, without values: `params.learning_rate`, `never ran`.
 pub fn subject(reason: &Reason) -> String {
     match (&reason.cause, &reason.from) {
-        (Cause::OutputsMissing, _) => format!("{} is not whole in the store", printable(&reason.what)),
+        (Cause::OutputsMissing, _) => format!("{} is not intact in the store", printable(&reason.what)),
         (Cause::OutputUnrecorded, _) => {
             let output = reason.what.strip_prefix("outputs.").unwrap_or(&reason.what);
             format!("its record lacks the output `{}`", printable(output))
         }
-        (Cause::Forced, _) => "asked for with --force".to_owned(),
+        (Cause::Forced, _) => "forced with --force".to_owned(),
         (Cause::Waits, Some(from)) => format!("waits on {}", printable(from)),
         (Cause::Input, Some(from)) => format!("{} ({})", printable(&reason.what), printable(from)),
         _ => printable(&reason.what),
@@ -141,15 +147,15 @@ pub fn reason(reason: &Reason) -> String {
     }
 }
 
-/// Pads a text to a width in characters.
+/// Pads a text to a width in columns.
 pub fn pad(text: &str, width: usize) -> String {
-    let missing = width.saturating_sub(text.chars().count());
+    let missing = width.saturating_sub(text.width());
     format!("{text}{}", " ".repeat(missing))
 }
 
-/// The width of the widest text, at most `most`.
+/// The width of the widest text in columns; texts wider than `most` do not count.
 pub fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, most: usize) -> usize {
-    texts.into_iter().map(|t| t.chars().count()).filter(|n| *n <= most).max().unwrap_or(0)
+    texts.into_iter().map(UnicodeWidthStr::width).filter(|n| *n <= most).max().unwrap_or(0)
 }
 
 /// Rows as lines with their columns aligned, two spaces apart.
@@ -170,14 +176,20 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_are_short() {
-        let spelt: Vec<_> = [0.04, 9.9, 58.2, 250.0, 3599.9, 3900.0].map(seconds).into();
-        assert_eq!(spelt, ["0.0s", "9.9s", "58s", "4m10s", "1h00m", "1h05m"]);
-        let spelt: Vec<_> = [312, 4_200, 48_000_000, 999_999, 3_000_000_000_000].map(bytes).into();
-        assert_eq!(spelt, ["312 B", "4.2 KB", "48.0 MB", "1.0 MB", "3.0 TB"]);
+        let texts: Vec<_> = [0.04, 9.9, 58.2, 250.0, 3599.9, 3900.0].map(seconds).into();
+        assert_eq!(texts, ["0.0s", "9.9s", "58s", "4m10s", "1h00m", "1h05m"]);
+        let texts: Vec<_> = [312, 4_200, 48_000_000, 999_999, 3_000_000_000_000].map(bytes).into();
+        assert_eq!(texts, ["312 B", "4.2 KB", "48.0 MB", "1.0 MB", "3.0 TB"]);
     }
 
     #[test]
-    fn nothing_from_outside_steers_the_terminal() {
+    fn columns_are_aligned_by_what_a_terminal_shows() {
+        let rows = [["ab", "x"], ["日本", "y"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&rows), ["ab    x", "日本  y"]);
+    }
+
+    #[test]
+    fn no_control_character_from_outside_reaches_the_terminal() {
         assert_eq!(value(&Value::from("a\u{1b}[31m\u{202e}b\nc")), "a\u{fffd}[31m\u{fffd}b c");
     }
 }

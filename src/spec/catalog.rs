@@ -53,19 +53,25 @@ impl Catalog {
         providers: &mut dyn Providers,
         out: &mut Diagnostics,
     ) -> Self {
-        let mut catalog = Self::default();
-        catalog.types = known_types(&[], false);
+        let mut catalog = Self { types: known_types(&[], false), ..Self::default() };
         if wanted.kinds.is_empty() && catalog.first_unknown_type(wanted).is_none() {
             return catalog;
         }
         for (index, (program, span)) in programs.iter().enumerate() {
-            catalog.ask(index + 1, Some(program), *span, providers, out);
+            if let Err(message) = catalog.ask(index + 1, Some(program), providers) {
+                catalog.report(*span, message, out);
+            }
         }
         catalog.types = known_types(&catalog.descriptions, false);
         let unknown_kind = wanted.kinds.iter().find(|(kind, _)| catalog.find(kind).is_none()).copied();
-        if let Some((_, span)) = unknown_kind.or_else(|| catalog.first_unknown_type(wanted)) {
-            catalog.ask(0, None, span, providers, out);
-            catalog.types = known_types(&catalog.descriptions, true);
+        if unknown_kind.is_none() && catalog.first_unknown_type(wanted).is_none() {
+            return catalog;
+        }
+        match (catalog.ask(0, None, providers), unknown_kind) {
+            (Ok(()), _) => catalog.types = known_types(&catalog.descriptions, true),
+            (Err(message), Some((_, span))) => catalog.report(span, message, out),
+            // Nothing needs the default provider: the type is more likely misspelt than one of its.
+            (Err(_), None) => {}
         }
         catalog
     }
@@ -78,19 +84,17 @@ impl Catalog {
         &mut self,
         index: usize,
         program: Option<&Path>,
-        span: Span,
         providers: &mut dyn Providers,
-        out: &mut Diagnostics,
-    ) {
-        let answer =
-            providers.describe(program).and_then(|description| check(&description).map(|()| description));
-        match answer {
-            Ok(description) => self.descriptions.push((index, description)),
-            Err(message) => {
-                self.incomplete = true;
-                out.push(Code::Provider, span, message);
-            }
-        }
+    ) -> Result<(), String> {
+        let description = providers.describe(program)?;
+        check(&description)?;
+        self.descriptions.push((index, description));
+        Ok(())
+    }
+
+    fn report(&mut self, span: Span, message: String, out: &mut Diagnostics) {
+        self.incomplete = true;
+        out.push(Code::Provider, span, message);
     }
 
     /// A kind and the index of its provider.

@@ -23,8 +23,6 @@ use crate::digest::Digest;
 
 /// The most bytes of a lock file that are read.
 const MOST_BYTES: u64 = 1 << 20;
-/// How often a waiting runner looks again.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Who holds a lock; the fields are empty for the moment in which a lock changes hands.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -18,8 +18,9 @@ use kiln::protocol::{Event, StageRequest};
 /// Why a stage ended without its outputs.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// It was asked to stop, and has checkpointed.
-    #[error("stopped on request; the next run resumes from the checkpoint")]
+    /// It was asked to stop, and what it can resume is on disk; a stage without checkpoints has
+    /// nothing there and starts over.
+    #[error("stopped on request; the next run goes on from the last checkpoint, if there is one")]
     Interrupted,
     /// It cannot go on; says what, where, and the next step.
     #[error("{0}")]
@@ -39,11 +40,20 @@ impl From<crate::model::io::ModelError> for StageError {
     }
 }
 
+impl From<crate::bundle::BundleError> for StageError {
+    fn from(e: crate::bundle::BundleError) -> Self {
+        Self::failed(e)
+    }
+}
+
 /// Numbers for the summary table, the most important first.
 pub type Summary = Vec<(String, f64)>;
 
 /// A stage's surroundings.
 pub struct Context {
+    kind: String,
+    params: serde_json::Value,
+    threads: u32,
     inputs: BTreeMap<String, PathBuf>,
     outputs: BTreeMap<String, PathBuf>,
     checkpoint: PathBuf,
@@ -56,6 +66,9 @@ impl Context {
     /// Surroundings for a request; `stop` becomes true when the stage should checkpoint and end.
     pub fn new(request: &StageRequest, device: Device, stop: Arc<AtomicBool>) -> Self {
         Self {
+            kind: request.kind.clone(),
+            params: request.params.clone(),
+            threads: request.threads,
             inputs: request.inputs.clone(),
             outputs: request.outputs.clone(),
             checkpoint: request.checkpoint.clone(),
@@ -86,6 +99,21 @@ impl Context {
     pub fn output(&self, name: &str) -> Result<&Path, StageError> {
         let path = self.outputs.get(name).map(PathBuf::as_path);
         path.ok_or_else(|| StageError::failed(format!("the request lacks output `{name}`")))
+    }
+
+    /// The stage's kind.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The params as the request has them.
+    pub fn params(&self) -> &serde_json::Value {
+        &self.params
+    }
+
+    /// Cores to use.
+    pub fn threads(&self) -> u32 {
+        self.threads
     }
 
     /// The folder for mid-stage checkpoints.
@@ -137,14 +165,23 @@ impl Context {
 }
 
 /// Writes an event. A runner that is gone is no reason to panic: the worker then ends soon anyway.
-#[allow(clippy::print_stdout)]
 pub fn emit(event: &Event) {
-    if let Ok(line) = serde_json::to_string(event) {
-        if cfg!(test) {
-            // The macro's output is kept back while tests pass.
-            return println!("{line}");
-        }
-        let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    let _ = try_emit(event);
+}
+
+/// Writes an event and hands it over to the runner.
+///
+/// # Errors
+/// When nobody can read it.
+#[allow(clippy::print_stdout)]
+pub fn try_emit(event: &Event) -> std::io::Result<()> {
+    let line = serde_json::to_string(event)?;
+    if cfg!(test) {
+        // The macro's output is kept back while tests pass.
+        println!("{line}");
+        return Ok(());
     }
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
 }

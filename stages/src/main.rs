@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use kiln::protocol::{EXIT_INTERRUPTED, Event, StageRequest};
-use kiln_stages::context::{self, Context, StageError, emit};
+use kiln_stages::context::{self, Context, StageError, emit, try_emit};
 use kiln_stages::{bpe, converse, device, stages};
 
 /// A request is never longer.
@@ -73,7 +73,9 @@ fn run() -> Result<context::Summary, StageError> {
     entry.run(&request, &Context::new(&request, device, stop))
 }
 
-/// A flag that SIGTERM and SIGINT raise; the stage then checkpoints and ends.
+/// A flag that SIGTERM and SIGINT raise; the stage then checkpoints and ends. A signal before this
+/// (while libtorch is loaded) ends the process at once, which does no harm: nothing is read or
+/// written yet, and an earlier checkpoint stays. One after the last step changes nothing.
 fn stop_flag() -> Result<Arc<AtomicBool>, StageError> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -82,12 +84,13 @@ fn stop_flag() -> Result<Arc<AtomicBool>, StageError> {
     Ok(stop)
 }
 
+/// The last event and the exit code: 0 only after a `done` that the runner can read.
 fn finish(result: Result<context::Summary, StageError>) -> ExitCode {
     match result {
-        Ok(summary) => {
-            emit(&Event::Done { summary });
-            ExitCode::SUCCESS
-        }
+        Ok(summary) => match try_emit(&Event::Done { summary }) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
         Err(StageError::Interrupted) => ExitCode::from(EXIT_INTERRUPTED as u8),
         Err(StageError::Failed(message)) => {
             emit(&Event::Error { message });

@@ -86,6 +86,33 @@ fn the_numbers_depend_on_a_backend_that_is_named() {
 }
 
 #[test]
+fn every_type_of_a_port_is_declared() {
+    let description = description();
+    let ports = description.kinds.iter().flat_map(|kind| kind.inputs.iter().chain(&kind.outputs));
+    let used: BTreeSet<String> = ports.flat_map(|port| port.types.clone()).filter(|t| t != "any").collect();
+    assert_eq!(description.types, used.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_libraries_variables_and_devices_that_the_numbers_depend_on_are_declared() {
+    let description = description();
+    if description.numerics["backend"] != "libtorch" {
+        assert!(description.files.is_empty() && description.environment.is_empty());
+        return;
+    }
+    for name in ["libtorch_cpu.so", "libc10.so"] {
+        assert!(description.files.iter().any(|path| path.ends_with(name)), "{:?}", description.files);
+    }
+    assert!(description.files.iter().all(|path| path.is_absolute() && path.is_file()));
+    for name in ["LD_LIBRARY_PATH", "LIBTORCH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME"] {
+        assert!(description.environment.iter().any(|variable| variable == name), "{name}");
+    }
+    for path in ["/dev/nvidiactl", "/dev/nvidia0"] {
+        assert!(description.devices.iter().any(|device| device.as_os_str() == path), "{path}");
+    }
+}
+
+#[test]
 fn the_same_worker_describes_itself_in_the_same_bytes() {
     let bytes = || Command::new(env!("CARGO_BIN_EXE_kiln-stages")).arg("describe").output().unwrap().stdout;
     assert_eq!(bytes(), bytes());

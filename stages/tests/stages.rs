@@ -103,6 +103,57 @@ fn ppo_repeats_and_resumes_bit_for_bit() {
 }
 
 #[test]
+fn a_checkpoint_of_another_number_of_threads_is_discarded_and_the_stage_starts_over() {
+    let stage = workshop().sft();
+    let place = stage.place();
+    assert_eq!(place.run(Ending::Stopped, Some("0")).code, Some(130));
+    let place = place.with_threads(2);
+    let run = place.run(Ending::Done, None);
+    assert_eq!(run.code, Some(0), "{:?}", run.error());
+    assert!(run.logged("discarded (it was written with another `threads`: 1, and this attempt has 2)"));
+    assert_eq!(run.first_step(), 1);
+    assert_same(&place.outputs(), &whole(&Stage { threads: 2, ..stage }).0, "started over");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_discarded_and_the_stage_starts_over() {
+    let stage = workshop().sft();
+    let place = stage.place();
+    assert_eq!(place.run(Ending::Stopped, Some("0")).code, Some(130));
+    let mut bytes = std::fs::read(place.state()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(place.state(), bytes).unwrap();
+    let run = place.run(Ending::Done, None);
+    assert_eq!(run.code, Some(0), "{:?}", run.error());
+    assert!(run.logged("its checksum is wrong"));
+    assert_same(&place.outputs(), &whole(&stage).0, "started over");
+}
+
+#[test]
+fn a_worker_that_is_asked_to_stop_at_any_moment_of_its_start_does_no_harm() {
+    let stage = workshop().sft();
+    let place = stage.place();
+    for milliseconds in [0, 2, 10, 50, 100, 200, 300] {
+        match place.stop_after(std::time::Duration::from_millis(milliseconds)) {
+            // Before its handler was there.
+            None => {}
+            // With a checkpoint, which was promised by that code.
+            Some(130) => assert!(place.state().is_file(), "after {milliseconds} ms"),
+            code => panic!("exit code {code:?} after {milliseconds} ms"),
+        }
+    }
+    let run = place.run(Ending::Done, None);
+    assert_eq!(run.code, Some(0), "{:?}", run.error());
+    assert_same(&place.outputs(), &whole(&stage).0, "stopped while it started");
+}
+
+#[test]
+fn a_worker_whose_done_cannot_be_read_does_not_exit_with_0() {
+    assert_eq!(workshop().tokenizer(1).place().run_unheard(), Some(1));
+}
+
+#[test]
 fn the_mean_reward_of_the_demonstrations_is_0() {
     let shop = workshop();
     let folder = shop.artifact("reward");

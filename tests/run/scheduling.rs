@@ -80,7 +80,7 @@ fn large_and_small_outputs_of_stages_in_a_row_are_all_kept() {
     for i in 0..12 {
         let size = if i % 2 == 0 { 600_000 } else { 6 };
         text += &format!(
-            "  s{i}: {{ kind: command, run: 'yes {i} | head -c {size} > {{outputs.o}}', outputs: {{ o: table }} }}\n"
+            "  s{i}: {{ kind: command, shell: sh, run: 'yes {i} | head -c {size} > {{outputs.o}}', outputs: {{ o: table }} }}\n"
         );
     }
     let p = Pipeline::new().yaml(&text);

@@ -35,16 +35,26 @@ fn an_upstream_rerun_that_gives_the_same_bytes_leaves_everything_below_alone() {
 }
 
 #[test]
-fn a_comment_the_key_order_and_the_spelling_of_a_number_run_nothing() {
+fn a_comment_the_key_order_and_quotes_run_nothing() {
     let p = letters();
     p.run();
     p.edit("pipeline: letters", "# a comment\npipeline: letters");
-    p.edit("{ scale: 1e-3, unit: letters }", "{ unit: \"letters\", scale: 0.001 }");
+    p.edit("{ scale: 1e-3, unit: letters }", "{ unit: \"letters\", scale: '1e-3' }");
     p.edit(
         "    kind: command\n    inputs: { text: lower }\n",
         "    inputs: { text: lower }\n    kind: command\n",
     );
     p.run().expect_ran(&[]);
+}
+
+#[test]
+fn a_command_gets_a_number_as_it_is_written_and_another_spelling_runs_it_again() {
+    let p = letters();
+    for written in ["1e-3", "0.001", "99999999999999999998", "99999999999999999999", "02134", "3.10"] {
+        p.write("kiln.yaml", &LETTERS.replace("1e-3", written));
+        p.run();
+        assert_eq!(p.out("letters/count/o"), format!("5 {written}\n"));
+    }
 }
 
 #[test]
@@ -80,7 +90,7 @@ fn an_artifact_that_is_gone_or_damaged_is_made_again() {
     std::fs::set_permissions(&blob, permissions).unwrap();
     std::fs::write(&blob, "garbage").unwrap();
     p.run().expect_ran(&["count"]);
-    assert_eq!(p.out("letters/count/o"), "5 0.001\n");
+    assert_eq!(p.out("letters/count/o"), "5 1e-3\n");
 }
 
 #[test]

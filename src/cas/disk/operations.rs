@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// The changes that the store makes to a disk.
 pub trait Disk: Send + Sync {
@@ -32,6 +33,8 @@ pub trait Disk: Send + Sync {
     fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// Sets the permission bits of a file or a folder.
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()>;
+    /// Sets when the bytes of a file last changed.
+    fn set_modified(&self, path: &Path, time: SystemTime) -> io::Result<()>;
     /// Puts a file's bytes on the disk for good.
     fn sync(&self, path: &Path) -> io::Result<()>;
     /// Puts a folder's names on the disk for good.

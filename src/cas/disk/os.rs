@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use rustix::fs::{CWD, OFlags, RenameFlags, ioctl_ficlone, renameat_with};
 use rustix::io::Errno;
@@ -68,6 +69,10 @@ impl Disk for Os {
 
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         fs::set_permissions(path, Permissions::from_mode(mode))
+    }
+
+    fn set_modified(&self, path: &Path, time: SystemTime) -> io::Result<()> {
+        File::open(path)?.set_modified(time)
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {

@@ -24,7 +24,7 @@ use crate::cas::types::{ArtifactRef, Tree, TreeFile, TreeLink};
 use crate::digest::Digest;
 
 /// What an executable file has besides until it becomes a blob.
-const EXECUTABLE: u32 = 0o111;
+pub(super) const EXECUTABLE: u32 = 0o111;
 /// What the owner of a folder needs to take files out of it.
 const OWNER: u32 = 0o700;
 
@@ -41,6 +41,9 @@ struct Collector<'a> {
     links: Vec<TreeLink>,
     folders: Vec<String>,
     entries: usize,
+    /// Whether files are taken from where they are: the output really is below `work` in the store's folder, and
+    /// no link that a stage put in place of a folder leads elsewhere.
+    in_place: bool,
 }
 
 /// A folder that is being listed.
@@ -81,6 +84,7 @@ impl Store {
             links: Vec::new(),
             folders: Vec::new(),
             entries: 0,
+            in_place: self.is_scratch(output),
         };
         let meta = fs::symlink_metadata(output).during("collect", output)?;
         let (target, meta, own) = if meta.is_symlink() {
@@ -95,16 +99,25 @@ impl Store {
             return Ok(collector.finish()?);
         }
         plain(output, &meta)?;
-        let staged = if own { self.stage_own(&target, &meta)? } else { self.stage_foreign(&target, &meta)? };
+        let in_place = own && collector.in_place;
+        let staged =
+            if in_place { self.stage_in_place(&target, &meta)? } else { self.stage_copy(&target, &meta)? };
         let Hashed { digest, stat, .. } = staged.hashed;
         let artifact = ArtifactRef { digest, tree: false, executable: staged.executable, size: stat.size };
         Ok(StagedOutput { artifact, files: vec![staged], tree: None })
     }
 
-    /// Hashes a file that the stage made, in place where that can be.
-    fn stage_own(&self, path: &Path, meta: &Metadata) -> Result<Staged, StoreError> {
-        if meta.nlink() > 1 || !path.starts_with(self.root().join("work")) {
-            return self.stage_foreign(path, meta);
+    /// Whether a path that is not followed itself is below `work` in the store's folder.
+    fn is_scratch(&self, path: &Path) -> bool {
+        let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
+        let work = fs::canonicalize(self.root().join("work"));
+        folder.zip(work.ok()).is_some_and(|(folder, work)| folder.starts_with(work))
+    }
+
+    /// Hashes a file that the stage made, where it is, unless it could be changed by another name.
+    fn stage_in_place(&self, path: &Path, meta: &Metadata) -> Result<Staged, StoreError> {
+        if meta.nlink() > 1 {
+            return self.stage_copy(path, meta);
         }
         let executable = executable(meta);
         // The bit stays, so that another attempt to collect it sees it; the blob will not have it.
@@ -117,7 +130,7 @@ impl Store {
     }
 
     /// Hashes a file that somebody else could change or needs: a copy of it, unless the store has its bytes.
-    fn stage_foreign(&self, path: &Path, meta: &Metadata) -> Result<Staged, StoreError> {
+    fn stage_copy(&self, path: &Path, meta: &Metadata) -> Result<Staged, StoreError> {
         let executable = executable(meta);
         let hashed = hash(path, Stat::last_change)?;
         if self.blobs.verify(&hashed.digest)?.is_some() {
@@ -158,7 +171,7 @@ impl Collector<'_> {
             let (what, limit) = (folder.path.display().to_string(), format!("{DEEPEST} folders"));
             return Err(StoreError::TooBig { what, limit });
         }
-        if folder.own {
+        if folder.own && self.in_place {
             let mode = fs::symlink_metadata(folder.path).during("look at", folder.path)?.permissions().mode();
             if mode & OWNER != OWNER {
                 let mode = mode & 0o7777 | OWNER;
@@ -193,10 +206,11 @@ impl Collector<'_> {
             return self.folder(below);
         }
         plain(&path, meta)?;
-        let staged = if folder.own {
-            self.store.stage_own(&path, meta)
+        let in_place = folder.own && self.in_place;
+        let staged = if in_place {
+            self.store.stage_in_place(&path, meta)
         } else {
-            self.store.stage_foreign(&path, meta)
+            self.store.stage_copy(&path, meta)
         };
         self.files.push((name, staged?));
         Ok(())
@@ -214,7 +228,7 @@ impl Collector<'_> {
             return self.folder(Folder { path: &target, within: &target, own: false, ..link });
         }
         plain(&target, &meta)?;
-        let staged = self.store.stage_foreign(&target, &meta)?;
+        let staged = self.store.stage_copy(&target, &meta)?;
         self.files.push((link.name.to_owned(), staged));
         Ok(())
     }

@@ -8,8 +8,11 @@
 //! Must not know: which stage made an output, when its turn comes.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use super::collect::EXECUTABLE;
 use super::staged::{Place, Staged, StagedOutput};
 use crate::cas::error::{During, StoreError};
 use crate::cas::local::{Draft, MustLast, READ_ONLY};
@@ -177,16 +180,22 @@ impl Store {
     /// run sees that by its manifest.
     fn put_back(&self, failed: &Ongoing) {
         for (blob, path, executable) in &failed.moved {
-            let back = if *executable {
-                // Its mode is its own, so it must be a file of its own.
-                self.disk().copy(blob, path).and_then(|()| self.disk().set_mode(path, 0o555))
-            } else {
-                self.disk().hard_link(blob, path)
-            };
+            let back =
+                if *executable { self.put_copy_back(blob, path) } else { self.disk().hard_link(blob, path) };
             if let Err(e) = back {
                 tracing::warn!(file = %path.display(), "an output was not put back: {e}");
             }
         }
+    }
+}
+
+impl Store {
+    /// An executable file has a mode of its own, so it must be a file of its own, with the time it had.
+    fn put_copy_back(&self, blob: &Path, path: &Path) -> io::Result<()> {
+        let modified = fs::metadata(blob)?.modified()?;
+        self.disk().copy(blob, path)?;
+        self.disk().set_modified(path, modified)?;
+        self.disk().set_mode(path, READ_ONLY | EXECUTABLE)
     }
 }
 

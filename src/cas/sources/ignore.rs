@@ -25,7 +25,7 @@ const BUILT_IN: [&str; 10] = [
     ".DS_Store",
     ".#*",
     "*~",
-    ".*.sw?",
+    ".*.swp",
     ".ipynb_checkpoints/",
 ];
 /// The project's own file of rules.

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use super::super::disk::{Disk, Os};
 use super::super::{Committed, PendingCommit};
@@ -110,6 +111,9 @@ impl Disk for Mortal {
     }
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         self.step(|_| Os::default().set_mode(path, mode))
+    }
+    fn set_modified(&self, path: &Path, time: SystemTime) -> io::Result<()> {
+        self.step(|_| Os::default().set_modified(path, time))
     }
     fn sync(&self, path: &Path) -> io::Result<()> {
         self.step(|memory| {

@@ -7,6 +7,7 @@
 mod actions;
 mod artifacts;
 pub(crate) mod crash;
+pub(crate) mod faults;
 mod hostile;
 mod speed;
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
-use super::{Committed, Ignore, PendingCommit, Store, StoreError};
+use super::{Committed, How, Ignore, PendingCommit, Store, StoreError};
 use crate::digest::Digest;
 
 impl Store {

@@ -1,6 +1,6 @@
 //! `kiln graph`.
 //!
-//! Purpose: the DAG in the form asked for.
+//! Purpose: prints the DAG in one of several formats.
 //! Invariant: the same file gives the same text.
 //! Must not know: what is cached or stale.
 

@@ -120,7 +120,8 @@ fn merge_files(args: &LockMergeArgs, printer: &mut Printer) -> Result<Exit, CliE
 /// A file of a merge. Git gives an empty one as the base where both sides added the file.
 fn read(path: &Path, may_be_empty: bool) -> Result<LockFile, CliError> {
     let text = fs::read_to_string(path).map_err(CliError::io(format!("read {}", path.display())))?;
-    if !LockFile::is_ours(&text) && !(may_be_empty && text.is_empty()) {
+    let is_new = may_be_empty && text.is_empty();
+    if !is_new && !LockFile::is_ours(&text) {
         return Err(CliError::Call(format!("{} is not a lock file of Kiln", path.display())));
     }
     Ok(LockFile::read(path.to_owned(), text))

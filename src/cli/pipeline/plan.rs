@@ -132,7 +132,7 @@ fn details(plan: &Plan, resumes: &Resumes) -> Vec<Cow<'static, str>> {
             output.map_or("".into(), |a| format!("{}  local", a.digest.short()).into())
         }
         State::Maybe => {
-            // Said once: it holds for all of them.
+            // Shown once: it is true of all of them.
             let hint = if explained { "" } else { " (kept if its bytes do not change)" };
             explained = true;
             format!("{}{hint}", reasons(stage)).into()

@@ -1,8 +1,7 @@
 //! `kiln run`.
 //!
-//! Purpose: plans, brings what is stale up to date, and tells how it went.
-//! Invariant: what runs is what the plan said or what became stale by it; the exit code is the
-//! outcome's.
+//! Purpose: plans, runs the stages that are stale, and reports the outcome.
+//! Invariant: only stages that the plan does not call cached run; the exit code follows from the outcome.
 //! Must not know: how stages are scheduled or run.
 
 use std::sync::Arc;

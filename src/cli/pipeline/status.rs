@@ -73,7 +73,7 @@ fn status_of<'a>(store: &Store, stage: &'a StagePlan, resumes: &Resumes) -> Resu
     Ok(Line { stage, word, holder, resumes })
 }
 
-/// Who runs the stage now.
+/// The runner that runs the stage now.
 fn holder(store: &Store, stage: &StagePlan) -> Result<Option<Holder>, CliError> {
     let Some(key) = stage.key else { return Ok(None) };
     Ok(store.holder(&key)?)

@@ -1,8 +1,8 @@
 //! `kiln why STAGE`.
 //!
-//! Purpose: the stages upstream where staleness begins, with old and new values and their place.
-//! Invariant: a stage that is not cached has at least one root cause, all of them reasons that the
-//! planner gave.
+//! Purpose: shows the upstream stages where staleness begins, with old and new values and their position.
+//! Invariant: a stage that is not cached has at least one root cause, and all of them are reasons of
+//! the planner.
 //! Must not know: how reasons are found.
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,7 +25,7 @@ struct Answer<'a> {
     asked: &'a StagePlan,
     /// Where staleness begins, in the order of the plan.
     roots: Vec<&'a StagePlan>,
-    /// What follows, down to the stage asked for, in the order of the plan.
+    /// The stages from there down to the stage in question, in the order of the plan.
     then: Vec<&'a str>,
 }
 
@@ -67,7 +67,7 @@ fn trace<'a>(plan: &'a Plan, asked: &'a StagePlan) -> Answer<'a> {
     Answer { asked, roots, then }
 }
 
-/// The reasons that lie in the stage itself.
+/// The reasons in the stage itself.
 fn own_reasons(stage: &StagePlan) -> impl Iterator<Item = &Reason> {
     stage.reasons.iter().filter(|r| r.cause != Cause::Waits)
 }

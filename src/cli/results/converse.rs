@@ -1,7 +1,7 @@
 //! `kiln generate` and `kiln chat`.
 //!
-//! Purpose: finds a model (an output of a stage, or a folder) and hands prompts to `PROVIDER converse`.
-//! Invariant: what a model says is shown as it comes, and can never steer the terminal.
+//! Purpose: finds a model (an output of a stage, or a folder) and sends prompts to `PROVIDER converse`.
+//! Invariant: tokens are shown as they arrive, without control characters.
 //! Must not know: how a model makes its tokens.
 
 use std::fs;
@@ -19,10 +19,10 @@ use crate::cli::{CliError, Exit};
 use crate::executor::conversation::{Conversation, ConversationError, Reply};
 use crate::provider::Providers;
 use crate::protocol::ConverseRequest;
-use crate::report::text::{printable, printable_char};
+use crate::report::text::{printable, printable_lines};
 use crate::spec::types::Work;
 
-/// A model and the program that can speak for it.
+/// A model and the provider that can run it.
 struct Model {
     name: String,
     folder: PathBuf,
@@ -37,7 +37,7 @@ pub fn generate(common: &Common, args: &GenerateArgs, printer: &mut Printer) -> 
     let (model, prompts) = model(common, &args.pipeline)?;
     let prompts = [prompts, prompts_of_file(args, prompts.is_empty())?.as_slice()].concat();
     if prompts.is_empty() {
-        return Err(CliError::Call("there is no prompt: kiln generate MODEL PROMPT..".into()));
+        return Err(CliError::Call("no prompt: kiln generate MODEL PROMPT..".into()));
     }
     let mut conversation = begin(&model, &args.sampling, args.pipeline.device.name(), args.raw)?;
     let mut replies = Vec::new();
@@ -88,13 +88,13 @@ pub fn chat(common: &Common, args: &ChatArgs, printer: &mut Printer) -> Result<E
     Ok(Exit::Ok)
 }
 
-/// Asks for the next line, on stderr; when that is gone nobody is there to be asked.
+/// Prints the prompt for the next line on stderr. An error there cannot be reported.
 fn printer_prompt() {
     let mut err = io::stderr().lock();
     let _ = err.write_all(b"> ").and_then(|()| err.flush());
 }
 
-/// The model that the call names, and what follows its name.
+/// The model of the command, and the names after it.
 fn model<'a>(common: &Common, args: &'a PipelineArgs) -> Result<(Model, &'a [String]), CliError> {
     let (_, names) = args.split();
     let Some((name, rest)) = names.split_first() else {
@@ -120,7 +120,7 @@ fn model<'a>(common: &Common, args: &'a PipelineArgs) -> Result<(Model, &'a [Str
     Ok((Model { name: shown.name, folder: shown.path, program }, rest))
 }
 
-/// Of a stage that is named alone, the first output that one can talk with.
+/// The first output of a stage that is a model, for a stage without the name of an output.
 fn model_output(context: &Context, name: &str) -> String {
     let Some(ix) = context.graph.index(name) else { return name.to_owned() };
     let talks = |types: &[String]| types.iter().any(|t| ["checkpoint", "policy"].contains(&t.as_str()));
@@ -170,7 +170,7 @@ fn begin(model: &Model, sampling: &SamplingArgs, device: &str, raw: bool) -> Res
     Ok(Conversation::begin(&model.program, &request)?)
 }
 
-/// One prompt and its reply, shown as it comes unless JSON is wanted.
+/// One prompt and its reply, shown as it arrives unless the answer is JSON.
 fn turn(
     conversation: &mut Conversation,
     prompt: &str,
@@ -180,7 +180,7 @@ fn turn(
     let mut shown = Ok(());
     let reply = conversation.ask(prompt, |piece| {
         if !json && shown.is_ok() {
-            printer.text(harmless(piece));
+            printer.text(printable_lines(piece));
             shown = printer.flush();
         }
     })?;
@@ -190,11 +190,6 @@ fn turn(
         printer.flush()?;
     }
     Ok(reply)
-}
-
-/// A model's text without what could steer a terminal; its lines stay.
-fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c == '\n' || c == '\t' { c } else { printable_char(c) }).collect()
 }
 
 fn to_json(prompt: &str, reply: &Reply) -> Value {

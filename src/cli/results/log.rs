@@ -1,8 +1,9 @@
 //! `kiln log`.
 //!
-//! Purpose: the runs, newest first; what became of each stage of one run; the last log of a stage.
-//! Invariant: reads records and logs only, and plans nothing.
-//! Must not know: how runs are made.
+//! Purpose: shows the runs, newest first; the outcome of each stage of one run; the last log of a stage.
+//! Invariant: it reads records and logs only, and plans nothing; no control character of a log reaches the
+//! terminal.
+//! Must not know: how stages run.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -15,16 +16,16 @@ use crate::cli::context::{Context, open_store};
 use crate::cli::printer::Printer;
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
-use crate::report::text::{bytes, printable, seconds, table, time};
+use crate::report::text::{bytes, printable, printable_lines, seconds, table, time};
 use crate::cas::Store;
 use crate::state::{History, RunOutcome, RunRecord, StageOutcome, StageRecord};
 
 /// The format of an answer in JSON.
 pub const LOG_FORMAT: &str = "kiln.log/1";
-/// The most of a stage's log that is printed: its end.
+/// The most bytes of a log that are printed, from its end.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// History the command.
+/// Runs the command.
 ///
 /// # Errors
 /// A wrong call; a store that fails.
@@ -117,7 +118,7 @@ fn row(record: &RunRecord) -> Vec<String> {
 
 fn outcome(outcome: RunOutcome) -> &'static str {
     match outcome {
-        // A killed runner cannot say that it ended.
+        // A killed runner leaves the record as it was.
         RunOutcome::Running => "running or killed",
         RunOutcome::Ok => "ok",
         RunOutcome::Failed => "failed",
@@ -186,11 +187,11 @@ fn stage_log(
     if skipped > 0 {
         printer.line(format!("... {} before this; all of it is in {}", bytes(skipped), path.display()));
     }
-    printer.text(text);
+    printer.text(printable_lines(&text));
     Ok(())
 }
 
-/// A stage's file in the folder of a run.
+/// The file of a stage in the folder of a run.
 pub fn stage_file(runs: &History, run: &str, kind: &str, stage: &str, extension: &str) -> PathBuf {
     runs.folder(run).join(kind).join(format!("{stage}.{extension}"))
 }

@@ -1,7 +1,7 @@
 //! `kiln metrics`.
 //!
-//! Purpose: the last value of every metric of each stage, from the run in which the stage last ran.
-//! Invariant: a stage that was cached shows the metrics of the run that made what it has now.
+//! Purpose: shows the last value of every metric of each stage, from the run in which the stage last ran.
+//! Invariant: a stage that was cached shows the metrics of the run that made its outputs.
 //! Must not know: what a metric means.
 
 use std::collections::BTreeMap;
@@ -97,19 +97,19 @@ fn read(store: &Store, stage: &StagePlan) -> Result<BTreeMap<String, Last>, CliE
     let opened = File::open(&path).map_err(CliError::io(format!("read {}", path.display())))?;
     for line in BufReader::new(opened.take(MOST_BYTES)).lines() {
         let line = line.map_err(CliError::io(format!("read {}", path.display())))?;
-        // The last line of a killed run may be torn.
+        // The last line of a killed run may be incomplete.
         let Ok(Line { step, values }) = serde_json::from_str(&line) else { continue };
         metrics.extend(values.into_iter().map(|(name, last)| (name, Last { last, step })));
     }
     Ok(metrics)
 }
 
-/// The metrics file of the run that made what the stage has, if it wrote one.
+/// The metrics file of the run that made the outputs of the stage, if it wrote one.
 fn file(store: &Store, stage: &StagePlan) -> Result<Option<PathBuf>, CliError> {
     let Some(action) = &stage.last else { return Ok(None) };
     let (runs, id) = (store.history(), action.provenance.run.as_str());
     let path = |name: &str| Some(stage_file(&runs, id, "metrics", name, "jsonl")).filter(|p| p.is_file());
-    // An id from a record that is none must not lead out of the folder.
+    // A bad id in a record must not lead out of the folder.
     let Ok(record) = runs.read(id) else { return Ok(None) };
     // The same work may have been done for a stage of another name.
     let doer = record.iter().flat_map(|r| &r.stages).find(|(name, done)| {

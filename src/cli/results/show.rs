@@ -1,8 +1,8 @@
 //! `kiln show STAGE[.OUTPUT]`.
 //!
-//! Purpose: where an artifact can be read, what it is, what it holds, and its first lines.
-//! Invariant: what is shown was verified by the store; nothing shown can steer the terminal.
-//! Must not know: what the artifact means, save that a report is best read as its `report.md`.
+//! Purpose: shows where an artifact can be read, its type, its files and its first lines.
+//! Invariant: the store verified what is shown; no control character of it reaches the terminal.
+//! Must not know: what the artifact means, except that the best file of a report is `report.md`.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -29,7 +29,7 @@ const MOST_BYTES: u64 = 64 << 10;
 /// The most lines of a preview, and of a report.
 const MOST_LINES: (usize, usize) = (12, 400);
 
-/// An artifact that was asked for.
+/// An artifact to show.
 pub struct Shown {
     /// Its name: `stage.output`, or a source.
     pub name: String,
@@ -39,7 +39,7 @@ pub struct Shown {
     pub artifact: ArtifactRef,
     /// Where it can be read.
     pub path: PathBuf,
-    /// Its files, of a folder.
+    /// Its files, if it is a folder.
     files: Vec<(String, u64)>,
     made: Option<(String, String)>,
     stale: bool,
@@ -48,7 +48,7 @@ pub struct Shown {
 /// Runs the command.
 ///
 /// # Errors
-/// A wrong pipeline or call; an artifact that is not there; a store that fails.
+/// A wrong pipeline or call; an artifact that does not exist; a store that fails.
 pub fn run(common: &Common, args: &ShowArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let (_, names) = args.pipeline.split();
     let [name] = names else {
@@ -113,7 +113,7 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
     };
     if !store.is_intact(&artifact)? {
         return Err(CliError::Failed(format!(
-            "the bytes of `{stage}.{}` are gone from the store; `kiln run {stage}` makes them again",
+            "the store has lost bytes of `{stage}.{}`; `kiln run {stage}` makes them again",
             port.name
         )));
     }
@@ -190,7 +190,7 @@ fn to_text(shown: &Shown, printer: &mut Printer) {
     }
 }
 
-/// The first lines of the file that is best read, and its name in a folder.
+/// The first lines of the most readable file, and its name in a folder.
 fn preview(shown: &Shown) -> Option<(Option<&str>, Vec<String>)> {
     if shown.files.is_empty() {
         return Some((None, head(&shown.path, MOST_LINES.0)?));
@@ -205,7 +205,7 @@ fn preview(shown: &Shown) -> Option<(Option<&str>, Vec<String>)> {
         .find_map(|(path, _)| Some((Some(path.as_str()), head(&shown.path.join(path), MOST_LINES.0)?)))
 }
 
-/// The first lines of a text file; none of anything else.
+/// The first lines of a text file; none for other files.
 fn head(path: &Path, most: usize) -> Option<Vec<String>> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
@@ -229,7 +229,7 @@ fn head(path: &Path, most: usize) -> Option<Vec<String>> {
     Some(lines)
 }
 
-/// A line without what could steer the terminal; long ones are cut.
+/// A line without control characters; long lines are cut.
 fn clean(line: &str) -> String {
     const LONG: usize = 160;
     let mut out: String = line.chars().take(LONG).map(printable_char).collect();

@@ -2,7 +2,7 @@
 //!
 //! Purpose: what this machine offers, what is missing, and what to do about each missing thing.
 //! Invariant: changes nothing, and answers even where everything is missing.
-//! Must not know: how stages run; libtorch is what the worker says of it.
+//! Must not know: how stages run; about libtorch only the worker knows.
 
 use std::fs;
 use std::path::Path;
@@ -21,18 +21,18 @@ use crate::cas::Store;
 
 /// The format of an answer in JSON.
 pub const DOCTOR_FORMAT: &str = "kiln.doctor/1";
-/// Below this much free memory the assistant may not train.
+/// With less free memory, training may fail.
 const MEMORY_WANTED: u64 = 2 << 30;
-/// Below this much free disk a build or a run may not end.
+/// With less free disk space, a build or a run may fail.
 const DISK_WANTED: u64 = 5 << 30;
 
-/// One thing looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Check {
     name: &'static str,
     ok: bool,
     value: String,
-    /// What to do; none when all is well.
+    /// What to do; none when the check is ok.
     advice: Option<String>,
 }
 
@@ -49,7 +49,7 @@ impl Check {
 /// Runs the command.
 ///
 /// # Errors
-/// There is no working folder, or no place for a store.
+/// There is no working folder, or the store cannot be opened.
 pub fn run(common: &Common, args: &DoctorArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let root = find_root(None)?;
     let store = open_store(common, &root)?;
@@ -122,7 +122,7 @@ fn memory() -> Option<(u64, u64)> {
 }
 
 fn disk_check(store: &Path) -> Check {
-    // The store's folder may not be there yet.
+    // The folder of the store may not exist yet.
     let there = store.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     match rustix::fs::statvfs(there) {
         Ok(disk) => {
@@ -144,7 +144,7 @@ fn disk_check(store: &Path) -> Check {
     }
 }
 
-/// The worker, and what it says of libtorch and CUDA.
+/// The worker, and what it reports about libtorch and CUDA.
 fn worker_checks(store: &Store) -> Vec<Check> {
     let mut providers = Providers::new(store);
     let found = match providers.find(None) {
@@ -163,8 +163,10 @@ fn worker_checks(store: &Store) -> Vec<Check> {
     );
     let mut checks = vec![Check::good("worker", value)];
     if description.version != env!("CARGO_PKG_VERSION") {
-        let advice =
-            format!("it is not of this kiln ({}); build both with `make build`", env!("CARGO_PKG_VERSION"));
+        let advice = format!(
+            "it belongs to another version of kiln than {}; build both with `make build`",
+            env!("CARGO_PKG_VERSION")
+        );
         checks = vec![Check { ok: false, advice: Some(advice), ..checks.remove(0) }];
     }
     let numerics = &description.numerics;
@@ -178,7 +180,7 @@ fn worker_checks(store: &Store) -> Vec<Check> {
     });
     checks.push(match numerics.get("device").map(String::as_str) {
         Some(device) if device.starts_with("cuda") => Check::good("cuda", device),
-        // A machine without a GPU misses nothing.
+        // Nothing is missing on a machine without a GPU.
         _ if !Path::new("/dev/nvidia0").exists() => Check::good("cuda", "no GPU here; stages run on the CPU"),
         _ => Check::poor(
             "cuda",
@@ -198,7 +200,7 @@ fn store_check(store: &Store) -> Check {
     Check::good("store", format!("{}, {}", folder.display(), bytes(size)))
 }
 
-/// Bytes of all files below a folder; what cannot be read counts for nothing.
+/// Bytes of all files below a folder; files that cannot be read are not counted.
 fn size_of(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let size = |entry: fs::DirEntry| match entry.file_type() {

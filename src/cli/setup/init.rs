@@ -1,8 +1,8 @@
 //! `kiln init`.
 //!
-//! Purpose: writes a commented pipeline that runs as it stands.
+//! Purpose: writes a commented pipeline that runs as it is.
 //! Invariant: nothing that exists is ever overwritten.
-//! Must not know: what the pipeline's words mean.
+//! Must not know: what the pipeline does.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -26,7 +26,9 @@ pub fn run(args: &InitArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let file = &args.file;
     let name = file.display().to_string();
     if !matches!(file.extension().and_then(|e| e.to_str()), Some("yaml" | "yml")) {
-        return Err(CliError::Call(format!("`{name}` is no name for a pipeline: it must end in .yaml")));
+        return Err(CliError::Call(format!(
+            "`{name}` is not the name of a pipeline file: it must end in .yaml"
+        )));
     }
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).map_err(CliError::io(format!("make {}", folder.display())))?;
@@ -34,7 +36,7 @@ pub fn run(args: &InitArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let made = OpenOptions::new().write(true).create_new(true).open(file);
     let mut made = made.map_err(|e| match e.kind() {
         ErrorKind::AlreadyExists => {
-            CliError::Call(format!("{name} is there already; name another: kiln init other.yaml"))
+            CliError::Call(format!("{name} already exists; name another file: kiln init other.yaml"))
         }
         _ => CliError::io(format!("write {name}"))(e),
     })?;

@@ -2,5 +2,6 @@
 
 pub mod completions;
 pub mod doctor;
+pub mod explain;
 pub mod init;
 pub mod schema;

@@ -1,8 +1,8 @@
 //! `kiln schema`.
 //!
-//! Purpose: the JSON Schema of pipeline files, with the kinds of the default provider if it is there.
-//! Invariant: without a provider the schema still holds for everything but kinds.
-//! Must not know: what a pipeline file here says.
+//! Purpose: the JSON Schema of pipeline files, with the kinds of the default provider if that is found.
+//! Invariant: without a provider the schema has everything but kinds.
+//! Must not know: any pipeline file.
 
 use crate::cli::args::Common;
 use crate::cli::context::open_store;
@@ -15,14 +15,14 @@ use crate::spec::schema::pipeline_schema;
 /// Runs the command.
 ///
 /// # Errors
-/// The answer cannot be written, or there is no place for a store.
+/// The answer cannot be written, or the store cannot be opened.
 pub fn run(common: &Common, printer: &mut Printer) -> Result<Exit, CliError> {
     let store = open_store(common, &find_root(None)?)?;
     let mut providers = Providers::new(&store);
     let found: Vec<_> = match providers.find(None) {
         Ok(found) => vec![found.description.clone()],
         Err(why) => {
-            tracing::warn!("the schema holds no kinds but `command`: {why}");
+            tracing::warn!("the schema has no kinds but `command`: {why}");
             Vec::new()
         }
     };

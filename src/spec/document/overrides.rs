@@ -29,7 +29,9 @@ pub fn apply(
     known: &StageKeys<'_>,
     out: &mut Diagnostics,
 ) {
-    for text in set {
+    // A new `run` first: it says which names there may be.
+    let is_run = |text: &&String| text.split_once('=').is_some_and(|(path, _)| path.trim().ends_with(".run"));
+    for text in set.iter().filter(is_run).chain(set.iter().filter(|text| !is_run(text))) {
         let Some((path, value)) = text.split_once('=') else {
             report(format!("`--set {text}` has no `=`: write `--set path=value`"), None, out);
             continue;

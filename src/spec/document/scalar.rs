@@ -99,7 +99,7 @@ fn whole(text: &str) -> Option<Number> {
     let dropped = (significant.len() - kept.len()) as i64;
     let exponent = exponent.parse::<i64>().ok()?;
     let zeros = exponent.checked_sub(after.len() as i64)?.checked_add(dropped)?;
-    if zeros < 0 || zeros > MOST || kept.len() as i64 > MOST {
+    if !(0..=MOST).contains(&zeros) || kept.len() as i64 > MOST {
         return None;
     }
     let value =

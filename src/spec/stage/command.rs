@@ -24,7 +24,13 @@ pub fn names(stage: &Node, section: &str, name: &str) -> Option<bool> {
     let placeholder = format!("{{{section}.{name}}}");
     let variable = format!("KILN_{}_{name}", section.trim_end_matches('s').to_uppercase());
     let words = stage.get("run").map(fields::list).unwrap_or_default().iter().filter_map(Node::as_str);
-    Some(words.into_iter().any(|word| word.contains(&placeholder) || word.contains(&variable)))
+    Some(words.into_iter().any(|word| word.contains(&placeholder) || has_word(word, &variable)))
+}
+
+/// Whether a text holds a name of a variable, and not only the start of a longer one.
+fn has_word(text: &str, name: &str) -> bool {
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    text.match_indices(name).any(|(start, _)| ends(&text[start + name.len()..]))
 }
 
 impl Reader<'_, '_, '_> {
@@ -64,17 +70,17 @@ impl Reader<'_, '_, '_> {
 
     fn outputs(&mut self, entries: &[Entry], stage: &mut Stage) {
         for Entry { key, value } in entries {
-            let what = format!("output `{}` of {}", key.text, self.owner);
+            let what = format_args!("output `{}` of {}", key.text, self.owner);
             let out = &mut *self.context.out;
             let mut named = Some(value);
             if let Data::Map(inner) = &value.data {
-                fields::only(inner, &["type", "path"], &what, out);
+                fields::only(inner, &["type", "path"], what, out);
                 named = value.get("type");
                 let path = value.get("path");
                 let path = path.and_then(|p| fields::path_below(p, format_args!("`path` of {what}"), out));
                 stage.output_paths.extend(path.map(|path| (key.text.clone(), path)));
             }
-            let artifact_type = named.and_then(|node| self.context.catalog.artifact_type(node, &what, out));
+            let artifact_type = named.and_then(|node| self.context.catalog.artifact_type(node, what, out));
             stage.outputs.push(port(&key.text, artifact_type.as_deref().unwrap_or("any")));
         }
     }

@@ -5,6 +5,7 @@
 //! Must not know: which other stages there are.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::spec::code::Code;
 use crate::spec::document::node::{Data, Entry, Node};
@@ -19,19 +20,20 @@ impl Reader<'_, '_, '_> {
     pub(super) fn references(&mut self, entries: &[Entry]) -> (Named<Reference>, Named<String>) {
         let (mut inputs, mut places) = (BTreeMap::new(), BTreeMap::new());
         for Entry { key, value } in entries {
-            let what = format!("input `{}` of {}", key.text, self.owner);
-            let Some(from) = self.origin(value, &what) else { continue };
-            if let Some(at) = value.get("at").and_then(|at| self.place(at, &what)) {
+            let owner = self.owner;
+            let what = format_args!("input `{}` of {}", key.text, owner);
+            let Some(from) = self.origin(value, what) else { continue };
+            if let Some(at) = value.get("at").and_then(|at| self.place(at, what)) {
                 places.insert(key.text.clone(), at);
             }
-            let Some(text) = fields::string(from, &what, self.context.out) else { continue };
+            let Some(text) = fields::string(from, what, self.context.out) else { continue };
             inputs.insert(key.text.clone(), Spanned { value: self.reference(text), span: from.span });
         }
         (inputs, places)
     }
 
     /// The node that says where an input comes from.
-    fn origin<'v>(&mut self, value: &'v Node, what: &str) -> Option<&'v Node> {
+    fn origin<'v>(&mut self, value: &'v Node, what: fmt::Arguments<'_>) -> Option<&'v Node> {
         let Data::Map(entries) = &value.data else { return Some(value) };
         let out = &mut *self.context.out;
         let meant = fields::only(entries, &["from", "at"], what, out);
@@ -42,7 +44,7 @@ impl Reader<'_, '_, '_> {
         from
     }
 
-    fn place(&mut self, at: &Node, what: &str) -> Option<Spanned<String>> {
+    fn place(&mut self, at: &Node, what: fmt::Arguments<'_>) -> Option<Spanned<String>> {
         if !self.is_command() {
             let message = format!("{what} has `at`, which only inputs of commands have");
             self.context.out.push(Code::UnknownKey, at.span, message);

@@ -126,6 +126,8 @@ stages:
   o: { inputs: { i: { from: s, at: x } }, run: ls, sandbox: off, outputs: { o: { path: y } } }
 ";
     insta::assert_snapshot!(short_errors(text), @r#"
+        outside-root 4:33 `at` of input `i` of stage `a` (kind command) `/abs` leads out of the project root (name a path below it, without a `/` at the start)
+        missing-key 4:44 input `j` of stage `a` (kind command) has no `from`
         unknown-key 4:69 input `k` of stage `a` (kind command) has no key `att` (did you mean `at`?)
         type 6:12 `shell` of stage `a` (kind command) must be a program and its arguments, such as `sh` or `bash -eo pipefail` (write a list where a word holds spaces or quotes)
         outside-root 7:12 `uses` of stage `a` (kind command) `/etc/passwd` leads out of the project root (name a path below it, without a `/` at the start)
@@ -139,6 +141,16 @@ stages:
         choice 11:15 `platform` of stage `a` (kind command) must be `any`
         type 12:15 `env.A` of stage `a` (kind command) must be a string (or `{ pass: NAME }` or `{ secret: NAME }`, with the name of a variable of the caller)
         type 12:31 `env.B` of stage `a` (kind command) must be a string (or `{ pass: NAME }` or `{ secret: NAME }`, with the name of a variable of the caller)
+        type 12:46 `env.C` of stage `a` (kind command) must be a string (or `{ pass: NAME }` or `{ secret: NAME }`, with the name of a variable of the caller)
+        unknown-key 13:18 `resources` of stage `a` (kind command) has no key `gpu` (did you mean `gpus`?)
+        unknown-key 16:38 input `corpus` of stage `t` (kind tokenizer) has `at`, which only inputs of commands have
+        unknown-key 17:5 stage `t` (kind tokenizer) has `cwd`, which only commands have
+        unknown-key 18:5 stage `t` (kind tokenizer) has `sandbox`, which only commands have
+        unknown-key 19:5 stage `t` (kind tokenizer) has `shell`, which only commands have
+        unknown-key 20:5 stage `t` (kind tokenizer) has `platform`, which only commands have
+        choice 21:26 `shell` of stage `l` (kind command) has no effect: its `run` is a list, which needs no shell (write `run` as a text, or leave out `shell`)
+        choice 22:36 stage `o` (kind command) has `at: x` and `sandbox: off`, which runs in the project root and has no places of its own (take `{inputs.NAME}` and `{outputs.NAME}`, or another sandbox)
+        choice 22:88 stage `o` (kind command) has `path: y` and `sandbox: off`, which runs in the project root and has no places of its own (take `{inputs.NAME}` and `{outputs.NAME}`, or another sandbox)
     "#);
 }
 
@@ -196,12 +208,15 @@ fn what_is_set_for_a_command_arrives_as_it_was_typed() {
     }
     let stage = set(&["stages.a.model={\"width\": 3.10}", "stages.a.params.model.width=4.20"]).unwrap();
     assert_eq!(param(&stage, "model"), r#"{"width":4.20}"#);
+    let stage = set(&["stages.a.fresh=1.0", "stages.a.run=echo {params.fresh} {params.color}"]).unwrap();
+    assert_eq!(param(&stage, "fresh"), "1.0");
 }
 
 #[test]
 fn an_unknown_name_in_a_path_into_a_command_is_an_error() {
     let values = [
         "stages.a.cuont=5",
+        "stages.a.extr=5",
         "stages.a.params.unused=5",
         "stages.a.model.widht=5",
         "stages.a.inputs.x=b",
@@ -211,6 +226,7 @@ fn an_unknown_name_in_a_path_into_a_command_is_an_error() {
     ];
     insta::assert_snapshot!(set(&values).unwrap_err(), @r#"
         override 0:0 `--set stages.a.cuont`: the command `a` has no `cuont` in its params (did you mean `count`?)
+        override 0:0 `--set stages.a.extr`: the command `a` has no `extr` in its params (its params: count, model)
         override 0:0 `--set stages.a.params.unused`: `run` of stage `a` does not use `unused` (its params: count, model)
         override 0:0 `--set stages.a.model.widht`: there is no `widht` in this parameter (did you mean `width`?)
         override 0:0 `--set stages.a.inputs.x`: the command `a` has no `x` in its inputs (its inputs: nothing)

@@ -5,7 +5,7 @@
 //! Must not know: how `spec` is divided.
 
 use crate::spec::Code;
-use crate::spec::testing::{Fake, errors, load, options, short_errors};
+use crate::spec::testing::{Fake, errors, load, load_with, options, short, short_errors};
 
 #[test]
 fn five_different_slips_give_five_messages_in_one_pass() {
@@ -235,4 +235,16 @@ fn hostile_texts_cannot_steer_the_terminal() {
     assert!(!rendered.contains(['\u{1b}', '\u{202e}']), "{rendered}");
     let long = format!("stages: {{ a: {{ {}: 1 }} }}", "x".repeat(100_000));
     assert!(errors(&long).lines().all(|line| line.chars().count() < 1200));
+}
+
+#[test]
+fn a_source_that_contains_the_store_is_an_error() {
+    let text = "sources: { all: { path: . }, data: data, deep: '**/*.txt' }\nstages: { a: { run: ls } }\n";
+    let mut options = options();
+    options.store = "/project/artifacts".into();
+    let all = load_with(text, &options, &mut Fake::default()).unwrap_err();
+    insta::assert_snapshot!(short(&all), @r"
+        store-in-source 1:25 source `all` `.` contains the store /project/artifacts (name the files or folders beside it, or keep the store elsewhere with `--store`)
+        store-in-source 1:48 source `deep` `**/*.txt` contains the store /project/artifacts (name the files or folders beside it, or keep the store elsewhere with `--store`)
+    ");
 }

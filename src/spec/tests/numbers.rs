@@ -39,6 +39,9 @@ fn what_a_type_cannot_hold_is_an_error_with_its_position() {
     .map(|(param, written)| with(param, written).unwrap_err())
     .collect();
     insta::assert_snapshot!(errors.join("\n"), @r#"
+        range 11:60 parameter `seed` of stage `base` (kind pretrain) must be a whole number of 64 bits, not `18446744073709551616`
+        range 11:60 parameter `seed` of stage `base` (kind pretrain) must be a whole number of 64 bits, not `1e20`
+        type 11:60 parameter `seed` of stage `base` (kind pretrain) must be a whole number, not `1.5`
         range 11:60 parameter `seed` of stage `base` (kind pretrain) must be at least 0, not `-1`
         range 11:62 parameter `warmup` of stage `base` (kind pretrain) must be at most 4294967295, not `4294967296`
         range 11:69 parameter `learning_rate` of stage `base` (kind pretrain) does not fit into 64 bits: `1e999`

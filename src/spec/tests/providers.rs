@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::protocol::{Description, Port};
 use crate::spec::Providers;
-use crate::spec::testing::{GOOD, description, load_with, options, short};
+use crate::spec::testing::{Fake, GOOD, description, load_with, options, short};
+
+type Change = Box<dyn Fn(&mut Description)>;
 
 /// The description of the tests, changed.
 struct Changed(Description);
@@ -79,7 +81,7 @@ fn names_of_a_provider_that_cannot_be_parts_of_paths_are_its_errors() {
         optional: false,
         summary: String::new(),
     };
-    let changes: [Box<dyn Fn(&mut Description)>; 8] = [
+    let changes: [Change; 8] = [
         Box::new(|d| d.kinds[2].inputs[0].name = "../corpus".into()),
         Box::new(|d| d.kinds[2].outputs[0].name = "a/b".into()),
         Box::new(|d| d.kinds[0].name = "..".into()),
@@ -114,6 +116,10 @@ fn artifact_types_are_those_that_providers_declare() {
     insta::assert_snapshot!(load(&text("embeding"), declare).unwrap_err(), @r#"
         unknown-type 22:49 output `o` of stage `more` (kind command) has the type `embeding`, which does not exist (did you mean `embedding`?)
     "#);
+    // Where the default provider is missing, a misspelt type is that and nothing else.
+    let failing = &mut Fake { fails: true, ..Fake::default() };
+    let all = load_with("stages: { a: { run: x, outputs: { o: tabel } } }", &options(), failing).unwrap_err();
+    assert!(short(&all).starts_with("unknown-type 1:38"), "{}", short(&all));
     // A file of commands alone asks nobody for the types that are known, and the provider for others.
     let alone = |t: &str| format!("stages: {{ a: {{ run: 'x > {{outputs.o}}', outputs: {{ o: {t} }} }} }}");
     assert_eq!(load(&alone("embedding"), declare), Ok(()));

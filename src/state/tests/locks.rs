@@ -1,6 +1,7 @@
 //! Locks between processes.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,13 +18,13 @@ fn key() -> Digest {
 fn holder_of(store: &Store) -> Option<Holder> {
     match store.try_lock(&key(), "other").unwrap() {
         Lock::HeldBy(holder) => Some(holder),
-        Lock::Taken(_) => None,
+        Lock::Acquired(_) => None,
     }
 }
 
 fn taken(store: &Store) -> KeyLock {
     match store.try_lock(&key(), "sft").unwrap() {
-        Lock::Taken(lock) => lock,
+        Lock::Acquired(lock) => lock,
         Lock::HeldBy(holder) => panic!("held by {holder}"),
     }
 }
@@ -64,8 +65,9 @@ fn the_other_process() {
     let lock = taken(&store);
     let mut pid = std::process::id();
     if !std::env::var("KILN_TEST_ORPHAN").unwrap().is_empty() {
-        let sleep = || Command::new("sleep").arg("60").spawn().unwrap();
-        pid = lock.inherited_by(sleep).id();
+        // As a supervisor does: its child gets a descriptor of the lock, here as its stdin.
+        let file = lock.as_fd().try_clone_to_owned().unwrap();
+        pid = Command::new("sleep").arg("60").stdin(file).spawn().unwrap().id();
     } else {
         // Started outside, it does not inherit the lock.
         Command::new("sleep").arg("5").spawn().unwrap();
@@ -99,36 +101,14 @@ fn an_orphan_keeps_the_lock_of_its_killed_runner() {
 }
 
 #[test]
-fn a_waiting_runner_is_told_who_holds_the_lock_and_gets_it_next() {
+fn a_lock_that_is_given_back_leaves_no_file_and_the_next_one_gets_it() {
     let p = place();
     let first = taken(&p.store);
-    let mut told = Vec::new();
-    let gave_up = p.store.lock(&key(), "sft", |holder| {
-        told.push(holder.clone());
-        false
-    });
-    assert!(gave_up.unwrap().is_none());
-    assert_eq!(told[0].pid, std::process::id());
-    let waits = std::sync::Barrier::new(2);
-    let second = std::thread::scope(|s| {
-        let (store, waits) = (&p.store, &waits);
-        let mut once = false;
-        let second = s.spawn(move || {
-            store.lock(&key(), "sft", |_| {
-                if !std::mem::replace(&mut once, true) {
-                    waits.wait();
-                }
-                true
-            })
-        });
-        waits.wait();
-        drop(first);
-        second.join().unwrap().unwrap().unwrap()
-    });
-    assert!(holder_of(&p.store).is_some());
-    drop(second);
+    assert_eq!(p.store.locks(), [(key(), first.path().to_owned())]);
+    assert_eq!(holder_of(&p.store).unwrap().pid, std::process::id());
+    drop(first);
+    assert!(files_below(&p.store.root().join("work/locks")).is_empty(), "a lock file is left");
     assert_eq!(holder_of(&p.store), None);
-    assert!(files_below(&p.store.root().join("work/locks")).is_empty(), "no lock file is left");
 }
 
 #[test]
@@ -139,7 +119,7 @@ fn many_threads_never_hold_one_lock_together() {
         for _ in 0..8 {
             s.spawn(|| {
                 for _ in 0..200 {
-                    if let Lock::Taken(_lock) = p.store.try_lock(&key(), "x").unwrap() {
+                    if let Lock::Acquired(_lock) = p.store.try_lock(&key(), "x").unwrap() {
                         use std::sync::atomic::Ordering::SeqCst;
                         assert_eq!(inside.fetch_add(1, SeqCst), 0);
                         std::thread::yield_now();
@@ -152,22 +132,15 @@ fn many_threads_never_hold_one_lock_together() {
 }
 
 #[test]
-fn what_dead_holders_noted_is_left_for_the_next_and_looking_changes_nothing() {
+fn to_look_at_the_lock_of_a_dead_holder_changes_nothing() {
     let p = place();
-    for n in ["first", "second"] {
-        let lock = taken(&p.store);
-        lock.note(&format!("{n}\nof two lines")).unwrap();
-        // As a killed process does: the lock is free and its file stays.
-        lock.leave();
-    }
+    let (mut child, _) = process(&p.store, false);
+    child.kill().unwrap();
+    child.wait().unwrap();
     let before = contents(&p.store.root().join("work/locks"));
     assert_eq!(p.store.holder(&key()).unwrap(), None);
-    assert!(p.store.notes(&key()).contains("second of two lines"));
     assert_eq!(contents(&p.store.root().join("work/locks")), before);
-    let lock = taken(&p.store);
-    let left: Vec<_> = lock.left().lines().filter(|line| line.contains("of two lines")).collect();
-    assert_eq!(left, ["first of two lines", "second of two lines"]);
-    drop(lock);
+    drop(taken(&p.store));
     assert!(files_below(&p.store.root().join("work/locks")).is_empty());
 }
 
@@ -183,5 +156,4 @@ fn a_lock_that_is_no_plain_file_is_an_error_at_once() {
     fs::remove_file(&path).unwrap();
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     assert!(p.store.holder(&key()).is_err());
-    assert_eq!(p.store.notes(&key()), "");
 }

@@ -4,5 +4,6 @@
 //! Invariant: no test needs more than the temporary folder and this machine's own clock.
 //! Must not know: how the state keeps its promises.
 
+mod faults;
 mod history;
 mod locks;

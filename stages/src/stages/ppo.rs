@@ -246,7 +246,8 @@ fn gold_rule(params: &Params, ctx: &Context) -> Result<Option<Gold>, StageError>
 
 fn train(setting: &Setting, mut learner: Learner) -> Result<(Decoder, Summary), StageError> {
     let Setting { params, ctx, .. } = setting;
-    let mut checkpoints = Checkpoints::new(ctx);
+    let values = 3 * (learner.policy.num_params() + learner.value.num_params());
+    let mut checkpoints = Checkpoints::new(ctx, values);
     let mut counters = Counters {
         iteration: 0,
         policy_updates: 0,
@@ -275,6 +276,7 @@ fn train(setting: &Setting, mut learner: Learner) -> Result<(Decoder, Summary), 
             counters.beta = kl::adapted(counters.beta, batch.stats.k1, target, batch.rows.len());
         }
     }
+    checkpoints.finish();
     Ok((learner.policy, summary))
 }
 
@@ -426,11 +428,15 @@ fn restored(
     mut tensors: NamedTensors,
 ) -> Result<(Learner, Counters), String> {
     let device = learner.policy.device().inner();
+    let policy = split_prefix(&mut tensors, "policy.");
+    let value = split_prefix(&mut tensors, "value.");
     let mut policy_optimizer = AdamW::new(params.optimizer.clone());
     let mut value_optimizer = AdamW::new(params.optimizer.clone());
-    policy_optimizer.restore("policy-optimizer.", counters.policy_updates, &mut tensors, &device)?;
-    value_optimizer.restore("value-optimizer.", counters.value_updates, &mut tensors, &device)?;
-    let policy = with_tensors(learner.policy.clone(), split_prefix(&mut tensors, "policy."))?;
-    let value = with_tensors(learner.value.clone(), split_prefix(&mut tensors, "value."))?;
+    let (updates, prefix) = (counters.policy_updates, "policy-optimizer.");
+    policy_optimizer.restore(prefix, updates, &mut tensors, &policy, &device)?;
+    let (updates, prefix) = (counters.value_updates, "value-optimizer.");
+    value_optimizer.restore(prefix, updates, &mut tensors, &value, &device)?;
+    let policy = with_tensors(learner.policy.clone(), policy)?;
+    let value = with_tensors(learner.value.clone(), value)?;
     Ok((Learner { policy, value, policy_optimizer, value_optimizer }, counters))
 }

@@ -5,6 +5,8 @@
 //! bumped by hand whenever its output changes for the same inputs and params.
 //! Must not know: how any stage works.
 
+use std::collections::BTreeSet;
+
 use kiln::protocol::{Description, Kind, PROTOCOL, Port, StageRequest};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -100,15 +102,23 @@ pub fn entries() -> Vec<Entry> {
 
 /// The answer to `describe`.
 pub fn description() -> Description {
+    let kinds: Vec<Kind> = entries().into_iter().map(|e| e.kind).collect();
     Description {
         protocol: PROTOCOL,
         provider: "kiln-stages".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         numerics: crate::device::numerics(),
-        types: Vec::new(),
-        files: Vec::new(),
-        environment: ["CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LIBTORCH"].map(str::to_owned).to_vec(),
-        devices: vec!["/dev/nvidiactl".into()],
-        kinds: entries().into_iter().map(|e| e.kind).collect(),
+        types: types(&kinds),
+        files: crate::device::files(),
+        environment: crate::device::environment(),
+        devices: crate::device::device_files(),
+        kinds,
     }
+}
+
+/// The artifact types of the ports, sorted; `any` is no type of its own.
+fn types(kinds: &[Kind]) -> Vec<String> {
+    let ports = kinds.iter().flat_map(|kind| kind.inputs.iter().chain(&kind.outputs));
+    let types: BTreeSet<&String> = ports.flat_map(|port| &port.types).filter(|t| *t != "any").collect();
+    types.into_iter().cloned().collect()
 }

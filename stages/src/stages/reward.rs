@@ -160,7 +160,7 @@ fn train(params: &Params, ctx: &Context, mut scorer: Scorer, items: &[Item]) -> 
     let per_pass = items.len().div_ceil(params.prompts_per_batch) as u64;
     let steps = params.epochs * per_pass;
     let mut optimizer = AdamW::new(params.optimizer.clone());
-    let mut checkpoints = Checkpoints::new(ctx);
+    let mut checkpoints = Checkpoints::new(ctx, 3 * scorer.num_params());
     let mut first = 0;
     if let Some(state) =
         checkpoints.resume(ctx, |counters, tensors| restored(params, &scorer, counters, tensors))
@@ -207,6 +207,7 @@ fn train(params: &Params, ctx: &Context, mut scorer: Scorer, items: &[Item]) -> 
             );
         }
     }
+    checkpoints.finish();
     Ok(scorer)
 }
 
@@ -220,7 +221,7 @@ fn restored(
     let weights = split_prefix(&mut tensors, "model.");
     let mut optimizer = AdamW::new(params.optimizer.clone());
     let device = scorer.decoder().device().inner();
-    optimizer.restore("optimizer.", counters.updates, &mut tensors, &device)?;
+    optimizer.restore("optimizer.", counters.updates, &mut tensors, &weights, &device)?;
     Ok((with_tensors(scorer.clone(), weights)?, optimizer, counters.step))
 }
 

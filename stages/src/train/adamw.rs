@@ -89,15 +89,16 @@ impl AdamW {
         self.step
     }
 
-    /// Takes the state back out of `from`.
+    /// Takes the state back out of `from`; `weights` are the parameters that it belongs to.
     ///
     /// # Errors
-    /// When a moment is missing or has no rank that parameters have.
+    /// When a moment is missing or has another shape than its parameter.
     pub fn restore(
         &mut self,
         prefix: &str,
         step: u64,
         from: &mut NamedTensors,
+        weights: &NamedTensors,
         device: &Device,
     ) -> Result<(), String> {
         self.step = step;
@@ -106,14 +107,18 @@ impl AdamW {
         let paths: Vec<String> =
             from.keys().filter_map(|k| k.strip_prefix(&first_prefix).map(str::to_owned)).collect();
         for path in paths {
-            let mut take = |name: String| from.remove(&name).ok_or(format!("the checkpoint lacks `{name}`"));
+            let mut take = |name: String| from.remove(&name).ok_or(format!("it has no `{name}`"));
             let first = take(format!("{prefix}m.{path}"))?;
             let second = take(format!("{prefix}v.{path}"))?;
+            let shape = weights.get(&path).map(TensorData::shape);
+            if shape != Some(first.shape()) || shape != Some(second.shape()) {
+                return Err(format!("its moments of `{path}` have another shape than that parameter"));
+            }
             let rank = first.shape().num_dims();
             let tensor = |d: TensorData| match rank {
                 1 => Ok(Tensor::<1>::from_data(d, device).into_dispatch()),
                 2 => Ok(Tensor::<2>::from_data(d, device).into_dispatch()),
-                _ => Err(format!("the checkpoint's `{path}` has {rank} dims")),
+                _ => Err(format!("its `{path}` has {rank} dimensions")),
             };
             let moments = (tensor(first)?, tensor(second)?, rank);
             self.moments.insert(path, moments);

@@ -8,8 +8,10 @@ pub mod adamw;
 pub mod checkpoint;
 pub mod grads;
 pub mod lm;
+pub mod origin;
 pub mod run;
 pub mod schedule;
+pub mod state_file;
 
 pub use adamw::{AdamW, AdamWParams};
 pub use checkpoint::Checkpoints;

@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
 use super::adamw::{AdamW, AdamWParams};
@@ -53,7 +54,7 @@ struct Counters {
 /// `Interrupted` after checkpointing on request; a failure when the loss is not finite.
 pub fn train(ctx: &Context, mut model: Decoder, plan: &Plan) -> Result<(Decoder, Measured), StageError> {
     let mut optimizer = AdamW::new(plan.optimizer.clone());
-    let mut checkpoints = Checkpoints::new(ctx);
+    let mut checkpoints = Checkpoints::new(ctx, 3 * model.num_params());
     let mut first = 0;
     if let Some(state) =
         checkpoints.resume(ctx, |counters, tensors| restored(&model, plan, counters, tensors))
@@ -95,6 +96,7 @@ pub fn train(ctx: &Context, mut model: Decoder, plan: &Plan) -> Result<(Decoder,
     if first >= plan.steps {
         last = (plan.validate)(&model);
     }
+    checkpoints.finish();
     Ok((model, last))
 }
 
@@ -107,7 +109,8 @@ fn restored(
 ) -> Result<(Decoder, AdamW, u64), String> {
     let weights = split_prefix(&mut tensors, "model.");
     let mut optimizer = AdamW::new(plan.optimizer.clone());
-    optimizer.restore("optimizer.", counters.updates, &mut tensors, &model.device().inner())?;
+    let device = model.device().inner();
+    optimizer.restore("optimizer.", counters.updates, &mut tensors, &weights, &device)?;
     Ok((with_tensors(model.clone(), weights)?, optimizer, counters.step))
 }
 

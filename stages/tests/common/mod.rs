@@ -125,10 +125,43 @@ impl Place {
         run
     }
 
+    /// The same place for a stage with another number of threads.
+    pub fn with_threads(mut self, threads: u32) -> Self {
+        self.stage.threads = threads;
+        self
+    }
+
+    /// Starts the worker and asks it to stop after `delay`, wherever it is then; gives its exit code.
+    pub fn stop_after(&self, delay: Duration) -> Option<i32> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-stages"));
+        let mut worker = command.arg("run").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let request = serde_json::to_vec(&self.request()).unwrap();
+        worker.stdin.take().unwrap().write_all(&request).unwrap();
+        std::thread::sleep(delay);
+        kill_process(Pid::from_child(&worker), Signal::TERM).unwrap();
+        let status = worker.wait().unwrap();
+        assert!(status.code().is_some() || status.signal() == Some(15), "{status}");
+        status.code()
+    }
+
+    /// Runs the worker to its end while nobody can read its events; gives its exit code.
+    pub fn run_unheard(&self) -> Option<i32> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-stages"));
+        let mut worker = command.arg("run").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        drop(worker.stdout.take());
+        let request = serde_json::to_vec(&self.request()).unwrap();
+        worker.stdin.take().unwrap().write_all(&request).unwrap();
+        worker.wait().unwrap().code()
+    }
+
+    /// The state's file in the checkpoint folder.
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("checkpoint/state.checkpoint")
+    }
+
     /// Waits until a checkpoint is written that is younger than the first step.
     fn await_checkpoint(&self, worker: &mut Child) {
-        let path = self.folder.path().join("checkpoint/state.safetensors");
-        let written = || std::fs::metadata(&path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
+        let written = || std::fs::metadata(self.state()).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
         let before = written();
         while written() == before && worker.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_micros(200));

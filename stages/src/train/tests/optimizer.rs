@@ -123,16 +123,28 @@ fn the_state_taken_out_and_put_back_goes_on_bit_for_bit() {
     let updates = optimizer.state("o.", &mut state);
     assert_eq!(updates, 1);
     let mut restored = AdamW::new(params());
-    restored.restore("o.", updates, &mut state, &cpu()).unwrap();
+    restored.restore("o.", updates, &mut state, &named_tensors(&model), &cpu()).unwrap();
     assert!(state.is_empty());
     let straight = step(model.clone(), &mut optimizer);
     assert_eq!(named_tensors(&step(model, &mut restored)), named_tensors(&straight));
 }
 
 #[test]
-fn a_state_that_lacks_a_moment_is_an_error_that_names_it() {
-    let mut state = NamedTensors::new();
-    state.insert("o.m.norm.weight".to_owned(), burn::tensor::TensorData::new(vec![0f32], [1]));
-    let said = AdamW::new(params()).restore("o.", 1, &mut state, &cpu()).unwrap_err();
-    assert!(said.contains("o.v.norm.weight"), "{said}");
+fn a_state_that_does_not_fit_the_weights_is_an_error_that_names_what_does_not() {
+    let data = |n: usize| burn::tensor::TensorData::new(vec![0f32; n], [n]);
+    let weights = NamedTensors::from([("norm.weight".to_owned(), data(1))]);
+    let restored = |moments: &[(&str, usize)]| {
+        let mut state = moments.iter().map(|(name, n)| ((*name).to_owned(), data(*n))).collect();
+        AdamW::new(params()).restore("o.", 1, &mut state, &weights, &cpu())
+    };
+    assert!(restored(&[("o.m.norm.weight", 1), ("o.v.norm.weight", 1)]).is_ok());
+    for (moments, word) in [
+        (&[("o.m.norm.weight", 1)][..], "o.v.norm.weight"),
+        (&[("o.m.norm.weight", 2), ("o.v.norm.weight", 1)], "norm.weight"),
+        (&[("o.m.norm.weight", 1), ("o.v.norm.weight", 2)], "norm.weight"),
+        (&[("o.m.other", 1), ("o.v.other", 1)], "other"),
+    ] {
+        let said = restored(moments).unwrap_err();
+        assert!(said.contains(word), "{said}");
+    }
 }

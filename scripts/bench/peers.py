@@ -1,0 +1,67 @@
+"""The peers: installs those that a row needs into a throw-away environment, and gives their paths.
+
+The environment is `target/bench-env`, a venv; removing the folder is always safe. Versions are pinned
+so that figures can be compared; raise them when a peer has become faster.
+"""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+PINS = {"ninja": "1.13.2", "dvc": "3.67.1", "snakemake": "9.27.1"}
+
+
+class Peers:
+    def __init__(self, folder: Path, skipped=()):
+        self.folder = folder
+        self.skipped = set(skipped)
+
+    def wanted(self, *names):
+        """Installs what is missing of the named peers, but for the skipped ones."""
+        missing = [n for n in names if n not in self.skipped and not self._is_there(n)]
+        if not missing:
+            return
+        if not (self.folder / "bin" / "python").exists():
+            venv.create(self.folder, with_pip=True, clear=True)
+        print(f"bench: installing {', '.join(missing)} into {self.folder}", file=sys.stderr)
+        pins = [f"{n}=={PINS[n]}" for n in missing]
+        pip = [self.folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *pins]
+        if subprocess.run(pip).returncode != 0:
+            skip = f"BENCH_FLAGS='--skip {','.join(missing)}'"
+            sys.exit(f"bench: could not install {' '.join(pins)}; to go on without, {skip}")
+        for name in missing:
+            self._stamp(name).write_text(PINS[name])
+
+    def has(self, name):
+        return name not in self.skipped
+
+    def path(self, name):
+        return self.folder / "bin" / name
+
+    def title(self, name):
+        """Name and version, as the table shows them."""
+        return f"{name} {PINS[name]}"
+
+    def environment(self):
+        """The environment of a peer: no caches outside of ours, no questions to the network."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+        path = f"{self.folder / 'bin'}:{env.get('PATH', os.defpath)}"
+        more = {"PATH": path, "DVC_NO_ANALYTICS": "1", "XDG_CACHE_HOME": str(self.folder / "cache"), "NO_COLOR": "1"}
+        return env | more
+
+    def dvc_init(self, folder: Path):
+        """Makes the folder a DVC project that neither asks for updates nor reports its use."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for words in (["init", "--no-scm", "-q"], ["config", "core.analytics", "false"],
+                      ["config", "core.check_update", "false"]):
+            subprocess.run([self.path("dvc"), *words], cwd=folder, env=self.environment(), check=True,
+                           stdout=subprocess.DEVNULL)
+
+    def _stamp(self, name):
+        return self.folder / f"{name}.version"
+
+    def _is_there(self, name):
+        stamp = self._stamp(name)
+        return self.path(name).exists() and stamp.exists() and stamp.read_text() == PINS[name]

@@ -1,0 +1,128 @@
+//! The options that commands share.
+//!
+//! Purpose: options of every command, of every command that reads a pipeline, and of those that sample.
+//! Invariant: a positional argument that ends in `.yaml` or `.yml` and comes first is the file.
+//! Must not know: what commands do.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The store [default: artifacts/ in the project root]
+    #[arg(long, global = true, env = "KILN_STORE", value_name = "FOLDER", hide_env_values = true)]
+    pub store: Option<PathBuf>,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// The log level on stderr: off, error, warn, info, debug, trace, or a tracing filter
+    #[arg(long, global = true, env = "KILN_LOG", default_value = "warn", value_name = "LEVEL")]
+    pub log_level: String,
+    /// The format of the log on stderr
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// The choice for a stream.
+    pub fn choice(self) -> anstream::ColorChoice {
+        match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        }
+    }
+}
+
+/// The format of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The pipeline and the changes to it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PipelineArgs {
+    /// The pipeline file, if the first name ends in .yaml or .yml; then the names of stages
+    #[arg(value_name = "[FILE] NAME")]
+    pub names: Vec<String>,
+    /// Set a value, such as stages.sft.learning_rate=1e-5 or params.seed=2; it is JSON where it parses as JSON, else text
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Remove a value, such as stages.sft.learning_rate
+    #[arg(long, value_name = "PATH")]
+    pub unset: Vec<String>,
+    /// Answer with one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// The device of training stages; auto uses a GPU if the machine has one. Part of a key only with `cache: exact`
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+}
+
+impl PipelineArgs {
+    /// The file, if one is named, and the other names.
+    pub fn split(&self) -> (Option<PathBuf>, &[String]) {
+        match self.names.split_first() {
+            Some((first, rest)) if is_file(first) => (Some(PathBuf::from(first)), rest),
+            _ => (None, &self.names),
+        }
+    }
+}
+
+fn is_file(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+/// The device of training stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Device {
+    /// A GPU if the machine has one.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA GPU.
+    Cuda,
+}
+
+impl Device {
+    /// The name in a stage request.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+/// Sampling options.
+#[derive(Debug, Clone, Args)]
+pub struct SamplingArgs {
+    /// The sampling temperature; 0 takes the most likely token
+    #[arg(long, default_value_t = 0.8)]
+    pub temperature: f64,
+    /// The maximum number of tokens of a reply
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    pub max_tokens: u32,
+    /// The seed of sampling
+    #[arg(long, default_value_t = 1337)]
+    pub seed: u64,
+}

@@ -1,0 +1,148 @@
+//! The file of a checkpoint.
+//!
+//! Purpose: counters, tensors and their origin in one file that tells when it is damaged.
+//! Invariant: a file is written durably, and is absent or complete (written beside its place, synced,
+//! renamed); reading takes no more memory than the state needs, whatever the file's own lengths say;
+//! the tensors are looked at only after the checksum.
+//! Must not know: when a checkpoint is due, what the tensors are.
+//!
+//! Layout: [`MAGIC`] (the format's name and version), SHA-256 of everything that follows (32 bytes),
+//! then a safetensors file whose metadata has `origin` and `counters` as JSON.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use burn::tensor::TensorData;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::origin::{Origin, hex};
+use crate::model::io::NamedTensors;
+
+/// How a file begins; the number is the format's version.
+pub const MAGIC: &[u8] = b"kiln.checkpoint/2\n";
+/// Bytes of a SHA-256.
+const CHECKSUM: usize = 32;
+/// What a file may have beside its values: names, shapes, counters, origin.
+const HEADER_LIMIT: u64 = 4 << 20;
+
+/// A file whose checksum is right.
+pub struct StateFile {
+    bytes: Vec<u8>,
+}
+
+impl StateFile {
+    /// Reads a file of at most `values` f32 values; none where there is no file.
+    ///
+    /// # Errors
+    /// Why the file cannot be used.
+    pub fn read(path: &Path, values: u64) -> Result<Option<Self>, String> {
+        let limit = values.saturating_mul(4).saturating_add(HEADER_LIMIT);
+        let size = match fs::symlink_metadata(path) {
+            Ok(found) if found.is_file() => found.len(),
+            // Opening a pipe would wait for ever.
+            Ok(_) => return Err("it is not a regular file".to_owned()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e.to_string()),
+        };
+        if size > limit {
+            return Err(format!("it has {size} bytes, and this stage's state needs at most {limit}"));
+        }
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(|e| e.to_string())?;
+        file.take(limit).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+        Self::check(bytes).map(Some)
+    }
+
+    fn check(bytes: Vec<u8>) -> Result<Self, String> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or("it has another format, or is damaged")?;
+        let (checksum, payload) = rest.split_at_checked(CHECKSUM).ok_or("it is truncated")?;
+        if Sha256::digest(payload).as_slice() != checksum {
+            return Err("it is damaged: its checksum is wrong".to_owned());
+        }
+        Ok(Self { bytes })
+    }
+
+    /// The checksum in hexadecimal digits: the name of this state.
+    pub fn checksum(&self) -> String {
+        hex(&self.bytes[MAGIC.len()..MAGIC.len() + CHECKSUM])
+    }
+
+    /// Counters and tensors, if they are of this origin.
+    ///
+    /// # Errors
+    /// Why they cannot be used.
+    pub fn parse<S: DeserializeOwned>(&self, origin: &Origin) -> Result<(S, NamedTensors), String> {
+        let payload = &self.bytes[MAGIC.len() + CHECKSUM..];
+        let (_, header) = SafeTensors::read_metadata(payload).map_err(|e| e.to_string())?;
+        let named = header.metadata().as_ref();
+        let text = |name: &str| named.and_then(|m| m.get(name)).ok_or(format!("it has no `{name}`"));
+        let found: Origin = serde_json::from_str(text("origin")?).map_err(|e| format!("its origin: {e}"))?;
+        if let Some(reason) = found.conflict(origin) {
+            return Err(reason);
+        }
+        let counters = serde_json::from_str(text("counters")?).map_err(|e| format!("its counters: {e}"))?;
+        Ok((counters, tensors(payload)?))
+    }
+
+    /// Writes a state durably: after a return without an error it survives a loss of power.
+    ///
+    /// # Errors
+    /// Those of writing; an earlier file is then as it was.
+    pub fn write<S: Serialize>(
+        path: &Path,
+        origin: &Origin,
+        counters: &S,
+        tensors: &NamedTensors,
+    ) -> io::Result<()> {
+        let mut views = Vec::with_capacity(tensors.len());
+        for (name, data) in tensors {
+            let shape = data.shape().as_slice().to_vec();
+            let view = TensorView::new(Dtype::F32, shape, data.as_bytes()).map_err(io::Error::other)?;
+            views.push((name.as_str(), view));
+        }
+        let metadata = HashMap::from([
+            ("origin".to_owned(), serde_json::to_string(origin)?),
+            ("counters".to_owned(), serde_json::to_string(counters)?),
+        ]);
+        let payload = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
+        replace(path, &[MAGIC, &Sha256::digest(&payload), &payload])
+    }
+}
+
+fn tensors(payload: &[u8]) -> Result<NamedTensors, String> {
+    let file = SafeTensors::deserialize(payload).map_err(|e| e.to_string())?;
+    let mut tensors = NamedTensors::new();
+    for (name, view) in file.tensors() {
+        if view.dtype() != Dtype::F32 {
+            return Err(format!("its tensor `{name}` has the type {:?}, not F32", view.dtype()));
+        }
+        let values: Vec<f32> =
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        tensors.insert(name, TensorData::new(values, view.shape().to_vec()));
+    }
+    Ok(tensors)
+}
+
+/// Replaces a file atomically and durably.
+pub fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let written = write_synced(&temporary, parts).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.sync_all()
+}
