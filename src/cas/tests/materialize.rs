@@ -5,8 +5,15 @@ use std::time::Duration;
 
 use super::*;
 
-/// Just what becomes hard links, mostly holes.
-const LARGE: u64 = 64 << 20;
+/// What becomes hard links here.
+const LARGE: u64 = 2 << 20;
+
+/// A store that makes hard links early.
+fn place() -> Place {
+    let mut place = super::place();
+    place.store.hard_links_from = LARGE;
+    place
+}
 
 fn large(p: &Place, name: &str) -> PathBuf {
     let file = p.file(name, "start");
