@@ -89,9 +89,7 @@ fn places(request: &Request<'_>, stage: &Stage, cwd: Option<&str>, off: bool) ->
     };
     let output = |name: &String| {
         let place = stage.output_paths.get(name).map(|at| at.value.clone());
-        // Without an execution folder a script leaves its output where it always did.
-        let base = if off && place.is_some() { &root } else { &execution };
-        (name.clone(), base.join(place.unwrap_or_else(|| format!("outputs/{name}"))))
+        (name.clone(), execution.join(place.unwrap_or_else(|| format!("outputs/{name}"))))
     };
     Places {
         folder: cwd.map_or_else(|| root.clone(), |cwd| root.join(cwd)),
@@ -137,10 +135,6 @@ fn copy_uses(request: &Request<'_>, execution: &Path) -> Result<(), AttemptError
     let keyed = request.job.key_inputs.get("uses");
     for (name, file) in sources.uses(request.stage())? {
         let dest = execution.join(&name);
-        if Path::new(&name).is_absolute() {
-            // A file outside of the project is read where it is.
-            continue;
-        }
         if let Some(parent) = dest.parent() {
             fs::create_dir_all(parent)
                 .map_err(|source| AttemptError::Io { what: "make a folder for a file under `uses`", source })?;
