@@ -63,9 +63,8 @@ pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, Attempt
     fs::create_dir_all(scratch.checkpoint()).map_err(io)?;
     let values = values(request, stage, &places);
     let environment = environment(request, None, &values, claim)?;
-    let inputs = places.inputs.iter().filter_map(|(name, path)| {
-        Some((path.clone(), *request.job.inputs.get(name)?))
-    });
+    let inputs =
+        places.inputs.iter().filter_map(|(name, path)| Some((path.clone(), *request.job.inputs.get(name)?)));
     let launch = Launch {
         arguments: arguments(request, expand(run, shell, &values)?, shell, &places)?,
         folder: places.folder.clone(),
@@ -76,7 +75,14 @@ pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, Attempt
     };
     let inputs: Vec<(PathBuf, ArtifactRef)> = if off { Vec::new() } else { inputs.collect() };
     let made = made(places.outputs, inputs);
-    Ok(Prepared { launch, stdin: None, events: false, masks: environment.masks, made, claim: Claim::default() })
+    Ok(Prepared {
+        launch,
+        stdin: None,
+        events: false,
+        masks: environment.masks,
+        made,
+        claim: Claim::default(),
+    })
 }
 
 fn places(request: &Request<'_>, stage: &Stage, cwd: Option<&str>, off: bool) -> Places {
@@ -136,8 +142,10 @@ fn copy_uses(request: &Request<'_>, execution: &Path) -> Result<(), AttemptError
     for (name, file) in sources.uses(request.stage())? {
         let dest = execution.join(&name);
         if let Some(parent) = dest.parent() {
-            fs::create_dir_all(parent)
-                .map_err(|source| AttemptError::Io { what: "make a folder for a file under `uses`", source })?;
+            fs::create_dir_all(parent).map_err(|source| AttemptError::Io {
+                what: "make a folder for a file under `uses`",
+                source,
+            })?;
         }
         let copied = sources.copy_file(&file, &dest)?;
         let expected = keyed.and_then(|uses| uses.get(&name)?.as_str());
