@@ -159,14 +159,16 @@ pub(super) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
     struct Format {
         format: String,
     }
-    let Format { format } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    if OLDER_FORMATS.contains(&format.as_str()) {
-        return Err(format!("it was made by an older format, `{format}`"));
+    let action: Action = match serde_json::from_slice(bytes) {
+        Ok(action) => action,
+        Err(e) => match serde_json::from_slice(bytes) {
+            Ok(Format { format }) if format != ACTION_FORMAT => return Err(foreign(&format)),
+            _ => return Err(e.to_string()),
+        },
+    };
+    if action.format != ACTION_FORMAT {
+        return Err(foreign(&action.format));
     }
-    if format != ACTION_FORMAT {
-        return Err(format!("its format is not {ACTION_FORMAT}"));
-    }
-    let action: Action = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if action.key != *key || Digest::of_json(&action.key_inputs) != *key {
         return Err("its key is not the digest of its key inputs".into());
     }
@@ -180,4 +182,11 @@ pub(super) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
         return Err("a folder is marked as executable".into());
     }
     Ok(action)
+}
+
+fn foreign(format: &str) -> String {
+    match OLDER_FORMATS.contains(&format) {
+        true => format!("it was made by an older format, `{format}`"),
+        false => format!("its format is not {ACTION_FORMAT}"),
+    }
 }
