@@ -153,7 +153,7 @@ impl Store {
     }
 
     /// Hashes a file that somebody else could change or needs: a copy of it, unless the store has its bytes.
-    fn stage_copy(&self, path: &Path, meta: &Metadata) -> Result<Staged, StoreError> {
+    pub(super) fn stage_copy(&self, path: &Path, meta: &Metadata) -> Result<Staged, StoreError> {
         let executable = executable(meta);
         let hashed = hash(path, Stat::last_change)?;
         if self.blobs.verify(&hashed.digest)?.is_some() {
