@@ -44,10 +44,10 @@ test: libtorch
 
 test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
-	$(CARGO) test --release --workspace -- --ignored --skip store::tests::speed
+	$(CARGO) test --release --workspace -- --ignored --skip cas::tests::speed
 
 speed: libtorch
-	$(CARGO) test --release --workspace --lib -- --ignored --nocapture store::tests::speed
+	$(CARGO) test --release --workspace --lib -- --ignored --nocapture cas::tests::speed
 
 lint: libtorch
 	$(CARGO) fmt --all --check

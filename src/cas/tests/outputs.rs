@@ -189,7 +189,9 @@ fn an_output_without_permissions_is_collected_and_its_remains_can_be_removed() {
     for (path, bits) in [("a/b/file", 0o000), ("a/b", 0o555), ("a", 0o000), ("", 0o500)] {
         chmod(&output.join(path), bits);
     }
+    let again = p.store.collect_kept(&output, &[]).unwrap().artifact;
     let kept = p.store.ingest(&output).unwrap();
+    assert_eq!(kept, again);
     assert_eq!(listing(&p, &kept).files[0].path, "a/b/file");
     remove_tree(&scratch(&p)).unwrap();
     assert!(!scratch(&p).join("o").exists());
