@@ -296,7 +296,7 @@ fn described(folder: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
     fn a_random_folder_is_refused_for_a_link_that_leads_out_or_comes_out_as_it_went_in(nodes in random_folder()) {
