@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::cas::Store;
 use crate::executor::scratch::Scratch;
+use crate::executor::spares;
 use crate::state::Lock;
 
 /// Starts the sweep.
@@ -19,6 +20,7 @@ pub fn start(store: &Arc<Store>) {
 }
 
 fn sweep(store: &Store) {
+    spares::sweep(&store.root().join("work"));
     for key in store.works() {
         let scratch = Scratch::at(store.work(&key));
         if scratch.manifest().exists() {
