@@ -261,4 +261,9 @@ fn git_merges_lock_files_stage_by_stage() {
     assert!(between.contains("\"flat\"") && between.contains("=======\n  upper:\n"), "{text}");
     assert!(between.ends_with(">>>>>>> theirs\n"), "{text}");
     assert_eq!(text.matches("  lines:\n").count(), 1, "{text}");
+    assert_eq!(project.ask(&["run", "--locked"]).code, 3, "the pipeline file has a conflict as well");
+    git(&["checkout", "--ours", "kiln.yaml"]);
+    assert_eq!(differences(&project.json(&["run", "--locked"])), ["upper stage"]);
+    project.ask(&["run"]).good();
+    assert!(!lock(&project).contains("<<<<<<<"));
 }

@@ -179,7 +179,7 @@ pub struct StagePlan {
     pub bytes: Option<u64>,
     /// Where an interrupted attempt would go on, such as `step 500 of 2000`; none if there is none.
     pub resumes: Option<String>,
-    /// Things worth telling that make nothing stale.
+    /// Remarks for people about what makes nothing stale.
     pub notes: Vec<String>,
 }
 

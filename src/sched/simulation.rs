@@ -176,13 +176,12 @@ impl World {
                 }
             }
             Input::Interrupt => self.interrupts += 1,
-            Input::Decided(slot, epoch, verdict) if scheduler.awaits_decision(*slot, *epoch) => {
-                match verdict {
-                    Verdict::Cached => self.end(*slot, End::Cached),
-                    Verdict::Failed => self.end(*slot, End::Failed),
-                    Verdict::Fetch | Verdict::Run => {}
-                }
-            }
+            Input::Decided(slot, epoch, verdict) if scheduler.awaits_decision(*slot, *epoch) => match verdict
+            {
+                Verdict::Cached => self.end(*slot, End::Cached),
+                Verdict::Failed => self.end(*slot, End::Failed),
+                Verdict::Fetch | Verdict::Run => {}
+            },
             _ => {}
         }
     }
@@ -239,8 +238,7 @@ fn a_large_stage_is_not_starved_by_small_ones() {
     let small = Resources { cpus: 1, memory: 0, gpus: 0 };
     let mut wanted = vec![Wanted { need: small, critical_path: 1, ..Wanted::default() }; 200];
     wanted[100] = Wanted { need: Resources { cpus: 2, ..small }, critical_path: 5, ..Wanted::default() };
-    let mut scheduler =
-        Scheduler::new(wanted, Capacity { cores: 2, memory: 0, gpus: 0, jobs: None }, false);
+    let mut scheduler = Scheduler::new(wanted, Capacity { cores: 2, memory: 0, gpus: 0, jobs: None }, false);
     let (mut queue, mut running, mut started) = (scheduler.start(), Vec::new(), Vec::new());
     // One of the two small stages that run always ends later than the other.
     while !queue.is_empty() || !running.is_empty() {

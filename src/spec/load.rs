@@ -227,7 +227,7 @@ fn read_shared(root: &Node, out: &mut Diagnostics) -> (BTreeMap<String, SharedPa
     (shared.collect(), true)
 }
 
-/// A param of the pipeline that no stage takes is a slip of the pen.
+/// A param of the pipeline that no stage takes is most likely misspelt.
 fn report_unused(shared: &BTreeMap<String, SharedParam>, catalog: &Catalog, out: &mut Diagnostics) {
     let taken = || shared.iter().filter(|(_, param)| param.taken).map(|(name, _)| name.as_str());
     for (name, param) in shared.iter().filter(|(_, param)| !param.taken) {

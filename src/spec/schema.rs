@@ -145,11 +145,24 @@ fn variable(key: &str, description: &str) -> Value {
     })
 }
 
-/// What only commands have.
 fn command_branch(types: &Value) -> Value {
+    let mut properties = common();
+    properties.insert("kind".to_owned(), json!({ "const": "command" }));
+    for own in [command_ports(types), command_run(), command_folder()] {
+        properties.extend(own.as_object().cloned().unwrap_or_default());
+    }
+    json!({
+        "type": "object",
+        "description": "A command.",
+        "required": ["run"],
+        "additionalProperties": false,
+        "properties": properties,
+    })
+}
+
+fn command_ports(types: &Value) -> Value {
     let names = json!({ "type": "string", "description": "A source, a stage, or `stage.output`." });
-    let own = json!({
-        "kind": { "const": "command" },
+    json!({
         "inputs": { "type": "object", "additionalProperties": { "oneOf": [names, {
             "type": "object",
             "required": ["from"],
@@ -159,23 +172,6 @@ fn command_branch(types: &Value) -> Value {
                 "at": { "type": "string", "description": "Where the command finds it, from the project root; `inputs/NAME` by default. Part of the key." },
             },
         }] } },
-        "params": { "type": "object", "description": "Values for `{params.x}` and `$KILN_PARAM_x`, as they are written; part of the key." },
-        "run": {
-            "type": ["string", "array"],
-            "items": { "type": ["string", "number", "boolean", "null"] },
-            "description": "A script for `shell`, or a list of words to execute. `{inputs.x}`, `{outputs.x}` and `{params.x}` are filled in; `{{` and `}}` are plain braces; `${x}` belongs to the shell. Part of the key.",
-        },
-        "shell": {
-            "type": ["string", "array"],
-            "items": { "type": "string" },
-            "default": "bash -eo pipefail",
-            "description": "The shell of a script: a program and its arguments. Part of the key.",
-        },
-        "uses": {
-            "type": ["string", "array"],
-            "items": { "type": "string" },
-            "description": "Files, folders and globs of the project that the command reads; they are in its execution folder, and part of the key.",
-        },
         "outputs": {
             "type": "object",
             "additionalProperties": { "oneOf": [types, {
@@ -188,6 +184,34 @@ fn command_branch(types: &Value) -> Value {
             }] },
             "description": "Name and type of what the command makes; the first is the default one.",
         },
+    })
+}
+
+fn command_run() -> Value {
+    json!({
+        "params": { "type": "object", "description": "Values for `{params.x}` and `$KILN_PARAM_x`, as they are written; part of the key." },
+        "run": {
+            "type": ["string", "array"],
+            "items": { "type": ["string", "number", "boolean", "null"] },
+            "description": "A script for `shell`, or a list of words to execute. `{inputs.x}`, `{outputs.x}` and `{params.x}` are filled in; `{{` and `}}` are plain braces; `${x}` belongs to the shell. Part of the key.",
+        },
+        "shell": {
+            "type": ["string", "array"],
+            "items": { "type": "string" },
+            "default": "bash -eo pipefail",
+            "description": "The shell of a script: a program and its arguments. Part of the key.",
+        },
+    })
+}
+
+/// Where a command runs.
+fn command_folder() -> Value {
+    json!({
+        "uses": {
+            "type": ["string", "array"],
+            "items": { "type": "string" },
+            "description": "Files, folders and globs of the project that the command reads; they are in its execution folder, and part of the key.",
+        },
         "cwd": { "type": "string", "description": "The folder that the command starts in, below its execution folder. Part of the key." },
         "sandbox": {
             "enum": ["folder", "strict", "off"],
@@ -195,17 +219,6 @@ fn command_branch(types: &Value) -> Value {
             "description": "`folder`: the command runs in a folder with what it declared. `strict`: the rest of the project and the store are shut off as well. `off`: it runs in the project root, and no reproducibility is promised; part of the key.",
         },
         "platform": { "const": "any", "description": "`any` takes the operating system and architecture out of the key." },
-    });
-    let mut properties = common();
-    if let Value::Object(own) = own {
-        properties.extend(own);
-    }
-    json!({
-        "type": "object",
-        "description": "A command.",
-        "required": ["run"],
-        "additionalProperties": false,
-        "properties": properties,
     })
 }
 

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::cas::Store;
 use crate::cli::args::{Common, LogArgs};
 use crate::cli::context::{Context, open_store};
 use crate::cli::printer::Printer;
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::report::text::{bytes, printable, printable_lines, seconds, table, time};
-use crate::cas::Store;
 use crate::state::{History, RunOutcome, RunRecord, StageOutcome, StageRecord};
 
 /// The format of an answer in JSON.
@@ -175,7 +175,7 @@ fn stage_log(
         )));
     };
     let (text, skipped) =
-        tail(&path, MOST_BYTES).map_err(CliError::io(format!("read {}", path.display())))?;
+        read_end(&path, MOST_BYTES).map_err(CliError::io(format!("read {}", path.display())))?;
     if json {
         let answer: Value = json!({
             "schema": LOG_FORMAT, "run": record.id, "stage": stage,
@@ -197,7 +197,7 @@ pub fn stage_file(runs: &History, run: &str, kind: &str, stage: &str, extension:
 }
 
 /// The end of a file, and how many bytes come before it.
-fn tail(path: &Path, most: u64) -> std::io::Result<(String, u64)> {
+fn read_end(path: &Path, most: u64) -> std::io::Result<(String, u64)> {
     let mut file = File::open(path)?;
     let skipped = file.metadata()?.len().saturating_sub(most);
     file.seek(SeekFrom::Start(skipped))?;

@@ -12,9 +12,9 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 use super::Started;
+use super::events::EventReader;
+use super::lines::Lines;
 use crate::executor::attempt::{AttemptError, Exit, Made, Request};
-use crate::executor::events::EventReader;
-use crate::executor::lines::Lines;
 use crate::executor::orphans;
 
 /// How long a process that is out of time may take to end before it is killed.

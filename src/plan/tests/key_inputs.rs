@@ -285,17 +285,15 @@ const OF_NONE: [(&str, Edit); 14] = [
     }),
 ];
 
-fn of_commands() -> Vec<(&'static str, Edit)> {
-    [&OF_ALL[..], &OF_COMMANDS].concat()
-}
-
-fn of_kinds() -> Vec<(&'static str, Edit)> {
-    [&OF_ALL[..], &OF_KINDS].concat()
+/// A stage of a kind or a command, and all changes that it must see.
+fn stage_and_edits(kinds: bool) -> (Stage, Vec<(&'static str, Edit)>) {
+    let (stage, own) = if kinds { (kind(), &OF_KINDS[..]) } else { (stage(), &OF_COMMANDS[..]) };
+    (stage, [&OF_ALL[..], own].concat())
 }
 
 #[test]
 fn each_declared_thing_changes_the_key_and_no_two_changes_give_one_key() {
-    for (stage, edits) in [(stage(), of_commands()), (kind(), of_kinds())] {
+    for (stage, edits) in [false, true].map(stage_and_edits) {
         let mut keys = BTreeSet::from([Case::of(stage.clone()).key()]);
         for (what, edit) in edits {
             let mut case = Case::of(stage.clone());
@@ -362,8 +360,8 @@ proptest! {
         others in prop::collection::vec(select(OF_NONE.to_vec()), 0..6),
         line in 0u32..1000,
     ) {
-        let (base, edits) =
-            if kinds { (Case::of(kind()), of_kinds()) } else { (Case::of(stage()), of_commands()) };
+        let (stage, edits) = stage_and_edits(kinds);
+        let base = Case::of(stage);
         let mut case = base.clone();
         case.stage.name.span.start.line = line;
         others.iter().for_each(|(_, edit)| edit(&mut case));

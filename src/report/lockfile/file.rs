@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::stanza;
-use crate::report::disk;
+use crate::cas::disk;
 
 /// The header of a lock file.
 pub const HEADER: &str = "\
@@ -154,15 +154,19 @@ fn look(path: &Path) -> Result<Found, LockFileError> {
     }
 }
 
-/// The stanzas of a lock file by name; other lines are left out.
+/// The stanzas of a lock file by name. Other lines are left out, and so is a stage that has two stanzas:
+/// a merge left a conflict there.
 fn stanzas(text: &str) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> = BTreeMap::new();
     let mut current: Option<String> = None;
+    let mut conflicts = Vec::new();
     for line in text.lines() {
         let indent = line.len() - line.trim_start_matches(' ').len();
         if indent == 2 && line.ends_with(':') {
             let name = line[2..line.len() - 1].to_owned();
-            all.insert(name.clone(), String::new());
+            if all.insert(name.clone(), String::new()).is_some() {
+                conflicts.push(name.clone());
+            }
             current = Some(name);
         } else if indent < 4 && !line.is_empty() {
             current = None;
@@ -171,6 +175,7 @@ fn stanzas(text: &str) -> BTreeMap<String, String> {
             stanza.push('\n');
         }
     }
+    conflicts.iter().for_each(|name| drop(all.remove(name)));
     all
 }
 
@@ -186,6 +191,14 @@ mod tests {
         let found = stanzas(&text);
         assert_eq!(found.keys().collect::<Vec<_>>(), ["\"b c\"", "a"]);
         assert_eq!(found["a"], "    run: |\n      x\n\n      y\n    outputs:\n      o: 12\n");
+    }
+
+    #[test]
+    fn a_stage_in_conflict_has_no_stanza() {
+        let text = format!(
+            "{HEADER}<<<<<<< ours\n  a:\n    key: 1\n=======\n  a:\n    key: 2\n>>>>>>> theirs\n  b:\n    key: 3\n"
+        );
+        assert_eq!(stanzas(&text).keys().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

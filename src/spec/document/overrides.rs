@@ -133,8 +133,13 @@ fn check_command(
         report(message, Some(hint), out);
         return false;
     }
-    let mut parent = node.get(section).and_then(|section| section.get(name));
-    for key in inner.iter().filter(|_| *section == "params") {
+    let keys = if *section == "params" { inner } else { &[] };
+    check_inside(node.get(section).and_then(|section| section.get(name)), path, keys, out)
+}
+
+/// Whether a path into a mapping of a param names what is there.
+fn check_inside(mut parent: Option<&Node>, path: &str, keys: &[&str], out: &mut Diagnostics) -> bool {
+    for key in keys {
         let Some(Data::Map(_)) = parent.map(|parent| &parent.data) else { break };
         let names = parent.map(names_of).unwrap_or_default();
         parent = parent.and_then(|parent| parent.get(key));

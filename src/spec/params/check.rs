@@ -153,7 +153,7 @@ impl<'s> Checker<'s> {
 
     fn choice(&mut self, node: &Node, fixed: &[&Value], path: &str) -> Option<Value> {
         let text = |value: &&Value| Node::from_json(value).scalar().map(|text| text.into_owned());
-        let texts: Vec<_> = fixed.iter().filter_map(text).collect();
+        let texts: Vec<_> = fixed.iter().filter(|value| !value.is_null()).filter_map(text).collect();
         let retyped = node.retyped().filter(|_| node.expanded).map(|n| n.to_json());
         for given in [Some(node.to_json()), retyped].into_iter().flatten() {
             let same = |value: &&&Value| match (**value, &given) {

@@ -235,3 +235,14 @@ fn an_unknown_name_in_a_path_into_a_command_is_an_error() {
         unused-param 0:0 no stage takes the pipeline's parameter `colour` (did you mean `color`?)
     "#);
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_begins_with_a_digit_reaches_a_command_as_it_is_written(text in "[0-9][0-9.eExo_+-]{0,24}") {
+        let stage = stage(&format!("stages:\n  a:\n    run: x\n    params:\n      p: {text}\n      l: [{text}]\n"));
+        proptest::prop_assert_eq!(param(&stage, "p"), &text[..]);
+        let list = param(&stage, "l");
+        proptest::prop_assert!(list == format!("[{text}]") || list == format!("[\"{text}\"]"), "{}", list);
+        serde_json::from_str::<serde::de::IgnoredAny>(&list).unwrap();
+    }
+}

@@ -8,7 +8,7 @@ use crate::spec::Code;
 use crate::spec::testing::{Fake, errors, load, load_with, options, short, short_errors};
 
 #[test]
-fn five_different_slips_give_five_messages_in_one_pass() {
+fn five_different_errors_give_five_messages_in_one_pass() {
     let text = "\
 sources:
   plays: { path: plays.txt, type: corpus }

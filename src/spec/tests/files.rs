@@ -146,6 +146,21 @@ fn the_schema_of_the_file_has_a_branch_for_each_kind_and_no_dangling_reference()
     }
 }
 
+#[test]
+fn the_schema_of_the_file_describes_every_key_that_the_checks_know() {
+    let schema = crate::spec::schema::pipeline_schema(&[]);
+    let described = |pointer: &str| -> Vec<String> {
+        schema.pointer(pointer).unwrap().as_object().unwrap().keys().cloned().collect()
+    };
+    let sorted = |keys: &[&str]| {
+        let mut keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+        keys.sort();
+        keys
+    };
+    assert_eq!(described("/properties"), sorted(&crate::spec::load::KEYS));
+    assert_eq!(described("/$defs/stage.command/properties"), sorted(&crate::spec::stage::KEYS));
+}
+
 /// The same number, spelt in some other way.
 fn spelt(value: f64, style: u8) -> String {
     match style % 4 {

@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::context::RunContext;
-use super::job::{Job, StageEnd};
-use super::stage::{StageRun, run_stage};
-use super::{orphans, paths};
+use super::paths;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::Digest;
+use crate::executor::context::RunContext;
+use crate::executor::job::{Job, StageEnd};
+use crate::executor::local::Local;
+use crate::executor::orphans;
+use crate::executor::scratch::Scratch;
+use crate::executor::stage::{StageRun, run_stage};
 use crate::graph::Producer;
 use crate::plan::{Decision, Plan, PlanError, StageIx};
 use crate::sched::budget::{Capacity, Permit};
@@ -68,6 +71,7 @@ struct Known {
 /// Owns the state of a run.
 pub struct Driver {
     context: Arc<RunContext>,
+    executor: Arc<Local>,
     scheduler: Scheduler,
     stages: Vec<Known>,
     slots: HashMap<StageIx, Slot>,
@@ -95,6 +99,7 @@ impl Driver {
         let scheduler = Scheduler::new(wanted, capacity, keep_going);
         let mut driver = Self {
             context,
+            executor: Arc::default(),
             scheduler,
             stages,
             slots,
@@ -240,8 +245,9 @@ impl Driver {
         let (events, ended, sender) = (self.sender.clone(), self.sender.clone(), self.sender.clone());
         let emit = Arc::new(move |event| drop(events.send(Message::Stage(slot, event))));
         let context = Arc::clone(&self.context);
-        let scratch = super::scratch::Scratch::at(context.store.work(&job.key));
-        let run = StageRun { context, job, scratch, permit, emit };
+        let scratch = Scratch::at(context.store.work(&job.key));
+        let executor = Arc::clone(&self.executor);
+        let run = StageRun { context, job, scratch, permit, executor, emit };
         let work = tokio::spawn(run_stage(run, move || drop(ended.send(Message::ProcessEnded(slot)))));
         tokio::spawn(async move {
             let end = work.await.unwrap_or_else(|e| StageEnd::Failed {
@@ -348,12 +354,7 @@ impl Driver {
         self.finish_failed(slot, error, None);
     }
 
-    fn finish_failed(
-        &mut self,
-        slot: Slot,
-        error: String,
-        log: Option<(std::path::PathBuf, Vec<String>)>,
-    ) {
+    fn finish_failed(&mut self, slot: Slot, error: String, log: Option<(std::path::PathBuf, Vec<String>)>) {
         let blank = self.report(slot, StageOutcome::Failed);
         self.finish(slot, StageReport { error: Some(error), log, ..blank });
     }

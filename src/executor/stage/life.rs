@@ -12,15 +12,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::{AttemptError, Executor, Made, Request, Verdict, judge};
-use super::context::RunContext;
-use super::job::{Job, StageEnd};
-use super::log::Log;
 use super::outputs::{self, Collected};
-use super::scratch::Scratch;
-use super::{blocking, orphans};
 use crate::cas::disk;
 use crate::cas::types::Action;
+use crate::executor::attempt::{AttemptError, Executor, Made, Request, Verdict, judge};
+use crate::executor::context::RunContext;
+use crate::executor::job::{Job, StageEnd};
+use crate::executor::local::Local;
+use crate::executor::log::Log;
+use crate::executor::scratch::Scratch;
+use crate::executor::{blocking, orphans};
 use crate::graph::Producer;
 use crate::sched::StageEvent;
 use crate::sched::budget::Permit;
@@ -47,6 +48,8 @@ pub struct StageRun {
     pub scratch: Scratch,
     /// What it has acquired of the machine.
     pub permit: Permit,
+    /// Where its attempts run.
+    pub executor: Arc<Local>,
     /// Receives its events.
     pub emit: Emit,
 }
@@ -181,7 +184,7 @@ impl StageRun {
             let log = Log::open(&path)
                 .map_err(|source| AttemptError::Io { what: "open the log of the stage", source })?;
             let request = run.request(&log, &key_lock);
-            let prepared = this.context.executor.prepare(&request)?;
+            let prepared = this.executor.prepare(&request)?;
             drop(request);
             Ok::<_, AttemptError>((log, prepared))
         });
@@ -189,8 +192,8 @@ impl StageRun {
         let log = log.masked(prepared.masks.clone());
         let request = self.request(&log, lock);
         (self.emit)(StageEvent::Started { key: self.job.key, attempt: number, resumed });
-        let handle = self.context.executor.start(&request, prepared)?;
-        let (exit, made) = self.context.executor.poll(&request, handle).await?;
+        let handle = self.executor.start(&request, prepared)?;
+        let (exit, made) = self.executor.poll(&request, handle).await?;
         Ok((judge(&request, exit, &made), made))
     }
 
@@ -242,7 +245,8 @@ impl StageRun {
         if !matches!(self.stage().work, Work::Kind { .. }) {
             return resumed;
         }
-        let (marker, ours) = (self.scratch.metrics(), self.context.run.metrics_path(&self.stage().name.value));
+        let (marker, ours) =
+            (self.scratch.metrics(), self.context.run.metrics_path(&self.stage().name.value));
         if resumed
             && let Ok(earlier) = fs::read_to_string(&marker)
             && Path::new(&earlier) != ours

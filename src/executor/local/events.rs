@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::log::Log;
+use crate::executor::log::Log;
 use crate::protocol::Event;
 use crate::sched::StageEvent;
 

@@ -11,12 +11,12 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use super::attempt::Made;
-use super::job::StageEnd;
-use super::stage::{Early, StageRun};
+use super::life::{Early, StageRun};
 use crate::cas::disk;
 use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StoreError};
+use crate::executor::attempt::Made;
+use crate::executor::job::StageEnd;
 use crate::plan::Changed;
 use crate::sched::StageEvent;
 use crate::spec::types::{Sandbox, Work};
@@ -112,7 +112,8 @@ fn provenance(run: &StageRun, finished: &Finished) -> Provenance {
 
 /// Looks at the inputs again. False when the result serves this run only.
 fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
-    let changes = run.context.planner.sources().revalidate(run.job.stage, &run.job.inputs, &run.job.key_inputs)?;
+    let changes =
+        run.context.planner.sources().revalidate(run.job.stage, &run.job.inputs, &run.job.key_inputs)?;
     // What was copied into the execution folder is what the key says, whatever became of the original.
     let copied = matches!(&run.stage().work, Work::Command { sandbox, .. } if *sandbox != Sandbox::Off);
     let mut lasting = true;
@@ -127,7 +128,8 @@ fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
             Changed::Source(_) | Changed::Uses(_) if copied => {}
             Changed::Source(what) | Changed::Uses(what) => {
                 lasting = false;
-                let message = format!("`{what}` changed while the stage ran; its result serves this run only");
+                let message =
+                    format!("`{what}` changed while the stage ran; its result serves this run only");
                 (run.emit)(StageEvent::Note { message });
             }
         }
