@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 
 use super::budget::{Capacity, Permit};
-use super::scheduler::{Command, End, Input, Scheduler, Slot, Verdict, Wanted, Why};
+use super::scheduler::Scheduler;
+use super::types::{Command, End, Input, Slot, Verdict, Wanted, Why};
 use crate::spec::types::Resources;
 
 /// How a simulated world behaves.

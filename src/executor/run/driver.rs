@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
+use super::message::{Decided, Message, decide};
 use super::paths;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::Digest;
@@ -24,36 +25,13 @@ use crate::executor::stage::{StageRun, run_stage};
 use crate::graph::Producer;
 use crate::plan::{Decision, Plan, PlanError, StageIx};
 use crate::sched::budget::{Capacity, Permit};
-use crate::sched::scheduler::{Command, End, Input, Scheduler, Slot, Verdict, Why};
+use crate::sched::scheduler::Scheduler;
+use crate::sched::types::{Command, End, Input, Slot, Verdict, Why};
 use crate::sched::{Event, StageEvent, StageReport};
 use crate::state::StageOutcome;
 
 /// How often a stage that another runner is at is looked at again.
 const HELD_FOR: Duration = Duration::from_millis(100);
-
-/// What the driver hears.
-#[derive(Debug)]
-pub enum Message {
-    /// The planner's answer.
-    Decided(Slot, u32, Result<Decided, PlanError>),
-    /// An event of a stage.
-    Stage(Slot, StageEvent),
-    /// The process of a stage has ended well.
-    ProcessEnded(Slot),
-    /// The work on a stage has ended.
-    Ended(Slot, StageEnd),
-    /// The other runner has let go of the lock of a stage.
-    HolderGone(Slot),
-    /// The user or the system asks to stop.
-    Signal,
-}
-
-/// A decision, and the inputs that it is about.
-#[derive(Debug)]
-pub struct Decided {
-    inputs: BTreeMap<String, ArtifactRef>,
-    decision: Decision,
-}
 
 /// What is known of a wanted stage.
 #[derive(Default)]
@@ -393,20 +371,4 @@ impl Driver {
         // The reporters end after the driver.
         let _ = self.events.send(event);
     }
-}
-
-/// Decides on a stage whose inputs from other stages are `made`.
-fn decide(
-    context: &RunContext,
-    index: StageIx,
-    made: BTreeMap<String, ArtifactRef>,
-) -> Result<Decided, PlanError> {
-    let mut inputs = made;
-    for input in context.graph.inputs(index) {
-        if let Producer::Source(name) = input.from {
-            inputs.insert(input.name.to_owned(), context.planner.sources().source(name)?);
-        }
-    }
-    let decision = context.planner.decide(index, &inputs)?;
-    Ok(Decided { inputs, decision })
 }

@@ -5,6 +5,7 @@
 
 mod driver;
 mod entry;
+mod message;
 mod paths;
 mod preflight;
 mod signals;

@@ -7,7 +7,7 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::driver::Message;
+use super::message::Message;
 
 /// Sends a message for each SIGINT, SIGTERM and SIGHUP. Call it inside of the runtime.
 pub fn watch(messages: UnboundedSender<Message>) {
