@@ -199,21 +199,6 @@ fn nothing_is_left_in_the_scratch_folder() {
 }
 
 #[test]
-fn what_a_command_left_running_is_ended_with_it() {
-    let p = Pipeline::new().yaml(
-        "
-pipeline: p
-stages:
-  s: { kind: command, run: 'sleep 98765 & echo $! > {outputs.pid}', outputs: { pid: table } }
-",
-    );
-    p.run();
-    let pid = p.out("p/s/pid");
-    let alive = std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
-    assert!(!alive.contains("98765"), "{alive}");
-}
-
-#[test]
 fn the_lock_file_is_a_function_of_what_was_made() {
     let lock = |p: &Pipeline| std::fs::read_to_string(p.path("kiln.lock")).unwrap();
     let p = Pipeline::new().yaml(CHAIN).file("words.txt", "pear\napple\n");

@@ -118,13 +118,13 @@ stages:
   first: {{ kind: command, sandbox: off, run: 'rm gone; touch {{outputs.o}}', outputs: {{ o: table }} }}
   bad: {{ kind: command, inputs: {{ o: first }}, uses: [gone], run: 'cp {{inputs.o}} {{outputs.o}}', outputs: {{ o: table }} }}
   slow: {{ kind: command, sandbox: off, run: '{}; touch {{outputs.o}}', outputs: {{ o: table }} }}
-  late: {{ kind: command, sandbox: off, run: 'touch late.ran; touch {{outputs.o}}', outputs: {{ o: table }} }}
+  late: {{ kind: command, sandbox: off, inputs: {{ o: slow }}, run: 'touch late.ran; touch {{outputs.o}}', outputs: {{ o: table }} }}
 ",
         await_file("go")
     ));
     p.write("gone", "");
     std::fs::create_dir(p.path("artifacts")).unwrap();
-    let runner = p.spawn(&["run", "--json", "--jobs", "1"]);
+    let runner = p.spawn(&["run", "--json", "--jobs", "2"]);
     let events = p.path("artifacts/runs/r-0001/events.jsonl");
     let failed = || std::fs::read_to_string(&events).unwrap_or_default().contains("\"failed\"");
     wait_until("`bad` to fail", failed);
