@@ -125,6 +125,11 @@ impl Scheduler {
                     self.set_ready(slot, Ready::Decided);
                 }
             }
+            Input::Again(slot) => {
+                self.leave_work(slot);
+                self.stages[slot].life = Life::Pending;
+                self.make_ready(slot);
+            }
             Input::InputMissing { consumer, producer } => self.input_missing(consumer, producer),
             Input::Interrupt => {
                 self.interrupts += 1;

@@ -133,7 +133,8 @@ impl World {
                 let producer = dependencies[self.rng.usize(0..dependencies.len())];
                 Input::InputMissing { consumer: slot, producer }
             }
-            d if d < 0.1 + self.failures => Input::Ended(slot, End::Failed),
+            d if d < 0.12 => Input::Again(slot),
+            d if d < 0.12 + self.failures => Input::Ended(slot, End::Failed),
             _ => Input::ProcessEnded(slot),
         });
     }
@@ -163,6 +164,7 @@ impl World {
                 self.running.remove(slot);
                 self.end(*slot, *end);
             }
+            Input::Again(slot) => drop(self.running.remove(slot)),
             Input::Held(slot) => {
                 self.running.remove(slot);
                 self.pending.push(Input::HolderGone(*slot));

@@ -116,6 +116,8 @@ pub enum Input {
         /// The stage that must make its outputs again.
         producer: Slot,
     },
+    /// A source of a stage changed before it could begin: the planner must be asked again.
+    Again(Slot),
     /// The user or the system asks to stop; the second time, at once.
     Interrupt,
 }

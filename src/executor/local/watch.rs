@@ -66,6 +66,7 @@ pub async fn watch(request: &Request<'_>, started: Started) -> Result<(Exit, Mad
     }
     output.drain(|line| if events { reader.line(line) } else { request.log.line(line) }).await;
     errors.drain(|line| request.log.line(line)).await;
+    reader.finish();
     let (leader, asked, left) = match ended {
         Some(ended) => (Some(ended.leader), ended.asked, ended.left),
         None => (None, stopped, Vec::new()),

@@ -32,6 +32,8 @@ use crate::state::StageOutcome;
 
 /// How often a stage that another runner is at is looked at again.
 const HELD_FOR: Duration = Duration::from_millis(100);
+/// How often the planner is asked again about a stage whose sources change.
+const MOST_QUESTIONS: u32 = 5;
 
 /// What is known of a wanted stage.
 #[derive(Default)]
@@ -43,6 +45,8 @@ struct Known {
     outputs: BTreeMap<String, ArtifactRef>,
     started: Option<Instant>,
     told_holder: bool,
+    /// How often a source had changed before it could begin.
+    asked_again: u32,
     report: Option<StageReport>,
 }
 
@@ -261,6 +265,7 @@ impl Driver {
                     self.feed(Input::Ended(slot, End::Failed));
                 }
             },
+            StageEnd::Changed(what) => self.changed(slot, &what),
             StageEnd::Found(action) => {
                 self.found(slot, &action);
                 self.feed(Input::Ended(slot, End::Cached));
@@ -282,6 +287,19 @@ impl Driver {
                 self.feed(Input::Ended(slot, End::Failed));
             }
         }
+    }
+
+    /// A source changed under us: the planner is asked again, a few times.
+    fn changed(&mut self, slot: Slot, what: &str) {
+        let stage = &mut self.stages[slot];
+        stage.asked_again += 1;
+        if stage.asked_again > MOST_QUESTIONS {
+            let error = format!("{what} changes all the time; run again when nothing writes to it");
+            self.finish_failed(slot, error, None);
+            return self.feed(Input::Ended(slot, End::Failed));
+        }
+        self.context.planner.sources().forget(stage.index);
+        self.feed(Input::Again(slot));
     }
 
     /// Looks now and then whether the other runner has let go.

@@ -212,29 +212,33 @@ impl StageRun {
     /// An attempt that could not be prepared: an input that is missing is made again.
     fn unprepared(&self, error: AttemptError) -> Early {
         self.clear();
-        let AttemptError::InputMissing { input } = &error else { return error.into() };
+        let input = match &error {
+            AttemptError::InputMissing { input } => input,
+            AttemptError::Changed { what } => return Early::End(StageEnd::Changed(what.clone())),
+            _ => return error.into(),
+        };
         let inputs = self.context.graph.inputs(self.job.stage);
-        let producer = inputs.iter().find(|given| given.name == input).map(|given| &given.from);
+        let producer = inputs.iter().find(|given| given.name == *input).map(|given| &given.from);
         match producer {
             Some(Producer::Stage { index, .. }) => Early::End(StageEnd::InputMissing(*index)),
             _ => error.into(),
         }
     }
 
-    async fn commit(&self, collected: Collected) -> Result<StageEnd, Early> {
-        let Collected { pending, outputs, summary } = collected;
+    async fn commit(self: Arc<Self>, collected: Collected) -> Result<StageEnd, Early> {
+        let Collected { pending, outputs, made, finished } = collected;
         let kept = pending.action.is_some();
         let answer = self.context.committer.commit(pending).await;
         let answer = answer.ok_or_else(|| Early::Failed("the commit panicked (see stderr)".to_owned()))?;
         match answer {
             Ok(committed) => {
-                let outputs = outputs::announce(self, committed, outputs);
-                let scratch = self.scratch.clone();
-                let removed = tokio::task::spawn_blocking(move || scratch.remove()).await;
-                warn_of_scratch(&self.scratch, removed.unwrap_or(Ok(())));
-                Ok(StageEnd::Ran { outputs, summary, kept })
+                let outputs = outputs::announce(&self, committed, outputs);
+                blocking(&self, Self::discard).await;
+                Ok(StageEnd::Ran { outputs, summary: finished.summary, kept })
             }
-            Err(error) => Err(outputs::not_committed(self, error)),
+            Err(error) => {
+                blocking(&self, move |run| Err(outputs::not_committed(run, &made, finished, error))).await
+            }
         }
     }
 
@@ -258,6 +262,14 @@ impl StageRun {
         let _ = fs::create_dir_all(self.scratch.root());
         let _ = fs::write(&marker, ours.as_os_str().as_encoded_bytes());
         resumed
+    }
+
+    /// Removes the scratch folder of a stage that is done.
+    fn discard(&self) {
+        let inputs: Vec<_> = self.job.inputs.values().copied().collect();
+        if let Err(e) = self.context.store.discard(self.scratch.root(), &inputs) {
+            tracing::warn!("scratch files were not removed: {e}");
+        }
     }
 
     /// Leaves nothing of the stage but a checkpoint.

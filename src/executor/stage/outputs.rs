@@ -16,7 +16,6 @@ use crate::cas::disk;
 use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StoreError};
 use crate::executor::attempt::Made;
-use crate::executor::job::StageEnd;
 use crate::plan::Changed;
 use crate::sched::StageEvent;
 use crate::spec::types::{Sandbox, Work};
@@ -41,8 +40,10 @@ pub struct Collected {
     pub pending: PendingCommit,
     /// The outputs.
     pub outputs: BTreeMap<String, ArtifactRef>,
-    /// The numbers that matter.
-    pub summary: Vec<(String, f64)>,
+    /// Where they lie.
+    pub made: Made,
+    /// What is known of the attempt.
+    pub finished: Finished,
 }
 
 /// An execution folder that is kept until its outputs can be collected.
@@ -62,11 +63,14 @@ pub fn collect(run: &StageRun, made: &Made, finished: Finished) -> Result<Collec
     match stage_outputs(run, made, &finished, lasting) {
         Ok(collected) => Ok(collected),
         Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, &error)),
-        Err(CollectError::Refused(error)) => Err(Early::Failed(format!(
-            "{error}; what it made stays in {} until the next run",
-            run.scratch.run().display()
-        ))),
+        Err(CollectError::Refused(error)) => Err(refuse(run, &error)),
     }
+}
+
+/// Fails a stage whose outputs cannot be kept, and leaves them for inspection.
+fn refuse(run: &StageRun, error: &StoreError) -> Early {
+    let folder = run.scratch.run();
+    Early::Failed(format!("{error}; what it made stays in {} until the next run", folder.display()))
 }
 
 fn stage_outputs(
@@ -89,7 +93,7 @@ fn stage_outputs(
         provenance: provenance(run, finished),
     });
     let pending = PendingCommit { outputs: staged, action, replace: run.job.replace };
-    Ok(Collected { pending, outputs, summary: finished.summary.clone() })
+    Ok(Collected { pending, outputs, made: made.clone(), finished: finished.clone() })
 }
 
 fn provenance(run: &StageRun, finished: &Finished) -> Provenance {
@@ -195,8 +199,10 @@ pub fn announce(
     outputs
 }
 
-/// A commit that failed leaves the files where they are.
-pub fn not_committed(run: &StageRun, error: StoreError) -> Early {
-    let _: Option<StageEnd> = None;
-    Early::Failed(format!("{error}; what it made stays in {}", run.scratch.run().display()))
+/// Fails a stage whose outputs could not be committed; the files are where they were.
+pub fn not_committed(run: &StageRun, made: &Made, finished: Finished, error: StoreError) -> Early {
+    match CollectError::from(error) {
+        CollectError::Recoverable(error) => keep(run, made, finished, &error),
+        CollectError::Refused(error) => refuse(run, &error),
+    }
 }
