@@ -8,13 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::life::{Early, StageRun};
 use crate::cas::disk;
 use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
-use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StoreError};
+use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StagedOutput, Store, StoreError};
 use crate::executor::attempt::Made;
 use crate::plan::Changed;
 use crate::sched::StageEvent;
@@ -50,9 +51,15 @@ pub struct Collected {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     finished: Finished,
-    outputs: BTreeMap<String, std::path::PathBuf>,
+    outputs: BTreeMap<String, PathBuf>,
     manifest: Manifest,
+    /// What the outputs were before they were to be committed: what went back to the folder afterwards must
+    /// still be that.
+    artifacts: Option<BTreeMap<String, ArtifactRef>>,
 }
+
+/// How the store collects an output.
+type Collect = fn(&Store, &Path, &[(PathBuf, ArtifactRef)]) -> Result<StagedOutput, CollectError>;
 
 /// Collects the outputs of an attempt that succeeded.
 ///
@@ -60,9 +67,9 @@ struct Kept {
 /// The stage wrote to its inputs, or an output cannot be kept; the execution folder then stays.
 pub fn collect(run: &StageRun, made: &Made, finished: Finished) -> Result<Collected, Early> {
     let lasting = inputs_are_unchanged(run)?;
-    match stage_outputs(run, made, &finished, lasting) {
+    match stage_outputs(run, made, &finished, lasting, Store::collect) {
         Ok(collected) => Ok(collected),
-        Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, &error)),
+        Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, None, &error)),
         Err(CollectError::Refused(error)) => Err(refuse(run, &error)),
     }
 }
@@ -78,10 +85,11 @@ fn stage_outputs(
     made: &Made,
     finished: &Finished,
     lasting: bool,
+    collect: Collect,
 ) -> Result<Collected, CollectError> {
     let (mut staged, mut outputs) = (Vec::new(), BTreeMap::new());
     for (name, path) in &made.outputs {
-        let output = run.context.store.collect(path, &made.inputs)?;
+        let output = collect(&run.context.store, path, &made.inputs)?;
         outputs.insert(name.clone(), output.artifact);
         staged.push(output);
     }
@@ -142,10 +150,17 @@ fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
 }
 
 /// Keeps the execution folder for the next run, which need not run the stage again.
-fn keep(run: &StageRun, made: &Made, finished: Finished, error: &StoreError) -> Early {
+fn keep(
+    run: &StageRun,
+    made: &Made,
+    finished: Finished,
+    artifacts: Option<BTreeMap<String, ArtifactRef>>,
+    error: &StoreError,
+) -> Early {
     let folder = run.scratch.run();
     let written = run.context.store.manifest(&folder).map_err(std::io::Error::other).and_then(|manifest| {
-        let json = serde_json::to_vec(&Kept { finished, outputs: made.outputs.clone(), manifest })?;
+        let kept = Kept { finished, outputs: made.outputs.clone(), manifest, artifacts };
+        let json = serde_json::to_vec(&kept)?;
         disk::replace(&run.scratch.manifest(), &json)
     });
     let next = match written {
@@ -166,7 +181,11 @@ pub fn kept_by_an_earlier_run(run: &StageRun) -> Option<Collected> {
         return None;
     }
     let made = Made { outputs: kept.outputs, inputs: std::sync::Arc::default() };
-    let collected = stage_outputs(run, &made, &kept.finished, inputs_are_unchanged(run).ok()?).ok()?;
+    let lasting = inputs_are_unchanged(run).ok()?;
+    let collected = stage_outputs(run, &made, &kept.finished, lasting, Store::collect_kept).ok()?;
+    if kept.artifacts.is_some_and(|artifacts| artifacts != collected.outputs) {
+        return None;
+    }
     let message = "collected what an earlier run had made and could not keep".to_owned();
     (run.emit)(StageEvent::Note { message });
     Some(collected)
@@ -200,9 +219,15 @@ pub fn announce(
 }
 
 /// Fails a stage whose outputs could not be committed; the files are where they were.
-pub fn not_committed(run: &StageRun, made: &Made, finished: Finished, error: StoreError) -> Early {
+pub fn not_committed(
+    run: &StageRun,
+    made: &Made,
+    finished: Finished,
+    artifacts: BTreeMap<String, ArtifactRef>,
+    error: StoreError,
+) -> Early {
     match CollectError::from(error) {
-        CollectError::Recoverable(error) => keep(run, made, finished, &error),
+        CollectError::Recoverable(error) => keep(run, made, finished, Some(artifacts), &error),
         CollectError::Refused(error) => refuse(run, &error),
     }
 }
