@@ -1,9 +1,9 @@
 //! What a result is worth: nothing wrong is ever kept or served.
 
 mod descendants;
-// mod folders;
+mod folders;
 // mod ignored;
-// mod keys;
+mod keys;
 // mod machine;
 // mod orphans;
 // mod placeholders;
