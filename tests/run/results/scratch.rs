@@ -13,7 +13,7 @@ fn a_command_finds_its_checkpoint_in_the_next_attempt() {
         ("plain", "retries: 2", count),
         ("below", "retries: 2\ncwd: deep/er", count),
         ("off", "retries: 2\nsandbox: off", count),
-        ("strict", "retries: 2\nsandbox: strict", count),
+        ("strict", "retries: 2\nsandbox: strict\nenv: { OF: its own }", count),
         ("list", "retries: 2", "true"),
     ]);
     p.edit("run: |\n      true", "run: [bash, -c, 'echo x >> $0/n; test $(wc -l < $0/n) -ge 3; cp $0/n $1', '{checkpoint}', '{outputs.o}']");
