@@ -20,7 +20,7 @@ fn talkative() -> Pipeline {
     p.edit("run: |\n      EXEC", "run: [python3, show.py, '{inputs.i}', '{params.x}', '{outputs.o}']\n    params: { x: '{inputs.i}' }");
     p.edit("stages:\n", "sources:\n  words: { path: words.txt, type: any }\nstages:\n");
     p.write("words.txt", "some words\n");
-    p.write("show.py", "import sys\nopen(sys.argv[-1], 'w').write(' '.join(sys.argv) + ' ' + __file__ + chr(10))\n");
+    p.write("show.py", "import sys\nopen(sys.argv[-1], 'w').write(' '.join(sys.argv) + chr(10))\n");
     p
 }
 

@@ -2,11 +2,11 @@
 
 mod descendants;
 mod folders;
-// mod ignored;
+mod ignored;
 mod keys;
-// mod machine;
-// mod orphans;
-// mod placeholders;
+mod machine;
+mod orphans;
+mod placeholders;
 mod records;
 mod scratch;
 mod shells;
