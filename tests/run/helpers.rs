@@ -135,7 +135,11 @@ pub fn stages(all: &[(&str, &str, &str)]) -> Pipeline {
     let mut yaml = "pipeline: p\nstages:\n".to_owned();
     for (name, more, script) in all {
         let outputs = if more.contains("outputs:") { "" } else { "    outputs: { o: any }\n" };
-        yaml += &format!("  {name}:\n    kind: command\n{outputs}{}    run: |\n{}", indent(more, 4), indent(script, 6));
+        yaml += &format!(
+            "  {name}:\n    kind: command\n{outputs}{}    run: |\n{}",
+            indent(more, 4),
+            indent(script, 6)
+        );
     }
     p.write("kiln.yaml", &yaml.replace("@ROOT@", &p.root().display().to_string()));
     p
@@ -152,11 +156,6 @@ impl Pipeline {
 
     pub fn key(&self, name: &str) -> String {
         self.planned(name).0
-    }
-
-    /// What a command stage of the last run printed.
-    pub fn log(&self, name: &str) -> String {
-        self.ask(&["log", name]).out
     }
 
     /// Runs, sends a signal to the runner as soon as `begun` is there, and gives the answer and how it ended.

@@ -18,12 +18,16 @@ const WAYS: [&str; 8] = [
 
 #[test]
 fn what_runs_on_in_the_background_is_waited_for_and_its_output_is_whole() {
-    let scripts: Vec<_> = WAYS.iter().map(|way| {
-        let program = "bash -c \"sleep 0.3; echo second >> {outputs.o}\"";
-        format!("echo first > {{outputs.o}}\n{}", way.replace("@P@", program))
-    }).collect();
+    let scripts: Vec<_> = WAYS
+        .iter()
+        .map(|way| {
+            let program = "bash -c \"sleep 0.3; echo second >> {outputs.o}\"";
+            format!("echo first > {{outputs.o}}\n{}", way.replace("@P@", program))
+        })
+        .collect();
     let names: Vec<_> = (0..scripts.len()).map(|i| format!("s{i}")).collect();
-    let all: Vec<_> = names.iter().zip(&scripts).map(|(name, script)| (name.as_str(), "", script.as_str())).collect();
+    let all: Vec<_> =
+        names.iter().zip(&scripts).map(|(name, script)| (name.as_str(), "", script.as_str())).collect();
     let p = stages(&all);
     p.run();
     for (name, script) in names.iter().zip(&scripts) {
@@ -34,17 +38,24 @@ fn what_runs_on_in_the_background_is_waited_for_and_its_output_is_whole() {
 #[test]
 fn what_outlives_linger_is_killed_and_named_and_nothing_is_kept() {
     let marker = format!("9{}", std::process::id());
-    let scripts: Vec<_> = WAYS.iter().map(|way| {
-        format!("echo first > {{outputs.o}}\n{}", way.replace("@P@", &format!("sleep {marker}")))
-    }).collect();
+    let scripts: Vec<_> = WAYS
+        .iter()
+        .map(|way| format!("echo first > {{outputs.o}}\n{}", way.replace("@P@", &format!("sleep {marker}"))))
+        .collect();
     let names: Vec<_> = (0..scripts.len()).map(|i| format!("s{i}")).collect();
-    let all: Vec<_> =
-        names.iter().zip(&scripts).map(|(name, script)| (name.as_str(), "linger: 300ms", script.as_str())).collect();
+    let all: Vec<_> = names
+        .iter()
+        .zip(&scripts)
+        .map(|(name, script)| (name.as_str(), "linger: 300ms", script.as_str()))
+        .collect();
     let p = stages(&all);
     let ran = p.run_with(&["--keep-going"]);
     for (name, script) in names.iter().zip(&scripts) {
         let error = ran.error(name);
-        assert!(error.contains(&marker) && error.contains("was still running and was killed"), "{script}: {error}");
+        assert!(
+            error.contains(&marker) && error.contains("was still running and was killed"),
+            "{script}: {error}"
+        );
     }
     assert!(p.states(&[]).iter().all(|state| state.ends_with("=run")));
     assert_eq!(processes_with(&marker), Vec::<String>::new());

@@ -8,16 +8,35 @@ use crate::helpers::{is_root, stage, stages};
 
 /// A pipeline whose stages write how they were called into what they make, as many tools do.
 const TALKATIVE: [(&str, &str, &str); 5] = [
-    ("script", "inputs: { i: words }", "tool() { echo \"@CL $0 $*\"; }\ntool {inputs.i} {outputs.o} \"{inputs.i}\" $KILN_INPUT_i $BASH_SOURCE > {outputs.o}\ncat {inputs.i} >> {outputs.o}"),
-    ("below", "inputs: { i: script }\ncwd: a/b", "echo $0 {inputs.i} {outputs.o} {checkpoint} > {outputs.o}\ncat {inputs.i} >> {outputs.o}"),
-    ("python", "inputs: { i: below, w: words }\nuses: [show.py]", "python3 show.py {inputs.i} {inputs.w} {outputs.o}"),
+    (
+        "script",
+        "inputs: { i: words }",
+        "tool() { echo \"@CL $0 $*\"; }\ntool {inputs.i} {outputs.o} \"{inputs.i}\" $KILN_INPUT_i $BASH_SOURCE > {outputs.o}\ncat {inputs.i} >> {outputs.o}",
+    ),
+    (
+        "below",
+        "inputs: { i: script }\ncwd: a/b",
+        "echo $0 {inputs.i} {outputs.o} {checkpoint} > {outputs.o}\ncat {inputs.i} >> {outputs.o}",
+    ),
+    (
+        "python",
+        "inputs: { i: below, w: words }\nuses: [show.py]",
+        "python3 show.py {inputs.i} {inputs.w} {outputs.o}",
+    ),
     ("exec", "inputs: { i: python }\nuses: [show.py]", "EXEC"),
-    ("strict", "inputs: { i: exec }\nsandbox: strict", "echo $0 {inputs.i} > {outputs.o}\nls -R >> {outputs.o}"),
+    (
+        "strict",
+        "inputs: { i: exec }\nsandbox: strict",
+        "echo $0 {inputs.i} > {outputs.o}\nls -R >> {outputs.o}",
+    ),
 ];
 
 fn talkative() -> Pipeline {
     let p = stages(&TALKATIVE);
-    p.edit("run: |\n      EXEC", "run: [python3, show.py, '{inputs.i}', '{params.x}', '{outputs.o}']\n    params: { x: '{inputs.i}' }");
+    p.edit(
+        "run: |\n      EXEC",
+        "run: [python3, show.py, '{inputs.i}', '{params.x}', '{outputs.o}']\n    params: { x: '{inputs.i}' }",
+    );
     p.edit("stages:\n", "sources:\n  words: { path: words.txt, type: any }\nstages:\n");
     p.write("words.txt", "some words\n");
     p.write("show.py", "import sys\nopen(sys.argv[-1], 'w').write(' '.join(sys.argv) + chr(10))\n");
@@ -62,7 +81,13 @@ fn a_script_that_was_not_declared_is_not_there_and_the_error_names_the_line_to_a
         let ran = p.run_with(&[]);
         assert!(ran.error("s").contains(wanted), "{run}: {}", ran.error("s"));
         // With that line it runs, and an edit of what it names is seen.
-        p.write("kiln.yaml", &fs::read_to_string(p.path("kiln.yaml")).unwrap().replace("    run:", "    uses: [tools, data.txt]\n    run:").replacen("    uses: [data.txt]\n", "", 1));
+        p.write(
+            "kiln.yaml",
+            &fs::read_to_string(p.path("kiln.yaml"))
+                .unwrap()
+                .replace("    run:", "    uses: [tools, data.txt]\n    run:")
+                .replacen("    uses: [data.txt]\n", "", 1),
+        );
         Command::new("chmod").arg("+x").arg(p.path("tools/make.sh")).status().unwrap();
         p.run();
         p.write("tools/make.sh", "echo y > ${!#}");
@@ -83,7 +108,9 @@ fn a_command_sees_what_it_declared_and_nothing_else() {
     }
     p.run();
     let seen = p.out("p/s/o");
-    for name in ["./inputs/i/a", "./inputs/i/b", "./data/raw/a", "./lib/x/y", "./one.txt", "../checkpoint", "../tmp"] {
+    for name in
+        ["./inputs/i/a", "./inputs/i/b", "./data/raw/a", "./lib/x/y", "./one.txt", "../checkpoint", "../tmp"]
+    {
         assert!(seen.contains(&format!("{name}\n")), "no {name} in {seen}");
     }
     assert!(!seen.contains("other") && !seen.contains("hidden") && !seen.contains("kiln.yaml"), "{seen}");
@@ -127,7 +154,11 @@ fn two_claims_on_one_place_are_an_error_at_load() {
 fn a_strict_command_reads_neither_the_project_nor_the_store_nor_a_neighbour() {
     let p = stages(&[
         ("made", "", "echo made > {outputs.o}"),
-        ("s", "sandbox: strict\ninputs: { i: made }\nuses: [own.txt]", "cat {inputs.i} own.txt > {outputs.o}\nfor f in @ROOT@/secret.txt @ROOT@/kiln.yaml @ROOT@/artifacts/blobs @ROOT@/artifacts/actions @ROOT@/own.txt; do\n  if cat $f/* $f > /dev/null 2>&1 || ls $f/ > /dev/null 2>&1; then echo can read $f >> {outputs.o}; fi\n  if (echo x > $f/new) 2> /dev/null || (echo x >> $f) 2> /dev/null; then echo can write $f >> {outputs.o}; fi\ndone\necho x >> {checkpoint}/c\necho x > $TMPDIR/t\npython3 -c 'print(\"tools work\")' >> {outputs.o}"),
+        (
+            "s",
+            "sandbox: strict\ninputs: { i: made }\nuses: [own.txt]",
+            "cat {inputs.i} own.txt > {outputs.o}\nfor f in @ROOT@/secret.txt @ROOT@/kiln.yaml @ROOT@/artifacts/blobs @ROOT@/artifacts/actions @ROOT@/own.txt; do\n  if cat $f/* $f > /dev/null 2>&1 || ls $f/ > /dev/null 2>&1; then echo can read $f >> {outputs.o}; fi\n  if (echo x > $f/new) 2> /dev/null || (echo x >> $f) 2> /dev/null; then echo can write $f >> {outputs.o}; fi\ndone\necho x >> {checkpoint}/c\necho x > $TMPDIR/t\npython3 -c 'print(\"tools work\")' >> {outputs.o}",
+        ),
     ]);
     p.write("secret.txt", "secret");
     p.write("own.txt", "own\n");
@@ -142,7 +173,10 @@ fn a_strict_command_reads_neither_the_project_nor_the_store_nor_a_neighbour() {
 
 #[test]
 fn without_a_sandbox_a_command_runs_in_the_project_with_absolute_paths() {
-    let p = stage("sandbox: off\ncwd: sub", "echo {outputs.o} > {outputs.o}\npwd >> {outputs.o}\ncat ../beside.txt >> {outputs.o}");
+    let p = stage(
+        "sandbox: off\ncwd: sub",
+        "echo {outputs.o} > {outputs.o}\npwd >> {outputs.o}\ncat ../beside.txt >> {outputs.o}",
+    );
     p.write("beside.txt", "beside\n");
     fs::create_dir(p.path("sub")).unwrap();
     p.run();
@@ -156,10 +190,22 @@ fn without_a_sandbox_a_command_runs_in_the_project_with_absolute_paths() {
 #[test]
 fn inputs_are_plain_files_that_can_be_archived_imported_and_appended_to() {
     let p = stages(&[
-        ("made", "", "mkdir -p {outputs.o}/pkg\necho 'from pkg.sibling import X' > {outputs.o}/main.py\necho 'print(X)' >> {outputs.o}/main.py\necho 'X = 7' > {outputs.o}/pkg/sibling.py"),
-        ("tar", "inputs: { i: made, s: src }", "tar -cf t.tar {inputs.i} {inputs.s}\ntar -tvf t.tar | cut -c1-10 | sort -u > {outputs.o}"),
+        (
+            "made",
+            "",
+            "mkdir -p {outputs.o}/pkg\necho 'from pkg.sibling import X' > {outputs.o}/main.py\necho 'print(X)' >> {outputs.o}/main.py\necho 'X = 7' > {outputs.o}/pkg/sibling.py",
+        ),
+        (
+            "tar",
+            "inputs: { i: made, s: src }",
+            "tar -cf t.tar {inputs.i} {inputs.s}\ntar -tvf t.tar | cut -c1-10 | sort -u > {outputs.o}",
+        ),
         ("import", "inputs: { i: made }", "python3 {inputs.i}/main.py > {outputs.o}"),
-        ("append", "inputs: { i: made, s: src }", "cp -r {inputs.i} copy\necho more >> copy/main.py\ncp {inputs.s} copy.txt\necho more >> copy.txt\necho more >> {inputs.s}\necho more >> {inputs.i}/main.py\ncat copy.txt {inputs.s} > {outputs.o}"),
+        (
+            "append",
+            "inputs: { i: made, s: src }",
+            "cp -r {inputs.i} copy\necho more >> copy/main.py\ncp {inputs.s} copy.txt\necho more >> copy.txt\necho more >> {inputs.s}\necho more >> {inputs.i}/main.py\ncat copy.txt {inputs.s} > {outputs.o}",
+        ),
     ]);
     p.edit("stages:\n", "sources:\n  src: { path: src.txt, type: any }\nstages:\n");
     p.write("src.txt", "src\n");
@@ -170,7 +216,8 @@ fn inputs_are_plain_files_that_can_be_archived_imported_and_appended_to() {
         Command::new("chown").args(["-R", "65534:65534"]).arg(p.root()).status().unwrap();
         let mut user = Command::new("setpriv");
         user.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(p.path(".kiln")).arg("run");
-        let output = user.current_dir(p.root()).env("HOME", p.root()).env("PATH", "/usr/bin:/bin").output().unwrap();
+        let output =
+            user.current_dir(p.root()).env("HOME", p.root()).env("PATH", "/usr/bin:/bin").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     } else {
         p.run();
@@ -186,7 +233,8 @@ fn inputs_are_plain_files_that_can_be_archived_imported_and_appended_to() {
 
 #[test]
 fn a_moved_project_works_and_its_store_is_ignored_by_git() {
-    let p = stages(&[("a", "", "echo a > {outputs.o}"), ("b", "inputs: { i: a }", "cp {inputs.i} {outputs.o}")]);
+    let p =
+        stages(&[("a", "", "echo a > {outputs.o}"), ("b", "inputs: { i: a }", "cp {inputs.i} {outputs.o}")]);
     p.run();
     let elsewhere = tempfile::tempdir().unwrap();
     let moved = elsewhere.path().join("moved here");
@@ -199,7 +247,11 @@ fn a_moved_project_works_and_its_store_is_ignored_by_git() {
     };
     let said = String::from_utf8(kiln(&["run"]).stderr).unwrap();
     assert!(said.contains("2 cached"), "{said}");
-    fs::write(moved.join("kiln.yaml"), fs::read_to_string(moved.join("kiln.yaml")).unwrap().replace("echo a", "echo c")).unwrap();
+    fs::write(
+        moved.join("kiln.yaml"),
+        fs::read_to_string(moved.join("kiln.yaml")).unwrap().replace("echo a", "echo c"),
+    )
+    .unwrap();
     assert!(kiln(&["run"]).status.success());
     let out = moved.join("artifacts/out/p/b/o");
     assert_eq!(fs::read_to_string(&out).unwrap(), "c\n");

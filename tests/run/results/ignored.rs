@@ -15,7 +15,14 @@ fn caches_that_a_stage_leaves_under_uses_make_nothing_stale() {
         let answer = p.ask(&["run"]);
         assert!(answer.code == 0 && !answer.err.contains("changed while"), "{}", answer.err);
         assert_eq!(p.states(&[]), ["s=cached"]);
-        for name in ["lib/__pycache__/x.pyc", "lib/old.pyc", "lib/.DS_Store", "lib/helper.py~", "lib/.helper.py.swp", "lib/.ipynb_checkpoints/a"] {
+        for name in [
+            "lib/__pycache__/x.pyc",
+            "lib/old.pyc",
+            "lib/.DS_Store",
+            "lib/helper.py~",
+            "lib/.helper.py.swp",
+            "lib/.ipynb_checkpoints/a",
+        ] {
             p.write(name, "x");
             assert_eq!(p.states(&[]), ["s=cached"], "{name}");
         }
@@ -26,8 +33,12 @@ fn caches_that_a_stage_leaves_under_uses_make_nothing_stale() {
 
 #[test]
 fn an_editors_dangling_lock_link_in_a_source_or_under_uses_stops_nothing() {
-    let p = stage("inputs: { s: src, g: globbed }\nuses: [lib]", "ls -A {inputs.s} {inputs.g} lib > {outputs.o}");
-    p.edit("stages:\n", "sources:\n  src: { path: src, type: any }\n  globbed: { path: 'src/*', type: any }\nstages:\n");
+    let p =
+        stage("inputs: { s: src, g: globbed }\nuses: [lib]", "ls -A {inputs.s} {inputs.g} lib > {outputs.o}");
+    p.edit(
+        "stages:\n",
+        "sources:\n  src: { path: src, type: any }\n  globbed: { path: 'src/*', type: any }\nstages:\n",
+    );
     p.write("src/a.txt", "a");
     p.write("lib/a.sh", "a");
     p.run();
@@ -42,11 +53,26 @@ fn an_editors_dangling_lock_link_in_a_source_or_under_uses_stops_nothing() {
 
 #[test]
 fn the_pipeline_and_the_project_say_what_else_does_not_count_and_git_says_nothing() {
-    let p = stage("inputs: { s: src }\nuses: [lib]", "find . -name '*.log' -o -name '*.tmp' -o -name '*.keep.pyc' | sort > {outputs.o}");
-    p.edit("stages:\n", "ignore: ['*.log', '!*.keep.pyc']\nsources:\n  src: { path: src, type: any }\nstages:\n");
+    let p = stage(
+        "inputs: { s: src }\nuses: [lib]",
+        "find . -name '*.log' -o -name '*.tmp' -o -name '*.keep.pyc' | sort > {outputs.o}",
+    );
+    p.edit(
+        "stages:\n",
+        "ignore: ['*.log', '!*.keep.pyc']\nsources:\n  src: { path: src, type: any }\nstages:\n",
+    );
     p.write(".kilnignore", "*.tmp\n# a comment\nbuild/\n");
     p.write(".gitignore", "*\n");
-    for name in ["src/a", "src/x.log", "src/x.tmp", "src/build/x", "src/x.keep.pyc", "src/deep/a", "lib/a", "lib/x.log"] {
+    for name in [
+        "src/a",
+        "src/x.log",
+        "src/x.tmp",
+        "src/build/x",
+        "src/x.keep.pyc",
+        "src/deep/a",
+        "lib/a",
+        "lib/x.log",
+    ] {
         p.write(name, "x");
     }
     p.run();

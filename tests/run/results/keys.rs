@@ -12,7 +12,8 @@ fn chmod(p: &Pipeline, name: &str, mode: u32) {
 
 #[test]
 fn two_providers_of_one_kind_and_revision_share_nothing() {
-    let yaml = |name: &str| format!("pipeline: p\nproviders: [./{name}.py]\nstages:\n  s: {{ kind: parts }}\n");
+    let yaml =
+        |name: &str| format!("pipeline: p\nproviders: [./{name}.py]\nstages:\n  s: {{ kind: parts }}\n");
     let p = Pipeline::new();
     for name in ["mine", "theirs"] {
         copy_fixture(&p, "parts.py", &format!("{name}.py"));
@@ -40,12 +41,21 @@ fn each_declared_thing_of_a_command_is_in_its_key_and_nothing_else_is() {
     let key = p.key("s");
     let mut seen = vec![key.clone()];
     let changed = [
-        ("n: 1", "n: 1.0"), ("n: 1", "n: 01"), ("n: 1", "m: 1"), ("A: x", "A: y"), ("A: x", "B: x"),
+        ("n: 1", "n: 1.0"),
+        ("n: 1", "n: 01"),
+        ("n: 1", "m: 1"),
+        ("A: x", "A: y"),
+        ("A: x", "B: x"),
         ("A: x", "A: { pass: x }"),
-        ("{ i: i }", "{ i: { from: i, at: data/i } }"), ("{ o: any }", "{ o: { type: any, path: o } }"),
-        ("{ o: any }", "{ o: table }"), ("{ o: any }", "{ o: any, second: any }"),
-        ("retries: 0", "cwd: sub"), ("retries: 0", "sandbox: off"), ("retries: 0", "platform: any"),
-        ("retries: 0", "shell: sh"), ("cat {inputs.i}", "cat  {inputs.i}"),
+        ("{ i: i }", "{ i: { from: i, at: data/i } }"),
+        ("{ o: any }", "{ o: { type: any, path: o } }"),
+        ("{ o: any }", "{ o: table }"),
+        ("{ o: any }", "{ o: any, second: any }"),
+        ("retries: 0", "cwd: sub"),
+        ("retries: 0", "sandbox: off"),
+        ("retries: 0", "platform: any"),
+        ("retries: 0", "shell: sh"),
+        ("cat {inputs.i}", "cat  {inputs.i}"),
     ];
     for (old, new) in changed {
         if new == "sandbox: off" || new == "cwd: sub" {
@@ -72,10 +82,16 @@ fn each_declared_thing_of_a_command_is_in_its_key_and_nothing_else_is() {
     assert_eq!(seen.len(), all, "each change gives a key of its own");
     let p2 = Pipeline::new().yaml(&base).file("i.txt", "i").file("lib/a.txt", "a");
     let same = [
-        ("retries: 0", "retries: 7"), ("retries: 0", "timeout: 9m"), ("retries: 0", "linger: 3s"),
-        ("retries: 0", "resources: { cpus: 2, memory: 1GiB, gpus: 0 }"), ("retries: 0", "# comment"),
-        ("pipeline: p", "pipeline: q"), ("n: 1", "n: \"1\""), ("uses: [lib]", "uses: [lib/a.txt]"),
-        ("uses: [lib]", "uses: ['lib/*.txt']"), ("uses: [lib]", "uses: ['**/a.txt', lib]"),
+        ("retries: 0", "retries: 7"),
+        ("retries: 0", "timeout: 9m"),
+        ("retries: 0", "linger: 3s"),
+        ("retries: 0", "resources: { cpus: 2, memory: 1GiB, gpus: 0 }"),
+        ("retries: 0", "# comment"),
+        ("pipeline: p", "pipeline: q"),
+        ("n: 1", "n: \"1\""),
+        ("uses: [lib]", "uses: [lib/a.txt]"),
+        ("uses: [lib]", "uses: ['lib/*.txt']"),
+        ("uses: [lib]", "uses: ['**/a.txt', lib]"),
         ("sandbox: strict", "sandbox: folder"),
     ];
     for (old, new) in same {
@@ -104,7 +120,14 @@ fn what_a_glob_a_folder_and_a_list_of_files_mean_is_one_key_and_other_sources_ar
 
 #[test]
 fn neighbours_beyond_the_integers_of_a_float_have_keys_of_their_own() {
-    let big = ["9007199254740992", "9007199254740993", "99999999999999999998", "99999999999999999999", "18446744073709551615", "18446744073709551616"];
+    let big = [
+        "9007199254740992",
+        "9007199254740993",
+        "99999999999999999998",
+        "99999999999999999999",
+        "18446744073709551615",
+        "18446744073709551616",
+    ];
     let p = stage("params: { id: 0 }", "echo {params.id} $KILN_PARAM_id > {outputs.o}");
     let mut last = "0";
     for id in big {
@@ -128,15 +151,37 @@ fn neighbours_beyond_the_integers_of_a_float_have_keys_of_their_own() {
 #[test]
 fn a_scalar_reaches_a_command_exactly_as_it_is_written() {
     let written = [
-        "3.10", "02134", "1e-5", "0x1F", "+7", "1_000", "yes", "off", "~", "null", "True", ".5", "12:30:45", "2026-01-31",
-        "1e400", "-0", "0o17", "99999999999999999998", "a b", "é",
+        "3.10",
+        "02134",
+        "1e-5",
+        "0x1F",
+        "+7",
+        "1_000",
+        "yes",
+        "off",
+        "~",
+        "null",
+        "True",
+        ".5",
+        "12:30:45",
+        "2026-01-31",
+        "1e400",
+        "-0",
+        "0o17",
+        "99999999999999999998",
+        "a b",
+        "é",
     ];
     for (i, chunk) in written.chunks(7).enumerate() {
         let list = |quote: &str| -> String {
             chunk.iter().enumerate().map(|(n, text)| format!("v{n}: {quote}{text}{quote}, ")).collect()
         };
         let script: String = (0..chunk.len())
-            .map(|n| format!("printf '%s|%s|%s\\n' {{params.v{n}}} \"$KILN_PARAM_v{n}\" \"$v{n}\" >> {{outputs.o}}\n"))
+            .map(|n| {
+                format!(
+                    "printf '%s|%s|%s\\n' {{params.v{n}}} \"$KILN_PARAM_v{n}\" \"$v{n}\" >> {{outputs.o}}\n"
+                )
+            })
             .collect();
         let p = stage(&format!("params: {{ {} }}\nenv: {{ {} }}", list(""), list("")), &script);
         p.run();
@@ -150,7 +195,9 @@ fn a_scalar_reaches_a_command_exactly_as_it_is_written() {
 
 #[test]
 fn what_cannot_be_represented_is_an_error_at_load() {
-    for (text, code) in [("params: { x: \"a\\0b\" }", "NUL"), ("env: { \"A=B\": x }", "A=B"), ("env: { A: [1] }", "env.A")] {
+    for (text, code) in
+        [("params: { x: \"a\\0b\" }", "NUL"), ("env: { \"A=B\": x }", "A=B"), ("env: { A: [1] }", "env.A")]
+    {
         let answer = stage(text, "echo > {outputs.o}").ask(&["run"]);
         assert_eq!(answer.code, 3, "{text}: {}", answer.err);
         assert!(answer.err.contains(code) && answer.err.contains("kiln.yaml:"), "{text}: {}", answer.err);
@@ -162,10 +209,25 @@ fn the_locale_the_zone_and_the_python_path_of_the_caller_reach_no_stage() {
     let print = "env | sort > {outputs.o}";
     let p = stage("", print);
     let hostile = [
-        ("LANG", "de_DE.UTF-8"), ("LC_ALL", "tr_TR"), ("LC_NUMERIC", "de_DE"), ("LANGUAGE", "de"), ("TZ", "Asia/Tokyo"),
-        ("PYTHONPATH", "/evil"), ("PYTHONHASHSEED", "7"), ("BASH_ENV", "/evil.sh"), ("ENV", "/evil.sh"), ("LD_PRELOAD", ""),
-        ("PERL5LIB", "/evil"), ("GIT_DIR", "/evil"), ("MAKEFLAGS", "-j9"), ("IFS", "x"), ("SOURCE_DATE_EPOCH", "1"),
-        ("KILN_PARAM_x", "evil"), ("CDPATH", "/evil"), ("GREP_OPTIONS", "-v"), ("API_KEY", "hidden"),
+        ("LANG", "de_DE.UTF-8"),
+        ("LC_ALL", "tr_TR"),
+        ("LC_NUMERIC", "de_DE"),
+        ("LANGUAGE", "de"),
+        ("TZ", "Asia/Tokyo"),
+        ("PYTHONPATH", "/evil"),
+        ("PYTHONHASHSEED", "7"),
+        ("BASH_ENV", "/evil.sh"),
+        ("ENV", "/evil.sh"),
+        ("LD_PRELOAD", ""),
+        ("PERL5LIB", "/evil"),
+        ("GIT_DIR", "/evil"),
+        ("MAKEFLAGS", "-j9"),
+        ("IFS", "x"),
+        ("SOURCE_DATE_EPOCH", "1"),
+        ("KILN_PARAM_x", "evil"),
+        ("CDPATH", "/evil"),
+        ("GREP_OPTIONS", "-v"),
+        ("API_KEY", "hidden"),
     ];
     let run = |p: &Pipeline, words: &[&str]| {
         let mut kiln = p.kiln(words);
@@ -181,10 +243,16 @@ fn the_locale_the_zone_and_the_python_path_of_the_caller_reach_no_stage() {
     }
     assert_eq!(p.states(&[]), ["s=cached"]);
     // What `env` says counts, also for a provider.
-    let p = stage("env: { LANG: de_DE.UTF-8, TZ: Asia/Tokyo, HERE: { pass: API_KEY }, GONE: { pass: NOT_SET } }", print);
+    let p = stage(
+        "env: { LANG: de_DE.UTF-8, TZ: Asia/Tokyo, HERE: { pass: API_KEY }, GONE: { pass: NOT_SET } }",
+        print,
+    );
     run(&p, &["run"]);
     let seen = p.out("p/s/o");
-    assert!(seen.contains("LANG=de_DE.UTF-8\n") && seen.contains("TZ=Asia/Tokyo\n") && !seen.contains("LC_ALL="), "{seen}");
+    assert!(
+        seen.contains("LANG=de_DE.UTF-8\n") && seen.contains("TZ=Asia/Tokyo\n") && !seen.contains("LC_ALL="),
+        "{seen}"
+    );
     assert!(seen.contains("HERE=hidden\n") && !seen.contains("GONE"), "{seen}");
     // A passed value is not in the key.
     assert_eq!(p.states(&[]), ["s=cached"]);
@@ -199,7 +267,8 @@ fn a_secret_reaches_its_stage_and_stands_nowhere() {
     );
     let run = |words: &[&str]| {
         let output = p.kiln(words).env("API_KEY", secret).output().unwrap();
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(!said.contains(secret), "{words:?}: {said}");
         (output.status.code(), said)
     };

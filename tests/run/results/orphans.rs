@@ -12,7 +12,9 @@ fn nothing_of_a_killed_runner_lives_on_even_for_a_key_that_was_abandoned() {
     let ways = [
         format!("sleep {marker}"),
         format!("setsid sleep {marker} < /dev/null > /dev/null 2>&1 &\nsleep {marker}"),
-        format!("(setsid bash -c 'trap \"\" TERM INT HUP; (sleep {marker} &); sleep {marker}' &) > /dev/null 2>&1\nnohup sleep {marker} &\nwait\nsleep {marker}"),
+        format!(
+            "(setsid bash -c 'trap \"\" TERM INT HUP; (sleep {marker} &); sleep {marker}' &) > /dev/null 2>&1\nnohup sleep {marker} &\nwait\nsleep {marker}"
+        ),
         format!("env -i setsid /bin/sleep {marker} &\nexec 1>&- 2>&-\nsleep {marker}"),
     ];
     for (i, way) in ways.iter().enumerate() {
@@ -56,7 +58,8 @@ fn what_outlives_runner_and_supervisor_both_is_ended_by_the_next_run() {
 
 /// The processes of a runner but for those of the stage itself.
 fn children_of(runner: u32) -> Vec<String> {
-    let entries = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let entries =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let pids: Vec<_> = entries.filter(|name| name.bytes().all(|b| b.is_ascii_digit())).collect();
     let mut family = vec![runner.to_string()];
     for _ in 0..4 {
@@ -75,10 +78,14 @@ fn children_of(runner: u32) -> Vec<String> {
 #[test]
 fn the_checkpoint_of_a_forced_stage_outlives_the_sweep_at_the_start_of_a_run() {
     let p = provider("{ steps: 60, pause_ms: 15 }");
-    p.edit("stages:\n", "stages:\n  other: { kind: command, run: 'echo 1 > {outputs.o}', outputs: { o: any } }\n");
+    p.edit(
+        "stages:\n",
+        "stages:\n  other: { kind: command, run: 'echo 1 > {outputs.o}', outputs: { o: any } }\n",
+    );
     p.run();
     let runner = p.spawn(&["run", "--force", "model"]);
-    let steps = || fs::read_to_string(p.path("artifacts/runs/r-0002/metrics/model.jsonl")).unwrap_or_default();
+    let steps =
+        || fs::read_to_string(p.path("artifacts/runs/r-0002/metrics/model.jsonl")).unwrap_or_default();
     wait_until("some steps", || steps().lines().count() >= 5);
     signal(&runner, "INT");
     assert_eq!(runner.wait_with_output().unwrap().status.code(), Some(130));
@@ -98,7 +105,8 @@ fn the_checkpoint_of_a_stage_that_is_made_again_outlives_the_sweep() {
     let state = fs::canonicalize(p.path("artifacts/out/p/model/model/state.txt")).unwrap();
     fs::remove_file(&state).unwrap();
     let runner = p.spawn(&["run"]);
-    let steps = || fs::read_to_string(p.path("artifacts/runs/r-0002/metrics/model.jsonl")).unwrap_or_default();
+    let steps =
+        || fs::read_to_string(p.path("artifacts/runs/r-0002/metrics/model.jsonl")).unwrap_or_default();
     wait_until("some steps", || steps().lines().count() >= 5);
     signal(&runner, "KILL");
     runner.wait_with_output().unwrap();

@@ -32,7 +32,8 @@ fn a_value_is_the_same_text_outside_and_inside_of_quotes_and_never_code() {
     let script = "printf '%s|' {params.v} \"{params.v}\" '{params.v}' pre{params.v}post \"pre {params.v} post\" 'pre {params.v} post' > {outputs.o}\nprintf '%s' \"$(printf '%s' {params.v}; printf '%s' \"|{params.v}\")\" \"|$KILN_PARAM_v\" >> \"{outputs.o}\"";
     for shell in ["bash -eo pipefail", "sh"] {
         let names: Vec<_> = (0..HOSTILE.len()).map(|i| format!("s{i:02}")).collect();
-        let all: Vec<_> = names.iter().map(|name| (name.as_str(), "shell: @SHELL@\nparams: { v: @V@ }", script)).collect();
+        let all: Vec<_> =
+            names.iter().map(|name| (name.as_str(), "shell: @SHELL@\nparams: { v: @V@ }", script)).collect();
         let p = stages(&all);
         let root = p.root().display().to_string();
         let values: Vec<_> = HOSTILE.iter().map(|v| v.replace("@ROOT@", &root)).collect();
@@ -72,12 +73,18 @@ fn paths_work_in_a_folder_with_a_space_and_quotes() {
     let folder = outer.path().join("my 'odd' $(project)");
     std::fs::create_dir(&folder).unwrap();
     for sandbox in ["folder", "strict", "off"] {
-        let yaml = format!("pipeline: p\nsources: {{ i: {{ path: i.txt, type: any }} }}\nstages:\n  s:\n    kind: command\n    sandbox: {sandbox}\n    inputs: {{ i: i }}\n    outputs: {{ o: any }}\n    run: |\n      cat \"{{inputs.i}}\" {{inputs.i}} '{{inputs.i}}' > \"{{outputs.o}}\"\n      : {sandbox}\n");
+        let yaml = format!(
+            "pipeline: p\nsources: {{ i: {{ path: i.txt, type: any }} }}\nstages:\n  s:\n    kind: command\n    sandbox: {sandbox}\n    inputs: {{ i: i }}\n    outputs: {{ o: any }}\n    run: |\n      cat \"{{inputs.i}}\" {{inputs.i}} '{{inputs.i}}' > \"{{outputs.o}}\"\n      : {sandbox}\n"
+        );
         std::fs::write(folder.join("kiln.yaml"), yaml).unwrap();
         std::fs::write(folder.join("i.txt"), "i\n").unwrap();
         let mut kiln = Pipeline::new().kiln(&["run"]);
         kiln.current_dir(&folder).assert().success();
-        assert_eq!(std::fs::read_to_string(folder.join("artifacts/out/p/s/o")).unwrap(), "i\ni\ni\n", "{sandbox}");
+        assert_eq!(
+            std::fs::read_to_string(folder.join("artifacts/out/p/s/o")).unwrap(),
+            "i\ni\ni\n",
+            "{sandbox}"
+        );
     }
 }
 
@@ -118,27 +125,57 @@ fn where_no_value_is_safe_a_placeholder_is_refused_at_load_with_its_position() {
         let p = stage(&format!("params: {{ v: 1 }}\n{more}"), &format!("true\n{script}"));
         let answer = p.ask(&["run"]);
         assert_eq!(answer.code, 3, "{script}: {}", answer.err);
-        assert!(answer.err.contains("kiln.yaml:") && answer.err.contains("Nothing was run"), "{script}: {}", answer.err);
+        assert!(
+            answer.err.contains("kiln.yaml:") && answer.err.contains("Nothing was run"),
+            "{script}: {}",
+            answer.err
+        );
         assert!(!p.path("artifacts/runs").exists());
     }
 }
 
 #[test]
 fn unknown_names_of_set_are_errors_and_values_are_taken_as_typed() {
-    let p = stage("params: { count: 1, color: x, note: y, list: [1] }", "printf '%s|' {params.count} {params.color} {params.note} {params.list} > {outputs.o}");
+    let p = stage(
+        "params: { count: 1, color: x, note: y, list: [1] }",
+        "printf '%s|' {params.count} {params.color} {params.note} {params.list} > {outputs.o}",
+    );
     for set in [
-        "stages.s.cuont=5", "stages.s.params.cuont=5", "stages.t.count=5", "stages.s.inputs.x=y", "params.count=5", "stages.s.retrys=1",
-        "count=5", "stages.s.count", "stages.s.outputs.oo=any",
+        "stages.s.cuont=5",
+        "stages.s.params.cuont=5",
+        "stages.t.count=5",
+        "stages.s.inputs.x=y",
+        "params.count=5",
+        "stages.s.retrys=1",
+        "count=5",
+        "stages.s.count",
+        "stages.s.outputs.oo=any",
     ] {
         let answer = p.ask(&["run", "--set", set]);
         assert_eq!(answer.code, 3, "{set}: {}", answer.err);
         assert!(!p.path("artifacts/runs").exists(), "{set}");
     }
+    p.edit("stages:\n", "params: { count: 7 }\nstages:\n");
+    assert_eq!(p.ask(&["run", "--set", "params.count=5"]).code, 3, "every stage has its own");
     assert!(p.ask(&["run", "--set", "stages.s.cuont=5"]).err.contains("did you mean `count`?"));
     for (typed, told) in [
-        ("#ff8800", "#ff8800"), ("a #b", "a #b"), ("1e-3", "1e-3"), ("3.10", "3.10"), ("007", "007"), ("yes", "yes"), ("", ""),
-        ("a: b", "a: b"), ("[1, 2", "[1, 2"), ("- x", "- x"), ("'q'", "'q'"), ("\"json\"", "json"), ("99999999999999999999", "99999999999999999999"),
-        ("a=b", "a=b"), (" spaced ", " spaced "), ("{params.note}", "{params.note}"), ("${HOME}x", "${HOME}x"),
+        ("#ff8800", "#ff8800"),
+        ("a #b", "a #b"),
+        ("1e-3", "1e-3"),
+        ("3.10", "3.10"),
+        ("007", "007"),
+        ("yes", "yes"),
+        ("", ""),
+        ("a: b", "a: b"),
+        ("[1, 2", "[1, 2"),
+        ("- x", "- x"),
+        ("'q'", "'q'"),
+        ("\"json\"", "json"),
+        ("99999999999999999999", "99999999999999999999"),
+        ("a=b", "a=b"),
+        (" spaced ", " spaced "),
+        ("{params.note}", "{params.note}"),
+        ("${HOME}x", "${HOME}x"),
     ] {
         p.ask(&["run", "--set", &format!("stages.s.color={typed}")]).good();
         assert_eq!(p.out("p/s/o"), format!("1|{told}|y|[1]|"), "{typed}");

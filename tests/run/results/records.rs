@@ -8,7 +8,9 @@ use crate::helpers::{copy_fixture, stages};
 /// All files below a folder.
 fn files(folder: PathBuf) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.flat_map(|entry| if entry.path().is_dir() { files(entry.path()) } else { vec![entry.path()] }).collect()
+    entries
+        .flat_map(|entry| if entry.path().is_dir() { files(entry.path()) } else { vec![entry.path()] })
+        .collect()
 }
 
 #[test]
@@ -31,7 +33,9 @@ fn a_forced_run_with_other_bytes_replaces_the_record_and_says_both_digests() {
     assert_eq!(p.out("p/b/o"), after, "what is below has the new bytes");
     assert_eq!(p.states(&[]), ["a=cached", "b=cached"]);
     assert!(p.ask(&["run", "--locked"]).code == 0, "the lock file has the new digests");
-    let previous = files(p.path("artifacts/actions")).into_iter().find(|path| path.display().to_string().ends_with("previous"));
+    let previous = files(p.path("artifacts/actions"))
+        .into_iter()
+        .find(|path| path.display().to_string().ends_with("previous"));
     let previous = std::fs::read_to_string(previous.expect("the old action stays")).unwrap();
     assert!(previous.contains(&old), "{previous}");
 }
@@ -46,7 +50,11 @@ fn a_forced_run_with_the_same_bytes_says_nothing_and_leaves_what_is_below_alone(
     let answer = p.ask(&["run", "--force", "a"]);
     assert!(!answer.err.contains("deterministic"), "{}", answer.err);
     p.run_with(&["--force", "a"]).expect_ran(&["a"]);
-    assert!(!files(p.path("artifacts/actions")).iter().any(|path| path.display().to_string().ends_with("previous")));
+    assert!(
+        !files(p.path("artifacts/actions"))
+            .iter()
+            .any(|path| path.display().to_string().ends_with("previous"))
+    );
 }
 
 #[test]
@@ -76,9 +84,8 @@ fn a_forced_stage_that_fails_leaves_the_record_as_it_was() {
 
 /// A pipeline with a stage `made` of the kind `parts`, and what stands below it.
 fn parts(below: &str) -> Pipeline {
-    let p = Pipeline::new().yaml(&format!(
-        "pipeline: p\nproviders: [./parts.py]\nstages:\n  made: {{ kind: parts }}\n{below}"
-    ));
+    let p = Pipeline::new()
+        .yaml(&format!("pipeline: p\nproviders: [./parts.py]\nstages:\n  made: {{ kind: parts }}\n{below}"));
     copy_fixture(&p, "parts.py", "parts.py");
     p
 }
@@ -99,7 +106,9 @@ fn a_provider_that_adds_an_output_without_a_new_revision_makes_its_stage_run_onc
 
 #[test]
 fn what_reads_an_output_or_gives_an_input_that_a_provider_dropped_is_an_error() {
-    let p = parts("  below: { kind: command, inputs: { i: made.two }, run: 'cp {inputs.i} {outputs.o}', outputs: { o: any } }\n");
+    let p = parts(
+        "  below: { kind: command, inputs: { i: made.two }, run: 'cp {inputs.i} {outputs.o}', outputs: { o: any } }\n",
+    );
     p.write("outputs", "one two");
     p.run().expect_ran(&["made", "below"]);
     p.write("outputs", "one");

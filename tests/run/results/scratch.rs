@@ -26,7 +26,10 @@ fn a_command_finds_its_checkpoint_in_the_next_attempt() {
 
 #[test]
 fn a_checkpoint_lasts_from_run_to_run_for_its_key_alone_and_goes_with_success() {
-    let p = stage("params: { n: 3 }", "echo x >> {checkpoint}/n\ntest $(wc -l < {checkpoint}/n) -ge {params.n}\ncp {checkpoint}/n {outputs.o}");
+    let p = stage(
+        "params: { n: 3 }",
+        "echo x >> {checkpoint}/n\ntest $(wc -l < {checkpoint}/n) -ge {params.n}\ncp {checkpoint}/n {outputs.o}",
+    );
     assert_eq!(p.ask(&["run"]).code, 1);
     p.edit("n: 3", "n: 4");
     assert_eq!(p.ask(&["run"]).code, 1);
@@ -47,7 +50,10 @@ fn what_cannot_be_part_of_an_output_fails_the_stage_is_named_and_kept_to_be_look
         ("ln -s nothing {outputs.o}", "nothing"),
         ("mkfifo {outputs.o}", "o"),
         ("mkdir -p {outputs.o}/deep\nmkfifo {outputs.o}/deep/pipe", "deep/pipe"),
-        ("mkdir {outputs.o}\npython3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"outputs/o/sock\")'", "sock"),
+        (
+            "mkdir {outputs.o}\npython3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"outputs/o/sock\")'",
+            "sock",
+        ),
     ];
     for (script, named) in cases {
         let p = stage("", &format!("echo x >> @ROOT@/ran\n{script}"));
@@ -58,16 +64,32 @@ fn what_cannot_be_part_of_an_output_fails_the_stage_is_named_and_kept_to_be_look
         assert!(std::path::Path::new(kept).join("outputs/o").symlink_metadata().is_ok(), "{script}: {error}");
         assert_eq!(p.states(&[]), ["s=run"]);
         p.run_with(&[]);
-        assert_eq!(std::fs::read_to_string(p.path("ran")).unwrap(), "x\nx\n", "{script}: a refused output runs again");
+        assert_eq!(
+            std::fs::read_to_string(p.path("ran")).unwrap(),
+            "x\nx\n",
+            "{script}: a refused output runs again"
+        );
     }
 }
 
 #[test]
 fn links_within_an_output_stay_links_and_links_into_inputs_become_bytes() {
     let p = stages(&[
-        ("made", "", "mkdir -p {outputs.o}/d\necho x > {outputs.o}/d/a\nln -s a {outputs.o}/d/b\nln -s d/a {outputs.o}/c\nln -s d {outputs.o}/e"),
-        ("kept", "inputs: { i: made }", "mkdir {outputs.o}\ncp -a {inputs.i}/. {outputs.o}\nln -s ../../{inputs.i}/d/a {outputs.o}/input\nln -s ../../{inputs.i} {outputs.o}/folder"),
-        ("told", "inputs: { i: kept }", "cd {inputs.i}\nreadlink d/b c e > ../../{outputs.o}\ncat input folder/d/a >> ../../{outputs.o}\ntest ! -L input -a ! -L folder"),
+        (
+            "made",
+            "",
+            "mkdir -p {outputs.o}/d\necho x > {outputs.o}/d/a\nln -s a {outputs.o}/d/b\nln -s d/a {outputs.o}/c\nln -s d {outputs.o}/e",
+        ),
+        (
+            "kept",
+            "inputs: { i: made }",
+            "mkdir {outputs.o}\ncp -a {inputs.i}/. {outputs.o}\nln -s ../../{inputs.i}/d/a {outputs.o}/input\nln -s ../../{inputs.i} {outputs.o}/folder",
+        ),
+        (
+            "told",
+            "inputs: { i: kept }",
+            "cd {inputs.i}\nreadlink d/b c e > ../../{outputs.o}\ncat input folder/d/a >> ../../{outputs.o}\ntest ! -L input -a ! -L folder",
+        ),
     ]);
     p.run();
     assert_eq!(p.out("p/told/o"), "a\nd/a\nd\nx\nx\n");
@@ -76,17 +98,33 @@ fn links_within_an_output_stay_links_and_links_into_inputs_become_bytes() {
 #[test]
 fn empty_folders_and_the_bits_of_files_are_part_of_outputs_and_sources() {
     let p = stages(&[
-        ("made", "inputs: { s: src }", "mkdir -p {outputs.o}/a/b {outputs.o}/c\ncp -r {inputs.s} {outputs.o}/s"),
+        (
+            "made",
+            "inputs: { s: src }",
+            "mkdir -p {outputs.o}/a/b {outputs.o}/c\ncp -r {inputs.s} {outputs.o}/s",
+        ),
         ("told", "inputs: { i: made }", "cd {inputs.i}\nfind . -type d | sort > ../../{outputs.o}"),
-        ("run", "inputs: { tool: tool }\noutputs: { o: any, copy: any }", "{inputs.tool} > {outputs.o}\ncp {inputs.tool} {outputs.copy}"),
+        (
+            "run",
+            "inputs: { tool: tool }\noutputs: { o: any, copy: any }",
+            "{inputs.tool} > {outputs.o}\ncp {inputs.tool} {outputs.copy}",
+        ),
         ("again", "inputs: { tool: run.copy }", "{inputs.tool} > {outputs.o}"),
         ("plain", "outputs: { same: any }", "printf '#!/bin/sh\\necho tool\\n' > {outputs.same}"),
-        ("bits", "inputs: { a: run.copy, b: plain }", "cmp {inputs.a} {inputs.b}\ntest -x {inputs.a} -a ! -x {inputs.b}\ntouch {outputs.o}"),
+        (
+            "bits",
+            "inputs: { a: run.copy, b: plain }",
+            "cmp {inputs.a} {inputs.b}\ntest -x {inputs.a} -a ! -x {inputs.b}\ntouch {outputs.o}",
+        ),
     ]);
-    p.edit("stages:\n", "sources:\n  src: { path: src, type: any }\n  tool: { path: tool, type: any }\nstages:\n");
+    p.edit(
+        "stages:\n",
+        "sources:\n  src: { path: src, type: any }\n  tool: { path: tool, type: any }\nstages:\n",
+    );
     p.write("tool", "#!/bin/sh\necho tool\n");
     std::fs::create_dir_all(p.path("src/empty/deep")).unwrap();
-    let chmod = |mode| std::fs::set_permissions(p.path("tool"), std::fs::Permissions::from_mode(mode)).unwrap();
+    let chmod =
+        |mode| std::fs::set_permissions(p.path("tool"), std::fs::Permissions::from_mode(mode)).unwrap();
     chmod(0o755);
     p.run();
     assert_eq!(p.out("p/told/o"), ".\n./a\n./a/b\n./c\n./s\n./s/empty\n./s/empty/deep\n");
@@ -149,7 +187,10 @@ fn read_only_folders_in_an_output_are_kept_and_their_scratch_is_removed() {
 #[test]
 fn what_could_not_be_kept_for_want_of_permission_is_collected_by_the_next_run_if_untouched() {
     for touched in [false, true] {
-        let p = stage("", "echo x >> @ROOT@/ran\nmkdir {outputs.o}\necho made > {outputs.o}/x\nmkdir -p @ROOT@/artifacts/blobs\nchmod a-w @ROOT@/artifacts/blobs");
+        let p = stage(
+            "",
+            "echo x >> @ROOT@/ran\nmkdir {outputs.o}\necho made > {outputs.o}/x\nmkdir -p @ROOT@/artifacts/blobs\nchmod a-w @ROOT@/artifacts/blobs",
+        );
         let first = run_as_user(&p);
         let error = first.error("s");
         assert!(error.contains("stays in "), "{error}");
@@ -171,9 +212,15 @@ fn what_could_not_be_kept_for_want_of_permission_is_collected_by_the_next_run_if
 
 #[test]
 fn a_full_disk_fails_a_stage_and_the_next_run_converges() {
-    let p = stage("", "echo x >> @ROOT@/ran\nhead -c 300000 /dev/zero > {outputs.o}\ntest -e @ROOT@/room || cat /dev/zero > @ROOT@/artifacts/fill || true");
+    let p = stage(
+        "",
+        "echo x >> @ROOT@/ran\nhead -c 300000 /dev/zero > {outputs.o}\ntest -e @ROOT@/room || cat /dev/zero > @ROOT@/artifacts/fill || true",
+    );
     std::fs::create_dir(p.path("artifacts")).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(p.path("artifacts")).status();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+        .arg(p.path("artifacts"))
+        .status();
     if !mounted.is_ok_and(|status| status.success()) {
         eprintln!("skipped: this user cannot mount a small file system");
         return;

@@ -23,7 +23,8 @@ const FAILING: [(&str, &str, u32); 14] = [
 #[test]
 fn a_failing_line_a_part_of_a_pipe_or_of_a_substitution_fails_the_stage() {
     let names: Vec<_> = (0..FAILING.len()).map(|i| format!("s{i:02}")).collect();
-    let all: Vec<_> = names.iter().zip(FAILING).map(|(name, (more, script, _))| (name.as_str(), more, script)).collect();
+    let all: Vec<_> =
+        names.iter().zip(FAILING).map(|(name, (more, script, _))| (name.as_str(), more, script)).collect();
     let p = stages(&all);
     let ran = p.run_with(&["--keep-going"]);
     for (name, (_, script, code)) in names.iter().zip(FAILING) {
@@ -54,7 +55,10 @@ fn another_shell_is_asked_for_by_name_and_is_in_the_key() {
 
 #[test]
 fn a_script_for_another_program_reads_its_values_from_the_environment() {
-    let p = stage("shell: python3\nparams: { n: 007 }", "import os\nopen(os.environ['KILN_OUTPUT_o'], 'w').write(os.environ['KILN_PARAM_n'])");
+    let p = stage(
+        "shell: python3\nparams: { n: 007 }",
+        "import os\nopen(os.environ['KILN_OUTPUT_o'], 'w').write(os.environ['KILN_PARAM_n'])",
+    );
     p.run();
     assert_eq!(p.out("p/s/o"), "007");
 }
@@ -74,7 +78,10 @@ fn a_missing_shell_is_told_before_anything_runs() {
 fn a_producer_that_its_reader_left_is_explained() {
     let ran = stage("", "yes | head -n 1 > {outputs.o}").run_with(&[]);
     let error = ran.error("s");
-    assert!(error.starts_with("exit code 141") && error.contains("`head`") && error.contains("SIGPIPE"), "{error}");
+    assert!(
+        error.starts_with("exit code 141") && error.contains("`head`") && error.contains("SIGPIPE"),
+        "{error}"
+    );
     let p = stage("", "(yes || test $? = 141) | head -n 1 > {outputs.o}");
     p.run();
     assert_eq!(p.out("p/s/o"), "y\n");

@@ -4,15 +4,33 @@ use crate::helpers::{odd, stage, stages};
 
 /// Commands that trap a stop and exit with 0, each in its own way, with further keys of the stage.
 const TRAPS: [(&str, &str); 6] = [
-    ("", "trap 'exit 0' TERM\nseq 3 > {outputs.o}\ntouch @ROOT@/begun\nwhile ! test -e @ROOT@/calm; do sleep 0.02; done"),
-    ("shell: sh", "trap 'exit 0' TERM\nseq 3 > {outputs.o}\ntouch @ROOT@/begun\nwhile ! test -e @ROOT@/calm; do sleep 0.02; done"),
-    ("sandbox: off", "trap 'exit 0' TERM\nseq 3 > {outputs.o}\ntouch begun\nwhile ! test -e calm; do sleep 0.02; done"),
+    (
+        "",
+        "trap 'exit 0' TERM\nseq 3 > {outputs.o}\ntouch @ROOT@/begun\nwhile ! test -e @ROOT@/calm; do sleep 0.02; done",
+    ),
+    (
+        "shell: sh",
+        "trap 'exit 0' TERM\nseq 3 > {outputs.o}\ntouch @ROOT@/begun\nwhile ! test -e @ROOT@/calm; do sleep 0.02; done",
+    ),
+    (
+        "sandbox: off",
+        "trap 'exit 0' TERM\nseq 3 > {outputs.o}\ntouch begun\nwhile ! test -e calm; do sleep 0.02; done",
+    ),
     // A program below the shell that ends well when it is told to.
-    ("", "python3 -c 'import os, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nprint(1, flush=True)\nopen(\"@ROOT@/begun\", \"w\").close()\nwhile not os.path.exists(\"@ROOT@/calm\"): time.sleep(.02)' > {outputs.o}"),
+    (
+        "",
+        "python3 -c 'import os, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nprint(1, flush=True)\nopen(\"@ROOT@/begun\", \"w\").close()\nwhile not os.path.exists(\"@ROOT@/calm\"): time.sleep(.02)' > {outputs.o}",
+    ),
     // The whole pipeline is told, and its reader ends well with what it has.
-    ("", "(trap 'exit 0' TERM; seq 3; touch @ROOT@/begun; while ! test -e @ROOT@/calm; do sleep 0.02; done) | (trap '' TERM; cat) > {outputs.o} || true"),
+    (
+        "",
+        "(trap 'exit 0' TERM; seq 3; touch @ROOT@/begun; while ! test -e @ROOT@/calm; do sleep 0.02; done) | (trap '' TERM; cat) > {outputs.o} || true",
+    ),
     // What it leaves behind ends well, too.
-    ("", "trap 'sleep 0.1 & exit 0' TERM\nseq 3 > {outputs.o}\ntouch @ROOT@/begun\nwhile ! test -e @ROOT@/calm; do sleep 0.02; done"),
+    (
+        "",
+        "trap 'sleep 0.1 & exit 0' TERM\nseq 3 > {outputs.o}\ntouch @ROOT@/begun\nwhile ! test -e @ROOT@/calm; do sleep 0.02; done",
+    ),
 ];
 
 #[test]
@@ -40,7 +58,11 @@ fn a_command_that_is_out_of_time_and_exits_with_0_failed() {
 fn what_had_ended_before_a_stop_is_kept() {
     let p = stages(&[
         ("early", "", "echo 1 > {outputs.o}"),
-        ("late", "inputs: { i: early }", "touch @ROOT@/begun\ntest -e @ROOT@/calm || sleep 300\ncp {inputs.i} {outputs.o}"),
+        (
+            "late",
+            "inputs: { i: early }",
+            "touch @ROOT@/begun\ntest -e @ROOT@/calm || sleep 300\ncp {inputs.i} {outputs.o}",
+        ),
     ]);
     let (ran, _) = p.interrupt("INT");
     assert_eq!(ran.ended("ran"), ["early"], "{:#}", ran.0);
