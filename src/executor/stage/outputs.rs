@@ -8,14 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::life::{Early, StageRun};
 use crate::cas::disk;
 use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
-use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StagedOutput, Store, StoreError};
+use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StoreError};
 use crate::executor::attempt::Made;
 use crate::plan::Changed;
 use crate::sched::StageEvent;
@@ -58,16 +58,13 @@ struct Kept {
     artifacts: Option<BTreeMap<String, ArtifactRef>>,
 }
 
-/// How the store collects an output.
-type Collect = fn(&Store, &Path, &[(PathBuf, ArtifactRef)]) -> Result<StagedOutput, CollectError>;
-
 /// Collects the outputs of an attempt that succeeded.
 ///
 /// # Errors
 /// The stage wrote to its inputs, or an output cannot be kept; the execution folder then stays.
 pub fn collect(run: &StageRun, made: &Made, finished: Finished) -> Result<Collected, Early> {
     let lasting = inputs_are_unchanged(run)?;
-    match stage_outputs(run, made, &finished, lasting, Store::collect) {
+    match stage_outputs(run, made, &finished, (lasting, false)) {
         Ok(collected) => Ok(collected),
         Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, None, &error)),
         Err(CollectError::Refused(error)) => Err(refuse(run, &error)),
@@ -84,12 +81,13 @@ fn stage_outputs(
     run: &StageRun,
     made: &Made,
     finished: &Finished,
-    lasting: bool,
-    collect: Collect,
+    (lasting, kept): (bool, bool),
 ) -> Result<Collected, CollectError> {
     let (mut staged, mut outputs) = (Vec::new(), BTreeMap::new());
     for (name, path) in &made.outputs {
-        let output = collect(&run.context.store, path, &made.inputs)?;
+        let store = &run.context.store;
+        let output =
+            if kept { store.collect_kept(path, &made.inputs) } else { store.collect(path, &made.inputs) }?;
         outputs.insert(name.clone(), output.artifact);
         staged.push(output);
     }
@@ -182,7 +180,7 @@ pub fn kept_by_an_earlier_run(run: &StageRun) -> Option<Collected> {
     }
     let made = Made { outputs: kept.outputs, inputs: std::sync::Arc::default() };
     let lasting = inputs_are_unchanged(run).ok()?;
-    let collected = stage_outputs(run, &made, &kept.finished, lasting, Store::collect_kept).ok()?;
+    let collected = stage_outputs(run, &made, &kept.finished, (lasting, true)).ok()?;
     if kept.artifacts.is_some_and(|artifacts| artifacts != collected.outputs) {
         return None;
     }
