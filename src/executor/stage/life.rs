@@ -256,7 +256,8 @@ impl StageRun {
                 Ok(StageEnd::Ran { outputs, summary: finished.summary, kept })
             }
             Err(error) => {
-                blocking(&self, move |run| Err(outputs::not_committed(run, &made, finished, error))).await
+                blocking(&self, move |run| Err(outputs::not_committed(run, &made, finished, outputs, error)))
+                    .await
             }
         }
     }
