@@ -21,6 +21,8 @@ use super::tree::MOST_TREE_BYTES;
 use super::types::{Action, ArtifactRef, Tree};
 use crate::digest::Digest;
 
+/// An input of this size and more is not copied where reflinks are missing.
+const HARD_LINKS_FROM: u64 = 64 << 20;
 /// How many digits of a key name its scratch folder.
 const WORK_DIGITS: usize = 16;
 
@@ -31,6 +33,8 @@ pub struct Store {
     pub(super) actions: LocalActions,
     /// Whether the file system was found to have no reflinks.
     pub(super) no_reflinks: AtomicBool,
+    /// From so many bytes in all on, the files of an artifact are hard links where reflinks are missing.
+    pub(super) hard_links_from: u64,
 }
 
 impl Store {
@@ -48,7 +52,8 @@ impl Store {
         let root = Arc::new(Root::new(path, disk));
         let blobs = LocalBlobs::new(Arc::clone(&root), trust);
         let actions = LocalActions::new(Arc::clone(&root));
-        Ok(Self { root, blobs, actions, no_reflinks: AtomicBool::new(false) })
+        let (no_reflinks, hard_links_from) = (AtomicBool::new(false), HARD_LINKS_FROM);
+        Ok(Self { root, blobs, actions, no_reflinks, hard_links_from })
     }
 
     /// Its folder, an absolute path.

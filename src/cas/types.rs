@@ -34,33 +34,33 @@ pub struct ArtifactRef {
     pub size: u64,
 }
 
-/// The listing of a folder; itself a blob, in canonical JSON.
+/// The listing of a folder; itself a blob, in canonical JSON. (Fields stand in the order of canonical JSON.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tree {
-    /// [`TREE_FORMAT`].
-    pub format: String,
     /// Its files, sorted by path.
     pub files: Vec<TreeFile>,
-    /// Its symbolic links, sorted by path; none leads out of the folder.
-    pub links: Vec<TreeLink>,
     /// The folders that hold nothing, sorted.
     pub folders: Vec<String>,
+    /// [`TREE_FORMAT`].
+    pub format: String,
+    /// Its symbolic links, sorted by path; none leads out of the folder.
+    pub links: Vec<TreeLink>,
 }
 
 /// A file of a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TreeFile {
-    /// Relative, `/` between parts, no `.`, `..`, empty part, NUL or backslash.
-    pub path: String,
     /// The digest of its bytes.
     pub digest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
     /// Whether it may be executed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
+    /// Relative, `/` between parts, no `.`, `..`, empty part, NUL or backslash.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// A symbolic link of a folder.

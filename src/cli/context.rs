@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::cas::Store;
 use crate::cli::CliError;
 use crate::cli::args::{Common, PipelineArgs};
 use crate::cli::root::{STORE, find_root};
@@ -16,7 +17,6 @@ use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, Settings};
 use crate::provider::{Known, ProviderFacts, Providers};
 use crate::spec::{Diagnostic, LoadOptions};
-use crate::cas::Store;
 
 /// A pipeline, its store and its providers.
 pub struct Context {

@@ -8,13 +8,13 @@ use std::io;
 
 use serde_json::json;
 
+use crate::cas::StoreError;
 use crate::cli::pipeline::lock;
 use crate::cli::printer::{BAD, Printer, paint};
 use crate::executor::RunError;
 use crate::plan::PlanError;
 use crate::report::lockfile::{Difference, LockFileError};
 use crate::spec::diagnostic::{self, Diagnostic, ERRORS_FORMAT};
-use crate::cas::StoreError;
 
 /// The exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,16 +4,13 @@
 //! Invariant: a folder is a root because its store bears our mark; the name `artifacts` alone says nothing.
 //! Must not know: what the pipeline file says.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use crate::cas;
 use crate::cli::CliError;
 
 /// The folder of the store in a project root.
 pub const STORE: &str = "artifacts";
-/// How the first line of the `.gitignore` of a store begins.
-const MARK: &str = "# Kiln's store";
 
 /// The nearest folder, at or above the pipeline file and else at or above the working folder, that has a
 /// store; else the root of the pipeline file's repository; else the working folder.
@@ -35,12 +32,7 @@ pub fn find_root(file: Option<&Path>) -> Result<PathBuf, CliError> {
 
 /// Whether a folder is a store: it bears our mark, or it is from before there was one.
 pub fn is_store(folder: &Path) -> bool {
-    let mut line = Vec::new();
-    let ignore = File::open(folder.join(".gitignore"));
-    let read =
-        ignore.and_then(|file| BufReader::new(file).take(MARK.len() as u64).read_until(b'\n', &mut line));
-    let is_marked = read.is_ok() && line == MARK.as_bytes();
-    is_marked || ["blobs", "actions"].iter().all(|part| folder.join(part).is_dir())
+    cas::is_store(folder) || ["blobs", "actions"].iter().all(|part| folder.join(part).is_dir())
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::cancel::Cancellation;
 use super::commit::Committer;
-use super::local::Local;
 use super::machine::Machine;
 use crate::cas::Store;
 use crate::graph::Graph;
@@ -38,6 +37,4 @@ pub struct RunContext {
     pub machine: Machine,
     /// Commits outputs.
     pub committer: Committer,
-    /// Where attempts run.
-    pub executor: Local,
 }

@@ -46,6 +46,8 @@ pub enum StageEnd {
     },
     /// An input proves missing or damaged; this stage makes it.
     InputMissing(StageIx),
+    /// A source or a file under `uses` is not what the key says: it changed after the planner was asked.
+    Changed(String),
     /// It was stopped on request and can be resumed.
     Interrupted,
     /// It failed.

@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn no_line_of_a_secret_is_logged() {
-        let masks = Masks::new(&["hunter2".into(), "line one\nline two".into(), "ab".into(), "hunter".into()]);
+        let masks =
+            Masks::new(&["hunter2".into(), "line one\nline two".into(), "ab".into(), "hunter".into()]);
         let masked = |line: &str| String::from_utf8(masks.apply(line.as_bytes())).unwrap();
         assert_eq!(masked("password=hunter2, hunter2!"), "password=***, ***!");
         assert_eq!(masked("x line two y"), "x *** y");

@@ -62,7 +62,8 @@ impl Machine {
         if permit.pinned {
             let wanted = permit.threads as usize;
             let names = self.cores.iter().map(|core| (*core, format!("core-{core}")));
-            let taken: Vec<_> = names.filter_map(|(core, name)| Some((core, lock(folder, &name)?))).take(wanted).collect();
+            let taken: Vec<_> =
+                names.filter_map(|(core, name)| Some((core, lock(folder, &name)?))).take(wanted).collect();
             // With fewer than it asked for it would be worse off than with all of them.
             if taken.len() == wanted {
                 for (core, lock) in taken {
@@ -95,7 +96,10 @@ fn gpus() -> Vec<String> {
         let names = visible.split(',').map(str::trim).filter(|name| !name.is_empty() && *name != "-1");
         return names.map(str::to_owned).collect();
     }
-    (0..64).map(|n: u32| n.to_string()).filter(|n| Path::new("/dev").join(format!("nvidia{n}")).exists()).collect()
+    (0..64)
+        .map(|n: u32| n.to_string())
+        .filter(|n| Path::new("/dev").join(format!("nvidia{n}")).exists())
+        .collect()
 }
 
 /// Bytes of memory that this process may use: the machine's, or the limit of a control group.
@@ -113,7 +117,8 @@ fn total(meminfo: &str) -> Option<u64> {
 fn claims_folder() -> Option<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
     let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    let folder = base.map_or_else(|| std::env::temp_dir().join(format!("kiln-{uid}")), |base| base.join("kiln"));
+    let folder =
+        base.map_or_else(|| std::env::temp_dir().join(format!("kiln-{uid}")), |base| base.join("kiln"));
     let _ = fs::DirBuilder::new().mode(0o700).create(&folder);
     let meta = fs::symlink_metadata(&folder).ok()?;
     (meta.is_dir() && meta.uid() == uid && meta.mode() & 0o022 == 0).then_some(folder)

@@ -1,35 +1,25 @@
 //! What carries stages out: the run, the life of a stage, attempts, processes.
 //!
-//! The way through: [`run`] -> `driver` (owns the state, asks the scheduler) -> `stage` (lock, look up,
-//! attempts, collect, commit) -> `attempt` (the trait of executors, and the verdict) -> [`local`] (execution
-//! folder, process) -> `supervise` (spawner and supervisors). `outputs` collects, `commit` commits.
+//! The way through: [`run`] (owns the state, asks the scheduler) -> [`stage`] (lock, look up, attempts, collect,
+//! commit) -> [`attempt`] (the trait of executors, and the verdict) -> [`local`] (execution folder, process) ->
+//! [`supervise`] (spawner and supervisors), [`sandbox`], [`cgroup`]. [`commit`] commits the outputs of several
+//! stages together; [`orphans`] ends what a dead runner has left.
 
+pub mod attempt;
+pub mod cancel;
 pub mod cgroup;
-pub mod conversation;
+pub mod commit;
+pub mod context;
+pub mod job;
 pub mod local;
+pub mod log;
+pub mod machine;
+pub mod orphans;
+pub mod run;
 pub mod sandbox;
+pub mod scratch;
+pub mod stage;
 pub mod supervise;
-
-mod attempt;
-mod cancel;
-mod commit;
-mod context;
-mod driver;
-mod events;
-mod job;
-mod lines;
-mod log;
-mod machine;
-mod orphans;
-mod outputs;
-mod paths;
-mod preflight;
-#[allow(clippy::module_inception)]
-mod run;
-mod scratch;
-mod signals;
-mod stage;
-mod sweep;
 
 pub use run::{Options, RunError, Wanted, run};
 

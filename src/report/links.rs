@@ -11,10 +11,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::digest::Digest;
-use crate::sched::{Event, Reporter};
 use crate::cas::types::ArtifactRef;
 use crate::cas::{How, Store, StoreError};
+use crate::digest::Digest;
+use crate::sched::{Event, Reporter};
 
 /// The folder below the store's.
 const OUT: &str = "out";

@@ -8,7 +8,6 @@ pub mod lockfile;
 pub mod resume;
 pub mod text;
 
-mod disk;
 mod json;
 mod lines;
 mod record;

@@ -13,10 +13,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::cas::Store;
 use crate::digest::Digest;
 use crate::plan::{Plan, State};
 use crate::sched::{Event, StageEvent};
-use crate::cas::Store;
 
 /// The folder of the checkpoint in the work folder of an action key.
 const CHECKPOINT: &str = "checkpoint";

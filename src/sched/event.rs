@@ -14,8 +14,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::digest::Digest;
 use crate::cas::types::ArtifactRef;
+use crate::digest::Digest;
 use crate::state::{RunOutcome, StageOutcome};
 
 /// An event of a running stage.

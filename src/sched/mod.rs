@@ -1,11 +1,12 @@
 //! Which stage goes when: a pure state machine, without clocks, threads, disks or processes.
 //!
 //! [`event`] has what a run reports while it goes on; [`budget`] counts cores, memory and GPUs;
-//! [`scheduler`] takes events and gives commands. The executor carries the commands out.
+//! [`scheduler`] takes events and gives commands, in the words of [`types`]. The executor carries the commands out.
 
 pub mod budget;
 pub mod event;
 pub mod scheduler;
+pub mod types;
 
 #[cfg(test)]
 mod simulation;

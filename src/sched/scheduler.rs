@@ -2,151 +2,15 @@
 //!
 //! Purpose: start each wanted stage when its inputs are known and the machine has room for it, the
 //! longest path to the end first.
-//! Invariant: a stage is always in one state of [`Life`]; every wanted stage ends, and ends once, save
+//! Invariant: a stage is always in one state of `Life`; every wanted stage ends, and ends once, save
 //! for a stage whose outputs prove missing, which may go back to `Ready` once; the budget is never
 //! exceeded; a stage that does not fit is passed over by a bounded number of others.
 //! Must not know: digests, files, processes, clocks, or how anything is shown.
 
 use std::collections::BTreeSet;
 
-use super::budget::{Budget, Capacity, Permit};
-use crate::spec::types::Resources;
-
-/// The position of a stage among the wanted ones.
-pub type Slot = usize;
-
-/// A wanted stage.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// The stages that it reads from.
-    pub dependencies: Vec<Slot>,
-    /// The stages that read from it.
-    pub dependents: Vec<Slot>,
-    /// What it needs of the machine.
-    pub need: Resources,
-    /// The length of the longest path from it to the end, in milliseconds.
-    pub critical_path: u64,
-    /// True when the plan found it cached.
-    pub cached: bool,
-}
-
-/// The life of a stage.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Life {
-    /// An input is not known yet.
-    Pending,
-    /// Its inputs are known; it waits for a decision, for room, or for another runner.
-    Ready(Ready),
-    /// Its outputs are on their way from a remote.
-    Fetching,
-    /// An attempt is under way.
-    Running(Permit),
-    /// Its process has ended and its outputs are being taken into the store.
-    Committing,
-    /// It has ended.
-    Done(End),
-}
-
-/// What a stage with known inputs waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ready {
-    /// To be asked about.
-    Undecided,
-    /// The planner's decision.
-    Deciding,
-    /// Room on the machine.
-    Decided,
-    /// Another runner, which is at the same action.
-    Held,
-}
-
-/// How a stage ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Its outputs were in the store.
-    Cached,
-    /// Its outputs came from a remote.
-    Fetched,
-    /// It ran.
-    Ran,
-    /// It failed.
-    Failed,
-    /// It was stopped on request.
-    Interrupted,
-    /// It was never started.
-    Skipped,
-}
-
-/// Why a stage is not started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// A stage that it needs failed.
-    Needs(Slot),
-    /// Another stage failed, and the run is not to go on after a failure.
-    After(Slot),
-    /// The run was interrupted.
-    Interrupted,
-}
-
-/// What the planner decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The outputs are in the store.
-    Cached,
-    /// The outputs are in a remote.
-    Fetch,
-    /// The stage must run.
-    Run,
-    /// The planner could not decide, so the stage failed.
-    Failed,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Input {
-    /// The answer to [`Command::Decide`], with its epoch.
-    Decided(Slot, u32, Verdict),
-    /// A fetch did not succeed: the stage must run.
-    FetchFailed(Slot),
-    /// The process of a stage has ended well; the machine has its room back.
-    ProcessEnded(Slot),
-    /// The work on a stage has ended.
-    Ended(Slot, End),
-    /// Another runner is at the same action.
-    Held(Slot),
-    /// The other runner has let go.
-    HolderGone(Slot),
-    /// An output of `producer` proves missing or damaged, so `consumer` could not begin.
-    InputMissing {
-        /// The stage that could not begin.
-        consumer: Slot,
-        /// The stage that must make its outputs again.
-        producer: Slot,
-    },
-    /// The user or the system asks to stop; the second time, at once.
-    Interrupt,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Command {
-    /// Ask the planner about a stage.
-    Decide(Slot, u32),
-    /// Get the outputs of a stage from a remote.
-    Fetch(Slot),
-    /// Run a stage.
-    Start(Slot, Permit),
-    /// Report a stage that is not started.
-    Skip(Slot, Why),
-    /// Report that a stage failed, since its producer lost its outputs a second time.
-    FailMissing(Slot, Slot),
-    /// Ask all running stages to stop.
-    Stop,
-    /// Kill all running stages.
-    Kill,
-    /// The run is over.
-    Finish,
-}
+use super::budget::{Budget, Capacity};
+use super::types::{Command, End, Input, Life, Ready, Slot, Verdict, Wanted, Why};
 
 struct Stage {
     wanted: Wanted,
@@ -260,6 +124,11 @@ impl Scheduler {
                 if self.held.remove(&slot) && self.stages[slot].life == Life::Ready(Ready::Held) {
                     self.set_ready(slot, Ready::Decided);
                 }
+            }
+            Input::Again(slot) => {
+                self.leave_work(slot);
+                self.stages[slot].life = Life::Pending;
+                self.make_ready(slot);
             }
             Input::InputMissing { consumer, producer } => self.input_missing(consumer, producer),
             Input::Interrupt => {

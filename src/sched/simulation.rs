@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 
 use super::budget::{Capacity, Permit};
-use super::scheduler::{Command, End, Input, Scheduler, Slot, Verdict, Wanted, Why};
+use super::scheduler::Scheduler;
+use super::types::{Command, End, Input, Slot, Verdict, Wanted, Why};
 use crate::spec::types::Resources;
 
 /// How a simulated world behaves.
@@ -132,7 +133,8 @@ impl World {
                 let producer = dependencies[self.rng.usize(0..dependencies.len())];
                 Input::InputMissing { consumer: slot, producer }
             }
-            d if d < 0.1 + self.failures => Input::Ended(slot, End::Failed),
+            d if d < 0.12 => Input::Again(slot),
+            d if d < 0.12 + self.failures => Input::Ended(slot, End::Failed),
             _ => Input::ProcessEnded(slot),
         });
     }
@@ -162,6 +164,7 @@ impl World {
                 self.running.remove(slot);
                 self.end(*slot, *end);
             }
+            Input::Again(slot) => drop(self.running.remove(slot)),
             Input::Held(slot) => {
                 self.running.remove(slot);
                 self.pending.push(Input::HolderGone(*slot));
@@ -176,13 +179,12 @@ impl World {
                 }
             }
             Input::Interrupt => self.interrupts += 1,
-            Input::Decided(slot, epoch, verdict) if scheduler.awaits_decision(*slot, *epoch) => {
-                match verdict {
-                    Verdict::Cached => self.end(*slot, End::Cached),
-                    Verdict::Failed => self.end(*slot, End::Failed),
-                    Verdict::Fetch | Verdict::Run => {}
-                }
-            }
+            Input::Decided(slot, epoch, verdict) if scheduler.awaits_decision(*slot, *epoch) => match verdict
+            {
+                Verdict::Cached => self.end(*slot, End::Cached),
+                Verdict::Failed => self.end(*slot, End::Failed),
+                Verdict::Fetch | Verdict::Run => {}
+            },
             _ => {}
         }
     }
@@ -239,8 +241,7 @@ fn a_large_stage_is_not_starved_by_small_ones() {
     let small = Resources { cpus: 1, memory: 0, gpus: 0 };
     let mut wanted = vec![Wanted { need: small, critical_path: 1, ..Wanted::default() }; 200];
     wanted[100] = Wanted { need: Resources { cpus: 2, ..small }, critical_path: 5, ..Wanted::default() };
-    let mut scheduler =
-        Scheduler::new(wanted, Capacity { cores: 2, memory: 0, gpus: 0, jobs: None }, false);
+    let mut scheduler = Scheduler::new(wanted, Capacity { cores: 2, memory: 0, gpus: 0, jobs: None }, false);
     let (mut queue, mut running, mut started) = (scheduler.start(), Vec::new(), Vec::new());
     // One of the two small stages that run always ends later than the other.
     while !queue.is_empty() || !running.is_empty() {

@@ -10,7 +10,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::place::HARD_LINKS_FROM;
 use crate::cas::disk::remove_tree_on;
 use crate::cas::error::{During, StoreError};
 use crate::cas::local::unpoisoned;
@@ -37,7 +36,7 @@ impl Store {
     /// `NotIntact` when a blob is missing or damaged; when `dest` exists or cannot be made.
     pub fn materialize(&self, artifact: &ArtifactRef, dest: &Path, how: How) -> Result<(), StoreError> {
         self.make_parent(dest)?;
-        let hard_links = artifact.size >= HARD_LINKS_FROM;
+        let hard_links = artifact.size >= self.hard_links_from;
         let place = |digest: &Digest, to: &Path, executable: bool| match how {
             How::Links if !executable => {
                 self.disk().symlink(&self.blobs.intact(digest)?, to).during("link", to)
@@ -79,7 +78,7 @@ impl Store {
     /// # Errors
     /// The disk refuses.
     pub fn discard(&self, folder: &Path, inputs: &[ArtifactRef]) -> Result<(), StoreError> {
-        let large = inputs.iter().filter(|input| input.size >= HARD_LINKS_FROM);
+        let large = inputs.iter().filter(|input| input.size >= self.hard_links_from);
         let digests: HashSet<Digest> = large.flat_map(|input| self.digests_of(input)).collect();
         let _turn = unpoisoned(&self.blobs.relinking);
         let trusted: Vec<_> = digests

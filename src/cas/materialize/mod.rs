@@ -5,4 +5,3 @@ mod inputs;
 mod place;
 
 pub use inputs::How;
-pub(super) use place::HARD_LINKS_FROM;

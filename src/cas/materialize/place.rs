@@ -18,8 +18,6 @@ use crate::cas::store::Store;
 use crate::cas::types::Tree;
 use crate::digest::Digest;
 
-/// From so many bytes in all on, files are hard links where reflinks are missing.
-pub(in crate::cas) const HARD_LINKS_FROM: u64 = 64 << 20;
 /// The modes of copies.
 const FILE: u32 = 0o644;
 const EXECUTABLE_FILE: u32 = 0o755;

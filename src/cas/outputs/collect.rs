@@ -73,6 +73,29 @@ impl Store {
         output: &Path,
         inputs: &[(PathBuf, ArtifactRef)],
     ) -> Result<StagedOutput, CollectError> {
+        self.collect_from(output, inputs, self.is_scratch(output))
+    }
+
+    /// Collects an output of an attempt that was kept because the disk failed. All files are copied: after a sync
+    /// that failed, the system may hold bytes for written that never reached the disk, and another sync of the same
+    /// file would not write them.
+    ///
+    /// # Errors
+    /// As `collect`.
+    pub fn collect_kept(
+        &self,
+        output: &Path,
+        inputs: &[(PathBuf, ArtifactRef)],
+    ) -> Result<StagedOutput, CollectError> {
+        self.collect_from(output, inputs, false)
+    }
+
+    fn collect_from(
+        &self,
+        output: &Path,
+        inputs: &[(PathBuf, ArtifactRef)],
+        in_place: bool,
+    ) -> Result<StagedOutput, CollectError> {
         let real = |(path, _): &(PathBuf, ArtifactRef)| fs::canonicalize(path).ok();
         let mut collector = Collector {
             store: self,
@@ -84,7 +107,7 @@ impl Store {
             links: Vec::new(),
             folders: Vec::new(),
             entries: 0,
-            in_place: self.is_scratch(output),
+            in_place,
         };
         let meta = fs::symlink_metadata(output).during("collect", output)?;
         let (target, meta, own) = if meta.is_symlink() {

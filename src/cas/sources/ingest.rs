@@ -15,7 +15,6 @@ use super::walk::{Found, Listing, among, walk};
 use crate::cas::disk::make_folders;
 use crate::cas::error::{During, StoreError};
 use crate::cas::local::{Hashed, hash, hash_to};
-use crate::cas::materialize::HARD_LINKS_FROM;
 use crate::cas::paths::{executable, plain};
 use crate::cas::stat::Stat;
 use crate::cas::store::Store;
@@ -41,7 +40,7 @@ impl Store {
         plain(path, &meta)?;
         self.make_parent(dest)?;
         let executable = executable(&meta);
-        let large = meta.len() >= HARD_LINKS_FROM;
+        let large = meta.len() >= self.hard_links_from;
         let found = Found { name: String::new(), path: path.to_owned(), meta };
         let (digest, size) = self.ingest_file(&found, dest, large)?;
         Ok(ArtifactRef { digest, tree: false, executable, size })
@@ -63,7 +62,7 @@ impl Store {
     fn ingest_listing(&self, base: &Path, listing: Listing, dest: &Path) -> Result<ArtifactRef, StoreError> {
         self.make_parent(dest)?;
         self.make_new_folder(dest)?;
-        let large = listing.files.iter().map(|file| file.meta.len()).sum::<u64>() >= HARD_LINKS_FROM;
+        let large = listing.files.iter().map(|file| file.meta.len()).sum::<u64>() >= self.hard_links_from;
         let mut files = Vec::with_capacity(listing.files.len());
         for found in listing.files {
             let to = dest.join(&found.name);

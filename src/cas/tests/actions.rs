@@ -69,6 +69,68 @@ fn other_outputs_for_the_same_key_are_reported_and_the_first_stay_while_they_are
 }
 
 #[test]
+fn a_forced_result_replaces_the_record_and_the_one_before_stays_to_be_compared() {
+    let p = place();
+    let first = action(key_inputs(1), &[("model", p.ingested("one"))]);
+    let second = action(key_inputs(1), &[("model", p.ingested("two"))]);
+    let forced = |action: &Action| {
+        let pending =
+            PendingCommit { action: Some(action.clone()), replace: true, ..PendingCommit::default() };
+        p.store.commit(vec![pending]).remove(0).unwrap().unwrap()
+    };
+    assert_eq!(forced(&first), Committed::New);
+    assert_eq!(forced(&first), Committed::Same);
+    assert_eq!(p.store.previous_action(&first.key).unwrap(), None);
+    let conflict = Committed::Conflict { previous: Box::new(first.clone()), replaced: true };
+    assert_eq!(forced(&second), conflict);
+    let store = p.reopened();
+    assert_eq!(store.action(&first.key).unwrap(), Some(second));
+    assert_eq!(store.previous_action(&first.key).unwrap(), Some(first.clone()));
+    let mut keys = Vec::new();
+    let mut each = |key| {
+        keys.push(key);
+        Ok(())
+    };
+    store.actions().list(&mut each).unwrap();
+    assert_eq!(keys, [first.key], "the older one is no action of its own");
+}
+
+#[test]
+fn the_first_output_that_is_missing_or_damaged_is_named() {
+    let p = place();
+    let (a, b) = (p.ingested("a"), p.ingested("b"));
+    let made = action(key_inputs(1), &[("a", a), ("b", b)]);
+    p.store.put_action(&made).unwrap();
+    assert_eq!(p.store.outputs_intact(&made, ["a", "b"]).unwrap(), None);
+    assert_eq!(p.store.outputs_intact(&made, ["a", "c"]).unwrap().as_deref(), Some("c"));
+    fs::remove_file(p.store.blob(&b.digest)).unwrap();
+    assert_eq!(p.store.outputs_intact(&made, made.outputs.keys()).unwrap().as_deref(), Some("b"));
+    assert_eq!(p.store.outputs_intact(&made, ["a"]).unwrap(), None);
+}
+
+#[test]
+fn blobs_and_actions_are_kept_and_listed_by_their_traits() {
+    let p = place();
+    let (blobs, actions) = (p.store.blobs(), p.store.actions());
+    let file = p.file("mine", "bytes");
+    let digest = Digest::of_bytes(b"bytes");
+    assert_eq!(blobs.exists(&digest).unwrap(), None);
+    assert!(blobs.open(&digest).unwrap().is_none());
+    assert!(blobs.put(&Digest::of_bytes(b"other"), &file).is_err());
+    for _ in 0..2 {
+        blobs.put(&digest, &file).unwrap();
+    }
+    assert_eq!(blobs.exists(&digest).unwrap(), Some(5));
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut blobs.open(&digest).unwrap().unwrap(), &mut text).unwrap();
+    assert_eq!(text, "bytes");
+    let a = action(key_inputs(1), &[]);
+    assert!(actions.get(&a.key).unwrap().is_none());
+    assert!(actions.put(&a).unwrap() && !actions.put(&a).unwrap());
+    assert_eq!(actions.get(&a.key).unwrap(), Some(a));
+}
+
+#[test]
 fn an_action_without_its_blobs_or_with_a_wrong_key_is_not_kept() {
     let p = place();
     let missing = ArtifactRef { digest: Digest::of_bytes(b"gone"), tree: false, executable: false, size: 4 };

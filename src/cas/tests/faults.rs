@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use rustix::io::Errno;
 
 use super::super::disk::{Disk, Os};
-use super::super::{CollectError, PendingCommit};
+use super::super::{CollectError, PendingCommit, StagedOutput};
 use super::*;
 
 /// The step that fails, counted down, and its error.
@@ -107,7 +107,7 @@ impl Disk for Faulty {
 fn attempt(dir: &Path) -> PathBuf {
     let attempt = dir.join("artifacts/work/ab/cdef/attempt");
     fs::create_dir_all(attempt.join("model/empty")).unwrap();
-    fs::write(attempt.join("model/weights"), vec![7; 2 << 20]).unwrap();
+    fs::write(attempt.join("model/weights"), vec![7; (1 << 20) + 1]).unwrap();
     fs::write(attempt.join("model/run.sh"), "#!/bin/sh\n").unwrap();
     fs::write(attempt.join("model/config"), "config").unwrap();
     fs::set_permissions(attempt.join("model/run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -117,8 +117,16 @@ fn attempt(dir: &Path) -> PathBuf {
 }
 
 fn keep(store: &Store, attempt: &Path) -> Result<Action, CollectError> {
-    let (model, table) =
-        (store.collect(&attempt.join("model"), &[])?, store.collect(&attempt.join("table"), &[])?);
+    let (model, table) = (attempt.join("model"), attempt.join("table"));
+    commit(store, store.collect(&model, &[])?, store.collect(&table, &[])?)
+}
+
+fn keep_again(store: &Store, attempt: &Path) -> Result<Action, CollectError> {
+    let (model, table) = (attempt.join("model"), attempt.join("table"));
+    commit(store, store.collect_kept(&model, &[])?, store.collect_kept(&table, &[])?)
+}
+
+fn commit(store: &Store, model: StagedOutput, table: StagedOutput) -> Result<Action, CollectError> {
     let action = action(key_inputs(1), &[("model", model.artifact), ("table", table.artifact)]);
     let outputs = vec![model, table];
     let kept = store.commit(vec![PendingCommit { outputs, action: Some(action.clone()), replace: false }]);
@@ -154,7 +162,7 @@ fn what_a_full_or_failing_disk_refused_is_collected_by_a_second_try() {
             assert!(named.is_none_or(|action| action.outputs == expected), "step {step}");
             // Another process, as the next run is.
             let store = Store::open(store.root()).unwrap();
-            assert_eq!(keep(&store, &attempt).unwrap().outputs, expected, "step {step}");
+            assert_eq!(keep_again(&store, &attempt).unwrap().outputs, expected, "step {step}");
         }
         let store = Store::open(store.root()).unwrap();
         let kept = store.action(&Digest::of_json(&key_inputs(1))).unwrap().unwrap();

@@ -40,6 +40,39 @@ fn a_tree_with_a_path_that_is_file_and_folder_is_refused() {
 }
 
 #[test]
+fn a_tree_whose_links_climb_out_is_refused_by_everyone_and_writes_nothing() {
+    let p = place();
+    for (path, target) in
+        [("l", "../loot"), ("a/l", "../../loot"), ("l", "/etc"), ("../l", "x"), ("l", "a/../../x")]
+    {
+        let tree = json!({
+            "format": "kiln.tree/2", "files": [], "folders": [], "links": [{"path": path, "target": target}],
+        });
+        let bad = ArtifactRef { tree: true, size: 0, ..p.ingested(&crate::digest::canonical_json(&tree)) };
+        assert!(matches!(p.store.tree(&bad.digest), Err(StoreError::BadTree { .. })), "{target}");
+        assert!(!p.store.is_intact(&bad).unwrap());
+        for how in [How::Links, How::Copies] {
+            assert!(p.store.materialize(&bad, &p.path("in/x"), how).is_err());
+        }
+        assert!(p.store.export(&bad, &p.path("out/x")).is_err());
+        assert!(!p.path("in/x").exists() && !p.path("out/x").exists());
+        let _ = fs::remove_dir_all(p.path("in"));
+    }
+}
+
+#[test]
+fn a_tree_of_an_older_format_says_so_and_is_not_intact() {
+    let p = place();
+    let file = p.ingested("text");
+    let older = json!({"format": "kiln.tree/1", "files": [{"path": "a", "digest": file.digest, "size": 4}]});
+    let older = ArtifactRef { tree: true, size: 4, ..p.ingested(&crate::digest::canonical_json(&older)) };
+    assert!(!p.store.is_intact(&older).unwrap());
+    let error = p.store.tree(&older.digest).unwrap_err().to_string();
+    assert!(error.contains("made by an older format"), "{error}");
+    assert!(p.store.is_intact(&file).unwrap(), "its blobs can be used again");
+}
+
+#[test]
 fn a_reference_that_lies_about_size_or_shape_is_not_whole() {
     let p = place();
     let good = filed(&p, &["a"]);

@@ -8,7 +8,11 @@ mod actions;
 mod artifacts;
 pub(crate) mod crash;
 pub(crate) mod faults;
+mod format;
 mod hostile;
+mod materialize;
+mod outputs;
+mod sources;
 mod speed;
 
 use std::collections::BTreeMap;
@@ -25,7 +29,12 @@ use crate::digest::Digest;
 impl Store {
     /// Takes in and keeps one finished output.
     pub(crate) fn ingest(&self, path: &Path) -> Result<ArtifactRef, StoreError> {
-        let staged = self.collect(path, &[])?;
+        self.ingest_with(path, &[])
+    }
+
+    /// The same for a stage with inputs.
+    fn ingest_with(&self, path: &Path, inputs: &[(PathBuf, ArtifactRef)]) -> Result<ArtifactRef, StoreError> {
+        let staged = self.collect(path, inputs)?;
         let artifact = staged.artifact;
         let pending = PendingCommit { outputs: vec![staged], ..PendingCommit::default() };
         self.commit(vec![pending]).into_iter().try_for_each(|kept| kept.map(drop))?;

@@ -7,6 +7,7 @@
 
 use serde_json::json;
 
+use crate::cas::Store;
 use crate::cli::args::{Common, StatusArgs};
 use crate::cli::context::Context;
 use crate::cli::pipeline::plan::{Resumes, with_resume};
@@ -15,7 +16,6 @@ use crate::cli::{CliError, Exit};
 use crate::plan::types::{StagePlan, State};
 use crate::report::resume::{ResumePoint, resume_points};
 use crate::report::text::{pad, printable, reason, widest};
-use crate::cas::Store;
 use crate::state::Holder;
 
 /// The format of a status in JSON.

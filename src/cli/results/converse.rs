@@ -16,9 +16,9 @@ use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::results::show;
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
-use crate::executor::conversation::{Conversation, ConversationError, Reply};
-use crate::provider::Providers;
 use crate::protocol::ConverseRequest;
+use crate::provider::Providers;
+use crate::provider::conversation::{Conversation, ConversationError, Reply};
 use crate::report::text::{printable, printable_lines};
 use crate::spec::types::Work;
 

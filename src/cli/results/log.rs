@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::cas::Store;
 use crate::cli::args::{Common, LogArgs};
 use crate::cli::context::{Context, open_store};
 use crate::cli::printer::Printer;
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::report::text::{bytes, printable, printable_lines, seconds, table, time};
-use crate::cas::Store;
 use crate::state::{History, RunOutcome, RunRecord, StageOutcome, StageRecord};
 
 /// The format of an answer in JSON.

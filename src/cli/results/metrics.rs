@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::cas::Store;
 use crate::cli::args::{Common, MetricsArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::Printer;
@@ -19,7 +20,6 @@ use crate::cli::results::log::stage_file;
 use crate::cli::{CliError, Exit};
 use crate::plan::StagePlan;
 use crate::report::text::{printable, table};
-use crate::cas::Store;
 use crate::state::StageOutcome;
 
 /// The format of metrics in JSON.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::cas::Store;
+use crate::cas::types::ArtifactRef;
 use crate::cli::args::{Common, ShowArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{CHANGED, FAINT, Printer, STRONG, paint};
@@ -17,8 +19,6 @@ use crate::cli::{CliError, Exit};
 use crate::plan::{SourceFiles, State};
 use crate::report::links;
 use crate::report::text::{bytes, printable_char, table, time};
-use crate::cas::Store;
-use crate::cas::types::ArtifactRef;
 
 /// The format of an answer in JSON.
 pub const SHOW_FORMAT: &str = "kiln.show/1";

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::cas::Store;
 use crate::cli::args::{Common, DoctorArgs};
 use crate::cli::context::{cores, open_store};
 use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
@@ -17,7 +18,6 @@ use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::provider::Providers;
 use crate::report::text::{bytes, pad, printable, widest};
-use crate::cas::Store;
 
 /// The format of an answer in JSON.
 pub const DOCTOR_FORMAT: &str = "kiln.doctor/1";

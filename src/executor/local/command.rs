@@ -63,9 +63,8 @@ pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, Attempt
     fs::create_dir_all(scratch.checkpoint()).map_err(io)?;
     let values = values(request, stage, &places);
     let environment = environment(request, None, &values, claim)?;
-    let inputs = places.inputs.iter().filter_map(|(name, path)| {
-        Some((path.clone(), *request.job.inputs.get(name)?))
-    });
+    let inputs =
+        places.inputs.iter().filter_map(|(name, path)| Some((path.clone(), *request.job.inputs.get(name)?)));
     let launch = Launch {
         arguments: arguments(request, expand(run, shell, &values)?, shell, &places)?,
         folder: places.folder.clone(),
@@ -76,7 +75,14 @@ pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, Attempt
     };
     let inputs: Vec<(PathBuf, ArtifactRef)> = if off { Vec::new() } else { inputs.collect() };
     let made = made(places.outputs, inputs);
-    Ok(Prepared { launch, stdin: None, events: false, masks: environment.masks, made, claim: Claim::default() })
+    Ok(Prepared {
+        launch,
+        stdin: None,
+        events: false,
+        masks: environment.masks,
+        made,
+        claim: Claim::default(),
+    })
 }
 
 fn places(request: &Request<'_>, stage: &Stage, cwd: Option<&str>, off: bool) -> Places {
@@ -89,9 +95,7 @@ fn places(request: &Request<'_>, stage: &Stage, cwd: Option<&str>, off: bool) ->
     };
     let output = |name: &String| {
         let place = stage.output_paths.get(name).map(|at| at.value.clone());
-        // Without an execution folder a script leaves its output where it always did.
-        let base = if off && place.is_some() { &root } else { &execution };
-        (name.clone(), base.join(place.unwrap_or_else(|| format!("outputs/{name}"))))
+        (name.clone(), execution.join(place.unwrap_or_else(|| format!("outputs/{name}"))))
     };
     Places {
         folder: cwd.map_or_else(|| root.clone(), |cwd| root.join(cwd)),
@@ -137,13 +141,11 @@ fn copy_uses(request: &Request<'_>, execution: &Path) -> Result<(), AttemptError
     let keyed = request.job.key_inputs.get("uses");
     for (name, file) in sources.uses(request.stage())? {
         let dest = execution.join(&name);
-        if Path::new(&name).is_absolute() {
-            // A file outside of the project is read where it is.
-            continue;
-        }
         if let Some(parent) = dest.parent() {
-            fs::create_dir_all(parent)
-                .map_err(|source| AttemptError::Io { what: "make a folder for a file under `uses`", source })?;
+            fs::create_dir_all(parent).map_err(|source| AttemptError::Io {
+                what: "make a folder for a file under `uses`",
+                source,
+            })?;
         }
         let copied = sources.copy_file(&file, &dest)?;
         let expected = keyed.and_then(|uses| uses.get(&name)?.as_str());

@@ -5,6 +5,8 @@
 
 mod command;
 mod environment;
+mod events;
+mod lines;
 mod provider;
 mod watch;
 

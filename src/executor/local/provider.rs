@@ -74,10 +74,7 @@ pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, Attempt
 ///
 /// # Errors
 /// An input is missing, or the disk refuses.
-pub fn link_inputs(
-    request: &Request<'_>,
-    folder: &Path,
-) -> Result<BTreeMap<String, PathBuf>, AttemptError> {
+pub fn link_inputs(request: &Request<'_>, folder: &Path) -> Result<BTreeMap<String, PathBuf>, AttemptError> {
     let (context, mut paths) = (request.context, BTreeMap::new());
     for input in context.graph.inputs(request.job.stage) {
         let Some(artifact) = request.job.inputs.get(input.name) else { continue };

@@ -12,9 +12,9 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 use super::Started;
+use super::events::EventReader;
+use super::lines::Lines;
 use crate::executor::attempt::{AttemptError, Exit, Made, Request};
-use crate::executor::events::EventReader;
-use crate::executor::lines::Lines;
 use crate::executor::orphans;
 
 /// How long a process that is out of time may take to end before it is killed.
@@ -66,6 +66,7 @@ pub async fn watch(request: &Request<'_>, started: Started) -> Result<(Exit, Mad
     }
     output.drain(|line| if events { reader.line(line) } else { request.log.line(line) }).await;
     errors.drain(|line| request.log.line(line)).await;
+    reader.finish();
     let (leader, asked, left) = match ended {
         Some(ended) => (Some(ended.leader), ended.asked, ended.left),
         None => (None, stopped, Vec::new()),

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::stanza;
-use crate::report::disk;
+use crate::cas::disk;
 
 /// The header of a lock file.
 pub const HEADER: &str = "\

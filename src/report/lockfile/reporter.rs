@@ -78,16 +78,20 @@ fn says(stanza: &str, report: &StageReport) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cas::types::ArtifactRef;
     use crate::digest::Digest;
     use crate::state::StageOutcome;
-    use crate::cas::types::ArtifactRef;
     use serde_json::json;
     use std::sync::Arc;
 
     #[test]
     fn a_stanza_is_written_anew_only_when_the_key_or_an_output_differs() {
-        let artifact =
-            |text: &str| ArtifactRef { digest: Digest::of_bytes(text.as_bytes()), tree: false, executable: false, size: 1 };
+        let artifact = |text: &str| ArtifactRef {
+            digest: Digest::of_bytes(text.as_bytes()),
+            tree: false,
+            executable: false,
+            size: 1,
+        };
         let report = StageReport {
             name: "s".into(),
             kind: "command".into(),

@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::digest::{Digest, canonical_json};
 use crate::cas::types::ArtifactRef;
+use crate::digest::{Digest, canonical_json};
 
 /// The fields of a stanza, such as `kind` and `params.steps`.
 pub type Fields = BTreeMap<String, Value>;

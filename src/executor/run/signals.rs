@@ -1,21 +1,21 @@
 //! Ctrl-C and its like.
 //!
 //! Purpose: a message to the driver for each signal that asks to stop.
-//! Invariant: a signal that was ignored when the runner started (`nohup`, a background job) stays ignored.
+//! Invariant: a SIGHUP that was ignored when the runner started (`nohup`) stays ignored.
 //! Must not know: what a stop means.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::driver::Message;
+use super::message::Message;
 
 /// Sends a message for each SIGINT, SIGTERM and SIGHUP. Call it inside of the runtime.
 pub fn watch(messages: UnboundedSender<Message>) {
-    let ignored = ignored();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        if ignored & (1 << (kind.as_raw_value() - 1)) != 0 {
-            continue;
-        }
+    let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+    if !is_ignored(SignalKind::hangup()) {
+        kinds.push(SignalKind::hangup());
+    }
+    for kind in kinds {
         let mut stream = match signal(kind) {
             Ok(stream) => stream,
             Err(e) => {
@@ -34,9 +34,9 @@ pub fn watch(messages: UnboundedSender<Message>) {
     }
 }
 
-/// The signals that this process ignores, a bit each.
-fn ignored() -> u64 {
+fn is_ignored(kind: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (kind.as_raw_value() - 1)) != 0
 }

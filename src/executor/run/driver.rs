@@ -12,45 +12,28 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::context::RunContext;
-use super::job::{Job, StageEnd};
-use super::stage::{StageRun, run_stage};
-use super::{orphans, paths};
+use super::message::{Decided, Message, decide};
+use super::paths;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::Digest;
+use crate::executor::context::RunContext;
+use crate::executor::job::{Job, StageEnd};
+use crate::executor::local::Local;
+use crate::executor::orphans;
+use crate::executor::scratch::Scratch;
+use crate::executor::stage::{StageRun, run_stage};
 use crate::graph::Producer;
 use crate::plan::{Decision, Plan, PlanError, StageIx};
 use crate::sched::budget::{Capacity, Permit};
-use crate::sched::scheduler::{Command, End, Input, Scheduler, Slot, Verdict, Why};
+use crate::sched::scheduler::Scheduler;
+use crate::sched::types::{Command, End, Input, Slot, Verdict, Why};
 use crate::sched::{Event, StageEvent, StageReport};
 use crate::state::StageOutcome;
 
 /// How often a stage that another runner is at is looked at again.
 const HELD_FOR: Duration = Duration::from_millis(100);
-
-/// What the driver hears.
-#[derive(Debug)]
-pub enum Message {
-    /// The planner's answer.
-    Decided(Slot, u32, Result<Decided, PlanError>),
-    /// An event of a stage.
-    Stage(Slot, StageEvent),
-    /// The process of a stage has ended well.
-    ProcessEnded(Slot),
-    /// The work on a stage has ended.
-    Ended(Slot, StageEnd),
-    /// The other runner has let go of the lock of a stage.
-    HolderGone(Slot),
-    /// The user or the system asks to stop.
-    Signal,
-}
-
-/// A decision, and the inputs that it is about.
-#[derive(Debug)]
-pub struct Decided {
-    inputs: BTreeMap<String, ArtifactRef>,
-    decision: Decision,
-}
+/// How often the planner is asked again about a stage whose sources change.
+const MOST_QUESTIONS: u32 = 5;
 
 /// What is known of a wanted stage.
 #[derive(Default)]
@@ -62,12 +45,15 @@ struct Known {
     outputs: BTreeMap<String, ArtifactRef>,
     started: Option<Instant>,
     told_holder: bool,
+    /// How often a source had changed before it could begin.
+    asked_again: u32,
     report: Option<StageReport>,
 }
 
 /// Owns the state of a run.
 pub struct Driver {
     context: Arc<RunContext>,
+    executor: Arc<Local>,
     scheduler: Scheduler,
     stages: Vec<Known>,
     slots: HashMap<StageIx, Slot>,
@@ -95,6 +81,7 @@ impl Driver {
         let scheduler = Scheduler::new(wanted, capacity, keep_going);
         let mut driver = Self {
             context,
+            executor: Arc::default(),
             scheduler,
             stages,
             slots,
@@ -240,8 +227,9 @@ impl Driver {
         let (events, ended, sender) = (self.sender.clone(), self.sender.clone(), self.sender.clone());
         let emit = Arc::new(move |event| drop(events.send(Message::Stage(slot, event))));
         let context = Arc::clone(&self.context);
-        let scratch = super::scratch::Scratch::at(context.store.work(&job.key));
-        let run = StageRun { context, job, scratch, permit, emit };
+        let scratch = Scratch::at(context.store.work(&job.key));
+        let executor = Arc::clone(&self.executor);
+        let run = StageRun { context, job, scratch, permit, executor, emit };
         let work = tokio::spawn(run_stage(run, move || drop(ended.send(Message::ProcessEnded(slot)))));
         tokio::spawn(async move {
             let end = work.await.unwrap_or_else(|e| StageEnd::Failed {
@@ -277,6 +265,7 @@ impl Driver {
                     self.feed(Input::Ended(slot, End::Failed));
                 }
             },
+            StageEnd::Changed(what) => self.changed(slot, &what),
             StageEnd::Found(action) => {
                 self.found(slot, &action);
                 self.feed(Input::Ended(slot, End::Cached));
@@ -298,6 +287,19 @@ impl Driver {
                 self.feed(Input::Ended(slot, End::Failed));
             }
         }
+    }
+
+    /// A source changed under us: the planner is asked again, a few times.
+    fn changed(&mut self, slot: Slot, what: &str) {
+        let stage = &mut self.stages[slot];
+        stage.asked_again += 1;
+        if stage.asked_again > MOST_QUESTIONS {
+            let error = format!("{what} changes all the time; run again when nothing writes to it");
+            self.finish_failed(slot, error, None);
+            return self.feed(Input::Ended(slot, End::Failed));
+        }
+        self.context.planner.sources().forget(stage.index);
+        self.feed(Input::Again(slot));
     }
 
     /// Looks now and then whether the other runner has let go.
@@ -348,12 +350,7 @@ impl Driver {
         self.finish_failed(slot, error, None);
     }
 
-    fn finish_failed(
-        &mut self,
-        slot: Slot,
-        error: String,
-        log: Option<(std::path::PathBuf, Vec<String>)>,
-    ) {
+    fn finish_failed(&mut self, slot: Slot, error: String, log: Option<(std::path::PathBuf, Vec<String>)>) {
         let blank = self.report(slot, StageOutcome::Failed);
         self.finish(slot, StageReport { error: Some(error), log, ..blank });
     }
@@ -392,20 +389,4 @@ impl Driver {
         // The reporters end after the driver.
         let _ = self.events.send(event);
     }
-}
-
-/// Decides on a stage whose inputs from other stages are `made`.
-fn decide(
-    context: &RunContext,
-    index: StageIx,
-    made: BTreeMap<String, ArtifactRef>,
-) -> Result<Decided, PlanError> {
-    let mut inputs = made;
-    for input in context.graph.inputs(index) {
-        if let Producer::Source(name) = input.from {
-            inputs.insert(input.name.to_owned(), context.planner.sources().source(name)?);
-        }
-    }
-    let decision = context.planner.decide(index, &inputs)?;
-    Ok(Decided { inputs, decision })
 }

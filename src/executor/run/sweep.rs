@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use super::scratch::Scratch;
 use crate::cas::Store;
+use crate::executor::scratch::Scratch;
 use crate::state::Lock;
 
 /// Starts the sweep.
@@ -25,7 +25,8 @@ fn sweep(store: &Store) {
             continue;
         }
         let Ok(Lock::Acquired(_lock)) = store.try_lock(&key, "sweep") else { continue };
-        let swept = if scratch.has_checkpoint() && !scratch.is_old() { scratch.clear() } else { scratch.remove() };
+        let swept =
+            if scratch.has_checkpoint() && !scratch.is_old() { scratch.clear() } else { scratch.remove() };
         if let Err(e) = swept {
             tracing::debug!(folder = %scratch.root().display(), "scratch files were not removed: {e}");
         }

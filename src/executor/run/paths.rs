@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::graph::Graph;
 use crate::plan::{Plan, StageIx, StagePlan, State};
-use crate::sched::scheduler::{Slot, Wanted};
+use crate::sched::types::{Slot, Wanted};
 
 /// The stages of a plan, in its order.
 pub fn wanted(graph: &Graph, plan: &Plan, slots: &HashMap<StageIx, Slot>) -> Vec<Wanted> {

@@ -11,12 +11,11 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use super::attempt::Made;
-use super::job::StageEnd;
-use super::stage::{Early, StageRun};
+use super::life::{Early, StageRun};
 use crate::cas::disk;
 use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StoreError};
+use crate::executor::attempt::Made;
 use crate::plan::Changed;
 use crate::sched::StageEvent;
 use crate::spec::types::{Sandbox, Work};
@@ -41,8 +40,10 @@ pub struct Collected {
     pub pending: PendingCommit,
     /// The outputs.
     pub outputs: BTreeMap<String, ArtifactRef>,
-    /// The numbers that matter.
-    pub summary: Vec<(String, f64)>,
+    /// Where they lie.
+    pub made: Made,
+    /// What is known of the attempt.
+    pub finished: Finished,
 }
 
 /// An execution folder that is kept until its outputs can be collected.
@@ -62,11 +63,14 @@ pub fn collect(run: &StageRun, made: &Made, finished: Finished) -> Result<Collec
     match stage_outputs(run, made, &finished, lasting) {
         Ok(collected) => Ok(collected),
         Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, &error)),
-        Err(CollectError::Refused(error)) => Err(Early::Failed(format!(
-            "{error}; what it made stays in {} until the next run",
-            run.scratch.run().display()
-        ))),
+        Err(CollectError::Refused(error)) => Err(refuse(run, &error)),
     }
+}
+
+/// Fails a stage whose outputs cannot be kept, and leaves them for inspection.
+fn refuse(run: &StageRun, error: &StoreError) -> Early {
+    let folder = run.scratch.run();
+    Early::Failed(format!("{error}; what it made stays in {} until the next run", folder.display()))
 }
 
 fn stage_outputs(
@@ -89,7 +93,7 @@ fn stage_outputs(
         provenance: provenance(run, finished),
     });
     let pending = PendingCommit { outputs: staged, action, replace: run.job.replace };
-    Ok(Collected { pending, outputs, summary: finished.summary.clone() })
+    Ok(Collected { pending, outputs, made: made.clone(), finished: finished.clone() })
 }
 
 fn provenance(run: &StageRun, finished: &Finished) -> Provenance {
@@ -112,7 +116,8 @@ fn provenance(run: &StageRun, finished: &Finished) -> Provenance {
 
 /// Looks at the inputs again. False when the result serves this run only.
 fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
-    let changes = run.context.planner.sources().revalidate(run.job.stage, &run.job.inputs, &run.job.key_inputs)?;
+    let changes =
+        run.context.planner.sources().revalidate(run.job.stage, &run.job.inputs, &run.job.key_inputs)?;
     // What was copied into the execution folder is what the key says, whatever became of the original.
     let copied = matches!(&run.stage().work, Work::Command { sandbox, .. } if *sandbox != Sandbox::Off);
     let mut lasting = true;
@@ -127,7 +132,8 @@ fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
             Changed::Source(_) | Changed::Uses(_) if copied => {}
             Changed::Source(what) | Changed::Uses(what) => {
                 lasting = false;
-                let message = format!("`{what}` changed while the stage ran; its result serves this run only");
+                let message =
+                    format!("`{what}` changed while the stage ran; its result serves this run only");
                 (run.emit)(StageEvent::Note { message });
             }
         }
@@ -193,8 +199,10 @@ pub fn announce(
     outputs
 }
 
-/// A commit that failed leaves the files where they are.
-pub fn not_committed(run: &StageRun, error: StoreError) -> Early {
-    let _: Option<StageEnd> = None;
-    Early::Failed(format!("{error}; what it made stays in {}", run.scratch.run().display()))
+/// Fails a stage whose outputs could not be committed; the files are where they were.
+pub fn not_committed(run: &StageRun, made: &Made, finished: Finished, error: StoreError) -> Early {
+    match CollectError::from(error) {
+        CollectError::Recoverable(error) => keep(run, made, finished, &error),
+        CollectError::Refused(error) => refuse(run, &error),
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::run::Wanted;
+use super::entry::Wanted;
 use crate::plan::State;
 use crate::provider::environment::{Variables, stage_environment};
 use crate::spec::types::{Run, Sandbox, Stage, Work};
@@ -57,7 +57,7 @@ fn sandbox(wanted: &Wanted<'_>, stage: &Stage) -> Option<String> {
     if let Err(e) = std::fs::create_dir_all(&work) {
         return Some(format!("cannot make {}: {e}", work.display()));
     }
-    let strict = super::sandbox::Strict {
+    let strict = crate::executor::sandbox::Strict {
         execution: work.clone(),
         checkpoint: work.clone(),
         tmp: work,
@@ -66,5 +66,8 @@ fn sandbox(wanted: &Wanted<'_>, stage: &Stage) -> Option<String> {
         readable: Vec::new(),
     };
     let name = &stage.name.value;
-    strict.prepare().err().map(|e| format!("stage `{name}` has `sandbox: strict`, which cannot be had here: {e}"))
+    strict
+        .prepare()
+        .err()
+        .map(|e| format!("stage `{name}` has `sandbox: strict`, which cannot be had here: {e}"))
 }

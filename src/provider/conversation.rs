@@ -13,8 +13,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
 
+use super::environment::{self, provider_environment};
 use crate::protocol::{ConverseRequest, Event, Turn};
-use crate::provider::environment::{self, provider_environment};
 
 /// The longest line that is read.
 const LONGEST_LINE: u64 = 16 << 20;

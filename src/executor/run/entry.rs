@@ -11,14 +11,14 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::cancel::Cancellation;
-use super::commit::Committer;
-use super::context::RunContext;
 use super::driver::Driver;
-use super::local::Local;
-use super::machine::Machine;
-use super::{orphans, preflight, signals, sweep};
+use super::{preflight, signals, sweep};
 use crate::cas::{Store, StoreError};
+use crate::executor::cancel::Cancellation;
+use crate::executor::commit::Committer;
+use crate::executor::context::RunContext;
+use crate::executor::machine::Machine;
+use crate::executor::orphans;
 use crate::graph::Graph;
 use crate::plan::{Plan, Planner};
 use crate::provider::Known;
@@ -114,7 +114,6 @@ async fn drive(
         caller,
         cancellation: cancellation.clone(),
         machine,
-        executor: Local::default(),
     });
     let run = context.run.id().to_owned();
     let stages = plan.stages.len();
@@ -138,7 +137,9 @@ fn report(mut queue: mpsc::UnboundedReceiver<Event>, mut reporters: Vec<Box<dyn 
         reporters.retain_mut(|reporter| {
             let told = catch_unwind(AssertUnwindSafe(|| reporter.on_event(&event)));
             if told.is_err() {
-                tracing::error!("a reporter panicked and is left out for the rest of the run; this is a bug in kiln");
+                tracing::error!(
+                    "a reporter panicked and is left out for the rest of the run; this is a bug in kiln"
+                );
             }
             told.is_ok()
         });

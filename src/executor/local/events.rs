@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::log::Log;
+use crate::executor::log::Log;
 use crate::protocol::Event;
 use crate::sched::StageEvent;
 
@@ -22,6 +22,8 @@ pub struct EventReader<'a> {
     log: &'a Log,
     emit: &'a (dyn Fn(StageEvent) + Sync),
     last_progress: Option<Instant>,
+    /// Progress that came too soon after the last one.
+    held_back: Option<StageEvent>,
     /// What it said when it failed.
     pub error: Option<String>,
     /// The numbers of its summary; none as long as it has not said that it is done.
@@ -31,7 +33,7 @@ pub struct EventReader<'a> {
 impl<'a> EventReader<'a> {
     /// A reader that hands events to `emit` and free text to the log.
     pub fn new(log: &'a Log, emit: &'a (dyn Fn(StageEvent) + Sync)) -> Self {
-        Self { log, emit, last_progress: None, error: None, done: None }
+        Self { log, emit, last_progress: None, held_back: None, error: None, done: None }
     }
 
     /// Takes a line.
@@ -75,9 +77,20 @@ impl<'a> EventReader<'a> {
     }
 
     fn progress(&mut self, step: u64, total: u64, note: String) {
+        let event = StageEvent::Progress { step, total, note };
         if step >= total || self.last_progress.is_none_or(|last| last.elapsed() >= PROGRESS_EVERY) {
             self.last_progress = Some(Instant::now());
-            (self.emit)(StageEvent::Progress { step, total, note });
+            self.held_back = None;
+            (self.emit)(event);
+        } else {
+            self.held_back = Some(event);
+        }
+    }
+
+    /// Reports the last progress, when nothing more will come.
+    pub fn finish(&mut self) {
+        if let Some(event) = self.held_back.take() {
+            (self.emit)(event);
         }
     }
 

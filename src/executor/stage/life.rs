@@ -12,15 +12,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::{AttemptError, Executor, Made, Request, Verdict, judge};
-use super::context::RunContext;
-use super::job::{Job, StageEnd};
-use super::log::Log;
 use super::outputs::{self, Collected};
-use super::scratch::Scratch;
-use super::{blocking, orphans};
 use crate::cas::disk;
 use crate::cas::types::Action;
+use crate::executor::attempt::{AttemptError, Executor, Made, Request, Verdict, judge};
+use crate::executor::context::RunContext;
+use crate::executor::job::{Job, StageEnd};
+use crate::executor::local::Local;
+use crate::executor::log::Log;
+use crate::executor::scratch::Scratch;
+use crate::executor::{blocking, orphans};
 use crate::graph::Producer;
 use crate::sched::StageEvent;
 use crate::sched::budget::Permit;
@@ -47,6 +48,8 @@ pub struct StageRun {
     pub scratch: Scratch,
     /// What it has acquired of the machine.
     pub permit: Permit,
+    /// Where its attempts run.
+    pub executor: Arc<Local>,
     /// Receives its events.
     pub emit: Emit,
 }
@@ -181,7 +184,7 @@ impl StageRun {
             let log = Log::open(&path)
                 .map_err(|source| AttemptError::Io { what: "open the log of the stage", source })?;
             let request = run.request(&log, &key_lock);
-            let prepared = this.context.executor.prepare(&request)?;
+            let prepared = this.executor.prepare(&request)?;
             drop(request);
             Ok::<_, AttemptError>((log, prepared))
         });
@@ -189,8 +192,8 @@ impl StageRun {
         let log = log.masked(prepared.masks.clone());
         let request = self.request(&log, lock);
         (self.emit)(StageEvent::Started { key: self.job.key, attempt: number, resumed });
-        let handle = self.context.executor.start(&request, prepared)?;
-        let (exit, made) = self.context.executor.poll(&request, handle).await?;
+        let handle = self.executor.start(&request, prepared)?;
+        let (exit, made) = self.executor.poll(&request, handle).await?;
         Ok((judge(&request, exit, &made), made))
     }
 
@@ -209,29 +212,33 @@ impl StageRun {
     /// An attempt that could not be prepared: an input that is missing is made again.
     fn unprepared(&self, error: AttemptError) -> Early {
         self.clear();
-        let AttemptError::InputMissing { input } = &error else { return error.into() };
+        let input = match &error {
+            AttemptError::InputMissing { input } => input,
+            AttemptError::Changed { what } => return Early::End(StageEnd::Changed(what.clone())),
+            _ => return error.into(),
+        };
         let inputs = self.context.graph.inputs(self.job.stage);
-        let producer = inputs.iter().find(|given| given.name == input).map(|given| &given.from);
+        let producer = inputs.iter().find(|given| given.name == *input).map(|given| &given.from);
         match producer {
             Some(Producer::Stage { index, .. }) => Early::End(StageEnd::InputMissing(*index)),
             _ => error.into(),
         }
     }
 
-    async fn commit(&self, collected: Collected) -> Result<StageEnd, Early> {
-        let Collected { pending, outputs, summary } = collected;
+    async fn commit(self: Arc<Self>, collected: Collected) -> Result<StageEnd, Early> {
+        let Collected { pending, outputs, made, finished } = collected;
         let kept = pending.action.is_some();
         let answer = self.context.committer.commit(pending).await;
         let answer = answer.ok_or_else(|| Early::Failed("the commit panicked (see stderr)".to_owned()))?;
         match answer {
             Ok(committed) => {
-                let outputs = outputs::announce(self, committed, outputs);
-                let scratch = self.scratch.clone();
-                let removed = tokio::task::spawn_blocking(move || scratch.remove()).await;
-                warn_of_scratch(&self.scratch, removed.unwrap_or(Ok(())));
-                Ok(StageEnd::Ran { outputs, summary, kept })
+                let outputs = outputs::announce(&self, committed, outputs);
+                blocking(&self, Self::discard).await;
+                Ok(StageEnd::Ran { outputs, summary: finished.summary, kept })
             }
-            Err(error) => Err(outputs::not_committed(self, error)),
+            Err(error) => {
+                blocking(&self, move |run| Err(outputs::not_committed(run, &made, finished, error))).await
+            }
         }
     }
 
@@ -242,7 +249,8 @@ impl StageRun {
         if !matches!(self.stage().work, Work::Kind { .. }) {
             return resumed;
         }
-        let (marker, ours) = (self.scratch.metrics(), self.context.run.metrics_path(&self.stage().name.value));
+        let (marker, ours) =
+            (self.scratch.metrics(), self.context.run.metrics_path(&self.stage().name.value));
         if resumed
             && let Ok(earlier) = fs::read_to_string(&marker)
             && Path::new(&earlier) != ours
@@ -254,6 +262,14 @@ impl StageRun {
         let _ = fs::create_dir_all(self.scratch.root());
         let _ = fs::write(&marker, ours.as_os_str().as_encoded_bytes());
         resumed
+    }
+
+    /// Removes the scratch folder of a stage that is done.
+    fn discard(&self) {
+        let inputs: Vec<_> = self.job.inputs.values().copied().collect();
+        if let Err(e) = self.context.store.discard(self.scratch.root(), &inputs) {
+            tracing::warn!("scratch files were not removed: {e}");
+        }
     }
 
     /// Leaves nothing of the stage but a checkpoint.

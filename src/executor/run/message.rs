@@ -1,0 +1,58 @@
+//! What the driver hears, and how it asks the planner.
+//!
+//! Must not know: what the driver does about it.
+
+use std::collections::BTreeMap;
+
+use crate::cas::types::ArtifactRef;
+use crate::executor::context::RunContext;
+use crate::executor::job::StageEnd;
+use crate::graph::Producer;
+use crate::plan::{Decision, PlanError, StageIx};
+use crate::sched::StageEvent;
+use crate::sched::types::Slot;
+
+/// What the driver hears.
+#[derive(Debug)]
+pub enum Message {
+    /// The planner's answer.
+    Decided(Slot, u32, Result<Decided, PlanError>),
+    /// An event of a stage.
+    Stage(Slot, StageEvent),
+    /// The process of a stage has ended well.
+    ProcessEnded(Slot),
+    /// The work on a stage has ended.
+    Ended(Slot, StageEnd),
+    /// The other runner has let go of the lock of a stage.
+    HolderGone(Slot),
+    /// The user or the system asks to stop.
+    Signal,
+}
+
+/// A decision, and the inputs that it is about.
+#[derive(Debug)]
+pub struct Decided {
+    /// Its inputs by name.
+    pub inputs: BTreeMap<String, ArtifactRef>,
+    /// What is to be done.
+    pub decision: Decision,
+}
+
+/// Decides on a stage whose inputs from other stages are `made`. Blocks on the disk.
+///
+/// # Errors
+/// A source or an input is missing, or the store fails.
+pub fn decide(
+    context: &RunContext,
+    index: StageIx,
+    made: BTreeMap<String, ArtifactRef>,
+) -> Result<Decided, PlanError> {
+    let mut inputs = made;
+    for input in context.graph.inputs(index) {
+        if let Producer::Source(name) = input.from {
+            inputs.insert(input.name.to_owned(), context.planner.sources().source(name)?);
+        }
+    }
+    let decision = context.planner.decide(index, &inputs)?;
+    Ok(Decided { inputs, decision })
+}
