@@ -93,7 +93,9 @@ fn walk(folder: &Path, prefix: &str, entries: &mut BTreeMap<String, Entry>) -> s
         let name = format!("{prefix}{name}");
         let meta = fs::symlink_metadata(&path)?;
         let entry = if meta.is_symlink() {
-            Entry::Link(fs::read_link(&path)?.to_string_lossy().into_owned())
+            let target = fs::read_link(&path)?;
+            // A view of an artifact is made of absolute links to blobs.
+            if target.is_absolute() { Entry::File(leaf(&path)?) } else { Entry::Link(target.to_string_lossy().into()) }
         } else if meta.is_dir() {
             walk(&path, &format!("{name}/"), entries)?;
             Entry::Folder

@@ -138,6 +138,9 @@ pub fn scratch(project: &Project) -> Vec<String> {
     for shard in names(&project.store().join("work")) {
         let name = shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
         for place in names(&shard) {
+            if name == "quarantine" {
+                continue;
+            }
             if name.len() != 2 {
                 found.push(place);
                 continue;

@@ -131,7 +131,7 @@ pub fn stage(world: &mut World, rng: &mut Rng) -> Stage {
         salt: rng.u32(..100),
         comment: 0,
         cwd: !copies && rng.u8(..8) == 0,
-        strict: rng.u8(..12) == 99,
+        strict: rng.u8(..12) == 0,
         copies,
         behaviour: if copies { Behaviour::Plain } else { behaviour },
     }

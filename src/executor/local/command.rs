@@ -219,7 +219,7 @@ fn confinement(request: &Request<'_>, variables: &[(OsText, OsText)]) -> Confine
         tmp: request.scratch.tmp(),
         project: request.context.graph.pipeline().root.clone(),
         store: request.context.store.root().to_owned(),
-        readable: path.chain(named).collect(),
+        readable: path.chain(named).chain([request.scratch.script()]).collect(),
     };
     Confinement { strict, method: Method::Landlock }
 }
