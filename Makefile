@@ -45,10 +45,10 @@ test: libtorch
 
 test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
-	$(CARGO) test --release --workspace -- --ignored --skip store::tests::speed
+	$(CARGO) test --release --workspace -- --ignored --skip cas::tests::speed
 
 speed: libtorch
-	$(CARGO) test --release --workspace --lib -- --ignored --nocapture store::tests::speed
+	$(CARGO) test --release --workspace --lib -- --ignored --nocapture cas::tests::speed
 
 # BENCH_FLAGS: --skip dvc, --size 50 --samples 1 (a trial), --keep; `python3 scripts/bench --help` lists them.
 bench: build

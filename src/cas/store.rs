@@ -135,6 +135,11 @@ impl Store {
         Ok(self.actions.read(key))
     }
 
+    /// The format of the record of a key that was made by an older format and counts as unknown for that reason.
+    pub fn older_format(&self, key: &Digest) -> Option<String> {
+        self.actions.older_format(key)
+    }
+
     /// The action that a forced run replaced last, if any.
     ///
     /// # Errors

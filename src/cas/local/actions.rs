@@ -33,6 +33,12 @@ pub(in crate::cas) struct LocalActions {
     root: Arc<Root>,
 }
 
+/// The one field that every format has.
+#[derive(serde::Deserialize)]
+struct Format {
+    format: String,
+}
+
 /// An action that is written and has no name yet.
 pub(in crate::cas) struct Draft {
     pub action: Action,
@@ -68,6 +74,13 @@ impl LocalActions {
     /// The action that a forced run replaced.
     pub fn previous(&self, key: &Digest) -> Option<Action> {
         read_at(&self.previous_path(key), key)
+    }
+
+    /// The format of what lies under a key, if an earlier version wrote it.
+    pub fn older_format(&self, key: &Digest) -> Option<String> {
+        let bytes = read(&self.path(key)).ok()?;
+        let Format { format } = serde_json::from_slice(&bytes).ok()?;
+        OLDER_FORMATS.contains(&format.as_str()).then_some(format)
     }
 
     /// Keeps an action that is about to be replaced.
@@ -154,19 +167,16 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 pub(super) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
-    /// The one field that every format has.
-    #[derive(serde::Deserialize)]
-    struct Format {
-        format: String,
+    let action: Action = match serde_json::from_slice(bytes) {
+        Ok(action) => action,
+        Err(e) => match serde_json::from_slice(bytes) {
+            Ok(Format { format }) if format != ACTION_FORMAT => return Err(foreign(&format)),
+            _ => return Err(e.to_string()),
+        },
+    };
+    if action.format != ACTION_FORMAT {
+        return Err(foreign(&action.format));
     }
-    let Format { format } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    if OLDER_FORMATS.contains(&format.as_str()) {
-        return Err(format!("it was made by an older format, `{format}`"));
-    }
-    if format != ACTION_FORMAT {
-        return Err(format!("its format is not {ACTION_FORMAT}"));
-    }
-    let action: Action = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if action.key != *key || Digest::of_json(&action.key_inputs) != *key {
         return Err("its key is not the digest of its key inputs".into());
     }
@@ -180,4 +190,11 @@ pub(super) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
         return Err("a folder is marked as executable".into());
     }
     Ok(action)
+}
+
+fn foreign(format: &str) -> String {
+    match OLDER_FORMATS.contains(&format) {
+        true => format!("it was made by an older format, `{format}`"),
+        false => format!("its format is not {ACTION_FORMAT}"),
+    }
 }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -88,6 +89,10 @@ impl LocalBlobs {
         if meta.is_file() {
             if self.trust.blob(digest, &stat) {
                 return Ok(Some(stat.size));
+            }
+            if meta.permissions().mode() & 0o7777 != READ_ONLY {
+                // Somebody changed it through a hard link; what fails here costs nothing but the protection.
+                let _ = self.root.disk.set_mode(&path, READ_ONLY);
             }
             let hashed = hash(&path, Stat::last_change)?;
             if hashed.digest == *digest {

@@ -25,6 +25,8 @@ use crate::digest::Digest;
 
 /// What an executable file has besides until it becomes a blob.
 pub(super) const EXECUTABLE: u32 = 0o111;
+/// What the owner of a file needs to read it.
+const READABLE: u32 = 0o400;
 /// What the owner of a folder needs to take files out of it.
 const OWNER: u32 = 0o700;
 
@@ -41,8 +43,10 @@ struct Collector<'a> {
     links: Vec<TreeLink>,
     folders: Vec<String>,
     entries: usize,
-    /// Whether files are taken from where they are: the output really is below `work` in the store's folder, and
-    /// no link that a stage put in place of a folder leads elsewhere.
+    /// Whether the output really is below `work` in the store's folder, and no link that a stage put in place of a
+    /// folder leads elsewhere: then modes may be changed.
+    scratch: bool,
+    /// Whether files are taken from where they are.
     in_place: bool,
 }
 
@@ -73,7 +77,7 @@ impl Store {
         output: &Path,
         inputs: &[(PathBuf, ArtifactRef)],
     ) -> Result<StagedOutput, CollectError> {
-        self.collect_from(output, inputs, self.is_scratch(output))
+        self.collect_from(output, inputs, true)
     }
 
     /// Collects an output of an attempt that was kept because the disk failed. All files are copied: after a sync
@@ -96,6 +100,7 @@ impl Store {
         inputs: &[(PathBuf, ArtifactRef)],
         in_place: bool,
     ) -> Result<StagedOutput, CollectError> {
+        let scratch = self.is_scratch(output);
         let real = |(path, _): &(PathBuf, ArtifactRef)| fs::canonicalize(path).ok();
         let mut collector = Collector {
             store: self,
@@ -107,7 +112,8 @@ impl Store {
             links: Vec::new(),
             folders: Vec::new(),
             entries: 0,
-            in_place,
+            scratch,
+            in_place: in_place && scratch,
         };
         let meta = fs::symlink_metadata(output).during("collect", output)?;
         let (target, meta, own) = if meta.is_symlink() {
@@ -122,9 +128,7 @@ impl Store {
             return Ok(collector.finish()?);
         }
         plain(output, &meta)?;
-        let in_place = own && collector.in_place;
-        let staged =
-            if in_place { self.stage_in_place(&target, &meta)? } else { self.stage_copy(&target, &meta)? };
+        let staged = collector.file(&target, &meta, own)?;
         let Hashed { digest, stat, .. } = staged.hashed;
         let artifact = ArtifactRef { digest, tree: false, executable: staged.executable, size: stat.size };
         Ok(StagedOutput { artifact, files: vec![staged], tree: None })
@@ -137,11 +141,8 @@ impl Store {
         folder.zip(work.ok()).is_some_and(|(folder, work)| folder.starts_with(work))
     }
 
-    /// Hashes a file that the stage made, where it is, unless it could be changed by another name.
+    /// Hashes a file that the stage made and that has no other name, where it is.
     fn stage_in_place(&self, path: &Path, meta: &Metadata) -> Result<Staged, StoreError> {
-        if meta.nlink() > 1 {
-            return self.stage_copy(path, meta);
-        }
         let executable = executable(meta);
         // The bit stays, so that another attempt to collect it sees it; the blob will not have it.
         let mode = READ_ONLY | if executable { EXECUTABLE } else { 0 };
@@ -153,7 +154,7 @@ impl Store {
     }
 
     /// Hashes a file that somebody else could change or needs: a copy of it, unless the store has its bytes.
-    fn stage_copy(&self, path: &Path, meta: &Metadata) -> Result<Staged, StoreError> {
+    pub(super) fn stage_copy(&self, path: &Path, meta: &Metadata) -> Result<Staged, StoreError> {
         let executable = executable(meta);
         let hashed = hash(path, Stat::last_change)?;
         if self.blobs.verify(&hashed.digest)?.is_some() {
@@ -194,7 +195,7 @@ impl Collector<'_> {
             let (what, limit) = (folder.path.display().to_string(), format!("{DEEPEST} folders"));
             return Err(StoreError::TooBig { what, limit });
         }
-        if folder.own && self.in_place {
+        if folder.own && self.scratch {
             let mode = fs::symlink_metadata(folder.path).during("look at", folder.path)?.permissions().mode();
             if mode & OWNER != OWNER {
                 let mode = mode & 0o7777 | OWNER;
@@ -229,14 +230,21 @@ impl Collector<'_> {
             return self.folder(below);
         }
         plain(&path, meta)?;
-        let in_place = folder.own && self.in_place;
-        let staged = if in_place {
-            self.store.stage_in_place(&path, meta)
-        } else {
-            self.store.stage_copy(&path, meta)
-        };
-        self.files.push((name, staged?));
+        let staged = self.file(&path, meta, folder.own)?;
+        self.files.push((name, staged));
         Ok(())
+    }
+
+    /// Hashes a file; `own` says that the stage made it.
+    fn file(&self, path: &Path, meta: &Metadata, own: bool) -> Result<Staged, StoreError> {
+        if own && self.in_place && meta.nlink() == 1 {
+            return self.store.stage_in_place(path, meta);
+        }
+        let mode = meta.permissions().mode() & 0o7777;
+        if own && self.scratch && meta.nlink() == 1 && mode & READABLE == 0 {
+            self.store.disk().set_mode(path, mode | READABLE).during("open up", path)?;
+        }
+        self.store.stage_copy(path, meta)
     }
 
     fn link(&mut self, link: Folder<'_>) -> Result<(), StoreError> {

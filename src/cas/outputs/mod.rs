@@ -2,6 +2,7 @@
 
 mod collect;
 mod commit;
+mod copies;
 mod manifest;
 mod staged;
 

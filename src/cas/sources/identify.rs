@@ -33,6 +33,17 @@ impl Store {
         Ok(ArtifactRef { digest, tree: false, executable: executable(&meta), size })
     }
 
+    /// Lists what `identify` names: the files of a folder, or a single file by its name.
+    ///
+    /// # Errors
+    /// As `identify`.
+    pub fn list_source(&self, path: &Path, ignore: &Ignore) -> Result<Tree, StoreError> {
+        if path.is_dir() {
+            return Ok(self.list_found(path, walk(path, ignore)?)?.0);
+        }
+        Ok(self.list_found(path, among(path.parent().unwrap_or(path), &[path.to_owned()])?)?.0)
+    }
+
     /// Names the folder that holds the given files and nothing else, by their paths relative to `base`.
     ///
     /// # Errors
@@ -42,14 +53,17 @@ impl Store {
     }
 
     fn identify_listing(&self, base: &Path, listing: Listing) -> Result<ArtifactRef, StoreError> {
+        let (tree, json) = self.list_found(base, listing)?;
+        Ok(tree.artifact(Digest::of_bytes(json.as_bytes())))
+    }
+
+    fn list_found(&self, base: &Path, listing: Listing) -> Result<(Tree, String), StoreError> {
         let mut files = Vec::with_capacity(listing.files.len());
         for file in listing.files {
             let (digest, size) = self.blobs.identify_file(&file.path, &Stat::of(&file.meta))?;
             files.push(TreeFile { path: file.name, digest, size, executable: executable(&file.meta) });
         }
-        let tree = Tree::of(files, listing.links, listing.folders);
-        let (tree, json) = spell(base, tree)?;
-        Ok(tree.artifact(Digest::of_bytes(json.as_bytes())))
+        spell(base, Tree::of(files, listing.links, listing.folders))
     }
 }
 

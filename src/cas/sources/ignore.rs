@@ -75,6 +75,12 @@ impl Ignore {
         self.rules.matched(below, is_folder).is_ignore() || self.store.as_deref() == Some(path)
     }
 
+    /// Whether a file that a glob found below `base` does not count, by itself or by a folder on the way to it.
+    pub fn hides(&self, base: &Path, file: &Path) -> bool {
+        let below = file.ancestors().skip(1).take_while(|folder| folder.starts_with(base) && *folder != base);
+        self.is_ignored(file, false) || below.into_iter().any(|folder| self.is_ignored(folder, true))
+    }
+
     /// The same for what has been looked at: the store is known by whatever name it is reached.
     pub(super) fn skips(&self, path: &Path, meta: &Metadata) -> bool {
         let is_store = meta.is_dir() && self.store_id == Some((meta.dev(), meta.ino()));

@@ -40,9 +40,8 @@ impl Store {
         plain(path, &meta)?;
         self.make_parent(dest)?;
         let executable = executable(&meta);
-        let large = meta.len() >= self.hard_links_from;
-        let found = Found { name: String::new(), path: path.to_owned(), meta };
-        let (digest, size) = self.ingest_file(&found, dest, large)?;
+        let found = [Found { name: String::new(), path: path.to_owned(), meta }];
+        let (digest, size) = self.ingest_files(&found, |_| Ok(dest.to_owned()))?[0];
         Ok(ArtifactRef { digest, tree: false, executable, size })
     }
 
@@ -62,48 +61,56 @@ impl Store {
     fn ingest_listing(&self, base: &Path, listing: Listing, dest: &Path) -> Result<ArtifactRef, StoreError> {
         self.make_parent(dest)?;
         self.make_new_folder(dest)?;
-        let large = listing.files.iter().map(|file| file.meta.len()).sum::<u64>() >= self.hard_links_from;
-        let mut files = Vec::with_capacity(listing.files.len());
-        for found in listing.files {
-            let to = dest.join(&found.name);
-            self.make_parent(&to)?;
-            let (digest, size) = self.ingest_file(&found, &to, large)?;
-            files.push(TreeFile { path: found.name, digest, size, executable: executable(&found.meta) });
-        }
+        let names = self.ingest_files(&listing.files, |name| {
+            let to = dest.join(name);
+            self.make_parent(&to).map(|()| to)
+        })?;
+        let file = |(found, (digest, size)): (Found, _)| TreeFile {
+            digest,
+            executable: executable(&found.meta),
+            path: found.name,
+            size,
+        };
+        let files = listing.files.into_iter().zip(names).map(file).collect();
         let (tree, json) = spell(base, Tree::of(files, listing.links, listing.folders))?;
         self.place_links_and_folders(&tree, dest)?;
         Ok(tree.artifact(Digest::of_bytes(json.as_bytes())))
     }
 
-    fn ingest_file(&self, found: &Found, to: &Path, large: bool) -> Result<(Digest, u64), StoreError> {
-        let (from, executable) = (&found.path, executable(&found.meta));
-        if self.reflink(from, to)? {
-            self.set_copy_mode(to, executable)?;
-            // The copy is ours alone, so it does not change while it is read.
-            let hashed = hash(to, |stat| stat.mtime)?;
-            return Ok((hashed.digest, hashed.stat.size));
+    /// Copies files to the places that `place` gives for their names; gives the digests and sizes of what was copied.
+    fn ingest_files(
+        &self,
+        files: &[Found],
+        place: impl Fn(&str) -> Result<PathBuf, StoreError>,
+    ) -> Result<Vec<(Digest, u64)>, StoreError> {
+        let large = files.iter().map(|file| file.meta.len()).sum::<u64>() >= self.hard_links_from;
+        let mut names = Vec::with_capacity(files.len());
+        let mut to_keep = Vec::new();
+        for found in files {
+            let to = place(&found.name)?;
+            let executable = executable(&found.meta);
+            let hashed = if self.reflink(&found.path, &to)? {
+                // The copy is ours alone, so it does not change while it is read.
+                self.set_copy_mode(&to, executable)?;
+                hash(&to, |stat| stat.mtime)?
+            } else if large && !executable {
+                to_keep.push((names.len(), found, to));
+                names.push((Digest::of_bytes(b""), 0));
+                continue;
+            } else {
+                let hashed = self.copy_while_hashing(&found.path, &to)?;
+                self.set_copy_mode(&to, executable)?;
+                self.record_source(&found.path, &hashed);
+                hashed
+            };
+            names.push((hashed.digest, hashed.stat.size));
         }
-        if large && !executable {
-            return self.ingest_large(found, to);
+        let kept = self.keep_copies(to_keep.iter().map(|(_, found, _)| (&*found.path, &found.meta)))?;
+        for ((index, _, to), name) in to_keep.iter().zip(kept) {
+            self.place_blob(&name.0, to, false, true)?;
+            names[*index] = name;
         }
-        let hashed = self.copy_while_hashing(from, to)?;
-        self.set_copy_mode(to, executable)?;
-        self.record_source(from, &hashed);
-        Ok((hashed.digest, hashed.stat.size))
-    }
-
-    /// Brings a file into the store, once, and makes a hard link to the blob.
-    fn ingest_large(&self, found: &Found, to: &Path) -> Result<(Digest, u64), StoreError> {
-        let (digest, size) = self.blobs.identify_file(&found.path, &Stat::of(&found.meta))?;
-        let (digest, size) = match self.blobs.verify(&digest)? {
-            Some(_) => (digest, size),
-            None => {
-                let kept = self.blobs.keep_copy(&found.path)?;
-                (kept.digest, kept.stat.size)
-            }
-        };
-        self.place_blob(&digest, to, false, true)?;
-        Ok((digest, size))
+        Ok(names)
     }
 
     fn copy_while_hashing(&self, from: &Path, to: &Path) -> Result<Hashed, StoreError> {

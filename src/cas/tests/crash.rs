@@ -37,12 +37,12 @@ impl Mortal {
         work(&mut memory)
     }
 
-    fn died(&self) -> bool {
+    pub(crate) fn died(&self) -> bool {
         self.0.lock().unwrap().steps_left == 0
     }
 
     /// Takes back what is not durable; bit `i` of `keep` lets name `i` survive by luck.
-    fn lose_power(&self, store: &Path, keep: u64) {
+    pub(crate) fn lose_power(&self, store: &Path, keep: u64) {
         let mut memory = self.0.lock().unwrap();
         let names = std::mem::take(&mut memory.names);
         for (i, (from, to, before)) in names.into_iter().enumerate().rev() {
@@ -63,7 +63,7 @@ impl Mortal {
                 }
             }
         }
-        for kind in ["blobs", "actions", "work", "cache"] {
+        for kind in ["blobs", "actions", "work", "cache", "runs"] {
             for file in files_below(&store.join(kind)) {
                 if !memory.synced.contains(&file) {
                     let bytes = fs::read(&file).unwrap();

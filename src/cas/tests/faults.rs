@@ -241,3 +241,18 @@ fn a_fault_while_an_artifact_is_exported_leaves_what_was_there() {
         assert!(found == "new" || (found == "old" && done.is_err()), "step {step}: {found}");
     }
 }
+
+#[test]
+fn a_file_is_replaced_as_a_whole_or_not_at_all() {
+    use super::super::disk::replace_on;
+    let p = place();
+    for step in 0..6 {
+        let file = p.file("folder/file", "old");
+        let disk = Faulty::at(step, Errno::NOSPC);
+        let done = replace_on(&*disk, &file, b"new");
+        assert_eq!(done.is_err(), disk.failed());
+        let found = fs::read_to_string(&file).unwrap();
+        assert!(found == "new" || (found == "old" && done.is_err()), "step {step}: {found}");
+        assert_eq!(files_below(&p.path("folder")), [file], "no temporary file is left");
+    }
+}

@@ -63,11 +63,13 @@ fn an_action_of_an_older_format_is_a_miss_and_its_blobs_are_used_again() {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, crate::digest::canonical_json(&older)).unwrap();
     assert_eq!(p.store.action(&new.key).unwrap(), None);
+    assert_eq!(p.store.older_format(&new.key).as_deref(), Some("kiln.action/1"));
     let blob = p.store.blob(&kept.digest);
     let before = fs::metadata(&blob).unwrap().modified().unwrap();
     assert_eq!(p.ingested("bytes"), kept);
     assert_eq!(p.store.put_action(&new).unwrap(), Committed::Healed);
     assert_eq!(fs::metadata(&blob).unwrap().modified().unwrap(), before, "the blob is the same file");
+    assert_eq!(p.store.older_format(&new.key), None);
     assert_eq!(p.store.action(&new.key).unwrap(), Some(new));
 }
 

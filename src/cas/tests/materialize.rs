@@ -134,3 +134,29 @@ fn a_large_source_enters_the_store_once_and_is_never_a_hard_link_to_the_users_fi
     fs::write(&source, "edited").unwrap();
     assert!(p.store.is_intact(&first).unwrap() || has_reflinks(&p));
 }
+
+#[test]
+fn a_mode_changed_through_a_hard_link_is_put_right() {
+    let p = place();
+    let kept = p.store.ingest(&large(&p, "made")).unwrap();
+    let blob = p.store.blob(&kept.digest);
+    fs::set_permissions(&blob, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(p.store.is_intact(&kept).unwrap());
+    assert_eq!(fs::metadata(&blob).unwrap().mode() & 0o7777, 0o444);
+}
+
+#[test]
+fn a_large_folder_of_sources_is_copied_whole_whatever_its_files_are() {
+    let p = place();
+    large(&p, "s/big");
+    p.file("s/small", "small");
+    p.file("s/same", "small");
+    let tool = p.file("s/tool", "#!/bin/sh");
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    for copy in ["one", "two"] {
+        let copied = p.store.ingest_source(&p.path("s"), &p.path(copy), &Ignore::none()).unwrap();
+        assert_eq!(p.store.named(&p.path("s")).unwrap(), copied);
+        assert_eq!(p.store.named(&p.path(copy)).unwrap(), copied);
+    }
+    assert!(files_below(&p.store.root().join("work")).is_empty());
+}

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use proptest::prelude::*;
+
 use super::super::disk::remove_tree;
 use super::super::{CollectError, Tree};
 use super::*;
@@ -187,7 +189,9 @@ fn an_output_without_permissions_is_collected_and_its_remains_can_be_removed() {
     for (path, bits) in [("a/b/file", 0o000), ("a/b", 0o555), ("a", 0o000), ("", 0o500)] {
         chmod(&output.join(path), bits);
     }
+    let again = p.store.collect_kept(&output, &[]).unwrap().artifact;
     let kept = p.store.ingest(&output).unwrap();
+    assert_eq!(kept, again);
     assert_eq!(listing(&p, &kept).files[0].path, "a/b/file");
     remove_tree(&scratch(&p)).unwrap();
     assert!(!scratch(&p).join("o").exists());
@@ -227,4 +231,102 @@ fn pipes_and_bad_names_are_refused() {
     let deep = (0..300).fold(output.clone(), |path, _| path.join("d"));
     fs::create_dir_all(deep).unwrap();
     assert!(refused(&p, &output, &[]).contains("the limit of 256 folders"));
+}
+
+/// What one path of a random folder is to become.
+#[derive(Debug, Clone)]
+enum Node {
+    File(Vec<u8>, bool),
+    Link(String),
+    Empty,
+}
+
+fn random_folder() -> impl Strategy<Value = BTreeMap<String, Node>> {
+    let bytes = proptest::collection::vec(any::<u8>(), 0..40);
+    let node = prop_oneof![
+        3 => (bytes, any::<bool>()).prop_map(|(bytes, executable)| Node::File(bytes, executable)),
+        2 => "(\\.\\./|\\./|/){0,3}[ab.]{1,2}(/\\.\\.|/[ab]){0,3}".prop_map(Node::Link),
+        1 => Just(Node::Empty),
+    ];
+    proptest::collection::btree_map("[ab-]{1,2}(/[ab]{1,2}){0,3}", node, 1..12)
+}
+
+/// Writes what can be written; a path below something that is not a folder is left out.
+fn write_folder(base: &Path, nodes: &BTreeMap<String, Node>) {
+    fs::create_dir_all(base).unwrap();
+    for (path, node) in nodes {
+        let path = base.join(path);
+        let parent = path.parent().unwrap();
+        // Never through a link: it may lead anywhere.
+        let through = parent.ancestors().take_while(|above| *above != base).any(Path::is_symlink);
+        if through || fs::create_dir_all(parent).is_err() || fs::symlink_metadata(&path).is_ok() {
+            continue;
+        }
+        match node {
+            Node::File(bytes, executable) => {
+                fs::write(&path, bytes).unwrap();
+                chmod(&path, if *executable { 0o755 } else { 0o644 });
+            }
+            Node::Link(target) => symlink(target, &path).unwrap(),
+            Node::Empty => fs::create_dir(&path).unwrap(),
+        }
+    }
+}
+
+/// Every path with what it is.
+fn described(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let what = if meta.is_dir() {
+                folders.push(path.clone());
+                "folder".to_owned()
+            } else if meta.is_symlink() {
+                "link".to_owned()
+            } else {
+                format!("{} {:?}", meta.mode() & 0o100, fs::read(&path).unwrap())
+            };
+            all.insert(path.strip_prefix(folder).unwrap().to_owned(), what);
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn a_random_folder_is_refused_for_a_link_that_leads_out_or_comes_out_as_it_went_in(nodes in random_folder()) {
+        let p = quick_place();
+        let output = scratch(&p).join("o");
+        write_folder(&output, &nodes);
+        let before = described(&output);
+        match p.store.collect(&output, &[]) {
+            Err(CollectError::Refused(error)) => {
+                prop_assert!(error.to_string().contains("is not within the same output"), "{}", error);
+                prop_assert_eq!(described(&output).len(), before.len());
+            }
+            Err(CollectError::Recoverable(error)) => panic!("recoverable: {error}"),
+            Ok(_) => {
+                let kept = p.store.ingest(&output).unwrap();
+                let tree = listing(&p, &kept);
+                prop_assert_eq!(Tree::parse(tree.to_json().as_bytes()), Ok(tree));
+                for how in [How::Copies, How::Links] {
+                    let copy = p.path("copy");
+                    p.store.materialize(&kept, &copy, how).unwrap();
+                    if how == How::Copies {
+                        prop_assert_eq!(&described(&copy), &before);
+                        prop_assert_eq!(p.store.named(&copy).unwrap(), kept);
+                        let again = p.store.ingest_source(&copy, &p.path("again"), &Ignore::none()).unwrap();
+                        prop_assert_eq!(again, kept);
+                        prop_assert_eq!(&described(&p.path("again")), &before);
+                    }
+                    remove_tree(&copy).unwrap();
+                }
+            }
+        }
+    }
 }

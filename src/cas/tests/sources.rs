@@ -65,6 +65,31 @@ fn later_rules_win_and_gits_own_files_are_not_read() {
 }
 
 #[test]
+fn what_a_glob_finds_below_a_folder_that_does_not_count_does_not_count() {
+    let p = place();
+    let ignore = rules(&p, &["build/", "*.log"]);
+    let base = p.path("s");
+    let hidden = |file: &str| ignore.hides(&base, &base.join(file));
+    assert!(hidden("build/deep/x.py") && hidden(".git/x.py") && hidden("a/x.log") && hidden("__pycache__/x"));
+    assert!(!hidden("a/x.py") && !hidden("builds/x.py"));
+    // The base itself was named by the user.
+    assert!(!ignore.hides(&p.path("build"), &p.path("build/x.py")));
+}
+
+#[test]
+fn a_listing_holds_what_the_name_stands_for() {
+    let p = place();
+    p.file("s/a", "a");
+    p.file("s/b/c", "c");
+    let ignore = rules(&p, &[]);
+    let tree = p.store.list_source(&p.path("s"), &ignore).unwrap();
+    let json = tree.to_json();
+    assert_eq!(Digest::of_bytes(json.as_bytes()), p.store.identify(&p.path("s"), &ignore).unwrap().digest);
+    let single = p.store.list_source(&p.path("s/b/c"), &ignore).unwrap().files.remove(0);
+    assert_eq!((single.path.as_str(), single.digest), ("c", Digest::of_bytes(b"c")));
+}
+
+#[test]
 fn the_store_is_no_part_of_a_source_by_whatever_name() {
     let p = place();
     p.file("data/a", "a");

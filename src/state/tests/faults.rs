@@ -1,11 +1,13 @@
 //! The state on a disk of which one operation fails.
 
 use std::fs;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::super::Lock;
 use crate::cas::Store;
+use crate::cas::tests::crash::Mortal;
 use crate::cas::tests::faults::Faulty;
 use crate::cas::tests::{files_below, place};
 use crate::digest::Digest;
@@ -80,4 +82,43 @@ fn records_of_stats_that_cannot_be_saved_lose_nothing_but_time() {
         assert_eq!(left, [p.store.root().join("cache/stat")], "step {step}");
         assert!(!fs::read(&left[0]).unwrap().is_empty());
     }
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_run_leaves_a_history_that_can_be_read_and_gone_on_with() {
+    let mut deaths = 0;
+    for steps in 0.. {
+        let mut died = false;
+        for keep in [0, u64::MAX, 0x5555_5555_5555_5555] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().join("artifacts");
+            let disk = Mortal::with_steps(steps);
+            let store = Store::on_disk(&root, Arc::new(disk.clone())).unwrap();
+            let keys = [1, 2, 3].map(|n: u8| Digest::of_bytes(&[n]));
+            let done = store.history().begin("p", "p.yaml").and_then(|run| {
+                keys.iter().try_for_each(|key| run.remember(&[("sft", *key)]))?;
+                run.event(&"an event")?;
+                run.write(&run.record())
+            });
+            died = disk.died() && done.is_err();
+            drop(store);
+            disk.lose_power(&root, keep);
+            let store = Store::open(&root).unwrap();
+            let history = store.history();
+            history.list().unwrap();
+            let known = history.last_keys("p").unwrap();
+            assert!(known.values().all(|key| keys.contains(key)), "steps {steps}: {known:?}");
+            if let Some(record) = history.latest("p").unwrap() {
+                assert_eq!(record.pipeline, "p");
+            }
+            let next = history.begin("p", "p.yaml").unwrap();
+            next.remember(&[("sft", keys[0])]).unwrap();
+            assert_eq!(history.last_keys("p").unwrap()["sft"], keys[0]);
+        }
+        if !died {
+            break;
+        }
+        deaths += 1;
+    }
+    assert!(deaths > 10, "only {deaths} steps: do the runs still go through the disk?");
 }
