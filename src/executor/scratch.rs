@@ -13,6 +13,7 @@
 //!   request.json   the request to a provider
 //!   manifest.json  what run/ held when it could not be collected
 //!   checkpoint/    what a stage leaves for its next attempt
+//!   key            the whole key, by which the folder is locked and removed when nobody needs it
 //!   metrics        the metrics file of the attempt that left the checkpoint
 //! ```
 

@@ -138,14 +138,15 @@ pub fn scratch(project: &Project) -> Vec<String> {
     for shard in names(&project.store().join("work")) {
         let name = shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
         for place in names(&shard) {
-            if name == "quarantine" {
+            if name == "quarantine" || name == "tmp" {
+                // A file that a killed process was writing stays for a day.
                 continue;
             }
             if name.len() != 2 {
                 found.push(place);
                 continue;
             }
-            let kept = ["checkpoint", "metrics"];
+            let kept = ["checkpoint", "metrics", "key"];
             let inside = names(&place);
             let checkpoint = place.join("checkpoint").read_dir().is_ok_and(|mut entries| entries.next().is_some());
             let more = inside.into_iter().filter(|path| !checkpoint || !kept.iter().any(|name| path.ends_with(name)));

@@ -73,7 +73,8 @@ impl Executor for Local {
         for path in [scratch.run(), scratch.tmp(), scratch.manifest()] {
             disk::remove_tree(&path).map_err(io("clear the scratch folder"))?;
         }
-        fs::create_dir_all(scratch.run()).map_err(io("make the execution folder"))?;
+        request.context.store.make_work(&request.job.key).map_err(io("make the scratch folder"))?;
+        fs::create_dir(scratch.run()).map_err(io("make the execution folder"))?;
         fs::create_dir(scratch.tmp()).map_err(io("make the folder for temporary files"))?;
         let claim = request.context.machine.claim(request.permit);
         let mut prepared = match &request.stage().work {
