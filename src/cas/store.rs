@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use super::disk::Disk;
 use super::error::{During, StoreError};
@@ -38,6 +38,8 @@ pub struct Store {
     pub(super) no_reflinks: AtomicBool,
     /// From so many bytes in all on, the files of an artifact are hard links where reflinks are missing.
     pub(super) hard_links_from: u64,
+    /// The real place of the folder for scratch files, once it was asked for.
+    pub(super) real_work: OnceLock<Option<PathBuf>>,
 }
 
 impl Store {
@@ -56,7 +58,7 @@ impl Store {
         let blobs = LocalBlobs::new(Arc::clone(&root), trust);
         let actions = LocalActions::new(Arc::clone(&root));
         let (no_reflinks, hard_links_from) = (AtomicBool::new(false), HARD_LINKS_FROM);
-        Ok(Self { root, blobs, actions, no_reflinks, hard_links_from })
+        Ok(Self { root, blobs, actions, no_reflinks, hard_links_from, real_work: OnceLock::new() })
     }
 
     /// Its folder, an absolute path.

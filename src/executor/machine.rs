@@ -98,7 +98,7 @@ fn gpus() -> Vec<String> {
     }
     (0..64)
         .map(|n: u32| n.to_string())
-        .filter(|n| Path::new("/dev").join(format!("nvidia{n}")).exists())
+        .take_while(|n| Path::new("/dev").join(format!("nvidia{n}")).exists())
         .collect()
 }
 

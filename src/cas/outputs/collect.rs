@@ -34,9 +34,10 @@ const OWNER: u32 = 0o700;
 struct Collector<'a> {
     store: &'a Store,
     output: &'a Path,
-    /// The inputs, by the real place of what was materialized.
-    inputs: Vec<PathBuf>,
-    artifacts: Vec<ArtifactRef>,
+    /// The inputs, by the place of what was materialized.
+    inputs: &'a [(PathBuf, ArtifactRef)],
+    /// Their real places, found out when there is a link.
+    real_inputs: OnceCell<Vec<PathBuf>>,
     /// The blobs of the inputs, found out when a link leads to a blob.
     digests: OnceCell<HashSet<Digest>>,
     files: Vec<(String, Staged)>,
@@ -101,12 +102,11 @@ impl Store {
         in_place: bool,
     ) -> Result<StagedOutput, CollectError> {
         let scratch = self.is_scratch(output);
-        let real = |(path, _): &(PathBuf, ArtifactRef)| fs::canonicalize(path).ok();
         let mut collector = Collector {
             store: self,
             output,
-            inputs: inputs.iter().filter_map(real).collect(),
-            artifacts: inputs.iter().map(|(_, artifact)| *artifact).collect(),
+            inputs,
+            real_inputs: OnceCell::new(),
             digests: OnceCell::new(),
             files: Vec::new(),
             links: Vec::new(),
@@ -137,8 +137,8 @@ impl Store {
     /// Whether a path that is not followed itself is below `work` in the store's folder.
     fn is_scratch(&self, path: &Path) -> bool {
         let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
-        let work = fs::canonicalize(self.root().join("work"));
-        folder.zip(work.ok()).is_some_and(|(folder, work)| folder.starts_with(work))
+        let work = self.real_work.get_or_init(|| fs::canonicalize(self.root().join("work")).ok());
+        folder.zip(work.as_ref()).is_some_and(|(folder, work)| folder.starts_with(work))
     }
 
     /// Hashes a file that the stage made and that has no other name, where it is.
@@ -268,7 +268,9 @@ impl Collector<'_> {
     fn target_in_inputs(&self, link: &Path) -> Result<PathBuf, StoreError> {
         let out = || fs::read_link(link).map(|target| StoreError::LinkOut { path: link.to_owned(), target });
         let Ok(target) = fs::canonicalize(link) else { return Err(out().during("read the link", link)?) };
-        if self.inputs.iter().any(|input| target.starts_with(input)) || self.is_input_blob(&target) {
+        let real = |(path, _): &(PathBuf, ArtifactRef)| fs::canonicalize(path).ok();
+        let inputs = self.real_inputs.get_or_init(|| self.inputs.iter().filter_map(real).collect());
+        if inputs.iter().any(|input| target.starts_with(input)) || self.is_input_blob(&target) {
             return Ok(target);
         }
         Err(out().during("read the link", link)?)
@@ -280,7 +282,7 @@ impl Collector<'_> {
         let Ok(below) = target.strip_prefix(blobs) else { return false };
         let hex: String = below.to_string_lossy().split('/').collect();
         let digests = self.digests.get_or_init(|| {
-            self.artifacts.iter().flat_map(|artifact| self.store.digests_of(artifact)).collect()
+            self.inputs.iter().flat_map(|(_, artifact)| self.store.digests_of(artifact)).collect()
         });
         hex.parse().is_ok_and(|digest| digests.contains(&digest))
     }

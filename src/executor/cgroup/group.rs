@@ -32,12 +32,13 @@ pub struct Group {
 }
 
 impl Group {
-    /// Makes an empty group below the one that this process is in; none where that cannot be had.
-    pub fn create() -> Option<Self> {
-        Self::create_in(&Hierarchies::of_this_process().unified()?)
+    /// The group that this process is in, below which others can be made; none where that cannot be had.
+    pub fn parent() -> Option<PathBuf> {
+        Hierarchies::of_this_process().unified()
     }
 
-    pub(super) fn create_in(parent: &Path) -> Option<Self> {
+    /// Makes an empty group below another one; none where that cannot be had.
+    pub fn create_in(parent: &Path) -> Option<Self> {
         // Whoever moves a process must be allowed to write this file of the common ancestor too.
         access(parent.join("cgroup.procs"), Access::WRITE_OK).ok()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();

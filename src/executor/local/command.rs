@@ -44,7 +44,7 @@ struct Places {
 /// An input is missing or has changed, the command cannot be filled in, or the disk refuses.
 pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, AttemptError> {
     let (stage, scratch) = (request.stage(), request.scratch);
-    let Work::Command { run, shell, cwd, sandbox, .. } = &stage.work else {
+    let Work::Command { run, shell, cwd, sandbox, uses } = &stage.work else {
         return Err(AttemptError::NoProvider(stage.kind().to_owned()));
     };
     let io = |source| AttemptError::Io { what: "make the execution folder", source };
@@ -60,8 +60,10 @@ pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, Attempt
         copy_uses(request, &places.root)?;
         fs::create_dir_all(&places.folder).map_err(io)?;
     }
-    fs::create_dir_all(scratch.checkpoint()).map_err(io)?;
     let values = values(request, stage, &places);
+    if names_checkpoint(run) || !uses.is_empty() {
+        fs::create_dir_all(scratch.checkpoint()).map_err(io)?;
+    }
     let environment = environment(request, None, &values, claim)?;
     let inputs =
         places.inputs.iter().filter_map(|(name, path)| Some((path.clone(), *request.job.inputs.get(name)?)));
@@ -156,6 +158,15 @@ fn copy_uses(request: &Request<'_>, execution: &Path) -> Result<(), AttemptError
     Ok(())
 }
 
+/// Whether a script names its checkpoint folder; most do not, and to make a folder is not free.
+fn names_checkpoint(run: &Run) -> bool {
+    let names = |text: &String| text.to_ascii_lowercase().contains("checkpoint");
+    match run {
+        Run::Script(text) => names(text),
+        Run::Exec(words) => words.iter().any(names),
+    }
+}
+
 /// What placeholders stand for.
 fn values(request: &Request<'_>, stage: &Stage, places: &Places) -> Values {
     let text = |path: &PathBuf| match &places.back {
@@ -215,7 +226,8 @@ fn confinement(request: &Request<'_>, variables: &[(OsText, OsText)]) -> Confine
     let named = PROGRAM_FOLDERS.iter().filter_map(|name| value(name)).map(PathBuf::from);
     let strict = Strict {
         execution: request.scratch.run(),
-        checkpoint: request.scratch.checkpoint(),
+        // The whole scratch folder: one mount, so that files can be moved between its folders.
+        checkpoint: request.scratch.root().to_owned(),
         tmp: request.scratch.tmp(),
         project: request.context.graph.pipeline().root.clone(),
         store: request.context.store.root().to_owned(),

@@ -26,7 +26,7 @@ use crate::graph::Producer;
 use crate::sched::StageEvent;
 use crate::sched::budget::Permit;
 use crate::spec::types::{Stage, Work};
-use crate::state::{KeyLock, Lock};
+use crate::state::{Holder, KeyLock, Lock};
 
 /// The wait before the second attempt; it doubles from one to the next.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -69,6 +69,16 @@ impl<E: std::error::Error> From<E> for Early {
     }
 }
 
+/// How the work on a stage begins.
+enum Beginning {
+    /// Its outputs are in the store after all.
+    Found(Box<Action>),
+    /// An earlier run has made its outputs and could not keep them.
+    Kept(KeyLock, Box<Collected>),
+    /// It must run.
+    Ready(KeyLock),
+}
+
 /// Runs a stage. `process_ended` is called when it needs the machine no more.
 pub async fn run_stage(run: StageRun, process_ended: impl FnOnce() + Send) -> StageEnd {
     let run = Arc::new(run);
@@ -85,39 +95,52 @@ impl StageRun {
     }
 
     async fn live(self: Arc<Self>, process_ended: impl FnOnce() + Send) -> Result<StageEnd, Early> {
-        let lock = Arc::new(self.lock().await?);
-        if let Some(action) = blocking(&self, Self::look_up).await? {
-            return Ok(StageEnd::Found(Box::new(action)));
-        }
-        let kept = blocking(&self, outputs::kept_by_an_earlier_run).await;
-        let collected = match kept {
-            Some(collected) => {
+        // The lock is held until the outputs are committed.
+        let (_lock, collected) = match self.begin().await? {
+            Beginning::Found(action) => return Ok(StageEnd::Found(action)),
+            Beginning::Kept(lock, collected) => {
                 process_ended();
-                collected
+                (Arc::new(lock), *collected)
             }
-            None => {
-                let (made, provenance) = self.attempts(&lock).await?;
+            Beginning::Ready(lock) => {
+                let lock = Arc::new(lock);
+                let (made, finished) = self.attempts(&lock).await?;
                 process_ended();
-                blocking(&self, move |run| outputs::collect(run, &made, provenance)).await?
+                let collected = blocking(&self, move |run| outputs::collect(run, &made, finished)).await?;
+                (lock, collected)
             }
         };
         self.commit(collected).await
     }
 
-    /// Takes the lock of the key. One that only orphans of a dead runner hold is taken from them.
-    async fn lock(&self) -> Result<KeyLock, Early> {
-        let (store, key) = (&self.context.store, &self.job.key);
+    /// Takes the lock of the key, and looks what is known. A lock that only orphans of a dead runner hold is
+    /// taken from them.
+    async fn begin(self: &Arc<Self>) -> Result<Beginning, Early> {
         for _ in 0..3 {
-            match store.try_lock(key, &self.stage().name.value)? {
-                Lock::Acquired(lock) => return Ok(lock),
-                Lock::HeldBy(holder) if orphans::is_dead(&holder) => {
-                    let ended = orphans::take_over(&store.lock_path(key)).await;
-                    self.note_orphans(ended);
+            match blocking(self, Self::lock_and_look_up).await? {
+                Ok(beginning) => return Ok(beginning),
+                Err(holder) if orphans::is_dead(&holder) => {
+                    let lock = self.context.store.lock_path(&self.job.key);
+                    self.note_orphans(orphans::take_over(&lock).await);
                 }
-                Lock::HeldBy(holder) => return Err(Early::End(StageEnd::Held(holder))),
+                Err(holder) => return Err(Early::End(StageEnd::Held(holder))),
             }
         }
         Err(Early::Failed("processes of a dead runner still hold its lock and do not end".to_owned()))
+    }
+
+    fn lock_and_look_up(&self) -> Result<Result<Beginning, Holder>, Early> {
+        let lock = match self.context.store.try_lock(&self.job.key, &self.stage().name.value)? {
+            Lock::Acquired(lock) => lock,
+            Lock::HeldBy(holder) => return Ok(Err(holder)),
+        };
+        if let Some(action) = self.look_up()? {
+            return Ok(Ok(Beginning::Found(Box::new(action))));
+        }
+        Ok(Ok(match outputs::kept_by_an_earlier_run(self) {
+            Some(collected) => Beginning::Kept(lock, Box::new(collected)),
+            None => Beginning::Ready(lock),
+        }))
     }
 
     fn note_orphans(&self, ended: usize) {
@@ -142,11 +165,10 @@ impl StageRun {
     async fn attempts(self: &Arc<Self>, lock: &Arc<KeyLock>) -> Result<(Made, outputs::Finished), Early> {
         let mut wait = FIRST_WAIT;
         for number in 1.. {
-            let resumed = blocking(self, Self::prepare_resume).await;
             let (run, lock) = (Arc::clone(self), Arc::clone(lock));
             let started = format!("{:.3}", jiff::Timestamp::now());
             let clock = std::time::Instant::now();
-            let error = match run.attempt(&lock, number, resumed).await? {
+            let error = match run.attempt(&lock, number).await? {
                 (Verdict::Interrupted, _) => {
                     self.clear();
                     return Err(Early::End(StageEnd::Interrupted));
@@ -172,23 +194,18 @@ impl StageRun {
     }
 
     /// One attempt: prepare, start, watch, judge.
-    async fn attempt(
-        self: Arc<Self>,
-        lock: &Arc<KeyLock>,
-        number: u32,
-        resumed: bool,
-    ) -> Result<(Verdict, Made), Early> {
+    async fn attempt(self: Arc<Self>, lock: &Arc<KeyLock>, number: u32) -> Result<(Verdict, Made), Early> {
         let path = self.context.run.log_path(&self.stage().name.value);
         let (run, key_lock) = (Arc::clone(&self), Arc::clone(lock));
         let opened = blocking(&self, move |this| {
             let log = Log::open(&path)
                 .map_err(|source| AttemptError::Io { what: "open the log of the stage", source })?;
             let request = run.request(&log, &key_lock);
+            let resumed = this.prepare_resume();
             let prepared = this.executor.prepare(&request)?;
-            drop(request);
-            Ok::<_, AttemptError>((log, prepared))
+            Ok::<_, AttemptError>((log, prepared, resumed))
         });
-        let (log, prepared) = opened.await.map_err(|error| self.unprepared(error))?;
+        let (log, prepared, resumed) = opened.await.map_err(|error| self.unprepared(error))?;
         let log = log.masked(prepared.masks.clone());
         let request = self.request(&log, lock);
         (self.emit)(StageEvent::Started { key: self.job.key, attempt: number, resumed });

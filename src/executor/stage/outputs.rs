@@ -60,7 +60,7 @@ struct Kept {
 /// The stage wrote to its inputs, or an output cannot be kept; the execution folder then stays.
 pub fn collect(run: &StageRun, made: &Made, finished: Finished) -> Result<Collected, Early> {
     let lasting = inputs_are_unchanged(run)?;
-    match stage_outputs(run, made, &finished, lasting) {
+    match stage_outputs(run, made, &finished, (lasting, false)) {
         Ok(collected) => Ok(collected),
         Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, &error)),
         Err(CollectError::Refused(error)) => Err(refuse(run, &error)),
@@ -77,11 +77,13 @@ fn stage_outputs(
     run: &StageRun,
     made: &Made,
     finished: &Finished,
-    lasting: bool,
+    (lasting, kept): (bool, bool),
 ) -> Result<Collected, CollectError> {
     let (mut staged, mut outputs) = (Vec::new(), BTreeMap::new());
     for (name, path) in &made.outputs {
-        let output = run.context.store.collect(path, &made.inputs)?;
+        let store = &run.context.store;
+        let output =
+            if kept { store.collect_kept(path, &made.inputs) } else { store.collect(path, &made.inputs) }?;
         outputs.insert(name.clone(), output.artifact);
         staged.push(output);
     }
@@ -166,7 +168,8 @@ pub fn kept_by_an_earlier_run(run: &StageRun) -> Option<Collected> {
         return None;
     }
     let made = Made { outputs: kept.outputs, inputs: std::sync::Arc::default() };
-    let collected = stage_outputs(run, &made, &kept.finished, inputs_are_unchanged(run).ok()?).ok()?;
+    let lasting = inputs_are_unchanged(run).ok()?;
+    let collected = stage_outputs(run, &made, &kept.finished, (lasting, true)).ok()?;
     let message = "collected what an earlier run had made and could not keep".to_owned();
     (run.emit)(StageEvent::Note { message });
     Some(collected)

@@ -12,6 +12,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -23,6 +24,7 @@ use rustix::net::{
 
 use super::launch::{Ended, KILL, Launch, STOP};
 use super::supervisor::{self, Files};
+use crate::executor::cgroup::Group;
 
 /// The word by which `kiln` is started as a spawner.
 pub const SPAWNER: &str = "__spawner";
@@ -165,16 +167,18 @@ pub fn serve() {
     let stdin = io::stdin();
     // Supervisors are nobody's concern here: the kernel reaps them.
     ignore_children(true);
+    // Found once, for every supervisor is in the group of the runner.
+    let groups = Group::parent();
     while let Ok(Some(files)) = receive(stdin.as_fd()) {
         if fork_supervisor() {
             ignore_children(false);
-            supervise(files);
+            supervise(files, groups.as_deref());
             return;
         }
     }
 }
 
-fn supervise(files: Vec<OwnedFd>) {
+fn supervise(files: Vec<OwnedFd>, groups: Option<&Path>) {
     supervisor::rename_process();
     let mut files = files.into_iter();
     let mut next = || files.next().ok_or(io::ErrorKind::InvalidData);
@@ -186,7 +190,7 @@ fn supervise(files: Vec<OwnedFd>) {
     if let Ok(nothing) = File::open("/dev/null") {
         let _ = rustix::stdio::dup2_stdin(nothing);
     }
-    supervisor::supervise(&launch, Files { stdin, stdout, stderr, lock }, UnixStream::from(control));
+    supervisor::supervise(&launch, Files { stdin, stdout, stderr, lock }, UnixStream::from(control), groups);
 }
 
 fn read_launch(mut request: File) -> io::Result<Launch> {

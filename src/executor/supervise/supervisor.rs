@@ -13,6 +13,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -42,9 +43,10 @@ pub struct Files {
     pub lock: OwnedFd,
 }
 
-/// Runs a process to its end and that of all its descendants, and reports it on `control`.
-pub fn supervise(launch: &Launch, files: Files, mut control: UnixStream) {
-    let ended = Supervisor::start(launch, files, &control).map_or_else(
+/// Runs a process to its end and that of all its descendants, and reports it on `control`. `groups` is the
+/// folder in which control groups can be made, if any.
+pub fn supervise(launch: &Launch, files: Files, mut control: UnixStream, groups: Option<&Path>) {
+    let ended = Supervisor::start(launch, files, &control, groups).map_or_else(
         |e| {
             let missing = e.kind() == io::ErrorKind::NotFound;
             Some(Ended {
@@ -82,7 +84,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn start(launch: &Launch, files: Files, control: &UnixStream) -> io::Result<Self> {
+    fn start(launch: &Launch, files: Files, control: &UnixStream, groups: Option<&Path>) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let (signals, writer) = UnixStream::pair()?;
         signals.set_nonblocking(true)?;
@@ -93,7 +95,7 @@ impl Supervisor {
         if let Some(confinement) = &launch.confinement {
             confinement.strict.enter(confinement.method).map_err(io::Error::other)?;
         }
-        let (leader, group, lock) = start_leader(launch, files)?;
+        let (leader, group, lock) = start_leader(launch, files, groups)?;
         Ok(Self {
             control,
             signals,
@@ -191,7 +193,10 @@ impl Supervisor {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.leader => self.leader_ended(status),
                 Ok(Some((pid, status))) => self.descendant_ended(pid, status),
-                Ok(None) => return false,
+                Ok(None) => {
+                    self.name_descendants();
+                    return false;
+                }
                 Err(Errno::INTR) => {}
                 // There are no children, and so no descendants.
                 Err(_) => return true,
@@ -206,8 +211,14 @@ impl Supervisor {
         let linger = if in_a_hurry { self.linger.min(SHORT_LINGER) } else { self.linger };
         self.ended = Some(leader);
         self.deadline = Some(Instant::now() + linger);
-        let left = descendants::of(rustix::process::getpid());
-        self.names = left.into_iter().map(|pid| (pid, descendants::command_line(pid))).collect();
+    }
+
+    /// Remembers who is left when the leader has ended: a process that has died has no command line.
+    fn name_descendants(&mut self) {
+        if self.ended.is_some() && self.names.is_empty() {
+            let left = descendants::of(rustix::process::getpid());
+            self.names = left.into_iter().map(|pid| (pid, descendants::command_line(pid))).collect();
+        }
     }
 
     fn descendant_ended(&mut self, pid: Pid, status: WaitStatus) {
@@ -251,7 +262,11 @@ fn pin(cores: &[usize]) {
 }
 
 /// Starts the leader in a process group of its own, and in a control group where one can be had.
-fn start_leader(launch: &Launch, files: Files) -> io::Result<(Pid, Option<Group>, OwnedFd)> {
+fn start_leader(
+    launch: &Launch,
+    files: Files,
+    groups: Option<&Path>,
+) -> io::Result<(Pid, Option<Group>, OwnedFd)> {
     let Files { stdin, stdout, stderr, lock } = files;
     let (program, arguments) =
         launch.arguments.split_first().ok_or_else(|| io::Error::other("there is no program to start"))?;
@@ -263,7 +278,7 @@ fn start_leader(launch: &Launch, files: Files) -> io::Result<(Pid, Option<Group>
     // Whoever finds the lock taken although its owner is dead can find its holders by this descriptor.
     fcntl_setfd(lock.as_fd(), FdFlags::empty())?;
     // The leader is born in the control group, so that nothing can be forked outside of it.
-    let group = Group::create().filter(|group| group.add(std::process::id()).is_ok());
+    let group = groups.and_then(Group::create_in).filter(|group| group.add(std::process::id()).is_ok());
     let child = command.spawn();
     group.iter().for_each(Group::leave);
     let child = child?;
