@@ -10,7 +10,7 @@ use fastrand::Rng;
 use tempfile::TempDir;
 
 use crate::project::{Answer, Project, signal};
-use crate::world::{Behaviour, Fate, World};
+use crate::world::{Behaviour, Fate, HANG, World};
 use crate::{check, damage, edit, generate, yaml};
 
 /// How long processes of a stage get to end after a run.
@@ -72,7 +72,7 @@ impl Case {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.rng.u8(..24) {
+        match self.rng.u8(..28) {
             0..=6 => self.edit(),
             7 => self.undo(),
             8 => self.touch(),
@@ -89,6 +89,9 @@ impl Case {
             19 | 20 => return self.killed_run(),
             21 => return self.run_with_a_killed_process(),
             22 => return self.two_runs(),
+            23 => return self.neutral_edit(),
+            24 => return self.look(),
+            25 | 26 => return self.hanging_run(),
             _ => return self.run_with_an_edit(),
         }
         Ok(())
@@ -99,6 +102,60 @@ impl Case {
         let what = edit::edit(&mut self.world, &mut self.rng);
         self.project.write(&self.world);
         self.note("edit", what);
+    }
+
+    /// A change that changes no key leaves cached what was cached.
+    fn neutral_edit(&mut self) -> Result<(), String> {
+        let before = check::plan(&self.project, &self.world)?;
+        let what = edit::neutral(&mut self.world, &mut self.rng);
+        self.project.write(&self.world);
+        self.note("neutral edit", what);
+        let after = check::plan(&self.project, &self.world)?;
+        if before.len() == after.len() { Ok(()) } else { Err(format!("cached were {before:?}, are {after:?}")) }
+    }
+
+    /// The commands that only look.
+    fn look(&mut self) -> Result<(), String> {
+        let at = self.rng.usize(..self.world.stages.len());
+        let name = self.world.stages[at].name.clone();
+        let words: &[&str] = match self.rng.u8(..4) {
+            0 => &["status", "--json"],
+            1 => &["why", &name],
+            2 => &["log"],
+            _ => &["show", &name],
+        };
+        self.note("look", words.join(" "));
+        if words[0] == "show" {
+            return check::show(&self.project, &self.world, &name);
+        }
+        ended_with(&self.project.kiln(words)?, &[0, 1, 2])
+    }
+
+    /// A run with a stage that goes on until it is killed, and the end of the runner and of some of its processes.
+    fn hanging_run(&mut self) -> Result<(), String> {
+        let Some(leaf) = self.world.files.get_mut("data/mood") else { return self.killed_run() };
+        let text = std::mem::replace(&mut leaf.text, format!("{HANG}\n"));
+        self.project.write(&self.world);
+        let wait = self.moment() + Duration::from_millis(50);
+        let (victims, stop) = (self.rng.u64(..), self.rng.bool());
+        let running = self.start(&["run".to_owned(), "--keep-going".to_owned()]);
+        std::thread::sleep(wait);
+        if stop {
+            ["INT", "INT"].iter().for_each(|name| running.signal(name));
+        } else {
+            for (n, pid) in running.descendants().into_iter().enumerate() {
+                if victims >> (n % 64) & 1 == 1 {
+                    signal(pid, "KILL");
+                }
+            }
+            running.signal("KILL");
+        }
+        let what = if stop { "two SIGINT".to_owned() } else { format!("killed with processes {victims:b}") };
+        self.note("hanging run", format!("after {wait:?} {what}"));
+        running.wait()?;
+        self.world.files.insert("data/mood".to_owned(), generate::plain(text));
+        self.project.write(&self.world);
+        Ok(())
     }
 
     fn undo(&mut self) {
@@ -292,11 +349,17 @@ impl Case {
 
     /// Neither processes nor scratch folders.
     fn nothing_is_left(&mut self) -> Result<(), String> {
-        let processes = self.project.processes_after(PATIENCE);
-        if !processes.is_empty() {
-            return Err(format!("processes are left: {processes:?}"));
+        let left = |case: &Self, patience| {
+            let processes = case.project.processes_after(patience);
+            let processes = processes.into_iter().map(|(pid, line)| format!("process {pid}: {line}"));
+            processes.chain(check::scratch(&case.project)).collect::<Vec<_>>()
+        };
+        if self.fails() {
+            // What a refused output was is kept for inspection, but nothing is alive.
+            let processes = self.project.processes_after(PATIENCE);
+            return if processes.is_empty() { Ok(()) } else { Err(format!("these are left: {processes:?}")) };
         }
-        if check::scratch(&self.project).is_empty() || self.fails() {
+        if left(self, Duration::from_millis(50)).is_empty() {
             return Ok(());
         }
         // A run in which everything is cached looks for nothing to remove; the next one that runs does.
@@ -304,9 +367,9 @@ impl Case {
         self.log.push(format!("to have it swept: run --force {name}"));
         let answer = self.project.kiln(&["run", "--force", &name])?;
         ended_with(&answer, &[0])?;
-        match check::scratch(&self.project) {
+        match left(self, PATIENCE) {
             left if left.is_empty() => Ok(()),
-            left => Err(format!("scratch folders are left: {left:?}")),
+            left => Err(format!("this is left: {left:#?}")),
         }
     }
 }

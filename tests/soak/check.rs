@@ -108,6 +108,27 @@ fn same(name: &str, expected: &Artifact, found: &Artifact) -> Result<(), String>
     Err(format!("output {name} is\n  {}\nand should be\n  {}", short(found), short(expected)))
 }
 
+/// Compares what `show` says of an output with what should be, if it is not said to be stale.
+///
+/// # Errors
+/// It shows something else.
+pub fn show(project: &Project, world: &World, stage: &str) -> Result<(), String> {
+    let answer = project.kiln(&["show", stage, "--json"])?;
+    let Ok(shown) = serde_json::from_str::<Value>(&answer.out) else {
+        // It has not run yet, or its bytes are lost.
+        return if answer.code == Some(1) { Ok(()) } else { Err(format!("`show {stage}`: {answer:?}")) };
+    };
+    let (fates, output) = (world.evaluate(), shown["name"].as_str().unwrap_or_default().rsplit('.').next());
+    if shown["stale"] != false {
+        return Ok(());
+    }
+    let Some(Fate::Made(outputs)) = fates.get(stage) else { return Err(format!("it cannot be fresh: {shown}")) };
+    let path = shown["path"].as_str().unwrap_or_default();
+    let found = Artifact::read(Path::new(path)).map_err(|e| format!("{path}: {e}"))?;
+    let expected = output.and_then(|output| outputs.get(output)).ok_or_else(|| format!("no such output: {shown}"))?;
+    same_but_for_the_bit(path, expected, found)
+}
+
 /// Compares the links below `out/`, and what they lead to, with what should be there.
 ///
 /// # Errors
@@ -117,16 +138,19 @@ pub fn links(project: &Project, world: &World) -> Result<(), String> {
         let Fate::Made(outputs) = fate else { continue };
         for (output, artifact) in outputs {
             let path = project.store().join("out/soak").join(&stage).join(&output);
-            let mut found = Artifact::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            let mut expected = artifact.clone();
-            if let (Artifact::File(a), Artifact::File(b)) = (&mut found, &mut expected) {
-                // A link to a blob, which has no executable bit of its own.
-                (a.exec, b.exec) = (false, false);
-            }
-            same(&output, &expected, &found).map_err(|e| format!("{}: {e}", path.display()))?;
+            let found = Artifact::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            same_but_for_the_bit(&path.display().to_string(), &artifact, found)?;
         }
     }
     Ok(())
+}
+
+/// A file that is shown is a blob, which has no executable bit of its own.
+fn same_but_for_the_bit(path: &str, expected: &Artifact, mut found: Artifact) -> Result<(), String> {
+    if let (Artifact::File(a), Artifact::File(b)) = (&mut found, expected) {
+        a.exec = b.exec;
+    }
+    same(path, expected, &found)
 }
 
 /// What lies in the scratch folders, but for checkpoints; and locks that nobody holds.

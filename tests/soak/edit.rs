@@ -157,6 +157,19 @@ fn rename(world: &mut World, rng: &mut Rng) -> Option<String> {
     Some(format!("rename stage {old} to {new}"))
 }
 
+/// Changes what is no part of a key: the name of a stage, the order of stages, comments, times, resources.
+pub fn neutral(world: &mut World, rng: &mut Rng) -> String {
+    if rng.bool()
+        && let Some(done) = rename(world, rng)
+    {
+        return done;
+    }
+    let at = rng.usize(..world.stages.len());
+    let stage = &mut world.stages[at];
+    stage.neutral += rng.u32(1..9);
+    format!("{}: neutral {}", stage.name, stage.neutral)
+}
+
 fn mood(world: &mut World, rng: &mut Rng) -> Option<String> {
     let leaf = world.files.get_mut("data/mood")?;
     let mood = if rng.bool() { MOODS[0] } else { MOODS[rng.usize(..MOODS.len())] };

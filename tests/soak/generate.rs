@@ -130,6 +130,7 @@ pub fn stage(world: &mut World, rng: &mut Rng) -> Stage {
         tool: tool.filter(|_| rng.u8(..3) == 0),
         salt: rng.u32(..100),
         comment: 0,
+        neutral: 0,
         cwd: !copies && rng.u8(..8) == 0,
         strict: rng.u8(..12) == 0,
         copies,

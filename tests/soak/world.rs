@@ -53,6 +53,8 @@ pub struct Stage {
     pub salt: u32,
     /// A number in a comment of its script, which changes the key and nothing else.
     pub comment: u32,
+    /// A number in what is never hashed: a comment of the file, a timeout, resources.
+    pub neutral: u32,
     pub cwd: bool,
     pub strict: bool,
     /// A list of words for exec: copies its first input.
@@ -125,6 +127,8 @@ pub enum Fate {
 
 /// The moods of a source that a moody stage reads; all but the first make it fail.
 pub const MOODS: [&str; 8] = ["calm", "exit", "pipe", "leave", "link", "fifo", "nothing", "signal"];
+/// The mood of a stage that goes on until it is killed, with a process that does not hear SIGTERM.
+pub const HANG: &str = "hang";
 /// The file that all scripts use.
 pub const SCAN: &str = "lib/scan.sh";
 

@@ -48,6 +48,10 @@ fn one(stage: &Stage) -> String {
     if stage.strict {
         text += "    sandbox: strict\n";
     }
+    if stage.neutral > 0 {
+        let _ = writeln!(text, "    timeout: {}s # {0}", 60 + stage.neutral);
+        let _ = writeln!(text, "    resources: {{ memory: {}MiB }}", 1 + stage.neutral);
+    }
     match stage.behaviour {
         Behaviour::FailsFirst => text += "    retries: 1\n",
         Behaviour::Moody => text += "    linger: 100ms\n",
@@ -203,6 +207,7 @@ case \"$mood\" in
   fifo) mkfifo {{outputs.{output}}}; exit 0 ;;
   nothing) exit 0 ;;
   signal) {half}kill -9 $$ ;;
+  hang) {half}(trap '' TERM; exec sleep 60) & sleep 60 ;;
 esac
 "
     )
