@@ -95,7 +95,11 @@ fn walk(folder: &Path, prefix: &str, entries: &mut BTreeMap<String, Entry>) -> s
         let entry = if meta.is_symlink() {
             let target = fs::read_link(&path)?;
             // A view of an artifact is made of absolute links to blobs.
-            if target.is_absolute() { Entry::File(leaf(&path)?) } else { Entry::Link(target.to_string_lossy().into()) }
+            if target.is_absolute() {
+                Entry::File(leaf(&path)?)
+            } else {
+                Entry::Link(target.to_string_lossy().into())
+            }
         } else if meta.is_dir() {
             walk(&path, &format!("{name}/"), entries)?;
             Entry::Folder

@@ -111,7 +111,11 @@ impl Case {
         self.project.write(&self.world);
         self.note("neutral edit", what);
         let after = check::plan(&self.project, &self.world)?;
-        if before.len() == after.len() { Ok(()) } else { Err(format!("cached were {before:?}, are {after:?}")) }
+        if before.len() == after.len() {
+            Ok(())
+        } else {
+            Err(format!("cached were {before:?}, are {after:?}"))
+        }
     }
 
     /// The commands that only look.
@@ -179,7 +183,15 @@ impl Case {
     fn sneak(&mut self) {
         let Some(path) = edit::pick_source_file(&self.world, &mut self.rng) else { return };
         let leaf = self.world.files.get_mut(&path).unwrap();
-        let swap = |c| if c == 'a' { 'b' } else if c == 'b' { 'a' } else { c };
+        let swap = |c| {
+            if c == 'a' {
+                'b'
+            } else if c == 'b' {
+                'a'
+            } else {
+                c
+            }
+        };
         leaf.text = leaf.text.chars().map(swap).collect();
         damage::rewrite(&self.project.root().join(&path), leaf.text.as_bytes(), true);
         self.project.write_seen(&self.world);
@@ -343,7 +355,8 @@ impl Case {
         self.nothing_is_left()?;
         let other = Project::new(self.folder.path().join("a-clean-one"), &self.world);
         let answer = other.kiln(&["run", "--jobs", "1", "--keep-going"])?;
-        ended_with(&answer, if self.fails() { &[1] } else { &[0] }).map_err(|e| format!("a clean run: {e}"))?;
+        ended_with(&answer, if self.fails() { &[1] } else { &[0] })
+            .map_err(|e| format!("a clean run: {e}"))?;
         all_that_can_be(&other, &self.world).map_err(|e| format!("a clean run: {e}"))
     }
 

@@ -40,7 +40,8 @@ fn outputs(project: &Project, fates: &Fates, name: &str, stage: &Value) -> Resul
     };
     let key = stage["key"].as_str().ok_or("it has no key")?;
     let path = sharded(&project.store().join("actions"), key);
-    let action: Value = serde_json::from_slice(&read(&path)?).map_err(|e| format!("{}: {e}", path.display()))?;
+    let action: Value =
+        serde_json::from_slice(&read(&path)?).map_err(|e| format!("{}: {e}", path.display()))?;
     for (output, artifact) in expected {
         let record = &action["outputs"][output];
         let planned = &stage["outputs"][output]["digest"];
@@ -122,10 +123,13 @@ pub fn show(project: &Project, world: &World, stage: &str) -> Result<(), String>
     if shown["stale"] != false {
         return Ok(());
     }
-    let Some(Fate::Made(outputs)) = fates.get(stage) else { return Err(format!("it cannot be fresh: {shown}")) };
+    let Some(Fate::Made(outputs)) = fates.get(stage) else {
+        return Err(format!("it cannot be fresh: {shown}"));
+    };
     let path = shown["path"].as_str().unwrap_or_default();
     let found = Artifact::read(Path::new(path)).map_err(|e| format!("{path}: {e}"))?;
-    let expected = output.and_then(|output| outputs.get(output)).ok_or_else(|| format!("no such output: {shown}"))?;
+    let expected =
+        output.and_then(|output| outputs.get(output)).ok_or_else(|| format!("no such output: {shown}"))?;
     same_but_for_the_bit(path, expected, found)
 }
 
@@ -172,8 +176,11 @@ pub fn scratch(project: &Project) -> Vec<String> {
             }
             let kept = ["checkpoint", "metrics", "key"];
             let inside = names(&place);
-            let checkpoint = place.join("checkpoint").read_dir().is_ok_and(|mut entries| entries.next().is_some());
-            let more = inside.into_iter().filter(|path| !checkpoint || !kept.iter().any(|name| path.ends_with(name)));
+            let checkpoint =
+                place.join("checkpoint").read_dir().is_ok_and(|mut entries| entries.next().is_some());
+            let more = inside
+                .into_iter()
+                .filter(|path| !checkpoint || !kept.iter().any(|name| path.ends_with(name)));
             found.extend(more);
         }
     }

@@ -62,8 +62,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn checkpoints(store: &Path) -> Vec<PathBuf> {
     let below = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<_> =
-        below(store.join("work")).flat_map(below).map(|path| path.join("checkpoint")).filter(|p| p.is_dir()).collect();
+    let mut found: Vec<_> = below(store.join("work"))
+        .flat_map(below)
+        .map(|path| path.join("checkpoint"))
+        .filter(|p| p.is_dir())
+        .collect();
     found.sort();
     found
 }

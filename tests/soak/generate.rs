@@ -109,7 +109,14 @@ pub fn stage(world: &mut World, rng: &mut Rng) -> Stage {
     let copies = inputs.len() == 1 && rng.u8(..6) == 0;
     let mut outputs = vec![output(rng, "o", inputs.len())];
     if copies {
-        outputs = vec![Output { name: "o".into(), folder: false, exec: false, extras: false, link_to: None, path: None }];
+        outputs = vec![Output {
+            name: "o".into(),
+            folder: false,
+            exec: false,
+            extras: false,
+            link_to: None,
+            path: None,
+        }];
     } else if rng.u8(..4) == 0 {
         outputs.push(output(rng, "more", inputs.len()));
     }
@@ -144,7 +151,8 @@ fn with_tool_is_unwanted(inputs: usize) -> bool {
 }
 
 fn inputs(world: &World, rng: &mut Rng) -> Vec<Input> {
-    let mut froms: Vec<From> = world.sources.iter().filter(|s| s.name != "mood").map(|s| From::Source(s.name.clone())).collect();
+    let mut froms: Vec<From> =
+        world.sources.iter().filter(|s| s.name != "mood").map(|s| From::Source(s.name.clone())).collect();
     for stage in &world.stages {
         froms.extend(stage.outputs.iter().map(|o| From::Stage(stage.name.clone(), o.name.clone())));
     }

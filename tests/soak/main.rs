@@ -42,7 +42,8 @@ fn a_plain_run_makes_good_a_thousand_histories() {
 fn soak() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let Some(cases) = number("KILN_SOAK_CASES") else { return };
-    let target = std::path::PathBuf::from(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
+    let target =
+        std::path::PathBuf::from(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
     let file = target.join("soak.next");
     let stopped = || std::fs::read_to_string(&file).ok()?.trim().parse().ok();
     let first = number("KILN_SOAK_SEED").or_else(stopped).unwrap_or(10_000);
@@ -81,6 +82,10 @@ fn run(first: u64, count: u64) {
     });
     let failures = failures.into_inner().unwrap();
     let seeds: Vec<_> = failures.iter().map(|(seed, _)| seed).collect();
-    eprintln!("{count} cases from seed {first} in {:.1} s: {:?}", start.elapsed().as_secs_f64(), done.lock().unwrap());
+    eprintln!(
+        "{count} cases from seed {first} in {:.1} s: {:?}",
+        start.elapsed().as_secs_f64(),
+        done.lock().unwrap()
+    );
     assert!(failures.is_empty(), "{} of {count} cases failed: seeds {seeds:?}", failures.len());
 }

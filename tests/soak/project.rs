@@ -128,7 +128,8 @@ impl Project {
         let mut environment = Vec::new();
         let _ = File::open(folder.join("environ")).and_then(|mut file| file.read_to_end(&mut environment));
         let mark = self.root.to_str()?;
-        let marked = String::from_utf8_lossy(&environment).split('\0').any(|variable| variable.contains(mark));
+        let marked =
+            String::from_utf8_lossy(&environment).split('\0').any(|variable| variable.contains(mark));
         let cwd = fs::read_link(folder.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&self.root));
         let line = fs::read(folder.join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
@@ -172,7 +173,9 @@ impl Running {
             let entries = fs::read_dir("/proc").unwrap().flatten();
             let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
             let new: Vec<i32> = pids
-                .filter(|pid| !family.contains(pid) && parent(*pid).is_some_and(|parent| family.contains(&parent)))
+                .filter(|pid| {
+                    !family.contains(pid) && parent(*pid).is_some_and(|parent| family.contains(&parent))
+                })
                 .collect();
             if new.is_empty() {
                 return found;

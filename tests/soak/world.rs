@@ -107,7 +107,9 @@ pub enum Behaviour {
     /// The same, and does not hear SIGTERM.
     Deaf(u32),
     /// Writes its output in the background, after its shell has ended.
-    Background { session: bool },
+    Background {
+        session: bool,
+    },
     /// Fails at the first attempt for a key, and goes on from its checkpoint.
     FailsFirst,
     /// Writes parts in its checkpoint folder.
@@ -145,7 +147,9 @@ impl World {
         }
         let mut entries = BTreeMap::new();
         for (path, leaf) in &self.files {
-            let Some(below) = path.strip_prefix(&base).and_then(|rest| rest.strip_prefix('/')) else { continue };
+            let Some(below) = path.strip_prefix(&base).and_then(|rest| rest.strip_prefix('/')) else {
+                continue;
+            };
             if source.shape == Shape::Glob && !below.ends_with(".txt") {
                 continue;
             }

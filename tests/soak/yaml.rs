@@ -112,7 +112,9 @@ fn script(stage: &Stage) -> String {
             format!("{half}{}", in_a_session(stage))
         }
         Behaviour::FailsFirst => {
-            format!("{half}if [ ! -e {{checkpoint}}/tried ]; then touch {{checkpoint}}/tried; exit 9; fi\nmake\n")
+            format!(
+                "{half}if [ ! -e {{checkpoint}}/tried ]; then touch {{checkpoint}}/tried; exit 9; fi\nmake\n"
+            )
         }
         Behaviour::Checkpoints => format!("{half}{CHECKPOINTS}make\n"),
         Behaviour::Moody => format!("{}make\n", moods(stage, &half)),
@@ -135,7 +137,10 @@ done
 /// A process in a session of its own outlives the shell.
 fn in_a_session(stage: &Stage) -> String {
     let names: Vec<_> = stage.outputs.iter().map(|output| format!("body_{}", output.name)).collect();
-    format!("export -f make scan one first {}\nsetsid bash -ec '{LOUD}; sleep 0.03; make' &\n", names.join(" "))
+    format!(
+        "export -f make scan one first {}\nsetsid bash -ec '{LOUD}; sleep 0.03; make' &\n",
+        names.join(" ")
+    )
 }
 
 fn body(stage: &Stage, output: &Output, back: &str) -> String {
