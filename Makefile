@@ -4,6 +4,7 @@
 #   make demo BACKEND=flex    the same in pure Rust, without libtorch
 #   make build                kiln and its worker
 #   make test                 the default tests; make test-long the long ones as well
+#   make soak                 random histories of random pipelines; SEED=7 CASES=1000, else on from where it stopped
 #   make speed                measures the store, on a quiet machine
 #   make bench                our figures beside those of ninja, DVC and Snakemake; ONLY=noop-1000,.. for some rows
 #   make lint                 formatting and clippy
@@ -27,7 +28,7 @@ endif
 
 KILN := $(TARGET)/release/kiln
 
-.PHONY: demo build libtorch test test-long speed bench lint
+.PHONY: demo build libtorch test test-long soak speed bench lint
 
 demo: build
 	@$(KILN) run pipelines/assistant.yaml
@@ -46,6 +47,11 @@ test: libtorch
 test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
 	$(CARGO) test --release --workspace -- --ignored --skip cas::tests::speed
+
+# It stops at the end of CASES and notes the next seed in target/soak.next; a failure says how to replay it.
+CASES ?= 1000
+soak:
+	$(if $(SEED),KILN_SOAK_SEED=$(SEED)) KILN_SOAK_CASES=$(CASES) $(CARGO) test --release -p kiln --test soak -- --ignored --exact soak --nocapture
 
 speed: libtorch
 	$(CARGO) test --release --workspace --lib -- --ignored --nocapture cas::tests::speed

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -23,6 +24,8 @@ use crate::digest::Digest;
 
 /// An input of this size and more is not copied where reflinks are missing.
 const HARD_LINKS_FROM: u64 = 64 << 20;
+/// The file of a scratch folder that holds the whole key.
+const KEY: &str = "key";
 /// How many digits of a key name its scratch folder.
 const WORK_DIGITS: usize = 16;
 
@@ -94,21 +97,28 @@ impl Store {
         self.root().join("work").join(&key[..2]).join(&key[2..WORK_DIGITS])
     }
 
-    /// The keys that have a lock file, and those of known actions that have a scratch folder.
+    /// Writes its whole key into the scratch folder of an action that is to stay, so that it can be locked and
+    /// removed when nobody knows the key any more. (While an attempt goes on, its lock file has the key.)
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn label_work(&self, key: &Digest) -> io::Result<()> {
+        fs::write(self.work(key).join(KEY), key.to_string())
+    }
+
+    /// The keys that have a lock file or a labelled scratch folder.
     pub fn works(&self) -> BTreeSet<Digest> {
-        let names = |folder: PathBuf| {
+        let names = |folder: &Path| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
             entries.filter_map(|entry| entry.file_name().into_string().ok())
         };
         let work = self.root().join("work");
         let mut keys: BTreeSet<Digest> =
-            names(work.join("locks")).filter_map(|key| key.parse().ok()).collect();
-        for shard in names(work.clone()).filter(|name| name.len() == 2) {
-            let scratch: BTreeSet<String> = names(work.join(&shard)).collect();
-            let actions = names(self.root().join("actions").join(&shard));
-            let known =
-                actions.filter(|rest| rest.get(..WORK_DIGITS - 2).is_some_and(|key| scratch.contains(key)));
-            keys.extend(known.filter_map(|rest| format!("{shard}{rest}").parse::<Digest>().ok()));
+            names(&work.join("locks")).filter_map(|key| key.parse().ok()).collect();
+        for shard in names(&work).filter(|name| name.len() == 2) {
+            let folder = work.join(shard);
+            let read = |name: String| fs::read_to_string(folder.join(name).join(KEY)).ok();
+            keys.extend(names(&folder).filter_map(read).filter_map(|key| key.parse::<Digest>().ok()));
         }
         keys
     }

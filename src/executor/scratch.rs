@@ -12,6 +12,7 @@
 //!   request.json   the request to a provider
 //!   manifest.json  what run/ held when it could not be collected
 //!   checkpoint/    what a stage leaves for its next attempt
+//!   key            the whole key, when the folder outlives its lock file
 //!   metrics        the metrics file of the attempt that left the checkpoint
 //! ```
 
@@ -23,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use crate::cas::disk;
 
 /// What outlives an attempt.
-const KEPT: [&str; 2] = ["checkpoint", "metrics"];
+const KEPT: [&str; 3] = ["checkpoint", "key", "metrics"];
 /// Checkpoints that nobody resumed for this long are removed.
 const OLDEST_CHECKPOINT: Duration = Duration::from_secs(14 * 24 * 3600);
 

@@ -1,5 +1,6 @@
 //! Runners that die or are stopped, and what the next one makes of it.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::common::Pipeline;
@@ -151,6 +152,25 @@ fn a_second_ctrl_c_kills_what_will_not_stop() {
     assert!(runner.try_wait().unwrap().is_none(), "it was to wait for the stage");
     signal(&runner, "INT");
     assert_eq!(runner.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn what_a_background_process_had_not_finished_at_ctrl_c_is_not_kept() {
+    for signals in 1..=2 {
+        let p = Pipeline::new().yaml(
+            "pipeline: p\nstages:\n  late: { kind: command, run: 'echo half > {outputs.o}; (sleep 300; echo rest >> {outputs.o}) & touch $BEGUN', env: { BEGUN: { pass: BEGUN } }, outputs: { o: table } }\n",
+        );
+        std::fs::create_dir(p.path("artifacts")).unwrap();
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("kiln"));
+        command.arg("run").current_dir(p.root()).env("BEGUN", p.path("begun"));
+        let mut runner = command.stderr(Stdio::null()).spawn().unwrap();
+        p.wait_for("begun");
+        // The shell itself ends now.
+        std::thread::sleep(Duration::from_millis(100));
+        (0..signals).for_each(|_| signal(&runner, "INT"));
+        assert_eq!(runner.wait().unwrap().code(), Some(130), "{signals}");
+        assert_eq!(p.states(&[]), ["late=run"], "{signals}");
+    }
 }
 
 #[test]

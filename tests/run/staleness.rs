@@ -116,7 +116,11 @@ stages:
     );
     let answer = p.ask(&["run"]);
     assert_eq!(answer.code, 0, "{}", answer.err);
-    assert!(answer.err.contains("`text` changed while the stage ran; its result serves this run only"), "{}", answer.err);
+    assert!(
+        answer.err.contains("`text` changed while the stage ran; its result serves this run only"),
+        "{}",
+        answer.err
+    );
     assert_eq!(p.out("p/below/o"), "one");
     assert_eq!(p.states(&[]), ["greedy=run", "below=maybe"]);
 }

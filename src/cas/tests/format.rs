@@ -74,18 +74,17 @@ fn an_action_of_an_older_format_is_a_miss_and_its_blobs_are_used_again() {
 }
 
 #[test]
-fn the_keys_at_work_are_those_with_a_lock_and_those_of_actions_with_scratch() {
+fn the_keys_at_work_are_those_with_a_lock_and_those_with_scratch() {
     let p = place();
     assert!(p.store.works().is_empty());
-    let (done, locked) = (action(key_inputs(1), &[]), Digest::of_bytes(b"locked"));
-    p.store.put_action(&done).unwrap();
-    assert!(p.store.works().is_empty());
-    fs::create_dir_all(p.store.work(&done.key)).unwrap();
-    fs::create_dir_all(p.store.work(&Digest::of_bytes(b"neither"))).unwrap();
+    let [abandoned, locked] = ["abandoned", "locked"].map(|text| Digest::of_bytes(text.as_bytes()));
+    fs::create_dir_all(p.store.work(&abandoned)).unwrap();
+    p.store.label_work(&abandoned).unwrap();
     let lock = p.store.try_lock(&locked, "s").unwrap();
-    assert_eq!(p.store.works(), [done.key, locked].into());
+    assert_eq!(p.store.works(), [abandoned, locked].into());
     drop(lock);
-    let work = p.store.work(&done.key);
-    let hex = done.key.to_string();
-    assert!(work.ends_with(format!("work/{}/{}", &hex[..2], &hex[2..16])));
+    let hex = abandoned.to_string();
+    assert!(p.store.work(&abandoned).ends_with(format!("work/{}/{}", &hex[..2], &hex[2..16])));
+    fs::remove_dir_all(p.store.work(&abandoned)).unwrap();
+    assert!(p.store.works().is_empty());
 }

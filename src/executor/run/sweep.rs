@@ -27,8 +27,11 @@ fn sweep(store: &Store) {
             continue;
         }
         let Ok(Lock::Acquired(_lock)) = store.try_lock(&key, "sweep") else { continue };
-        let swept =
-            if scratch.has_checkpoint() && !scratch.is_old() { scratch.clear() } else { scratch.remove() };
+        let swept = if scratch.has_checkpoint() && !scratch.is_old() {
+            scratch.clear().and_then(|()| store.label_work(&key))
+        } else {
+            scratch.remove()
+        };
         if let Err(e) = swept {
             tracing::debug!(folder = %scratch.root().display(), "scratch files were not removed: {e}");
         }

@@ -29,8 +29,8 @@ pub struct Strict {
     pub project: PathBuf,
     /// The store: hidden.
     pub store: PathBuf,
-    /// Folders of programs and libraries (of PATH, VIRTUAL_ENV, CONDA_PREFIX) that stay readable where they lie
-    /// inside of the project or the store. Missing and relative ones are skipped, and so are the project and the
+    /// The script of the command, and folders of programs and libraries (of PATH, VIRTUAL_ENV, CONDA_PREFIX), that
+    /// stay readable where they lie inside of the project or the store. Missing and relative ones are skipped, and so are the project and the
     /// store themselves.
     pub readable: Vec<PathBuf>,
 }

@@ -300,6 +300,7 @@ impl StageRun {
     /// Leaves nothing of the stage but a checkpoint.
     fn clear(&self) {
         warn_of_scratch(&self.scratch, self.scratch.clear());
+        outputs::label(self);
     }
 
     /// A failure, with the last lines of the log.

@@ -71,8 +71,18 @@ pub fn collect(run: &StageRun, made: &Made, finished: Finished) -> Result<Collec
     }
 }
 
+/// Lets a later run find the scratch folder, if it stays.
+pub fn label(run: &StageRun) {
+    if run.scratch.root().exists()
+        && let Err(e) = run.context.store.label_work(&run.job.key)
+    {
+        tracing::debug!("a scratch folder was not labelled: {e}");
+    }
+}
+
 /// Fails a stage whose outputs cannot be kept, and leaves them for inspection.
 fn refuse(run: &StageRun, error: &StoreError) -> Early {
+    label(run);
     let folder = run.scratch.run();
     Early::Failed(format!("{error}; what it made stays in {} until the next run", folder.display()))
 }

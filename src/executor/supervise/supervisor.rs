@@ -4,7 +4,7 @@
 //! loses its parent, and does not end before all of them have.
 //! Invariant: when the supervisor ends, no descendant of the leader is alive. When the runner dies, it
 //! sees the end of its control socket and kills all of them. It reports that an exit was asked for only
-//! if the leader was still alive when it was told.
+//! if the leader was still alive when it was told, or if a descendant was ended because of it.
 //! Must not know: stages, keys, why the process is stopped.
 
 use std::collections::HashMap;
@@ -72,6 +72,8 @@ struct Supervisor {
     linger: Duration,
     ended: Option<Leader>,
     asked: bool,
+    /// The runner has asked for a stop, whether the leader was still there or not.
+    stopping: bool,
     /// Everything is being killed, so nobody is blamed for dying.
     killing: bool,
     deadline: Option<Instant>,
@@ -102,6 +104,7 @@ impl Supervisor {
             linger: Duration::from_millis(launch.linger_ms),
             ended: None,
             asked: false,
+            stopping: false,
             killing: false,
             deadline: None,
             left: Vec::new(),
@@ -160,6 +163,7 @@ impl Supervisor {
     }
 
     fn stop(&mut self) {
+        self.stopping = true;
         if self.ended.is_none() && !self.leader_has_ended() {
             self.asked = true;
             let _ = kill_process_group(self.leader, Signal::TERM);
@@ -174,7 +178,8 @@ impl Supervisor {
     }
 
     fn kill(&mut self) {
-        self.asked |= self.ended.is_none() && !self.leader_has_ended();
+        // What a descendant that outlived the leader has made is no more whole than what the leader has.
+        self.asked |= !descendants::of(rustix::process::getpid()).is_empty();
         self.killing = true;
         if self.ended.is_none() {
             let _ = kill_process_group(self.leader, Signal::KILL);
@@ -226,11 +231,12 @@ impl Supervisor {
         }
     }
 
-    /// Kills what outlived the leader, and notes it unless all was to be killed anyway.
+    /// Kills what outlived the leader, and notes it unless all was to be killed or stopped anyway.
     fn end_descendants(&mut self) {
         let own = rustix::process::getpid();
         for pid in descendants::of(own) {
-            let blamed = !self.killing && pid != self.leader;
+            self.asked |= self.stopping;
+            let blamed = !self.killing && !self.stopping && pid != self.leader;
             if blamed && !self.left.iter().any(|left| left.pid == pid.as_raw_nonzero().get()) {
                 let name = descendants::command_line(pid);
                 self.left.push(Leftover { pid: pid.as_raw_nonzero().get(), name, signal: None });

@@ -73,8 +73,10 @@ impl Reader<'_, '_, '_> {
     fn check_params(&mut self, stage: &Stage) {
         let nul = |value: &Value| value.as_str().is_some_and(|text| text.contains('\0'));
         for (name, param) in stage.params.iter().filter(|(_, param)| nul(&param.value)) {
-            let message =
-                format!("parameter `{name}` of {} holds a NUL byte, which no command can be given", self.owner);
+            let message = format!(
+                "parameter `{name}` of {} holds a NUL byte, which no command can be given",
+                self.owner
+            );
             self.context.out.push(Code::Type, param.span, message);
         }
     }

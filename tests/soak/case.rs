@@ -1,0 +1,406 @@
+//! One case: a random project, random actions, and what must be true afterwards.
+//!
+//! Purpose: everything that a case does, from its seed.
+//! Invariant: a case is a function of its seed but for the scheduling of processes; what it did is in its log.
+//! Must not know: how cases are counted, where the next seed comes from.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use tempfile::TempDir;
+
+use crate::project::{Answer, Project, signal};
+use crate::world::{Behaviour, Fate, HANG, World};
+use crate::{check, damage, edit, generate, yaml};
+
+/// How long processes of a stage get to end after a run.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A case at work.
+pub struct Case {
+    rng: Rng,
+    world: World,
+    past: Vec<World>,
+    project: Project,
+    folder: TempDir,
+    log: Vec<String>,
+    /// Counts of what was done, for the figures.
+    pub done: Vec<&'static str>,
+}
+
+/// Runs the case of a seed; gives what was done.
+///
+/// # Errors
+/// What was wrong, with all that was done before.
+pub fn run(seed: u64) -> Result<Vec<&'static str>, String> {
+    let mut case = Case::new(seed);
+    let outcome = case.whole();
+    if outcome.is_err() || std::env::var_os("KILN_SOAK_KEEP").is_some() {
+        case.folder.disable_cleanup(true);
+    }
+    match outcome {
+        Ok(()) => Ok(case.done),
+        Err(error) => Err(format!(
+            "seed {seed}: {error}\n\nto replay: make soak SEED={seed} CASES=1\nfolder: {}\nactions:\n  {}\n\n{}",
+            case.folder.path().display(),
+            case.log.join("\n  "),
+            yaml::pipeline(&case.world),
+        )),
+    }
+}
+
+impl Case {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let world = generate::world(&mut rng);
+        let folder = tempfile::Builder::new().prefix(&format!("kiln-soak-{seed}-")).tempdir().unwrap();
+        let project = Project::new(folder.path().join("project"), &world);
+        Self { rng, world, past: Vec::new(), project, folder, log: Vec::new(), done: Vec::new() }
+    }
+
+    fn whole(&mut self) -> Result<(), String> {
+        for _ in 0..self.rng.usize(4..=9) {
+            self.step()?;
+            check::plan(&self.project, &self.world)?;
+        }
+        self.settle().map_err(|e| format!("in the end: {e}"))
+    }
+
+    fn note(&mut self, kind: &'static str, what: String) {
+        self.log.push(format!("{kind}: {what}"));
+        self.done.push(kind);
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        match self.rng.u8(..28) {
+            0..=6 => self.edit(),
+            7 => self.undo(),
+            8 => self.touch(),
+            9 => self.sneak(),
+            10 | 11 => {
+                if let Some(what) = damage::damage(&self.project, &mut self.rng) {
+                    self.note("damage", what);
+                }
+            }
+            12..=14 => return self.plain_run(),
+            15 => return self.forced_run(),
+            16 => return self.run_of_one(),
+            17 | 18 => return self.interrupted_run(),
+            19 | 20 => return self.killed_run(),
+            21 => return self.run_with_a_killed_process(),
+            22 => return self.two_runs(),
+            23 => return self.neutral_edit(),
+            24 => return self.look(),
+            25 | 26 => return self.hanging_run(),
+            _ => return self.run_with_an_edit(),
+        }
+        Ok(())
+    }
+
+    fn edit(&mut self) {
+        self.past.push(self.world.clone());
+        let what = edit::edit(&mut self.world, &mut self.rng);
+        self.project.write(&self.world);
+        self.note("edit", what);
+    }
+
+    /// A change that changes no key leaves cached what was cached.
+    fn neutral_edit(&mut self) -> Result<(), String> {
+        let before = check::plan(&self.project, &self.world)?;
+        let what = edit::neutral(&mut self.world, &mut self.rng);
+        self.project.write(&self.world);
+        self.note("neutral edit", what);
+        let after = check::plan(&self.project, &self.world)?;
+        if before.len() == after.len() {
+            Ok(())
+        } else {
+            Err(format!("cached were {before:?}, are {after:?}"))
+        }
+    }
+
+    /// The commands that only look.
+    fn look(&mut self) -> Result<(), String> {
+        let at = self.rng.usize(..self.world.stages.len());
+        let name = self.world.stages[at].name.clone();
+        let words: &[&str] = match self.rng.u8(..4) {
+            0 => &["status", "--json"],
+            1 => &["why", &name],
+            2 => &["log"],
+            _ => &["show", &name],
+        };
+        self.note("look", words.join(" "));
+        if words[0] == "show" {
+            return check::show(&self.project, &self.world, &name);
+        }
+        ended_with(&self.project.kiln(words)?, &[0, 1, 2])
+    }
+
+    /// A run with a stage that goes on until it is killed, and the end of the runner and of some of its processes.
+    fn hanging_run(&mut self) -> Result<(), String> {
+        let Some(leaf) = self.world.files.get_mut("data/mood") else { return self.killed_run() };
+        let text = std::mem::replace(&mut leaf.text, format!("{HANG}\n"));
+        self.project.write(&self.world);
+        let wait = self.moment() + Duration::from_millis(50);
+        let (victims, stop) = (self.rng.u64(..), self.rng.bool());
+        let running = self.start(&["run".to_owned(), "--keep-going".to_owned()]);
+        std::thread::sleep(wait);
+        if stop {
+            ["INT", "INT"].iter().for_each(|name| running.signal(name));
+        } else {
+            for (n, pid) in running.descendants().into_iter().enumerate() {
+                if victims >> (n % 64) & 1 == 1 {
+                    signal(pid, "KILL");
+                }
+            }
+            running.signal("KILL");
+        }
+        let what = if stop { "two SIGINT".to_owned() } else { format!("killed with processes {victims:b}") };
+        self.note("hanging run", format!("after {wait:?} {what}"));
+        running.wait()?;
+        self.world.files.insert("data/mood".to_owned(), generate::plain(text));
+        self.project.write(&self.world);
+        Ok(())
+    }
+
+    fn undo(&mut self) {
+        if self.past.is_empty() {
+            return self.edit();
+        }
+        let at = self.rng.usize(..self.past.len());
+        self.world = self.past[at].clone();
+        self.project.write(&self.world);
+        self.note("undo", format!("back to world {at}"));
+    }
+
+    fn touch(&mut self) {
+        let Some(path) = edit::pick_source_file(&self.world, &mut self.rng) else { return };
+        if let Some(what) = damage::touch(&self.project.root().join(path), &mut self.rng) {
+            self.note("touch", what);
+        }
+    }
+
+    /// An edit of the same length whose time of modification is put back.
+    fn sneak(&mut self) {
+        let Some(path) = edit::pick_source_file(&self.world, &mut self.rng) else { return };
+        let leaf = self.world.files.get_mut(&path).unwrap();
+        let swap = |c| {
+            if c == 'a' {
+                'b'
+            } else if c == 'b' {
+                'a'
+            } else {
+                c
+            }
+        };
+        leaf.text = leaf.text.chars().map(swap).collect();
+        damage::rewrite(&self.project.root().join(&path), leaf.text.as_bytes(), true);
+        self.project.write_seen(&self.world);
+        self.note("sneak", path);
+    }
+
+    /// The words that choose how much is run at a time, and what a failure stops.
+    fn words(&mut self) -> Vec<String> {
+        let mut words = vec!["run".to_owned()];
+        if self.rng.bool() {
+            words.extend(["--jobs".to_owned(), self.rng.u8(1..=4).to_string()]);
+        }
+        if self.rng.u8(..4) == 0 {
+            words.push("--keep-going".to_owned());
+        }
+        words
+    }
+
+    fn plain_run(&mut self) -> Result<(), String> {
+        let words = self.words();
+        self.note("run", words.join(" "));
+        let answer = self.kiln(&words)?;
+        self.undisturbed(&answer)
+    }
+
+    fn forced_run(&mut self) -> Result<(), String> {
+        let mut words = self.words();
+        for _ in 0..self.rng.usize(1..=2) {
+            let at = self.rng.usize(..self.world.stages.len());
+            words.extend(["--force".to_owned(), self.world.stages[at].name.clone()]);
+        }
+        self.note("forced run", words.join(" "));
+        let answer = self.kiln(&words)?;
+        self.undisturbed(&answer)
+    }
+
+    fn run_of_one(&mut self) -> Result<(), String> {
+        let mut words = self.words();
+        let at = self.rng.usize(..self.world.stages.len());
+        words.push(self.world.stages[at].name.clone());
+        self.note("run of one", words.join(" "));
+        let answer = self.kiln(&words)?;
+        ended_with(&answer, if self.fails() { &[0, 1] } else { &[0] })
+    }
+
+    fn interrupted_run(&mut self) -> Result<(), String> {
+        let (words, wait) = (self.words(), self.moment());
+        let again = self.rng.bool().then(|| Duration::from_millis(self.rng.u64(0..80)));
+        self.note("interrupted run", format!("{} after {wait:?}, again after {again:?}", words.join(" ")));
+        let running = self.start(&words);
+        std::thread::sleep(wait);
+        running.signal("INT");
+        if let Some(again) = again {
+            std::thread::sleep(again);
+            running.signal("INT");
+        }
+        let answer = running.wait()?;
+        // Before the handler is there, SIGINT simply ends the process.
+        if answer.code.is_none() {
+            return Ok(());
+        }
+        ended_with(&answer, if self.fails() { &[0, 1, 130] } else { &[0, 130] })
+    }
+
+    fn killed_run(&mut self) -> Result<(), String> {
+        let (words, wait) = (self.words(), self.moment());
+        self.note("killed run", format!("{} after {wait:?}", words.join(" ")));
+        let running = self.start(&words);
+        std::thread::sleep(wait);
+        running.signal("KILL");
+        running.wait().map(drop)
+    }
+
+    fn run_with_a_killed_process(&mut self) -> Result<(), String> {
+        let (words, wait, which) = (self.words(), self.moment(), self.rng.usize(..));
+        let running = self.start(&words);
+        std::thread::sleep(wait);
+        let all = running.descendants();
+        let victim = (!all.is_empty()).then(|| all[which % all.len()]);
+        if let Some(pid) = victim {
+            signal(pid, "KILL");
+        }
+        let place = victim.map(|_| which % all.len());
+        self.note(
+            "killed process",
+            format!("{} after {wait:?}, process {place:?} of {}", words.join(" "), all.len()),
+        );
+        ended_with(&running.wait()?, &[0, 1])
+    }
+
+    fn two_runs(&mut self) -> Result<(), String> {
+        let (first, second) = (self.words(), self.words());
+        let wait = Duration::from_millis(self.rng.u64(0..60));
+        self.note("two runs", format!("{} and after {wait:?} {}", first.join(" "), second.join(" ")));
+        let first = self.start(&first);
+        std::thread::sleep(wait);
+        let second = self.start(&second);
+        let answers = [first.wait()?, second.wait()?];
+        answers.iter().try_for_each(|answer| self.undisturbed(answer))
+    }
+
+    fn run_with_an_edit(&mut self) -> Result<(), String> {
+        let (words, wait) = (self.words(), self.moment());
+        let before = self.fails();
+        let running = self.start(&words);
+        std::thread::sleep(wait);
+        self.edit();
+        self.note("run with that edit", format!("{} after {wait:?}", words.join(" ")));
+        let _ = before;
+        // The pipeline file may have been read while it was written.
+        ended_with(&running.wait()?, &[0, 1, 3])
+    }
+
+    /// A moment of a run.
+    fn moment(&mut self) -> Duration {
+        let slow = |behaviour| match behaviour {
+            Behaviour::Slow(ms) | Behaviour::Traps(ms) | Behaviour::Deaf(ms) => u64::from(ms) / 2,
+            Behaviour::Checkpoints => 40,
+            _ => 0,
+        };
+        let all: u64 = self.world.stages.iter().map(|stage| 30 + slow(stage.behaviour)).sum();
+        Duration::from_micros(self.rng.u64(0..(40 + all) * 1000))
+    }
+
+    fn start(&self, words: &[String]) -> crate::project::Running {
+        self.project.start(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn kiln(&self, words: &[String]) -> Result<Answer, String> {
+        self.start(words).wait()
+    }
+
+    /// Whether a stage is meant to fail.
+    fn fails(&self) -> bool {
+        self.world.evaluate().values().any(|fate| *fate == Fate::Fails)
+    }
+
+    /// A run that nobody disturbed ends as the world says.
+    fn undisturbed(&self, answer: &Answer) -> Result<(), String> {
+        ended_with(answer, if self.fails() { &[1] } else { &[0] })?;
+        let cached = check::plan(&self.project, &self.world)?;
+        if !self.fails() && cached.len() != self.world.stages.len() {
+            return Err(format!("after a run that ended well only these are cached: {cached:?}"));
+        }
+        Ok(())
+    }
+
+    /// A plain run makes good whatever was before.
+    fn settle(&mut self) -> Result<(), String> {
+        self.log.push("in the end: run --keep-going".to_owned());
+        let answer = self.project.kiln(&["run", "--keep-going"])?;
+        ended_with(&answer, if self.fails() { &[1] } else { &[0] })?;
+        all_that_can_be(&self.project, &self.world)?;
+        check::links(&self.project, &self.world)?;
+        let second = self.project.json(&["run", "--keep-going"])?;
+        for stage in second["stages"].as_array().unwrap_or(&Vec::new()) {
+            if stage["outcome"] == "ran" {
+                return Err(format!("a second run runs {}", stage["name"]));
+            }
+        }
+        self.nothing_is_left()?;
+        let other = Project::new(self.folder.path().join("a-clean-one"), &self.world);
+        let answer = other.kiln(&["run", "--jobs", "1", "--keep-going"])?;
+        ended_with(&answer, if self.fails() { &[1] } else { &[0] })
+            .map_err(|e| format!("a clean run: {e}"))?;
+        all_that_can_be(&other, &self.world).map_err(|e| format!("a clean run: {e}"))
+    }
+
+    /// Neither processes nor scratch folders.
+    fn nothing_is_left(&mut self) -> Result<(), String> {
+        let left = |case: &Self, patience| {
+            let processes = case.project.processes_after(patience);
+            let processes = processes.into_iter().map(|(pid, line)| format!("process {pid}: {line}"));
+            processes.chain(check::scratch(&case.project)).collect::<Vec<_>>()
+        };
+        if self.fails() {
+            // What a refused output was is kept for inspection, but nothing is alive.
+            let processes = self.project.processes_after(PATIENCE);
+            return if processes.is_empty() { Ok(()) } else { Err(format!("these are left: {processes:?}")) };
+        }
+        if left(self, Duration::from_millis(50)).is_empty() {
+            return Ok(());
+        }
+        // A run in which everything is cached looks for nothing to remove; the next one that runs does.
+        let name = self.world.stages[0].name.clone();
+        self.log.push(format!("to have it swept: run --force {name}"));
+        let answer = self.project.kiln(&["run", "--force", &name])?;
+        ended_with(&answer, &[0])?;
+        match left(self, PATIENCE) {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("this is left: {left:#?}")),
+        }
+    }
+}
+
+/// Every stage that can be made is cached and has the bytes that it should have.
+fn all_that_can_be(project: &Project, world: &World) -> Result<(), String> {
+    let cached = check::plan(project, world)?;
+    for (name, fate) in world.evaluate() {
+        if matches!(fate, Fate::Made(_)) && !cached.contains(&name) {
+            return Err(format!("{name} is not cached after a run: {cached:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn ended_with(answer: &Answer, codes: &[i32]) -> Result<(), String> {
+    if answer.code.is_some_and(|code| codes.contains(&code)) {
+        return Ok(());
+    }
+    Err(format!("it ended with {:?} and not {codes:?}: {}{}", answer.code, answer.out, answer.err))
+}
