@@ -51,7 +51,7 @@ impl Spares {
         for name in ["outputs", "inputs"] {
             fs::create_dir_all(scratch.run().join(name))?;
         }
-        Ok(())
+        fs::create_dir(scratch.tmp())
     }
 
     /// Takes the folder of a stage that is done, if it is as good as new.
@@ -98,8 +98,10 @@ fn is_as_new(scratch: &Scratch) -> bool {
         Some((meta.mode(), meta.uid(), meta.gid()))
     };
     let ours = mode(scratch.root());
-    let same = ours.is_some() && [&run, &inputs, &outputs].into_iter().all(|path| mode(path) == ours);
-    same && names(scratch.root()) == ["run"]
+    let same = ours.is_some()
+        && [&run, &inputs, &outputs, &scratch.tmp()].into_iter().all(|path| mode(path) == ours);
+    same && names(scratch.root()) == ["run", "tmp"]
+        && names(&scratch.tmp()).is_empty()
         && names(&run) == ["inputs", "outputs"]
         && names(&outputs).is_empty()
         && empty(&inputs)
@@ -136,7 +138,7 @@ mod tests {
         assert_eq!(fs::metadata(second.run()).unwrap().ino(), inode);
         assert!(names(&second.run().join("inputs")).is_empty());
         for (left, name) in
-            [("run/left", "a"), ("tmp.123", "b"), ("run/outputs/more", "c"), ("checkpoint", "d")]
+            [("run/left", "a"), ("tmp/123", "b"), ("run/outputs/more", "c"), ("checkpoint", "d")]
         {
             let scratch = scratch(name);
             spares.make(&scratch).unwrap();
