@@ -51,6 +51,7 @@ impl Spares {
         for name in ["outputs", "inputs"] {
             fs::create_dir_all(scratch.run().join(name))?;
         }
+        fs::create_dir_all(scratch.checkpoint())?;
         fs::create_dir(scratch.tmp())
     }
 
@@ -98,10 +99,11 @@ fn is_as_new(scratch: &Scratch) -> bool {
         Some((meta.mode(), meta.uid(), meta.gid()))
     };
     let ours = mode(scratch.root());
-    let same = ours.is_some()
-        && [&run, &inputs, &outputs, &scratch.tmp()].into_iter().all(|path| mode(path) == ours);
-    same && names(scratch.root()) == ["run", "tmp"]
+    let all = [&run, &inputs, &outputs, &scratch.tmp(), &scratch.checkpoint()];
+    let same = ours.is_some() && all.into_iter().all(|path| mode(path) == ours);
+    same && names(scratch.root()) == ["checkpoint", "run", "tmp"]
         && names(&scratch.tmp()).is_empty()
+        && names(&scratch.checkpoint()).is_empty()
         && names(&run) == ["inputs", "outputs"]
         && names(&outputs).is_empty()
         && empty(&inputs)
@@ -137,9 +139,13 @@ mod tests {
         spares.make(&second).unwrap();
         assert_eq!(fs::metadata(second.run()).unwrap().ino(), inode);
         assert!(names(&second.run().join("inputs")).is_empty());
-        for (left, name) in
-            [("run/left", "a"), ("tmp/123", "b"), ("run/outputs/more", "c"), ("checkpoint", "d")]
-        {
+        for (left, name) in [
+            ("run/left", "a"),
+            ("tmp/123", "b"),
+            ("run/outputs/more", "c"),
+            ("checkpoint/x", "d"),
+            ("key", "e"),
+        ] {
             let scratch = scratch(name);
             spares.make(&scratch).unwrap();
             fs::write(scratch.root().join(left), "").unwrap();
