@@ -97,18 +97,16 @@ impl Store {
         self.root().join("work").join(&key[..2]).join(&key[2..WORK_DIGITS])
     }
 
-    /// Makes the scratch folder of an action and writes its whole key there, so that it can be locked and removed
-    /// when nobody knows the key any more.
+    /// Writes its whole key into the scratch folder of an action that is to stay, so that it can be locked and
+    /// removed when nobody knows the key any more. (While an attempt goes on, its lock file has the key.)
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn make_work(&self, key: &Digest) -> io::Result<()> {
-        let folder = self.work(key);
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join(KEY), key.to_string())
+    pub fn label_work(&self, key: &Digest) -> io::Result<()> {
+        fs::write(self.work(key).join(KEY), key.to_string())
     }
 
-    /// The keys that have a lock file or a scratch folder.
+    /// The keys that have a lock file or a labelled scratch folder.
     pub fn works(&self) -> BTreeSet<Digest> {
         let names = |folder: &Path| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -102,6 +102,8 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Pipeline(_) | Self::Call(_) => Exit::Wrong,
+            Self::Store(StoreError::BadIgnore { .. })
+            | Self::Plan(PlanError::Store(StoreError::BadIgnore { .. })) => Exit::Wrong,
             Self::Locked { .. } => Exit::Changes,
             _ => Exit::Failed,
         }

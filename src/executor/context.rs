@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::cancel::Cancellation;
 use super::commit::Committer;
 use super::machine::Machine;
+use super::spares::Spares;
 use crate::cas::Store;
 use crate::graph::Graph;
 use crate::plan::Planner;
@@ -35,6 +36,8 @@ pub struct RunContext {
     pub cancellation: Cancellation,
     /// The cores and GPUs of this machine.
     pub machine: Machine,
+    /// Execution folders that are used again.
+    pub spares: Spares,
     /// Commits outputs.
     pub committer: Committer,
 }

@@ -6,14 +6,13 @@
 //! Must not know: what a stage does in it.
 //!
 //! ```text
-//! work/ab/cdef0123456789/
+//! work/ab/cdef0123456789/   TMPDIR of an attempt
 //!   run/           the execution folder of an attempt
-//!   tmp/           TMPDIR of an attempt
 //!   script         the script of a command
 //!   request.json   the request to a provider
 //!   manifest.json  what run/ held when it could not be collected
 //!   checkpoint/    what a stage leaves for its next attempt
-//!   key            the whole key, by which the folder is locked and removed when nobody needs it
+//!   key            the whole key, when the folder outlives its lock file
 //!   metrics        the metrics file of the attempt that left the checkpoint
 //! ```
 
@@ -24,6 +23,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::cas::disk;
 
+/// What outlives an attempt.
+const KEPT: [&str; 3] = ["checkpoint", "key", "metrics"];
 /// Checkpoints that nobody resumed for this long are removed.
 const OLDEST_CHECKPOINT: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -47,11 +48,6 @@ impl Scratch {
     /// The execution folder.
     pub fn run(&self) -> PathBuf {
         self.root.join("run")
-    }
-
-    /// The folder for temporary files.
-    pub fn tmp(&self) -> PathBuf {
-        self.root.join("tmp")
     }
 
     /// The script of a command.
@@ -84,16 +80,24 @@ impl Scratch {
         fs::read_dir(self.checkpoint()).is_ok_and(|mut entries| entries.next().is_some())
     }
 
-    /// Removes what is of no use to a later attempt: everything but a checkpoint.
+    /// Removes what is of no use to a later run: everything but a checkpoint.
     ///
     /// # Errors
     /// The disk refuses.
     pub fn clear(&self) -> io::Result<()> {
-        if !self.has_checkpoint() {
-            return self.remove();
-        }
-        for path in [self.run(), self.tmp(), self.script(), self.request(), self.manifest()] {
-            disk::remove_tree(&path)?;
+        if self.has_checkpoint() { self.reset() } else { self.remove() }
+    }
+
+    /// Removes what an attempt must not see of the one before it.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn reset(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            if !KEPT.iter().any(|kept| entry.file_name() == *kept) {
+                disk::remove_tree(&entry.path())?;
+            }
         }
         Ok(())
     }

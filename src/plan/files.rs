@@ -122,7 +122,11 @@ fn below(
 /// What a glob matches, sorted, without what the rules name below its fixed folders.
 fn walk_glob(root: &Path, written: &str, ignore: &Ignore) -> Result<Vec<PathBuf>, FilesError> {
     // Only the user's part is a pattern; joining keeps an absolute one as it is.
-    let pattern = Path::new(&Pattern::escape(&root.to_string_lossy())).join(written);
+    let mut pattern = Path::new(&Pattern::escape(&root.to_string_lossy())).join(written);
+    if pattern.ends_with("**") {
+        // The library gives folders alone here; people mean what is in them.
+        pattern.push("*");
+    }
     let walk = glob::glob_with(&pattern.to_string_lossy(), options())
         .map_err(|e| FilesError::BadGlob(e.to_string()))?;
     let mut found = walk.collect::<Result<Vec<_>, _>>().map_err(|e| FilesError::Unreadable(e.to_string()))?;

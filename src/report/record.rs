@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::sched::{Event, Reporter, RunReport, StageEvent, StageReport};
-use crate::state::{RunDir, RunRecord, StageRecord};
+use crate::state::{RunDir, RunRecord, StageOutcome, StageRecord};
 
 /// The shortest time between two lines of progress of one stage.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -77,6 +77,7 @@ impl<'a> Recorder<'a> {
             Event::Stage { stage, event: StageEvent::Progress { .. } } => self.write_progress(stage, event),
             Event::StageFinished(report) => {
                 self.metrics.remove(&report.name);
+                self.remember(report)?;
                 // The step at which a stage was interrupted is where it resumes.
                 if let Some(pending) = self.progress.remove(&report.name).and_then(|p| p.pending) {
                     self.append_event(&pending)?;
@@ -90,6 +91,18 @@ impl<'a> Recorder<'a> {
                 self.run.write(&record(self.run.record(), report)).map_err(io::Error::other)
             }
             _ => self.append_event(event),
+        }
+    }
+
+    /// Remembers what a stage that is fresh now was made from, so that the next plan can compare with it.
+    fn remember(&self, report: &StageReport) -> io::Result<()> {
+        let fresh = match report.outcome {
+            StageOutcome::Ran => report.kept,
+            outcome => matches!(outcome, StageOutcome::Cached | StageOutcome::Fetched),
+        };
+        match report.key.filter(|_| fresh) {
+            Some(key) => self.run.remember(&[(&report.name, key)]).map_err(io::Error::other),
+            None => Ok(()),
         }
     }
 

@@ -118,3 +118,76 @@ pub fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
+
+/// A pipeline with one command `s`, whose script is a block; `more` holds further keys of the stage, a line
+/// each. `@ROOT@` stands for the folder of the project.
+pub fn stage(more: &str, script: &str) -> Pipeline {
+    stages(&[("s", more, script)])
+}
+
+/// The same for several commands: name, further keys, script. Each makes the output `o` unless its keys say
+/// otherwise.
+pub fn stages(all: &[(&str, &str, &str)]) -> Pipeline {
+    let p = Pipeline::new();
+    let indent = |text: &str, depth: usize| -> String {
+        text.lines().map(|line| format!("{:depth$}{}\n", "", line.trim_end())).collect()
+    };
+    let mut yaml = "pipeline: p\nstages:\n".to_owned();
+    for (name, more, script) in all {
+        let outputs = if more.contains("outputs:") { "" } else { "    outputs: { o: any }\n" };
+        yaml += &format!(
+            "  {name}:\n    kind: command\n{outputs}{}    run: |\n{}",
+            indent(more, 4),
+            indent(script, 6)
+        );
+    }
+    p.write("kiln.yaml", &yaml.replace("@ROOT@", &p.root().display().to_string()));
+    p
+}
+
+impl Pipeline {
+    /// The state of a stage in the plan: its key and whether it would run.
+    pub fn planned(&self, name: &str) -> (String, String) {
+        let plan = self.json(&["plan"]);
+        let stages = plan["stages"].as_array().unwrap_or_else(|| panic!("{plan:#}"));
+        let stage = stages.iter().find(|stage| stage["name"] == name).unwrap();
+        (stage["key"].as_str().unwrap_or_default().to_owned(), stage["state"].as_str().unwrap().to_owned())
+    }
+
+    pub fn key(&self, name: &str) -> String {
+        self.planned(name).0
+    }
+
+    /// Runs, sends a signal to the runner as soon as `begun` is there, and gives the answer and how it ended.
+    pub fn interrupt(&self, name: &str) -> (Ran, Option<i32>) {
+        std::fs::create_dir_all(self.path("artifacts")).unwrap();
+        let runner = self.spawn(&["run", "--json"]);
+        self.wait_for("begun");
+        signal(&runner, name);
+        let end = runner.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&end.stderr).into_owned();
+        let answer = serde_json::from_slice(&end.stdout).unwrap_or_else(|e| panic!("{e}: {said}"));
+        (Ran(answer), end.status.code())
+    }
+}
+
+/// A pipeline of one stage `s` of the fixture's kind `odd`.
+pub fn odd(how: &str, more: &str) -> Pipeline {
+    let p = Pipeline::new().yaml(&format!(
+        "pipeline: p\nproviders: [./provider.py]\nstages:\n  s: {{ kind: odd, params: {{ how: {how} }}{more} }}\n"
+    ));
+    copy_fixture(&p, "provider.py", "provider.py");
+    p
+}
+
+/// Copies a fixture into a project with its permissions.
+pub fn copy_fixture(p: &Pipeline, fixture: &str, name: &str) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
+    std::fs::copy(from, p.path(name)).unwrap();
+}
+
+/// Whether these tests run as root, who may read and write everything.
+pub fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    id.stdout == b"0\n"
+}

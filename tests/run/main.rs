@@ -9,5 +9,6 @@ mod crashes;
 mod helpers;
 mod hostile;
 mod providers;
+mod results;
 mod scheduling;
 mod staleness;

@@ -15,7 +15,7 @@ fn stages_that_need_nothing_of_each_other_run_side_by_side() {
     // Each waits for the other: alone, neither would end well.
     let stage = |mine: &str, other: &str| {
         format!(
-            "  {mine}: {{ kind: command, run: 'touch {mine}.here; {}; touch {{outputs.o}}', outputs: {{ o: table }} }}\n",
+            "  {mine}: {{ kind: command, sandbox: off, run: 'touch {mine}.here; {}; touch {{outputs.o}}', outputs: {{ o: table }} }}\n",
             await_file(&format!("{other}.here"))
         )
     };
@@ -32,7 +32,7 @@ fn stages_that_need_nothing_of_each_other_run_side_by_side() {
 fn one_job_at_a_time_means_one() {
     let stage = |name: &str| {
         format!(
-            "  {name}: {{ kind: command, run: 'mkdir busy && sleep 0.05 && rmdir busy && touch {{outputs.o}}', outputs: {{ o: table }} }}\n"
+            "  {name}: {{ kind: command, sandbox: off, run: 'mkdir busy && sleep 0.05 && rmdir busy && touch {{outputs.o}}', outputs: {{ o: table }} }}\n"
         )
     };
     let p =
@@ -45,7 +45,7 @@ fn one_job_at_a_time_means_one() {
 fn memory_that_is_not_there_is_not_lent_twice() {
     let stage = |name: &str| {
         format!(
-            "  {name}: {{ kind: command, run: 'mkdir busy && sleep 0.05 && rmdir busy && touch {{outputs.o}}', outputs: {{ o: table }}, resources: {{ memory: 4000GiB }} }}\n"
+            "  {name}: {{ kind: command, sandbox: off, run: 'mkdir busy && sleep 0.05 && rmdir busy && touch {{outputs.o}}', outputs: {{ o: table }}, resources: {{ memory: 4000GiB }} }}\n"
         )
     };
     let p = Pipeline::new().yaml(&format!("pipeline: p\nstages:\n{}{}", stage("a"), stage("b")));
@@ -65,7 +65,7 @@ fn many_short_stages_of_unlike_needs_keep_within_jobs_and_memory() {
             _ => (counted, "cpus: 1"),
         };
         text += &format!(
-            "  s{i}: {{ kind: command, run: '{run} && touch {{outputs.o}}', outputs: {{ o: table }}, resources: {{ {needs} }} }}\n"
+            "  s{i}: {{ kind: command, sandbox: off, run: '{run} && touch {{outputs.o}}', outputs: {{ o: table }}, resources: {{ {needs} }} }}\n"
         );
     }
     let p = Pipeline::new().yaml(&text);
@@ -99,9 +99,9 @@ fn the_longest_way_to_the_end_goes_first() {
         "
 pipeline: p
 stages:
-  short: { kind: command, run: 'echo short >> order; touch {outputs.o}', outputs: { o: table } }
-  head: { kind: command, run: 'echo head >> order; touch {outputs.o}', outputs: { o: table } }
-  tail: { kind: command, inputs: { o: head }, run: 'echo tail >> order; cp {inputs.o} {outputs.o}', outputs: { o: table } }
+  short: { kind: command, sandbox: off, run: 'echo short >> order; touch {outputs.o}', outputs: { o: table } }
+  head: { kind: command, sandbox: off, run: 'echo head >> order; touch {outputs.o}', outputs: { o: table } }
+  tail: { kind: command, sandbox: off, inputs: { o: head }, run: 'echo tail >> order; cp {inputs.o} {outputs.o}', outputs: { o: table } }
 ",
     );
     p.run_with(&["--jobs", "1"]);
@@ -115,16 +115,16 @@ fn nothing_is_begun_after_a_stage_failed_even_if_it_failed_before_it_began() {
         "
 pipeline: p
 stages:
-  first: {{ kind: command, run: 'rm gone; touch {{outputs.o}}', outputs: {{ o: table }} }}
+  first: {{ kind: command, sandbox: off, run: 'rm gone; touch {{outputs.o}}', outputs: {{ o: table }} }}
   bad: {{ kind: command, inputs: {{ o: first }}, uses: [gone], run: 'cp {{inputs.o}} {{outputs.o}}', outputs: {{ o: table }} }}
-  slow: {{ kind: command, run: '{}; touch {{outputs.o}}', outputs: {{ o: table }} }}
-  late: {{ kind: command, run: 'touch late.ran; touch {{outputs.o}}', outputs: {{ o: table }} }}
+  slow: {{ kind: command, sandbox: off, run: '{}; touch {{outputs.o}}', outputs: {{ o: table }} }}
+  late: {{ kind: command, sandbox: off, inputs: {{ o: slow }}, run: 'touch late.ran; touch {{outputs.o}}', outputs: {{ o: table }} }}
 ",
         await_file("go")
     ));
     p.write("gone", "");
     std::fs::create_dir(p.path("artifacts")).unwrap();
-    let runner = p.spawn(&["run", "--json", "--jobs", "1"]);
+    let runner = p.spawn(&["run", "--json", "--jobs", "2"]);
     let events = p.path("artifacts/runs/r-0001/events.jsonl");
     let failed = || std::fs::read_to_string(&events).unwrap_or_default().contains("\"failed\"");
     wait_until("`bad` to fail", failed);
@@ -140,7 +140,7 @@ fn two_runners_on_one_store_do_each_piece_of_work_once() {
     let mut text = "pipeline: p\nstages:\n".to_owned();
     for i in 0..20 {
         text += &format!(
-            "  s{i}: {{ kind: command, run: 'echo {i} >> ran; sleep 0.02; echo {i} > {{outputs.o}}', outputs: {{ o: table }} }}\n"
+            "  s{i}: {{ kind: command, sandbox: off, run: 'echo {i} >> ran; sleep 0.02; echo {i} > {{outputs.o}}', outputs: {{ o: table }} }}\n"
         );
     }
     let p = Pipeline::new().yaml(&text);
@@ -159,7 +159,7 @@ fn two_runners_on_one_store_do_each_piece_of_work_once() {
 #[test]
 fn a_runner_that_waits_for_another_names_it() {
     let p = Pipeline::new().yaml(&format!(
-        "pipeline: p\nstages:\n  slow: {{ kind: command, run: 'touch begun; {}; touch {{outputs.o}}', outputs: {{ o: table }} }}\n",
+        "pipeline: p\nstages:\n  slow: {{ kind: command, sandbox: off, run: 'touch begun; {}; touch {{outputs.o}}', outputs: {{ o: table }} }}\n",
         await_file("go")
     ));
     std::fs::create_dir(p.path("artifacts")).unwrap();

@@ -78,7 +78,8 @@ fn the_keys_at_work_are_those_with_a_lock_and_those_with_scratch() {
     let p = place();
     assert!(p.store.works().is_empty());
     let [abandoned, locked] = ["abandoned", "locked"].map(|text| Digest::of_bytes(text.as_bytes()));
-    p.store.make_work(&abandoned).unwrap();
+    fs::create_dir_all(p.store.work(&abandoned)).unwrap();
+    p.store.label_work(&abandoned).unwrap();
     let lock = p.store.try_lock(&locked, "s").unwrap();
     assert_eq!(p.store.works(), [abandoned, locked].into());
     drop(lock);

@@ -20,11 +20,14 @@ use crate::executor::sandbox::{Method, Strict};
 use crate::executor::supervise::launch::{Confinement, Launch, OsText};
 use crate::graph::Producer;
 use crate::plan::key_inputs;
-use crate::spec::command::{Values, expand};
+use crate::spec::command::{self, Values, expand};
 use crate::spec::types::{Run, Sandbox, Stage, Work};
 
 /// The variables that name folders of programs, which stay readable in a strict sandbox.
 const PROGRAM_FOLDERS: [&str; 2] = ["VIRTUAL_ENV", "CONDA_PREFIX"];
+
+/// Longer scripts are handed over as files: the system bounds an argument to 128 KiB.
+const LONGEST_ARGUMENT: usize = 64 * 1024;
 
 /// The folders of an attempt, as the command sees them.
 struct Places {
@@ -194,7 +197,7 @@ fn values(request: &Request<'_>, stage: &Stage, places: &Places) -> Values {
     }
 }
 
-/// The words of the process. A script is handed over as a file, so that its length has no limit.
+/// The words of the process. A long script is handed over as a file, so that its length has no limit.
 fn arguments(
     request: &Request<'_>,
     run: Run,
@@ -205,17 +208,23 @@ fn arguments(
         Run::Exec(words) => return Ok(words.into_iter().map(OsText::from).collect()),
         Run::Script(script) => script,
     };
-    let file = request.scratch.script();
-    fs::write(&file, script).map_err(|source| AttemptError::Io { what: "write the script", source })?;
     let mut words = shell.to_vec();
     if shell.first().is_some_and(|program| Path::new(program).file_name().is_some_and(|n| n == "bash")) {
         // Without it, `-e` does not hold inside of `$(..)`.
         words.extend(["-O".to_owned(), "inherit_errexit".to_owned()]);
     }
-    words.push(match &places.back {
+    let file = request.scratch.script();
+    let name = match &places.back {
         Some(back) => format!("{back}../script"),
         None => file.to_string_lossy().into_owned(),
-    });
+    };
+    if script.len() <= LONGEST_ARGUMENT && command::is_posix(shell) {
+        // Saves a file; `$0` and messages are the same.
+        words.extend(["-c".to_owned(), script, name]);
+    } else {
+        fs::write(&file, script).map_err(|source| AttemptError::Io { what: "write the script", source })?;
+        words.push(name);
+    }
     Ok(words.into_iter().map(OsText::from).collect())
 }
 
@@ -228,7 +237,7 @@ fn confinement(request: &Request<'_>, variables: &[(OsText, OsText)]) -> Confine
         execution: request.scratch.run(),
         // The whole scratch folder: one mount, so that files can be moved between its folders.
         checkpoint: request.scratch.root().to_owned(),
-        tmp: request.scratch.tmp(),
+        tmp: request.scratch.root().to_owned(),
         project: request.context.graph.pipeline().root.clone(),
         store: request.context.store.root().to_owned(),
         readable: path.chain(named).chain([request.scratch.script()]).collect(),

@@ -22,7 +22,6 @@ use super::machine::Claim;
 use super::sandbox::{Method, Strict};
 use super::supervise::launch::Launch;
 use super::supervise::{Process, Spawner};
-use crate::cas::disk;
 use crate::cas::types::ArtifactRef;
 use crate::spec::types::Work;
 
@@ -70,12 +69,10 @@ impl Executor for Local {
     fn prepare(&self, request: &Request<'_>) -> Result<Prepared, AttemptError> {
         let scratch = request.scratch;
         let io = |what| move |source| AttemptError::Io { what, source };
-        for path in [scratch.run(), scratch.tmp(), scratch.manifest()] {
-            disk::remove_tree(&path).map_err(io("clear the scratch folder"))?;
+        if scratch.root().exists() {
+            scratch.reset().map_err(io("clear the scratch folder"))?;
         }
-        request.context.store.make_work(&request.job.key).map_err(io("make the scratch folder"))?;
-        fs::create_dir(scratch.run()).map_err(io("make the execution folder"))?;
-        fs::create_dir(scratch.tmp()).map_err(io("make the folder for temporary files"))?;
+        request.context.spares.make(scratch).map_err(io("make the execution folder"))?;
         let claim = request.context.machine.claim(request.permit);
         let mut prepared = match &request.stage().work {
             Work::Command { .. } => command::prepare(request, &claim)?,

@@ -19,6 +19,7 @@ use crate::executor::commit::Committer;
 use crate::executor::context::RunContext;
 use crate::executor::machine::Machine;
 use crate::executor::orphans;
+use crate::executor::spares::Spares;
 use crate::graph::Graph;
 use crate::plan::{Plan, Planner};
 use crate::provider::Known;
@@ -103,15 +104,17 @@ async fn drive(
     let capacity = machine.capacity(options.jobs);
     let plan = wanted.plan;
     let pipeline = wanted.graph.pipeline().name.clone();
+    let store = wanted.store;
     let context = Arc::new(RunContext {
-        committer: Committer::start(Arc::clone(&wanted.store)),
+        committer: Committer::start(Arc::clone(&store)),
         graph: wanted.graph,
-        store: wanted.store,
+        store: Arc::clone(&store),
         planner: wanted.planner,
         providers: wanted.providers,
         run: wanted.run,
         device: options.device.clone(),
         caller,
+        spares: Spares::new(&store.root().join("work")),
         cancellation: cancellation.clone(),
         machine,
     });

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::cas::Store;
 use crate::executor::scratch::Scratch;
+use crate::executor::spares;
 use crate::state::Lock;
 
 /// Starts the sweep.
@@ -19,14 +20,18 @@ pub fn start(store: &Arc<Store>) {
 }
 
 fn sweep(store: &Store) {
+    spares::sweep(&store.root().join("work"));
     for key in store.works() {
         let scratch = Scratch::at(store.work(&key));
         if scratch.manifest().exists() {
             continue;
         }
         let Ok(Lock::Acquired(_lock)) = store.try_lock(&key, "sweep") else { continue };
-        let swept =
-            if scratch.has_checkpoint() && !scratch.is_old() { scratch.clear() } else { scratch.remove() };
+        let swept = if scratch.has_checkpoint() && !scratch.is_old() {
+            scratch.clear().and_then(|()| store.label_work(&key))
+        } else {
+            scratch.remove()
+        };
         if let Err(e) = swept {
             tracing::debug!(folder = %scratch.root().display(), "scratch files were not removed: {e}");
         }

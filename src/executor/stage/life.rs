@@ -32,6 +32,8 @@ use crate::state::{Holder, KeyLock, Lock};
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait between attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// From this size on the files of an input may share their bytes with the store.
+const LARGE: u64 = 1 << 20;
 /// How many lines of a log are shown.
 const TAIL: usize = 20;
 
@@ -254,7 +256,8 @@ impl StageRun {
                 Ok(StageEnd::Ran { outputs, summary: finished.summary, kept })
             }
             Err(error) => {
-                blocking(&self, move |run| Err(outputs::not_committed(run, &made, finished, error))).await
+                blocking(&self, move |run| Err(outputs::not_committed(run, &made, finished, outputs, error)))
+                    .await
             }
         }
     }
@@ -284,6 +287,11 @@ impl StageRun {
     /// Removes the scratch folder of a stage that is done.
     fn discard(&self) {
         let inputs: Vec<_> = self.job.inputs.values().copied().collect();
+        // Large inputs may be hard links, whose removal the store wants to know of.
+        let large = inputs.iter().any(|input| input.size > LARGE);
+        if !large && self.context.spares.give(&self.scratch) {
+            return;
+        }
         if let Err(e) = self.context.store.discard(self.scratch.root(), &inputs) {
             tracing::warn!("scratch files were not removed: {e}");
         }
@@ -292,6 +300,7 @@ impl StageRun {
     /// Leaves nothing of the stage but a checkpoint.
     fn clear(&self) {
         warn_of_scratch(&self.scratch, self.scratch.clear());
+        outputs::label(self);
     }
 
     /// A failure, with the last lines of the log.

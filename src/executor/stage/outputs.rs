@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,8 +51,11 @@ pub struct Collected {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     finished: Finished,
-    outputs: BTreeMap<String, std::path::PathBuf>,
+    outputs: BTreeMap<String, PathBuf>,
     manifest: Manifest,
+    /// What the outputs were before they were to be committed: what went back to the folder afterwards must
+    /// still be that.
+    artifacts: Option<BTreeMap<String, ArtifactRef>>,
 }
 
 /// Collects the outputs of an attempt that succeeded.
@@ -62,13 +66,23 @@ pub fn collect(run: &StageRun, made: &Made, finished: Finished) -> Result<Collec
     let lasting = inputs_are_unchanged(run)?;
     match stage_outputs(run, made, &finished, (lasting, false)) {
         Ok(collected) => Ok(collected),
-        Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, &error)),
+        Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, None, &error)),
         Err(CollectError::Refused(error)) => Err(refuse(run, &error)),
+    }
+}
+
+/// Lets a later run find the scratch folder, if it stays.
+pub fn label(run: &StageRun) {
+    if run.scratch.root().exists()
+        && let Err(e) = run.context.store.label_work(&run.job.key)
+    {
+        tracing::debug!("a scratch folder was not labelled: {e}");
     }
 }
 
 /// Fails a stage whose outputs cannot be kept, and leaves them for inspection.
 fn refuse(run: &StageRun, error: &StoreError) -> Early {
+    label(run);
     let folder = run.scratch.run();
     Early::Failed(format!("{error}; what it made stays in {} until the next run", folder.display()))
 }
@@ -144,10 +158,17 @@ fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
 }
 
 /// Keeps the execution folder for the next run, which need not run the stage again.
-fn keep(run: &StageRun, made: &Made, finished: Finished, error: &StoreError) -> Early {
+fn keep(
+    run: &StageRun,
+    made: &Made,
+    finished: Finished,
+    artifacts: Option<BTreeMap<String, ArtifactRef>>,
+    error: &StoreError,
+) -> Early {
     let folder = run.scratch.run();
     let written = run.context.store.manifest(&folder).map_err(std::io::Error::other).and_then(|manifest| {
-        let json = serde_json::to_vec(&Kept { finished, outputs: made.outputs.clone(), manifest })?;
+        let kept = Kept { finished, outputs: made.outputs.clone(), manifest, artifacts };
+        let json = serde_json::to_vec(&kept)?;
         disk::replace(&run.scratch.manifest(), &json)
     });
     let next = match written {
@@ -170,6 +191,9 @@ pub fn kept_by_an_earlier_run(run: &StageRun) -> Option<Collected> {
     let made = Made { outputs: kept.outputs, inputs: std::sync::Arc::default() };
     let lasting = inputs_are_unchanged(run).ok()?;
     let collected = stage_outputs(run, &made, &kept.finished, (lasting, true)).ok()?;
+    if kept.artifacts.is_some_and(|artifacts| artifacts != collected.outputs) {
+        return None;
+    }
     let message = "collected what an earlier run had made and could not keep".to_owned();
     (run.emit)(StageEvent::Note { message });
     Some(collected)
@@ -203,9 +227,15 @@ pub fn announce(
 }
 
 /// Fails a stage whose outputs could not be committed; the files are where they were.
-pub fn not_committed(run: &StageRun, made: &Made, finished: Finished, error: StoreError) -> Early {
+pub fn not_committed(
+    run: &StageRun,
+    made: &Made,
+    finished: Finished,
+    artifacts: BTreeMap<String, ArtifactRef>,
+    error: StoreError,
+) -> Early {
     match CollectError::from(error) {
-        CollectError::Recoverable(error) => keep(run, made, finished, &error),
+        CollectError::Recoverable(error) => keep(run, made, finished, Some(artifacts), &error),
         CollectError::Refused(error) => refuse(run, &error),
     }
 }

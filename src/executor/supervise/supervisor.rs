@@ -274,7 +274,6 @@ fn start_leader(
     command.args(arguments).current_dir(&launch.folder).process_group(0);
     command.env_clear().envs(launch.environment.iter().map(|(name, value)| (name, value)));
     command.stdin(stdin.map_or_else(Stdio::null, Stdio::from)).stdout(stdout).stderr(stderr);
-    before_exec(&mut command);
     // Whoever finds the lock taken although its owner is dead can find its holders by this descriptor.
     fcntl_setfd(lock.as_fd(), FdFlags::empty())?;
     // The leader is born in the control group, so that nothing can be forked outside of it.
@@ -285,21 +284,6 @@ fn start_leader(
     fcntl_setfd(lock.as_fd(), FdFlags::CLOEXEC)?;
     let leader = Pid::from_child(&child);
     Ok((leader, group, lock))
-}
-
-/// The leader dies with the supervisor, whatever kills that.
-#[allow(unsafe_code)]
-fn before_exec(command: &mut Command) {
-    let supervisor = rustix::process::getpid();
-    let work = move || -> io::Result<()> {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        if rustix::process::getppid() != Some(supervisor) {
-            return Err(Errno::SRCH.into());
-        }
-        Ok(())
-    };
-    // SAFETY: the closure makes system calls only; it neither allocates nor takes locks.
-    unsafe { command.pre_exec(work) };
 }
 
 /// Names this process so that `killall kiln`, which is meant for runners, does not take it along.

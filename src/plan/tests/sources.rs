@@ -37,6 +37,8 @@ fn a_glob_gives_sorted_files_below_its_fixed_folders() {
     let Ok(SourceFiles::Glob { base, files }) = find(dir.path(), "data/**/*.txt") else { panic!() };
     assert_eq!(base, dir.path().join("data"));
     assert_eq!(files, ["plays/a.txt", "plays/b.txt", "plays/d/e.txt"].map(|f| base.join(f)));
+    let Ok(SourceFiles::Glob { files: all, .. }) = find(dir.path(), "data/**") else { panic!() };
+    assert_eq!(all, files, "everything below");
 }
 
 #[test]

@@ -20,4 +20,5 @@ mod tests;
 pub use error::{CommandError, Refusal, Region, Spot};
 pub use expand::{Placeholder, Values, expand, placeholders};
 pub use hints::{explain_exit, undeclared_files};
+pub use shell::is_posix;
 pub use slot::Space;

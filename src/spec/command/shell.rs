@@ -40,6 +40,11 @@ impl Dialect {
     }
 }
 
+/// True for a shell of the POSIX family, which takes a script after `-c`.
+pub fn is_posix(shell: &[String]) -> bool {
+    Dialect::of(shell).is_some()
+}
+
 /// The name of the shell's program without its folder and version.
 pub(super) fn program(shell: &[String]) -> Option<&str> {
     let name = shell.first()?.rsplit('/').next()?;

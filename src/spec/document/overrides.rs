@@ -56,7 +56,10 @@ fn typed(text: &str) -> Node {
         Err(_) => Node { data: Data::String(text.to_owned()), ..Node::default() },
     };
     node.forget_spans();
-    node.spelling = Some(text.into());
+    // A quoted text is what it holds, and a list is the same however it is spaced, as in a file.
+    if !matches!(node.data, Data::String(_) | Data::Seq(_) | Data::Map(_)) {
+        node.spelling = Some(text.into());
+    }
     node
 }
 

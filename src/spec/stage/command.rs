@@ -59,6 +59,7 @@ impl Reader<'_, '_, '_> {
         let (run, span) = self.run().unwrap_or((Run::Exec(Vec::new()), Span::default()));
         let shell = self.shell(&run);
         self.placeholders((&run, span), &shell, [inputs, outputs, params], stage);
+        self.check_params(stage);
         let (uses, cwd, sandbox) = (self.uses(), self.cwd(), self.sandbox());
         stage.any_platform = self.any_platform();
         if sandbox == Sandbox::Off {
@@ -66,6 +67,18 @@ impl Reader<'_, '_, '_> {
         }
         self.check_claims(stage, &uses);
         stage.work = Work::Command { run, shell, uses, cwd, sandbox };
+    }
+
+    /// Reports a parameter that no process can be given.
+    fn check_params(&mut self, stage: &Stage) {
+        let nul = |value: &Value| value.as_str().is_some_and(|text| text.contains('\0'));
+        for (name, param) in stage.params.iter().filter(|(_, param)| nul(&param.value)) {
+            let message = format!(
+                "parameter `{name}` of {} holds a NUL byte, which no command can be given",
+                self.owner
+            );
+            self.context.out.push(Code::Type, param.span, message);
+        }
     }
 
     fn outputs(&mut self, entries: &[Entry], stage: &mut Stage) {

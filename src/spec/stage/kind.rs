@@ -105,10 +105,11 @@ impl Reader<'_, '_, '_> {
         self.context.endless.insert(kind.name.clone());
     }
 
-    /// A param of the pipeline that the stage sets itself is not a useless one.
+    /// A param of the pipeline that the stage sets itself is not a useless one; but one that `--set` gave, and
+    /// so stands nowhere, must change something.
     pub(super) fn shadow(&mut self, name: &str) {
         if let Some(shared) = self.context.shared.get_mut(name) {
-            shared.taken = true;
+            shared.taken |= shared.node.span.start.line != 0;
         }
     }
 

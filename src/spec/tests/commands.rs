@@ -197,14 +197,16 @@ stages:
 
 #[test]
 fn what_is_set_for_a_command_arrives_as_it_was_typed() {
-    for value in
-        ["5", "5.0", "05", "#ff8800", "a #b", "[1, 2", "[1,  2.50]", "", " x ", "null", "a=b", "\"q\""]
-    {
+    for value in ["5", "5.0", "05", "#ff8800", "a #b", "[1, 2", "", " x ", "null", "a=b", "'q'"] {
         for name in ["color", "count", "extra"] {
             let stage = set(&[&format!("stages.a.{name}={value}")]).unwrap();
             assert_eq!(param(&stage, name), value, "{name}");
         }
         assert_eq!(param(&set(&[&format!("params.color={value}")]).unwrap(), "color"), value);
+    }
+    // What is JSON is what it would be in a file.
+    for (value, text) in [("[1,  2.50]", "[1,2.50]"), ("\"q\"", "q")] {
+        assert_eq!(param(&set(&[&format!("stages.a.color={value}")]).unwrap(), "color"), text);
     }
     let stage = set(&["stages.a.model={\"width\": 3.10}", "stages.a.params.model.width=4.20"]).unwrap();
     assert_eq!(param(&stage, "model"), r#"{"width":4.20}"#);
