@@ -6,8 +6,9 @@
 //! Must not know: what a stage does in it.
 //!
 //! ```text
-//! work/ab/cdef0123456789/   TMPDIR of an attempt
+//! work/ab/cdef0123456789/
 //!   run/           the execution folder of an attempt
+//!   tmp/           TMPDIR of an attempt
 //!   script         the script of a command
 //!   request.json   the request to a provider
 //!   manifest.json  what run/ held when it could not be collected
@@ -48,6 +49,11 @@ impl Scratch {
     /// The execution folder.
     pub fn run(&self) -> PathBuf {
         self.root.join("run")
+    }
+
+    /// The folder for temporary files, which holds nothing of ours: many scripts empty it.
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
     }
 
     /// The script of a command.

@@ -51,7 +51,10 @@ impl Spares {
             return Ok(());
         }
         fs::create_dir_all(scratch.run().join("outputs"))?;
-        if inputs { fs::create_dir(scratch.run().join("inputs")) } else { Ok(()) }
+        if inputs {
+            fs::create_dir(scratch.run().join("inputs"))?;
+        }
+        fs::create_dir(scratch.tmp())
     }
 
     /// Takes the folder of a stage that is done, if it is as good as new.
@@ -102,8 +105,10 @@ fn is_as_new(scratch: &Scratch) -> Option<bool> {
     };
     let ours = mode(scratch.root())?;
     let is_ours = |path: &Path| mode(path) == Some(ours);
-    let empty = names(scratch.root()) == ["run"] && names(&outputs).is_empty();
-    if !empty || !is_ours(&run) || !is_ours(&outputs) {
+    let tmp = scratch.tmp();
+    let empty =
+        names(scratch.root()) == ["run", "tmp"] && [&outputs, &tmp].iter().all(|path| names(path).is_empty());
+    if !empty || ![&run, &outputs, &tmp].into_iter().all(|path| is_ours(path)) {
         return None;
     }
     let names = names(&run);
@@ -144,7 +149,7 @@ mod tests {
         assert_eq!(fs::metadata(second.run()).unwrap().ino(), inode);
         assert!(names(&second.run().join("inputs")).is_empty());
         for (left, name) in
-            [("run/left", "a"), ("tmp.123", "b"), ("run/outputs/more", "c"), ("checkpoint", "d")]
+            [("run/left", "a"), ("tmp/123", "b"), ("run/outputs/more", "c"), ("checkpoint", "d")]
         {
             let scratch = scratch(name);
             spares.make(&scratch, false).unwrap();

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::common::Pipeline;
-use crate::helpers::{processes_with, signal, wait_until};
+use crate::helpers::{processes_with, signal, stage, wait_until};
 use crate::providers::provider;
 
 /// Two chains of slow commands; the marker makes their processes findable.
@@ -220,4 +220,17 @@ fn a_training_asked_to_stop_checkpoints_and_goes_on() {
     let answer = p.ask(&["run"]);
     assert_eq!(answer.code, 0, "{}", answer.err);
     assert!(answer.err.contains("resumes from its checkpoint"), "{}", answer.err);
+}
+
+#[test]
+fn ctrl_c_while_a_stage_waits_for_its_next_attempt_ends_the_run() {
+    let p = stage("retries: 5", "touch @ROOT@/begun\nexit 1");
+    std::fs::create_dir(p.path("artifacts")).unwrap();
+    let runner = p.spawn(&["run", "--json"]);
+    let events = || std::fs::read_to_string(p.path("artifacts/runs/r-0001/events.jsonl")).unwrap_or_default();
+    wait_until("two attempts to fail", || events().matches("\"retry\"").count() >= 2);
+    signal(&runner, "INT");
+    let start = std::time::Instant::now();
+    assert_eq!(runner.wait_with_output().unwrap().status.code(), Some(130));
+    assert!(start.elapsed() < Duration::from_secs(5));
 }

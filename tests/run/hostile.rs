@@ -1,6 +1,7 @@
 //! Commands that do what they should not.
 
 use crate::common::Pipeline;
+use crate::helpers::{processes_with, stage, stages};
 
 #[test]
 fn a_command_that_writes_to_its_input_is_caught_and_the_next_run_makes_it_anew() {
@@ -17,6 +18,77 @@ stages:
     p.write("calm", "");
     p.run().expect_ran(&["made", "vandal"]);
     assert_eq!(p.out("p/vandal/o"), "precious\n");
+}
+
+#[test]
+fn a_large_input_that_is_changed_in_place_fails_its_readers_and_is_made_again() {
+    // Where reflinks are missing the files of a large input are hard links of blobs.
+    let p = stages(&[
+        ("big", "", "head -c 67108864 /dev/zero > {outputs.o}"),
+        (
+            "vandal",
+            "inputs: { i: big }",
+            "if ! test -e @ROOT@/calm; then chmod u+w {inputs.i}; echo spoilt >> {inputs.i}; fi\nwc -c < {inputs.i} > {outputs.o}",
+        ),
+        (
+            "mover",
+            "inputs: { i: big }",
+            "mv {inputs.i} moved\nif ! test -e @ROOT@/calm; then chmod u+w moved; echo spoilt >> moved; fi\nwc -c < moved > {outputs.o}",
+        ),
+    ]);
+    let ran = p.run_with(&["--keep-going"]);
+    if ran.outcome() == "ok" {
+        // Each had a copy of its own.
+        assert_eq!(p.out("p/vandal/o"), "67108871\n");
+        p.write("calm", "");
+        p.run().expect_ran(&[]);
+        return;
+    }
+    assert_eq!(ran.ended("failed"), ["mover", "vandal"], "{:#}", ran.0);
+    for name in ["mover", "vandal"] {
+        assert!(ran.error(name).contains("its input `i`"), "{}", ran.error(name));
+    }
+    p.write("calm", "");
+    p.run().expect_ran(&["big", "mover", "vandal"]);
+    assert_eq!((p.out("p/vandal/o"), p.out("p/mover/o")), ("67108864\n".into(), "67108864\n".into()));
+}
+
+#[test]
+fn a_command_that_writes_to_its_own_copy_of_an_input_harms_nobody() {
+    let p = Pipeline::new().yaml(
+        "
+pipeline: p
+stages:
+  made: { kind: command, run: 'echo precious > {outputs.o}', outputs: { o: table } }
+  vandal: { kind: command, inputs: { i: made }, run: 'echo spoilt > {inputs.i}; mv {inputs.i} {outputs.o}', outputs: { o: table } }
+  below: { kind: command, inputs: { i: made, v: vandal }, run: 'cat {inputs.i} {inputs.v} > {outputs.o}', outputs: { o: table } }
+",
+    );
+    p.run();
+    assert_eq!(p.out("p/below/o"), "precious\nspoilt\n");
+    p.run().expect_ran(&[]);
+}
+
+#[test]
+fn a_stage_that_kills_its_supervisor_failed_and_leaves_nothing_running() {
+    let marker = format!("6{}", std::process::id());
+    let script = format!(
+        "setsid sleep {marker} &\n(setsid sleep {marker} &)\nsleep 0.2\nkill -9 $PPID\nsleep 5\ntouch {{outputs.o}}"
+    );
+    let ran = stage("", &script).run_with(&[]);
+    assert!(ran.error("s").contains("its supervisor was killed"), "{}", ran.error("s"));
+    assert_eq!(processes_with(&marker), Vec::<String>::new());
+}
+
+#[test]
+fn a_pipe_or_a_socket_in_a_source_is_an_error_and_not_waited_for() {
+    for (more, made) in [("inputs: { i: src }", "src/pipe"), ("uses: [lib]", "lib/pipe")] {
+        let p = stage(more, "ls > {outputs.o}").file("src/a", "a").file("lib/a", "a");
+        p.edit("stages:\n", "sources: { src: { path: src, type: any } }\nstages:\n");
+        std::process::Command::new("mkfifo").arg(p.path(made)).status().unwrap();
+        let answer = p.ask(&["run"]);
+        assert!(answer.code != 0 && answer.err.contains(made), "{}", answer.err);
+    }
 }
 
 fn fails(run: &str) -> String {

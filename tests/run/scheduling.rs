@@ -178,3 +178,19 @@ fn a_runner_that_waits_for_another_names_it() {
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("1 cached"), "{said}");
 }
+
+#[test]
+fn two_stages_that_do_the_same_work_do_it_once() {
+    let run = "run: 'echo x >> @ROOT@/ran; sleep 0.3; echo same > {outputs.o}', outputs: { o: any }";
+    let p = Pipeline::new();
+    let text = format!(
+        "pipeline: p\nstages:\n  a: {{ kind: command, {run} }}\n  b: {{ kind: command, {run} }}\n  c: {{ kind: command, inputs: {{ a: a, b: b }}, run: 'cat {{inputs.a}} {{inputs.b}} > {{outputs.o}}', outputs: {{ o: any }} }}\n"
+    );
+    p.write("kiln.yaml", &text.replace("@ROOT@", &p.root().display().to_string()));
+    p.run();
+    assert_eq!(std::fs::read_to_string(p.path("ran")).unwrap(), "x\n");
+    assert_eq!(p.out("p/c/o"), "same\nsame\n");
+    // Forced together, each result replaces the one before, and they agree.
+    let answer = p.ask(&["run", "--force", "a", "--force", "b"]);
+    assert!(answer.code == 0 && !answer.err.contains("deterministic"), "{}", answer.err);
+}

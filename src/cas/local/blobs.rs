@@ -94,7 +94,11 @@ impl LocalBlobs {
                 // Somebody changed it through a hard link; what fails here costs nothing but the protection.
                 let _ = self.root.disk.set_mode(&path, READ_ONLY);
             }
-            let hashed = hash(&path, Stat::last_change)?;
+            let hashed = match hash(&path, Stat::last_change) {
+                // Somebody else has found it damaged meanwhile, and quarantined it.
+                Err(_) if !path.exists() => return Ok(None),
+                hashed => hashed?,
+            };
             if hashed.digest == *digest {
                 self.record(digest, hashed.stat, hashed.stat.last_change(), hashed.at);
                 return Ok(Some(hashed.stat.size));

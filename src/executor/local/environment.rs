@@ -50,7 +50,7 @@ pub fn environment(
             variables.push((name.into(), value));
         }
     };
-    set("TMPDIR", request.scratch.root().into());
+    set("TMPDIR", request.scratch.tmp().into());
     // Git must not take the project around the store for the repository of the execution folder.
     set("GIT_CEILING_DIRECTORIES", request.scratch.root().into());
     set("OMP_NUM_THREADS", request.permit.threads.to_string().into());

@@ -109,7 +109,7 @@ fn a_command_sees_what_it_declared_and_nothing_else() {
     p.run();
     let seen = p.out("p/s/o");
     for name in
-        ["./inputs/i/a", "./inputs/i/b", "./data/raw/a", "./lib/x/y", "./one.txt", "../checkpoint"]
+        ["./inputs/i/a", "./inputs/i/b", "./data/raw/a", "./lib/x/y", "./one.txt", "../checkpoint", "../tmp"]
     {
         assert!(seen.contains(&format!("{name}\n")), "no {name} in {seen}");
     }

@@ -25,6 +25,27 @@ fn a_command_finds_its_checkpoint_in_the_next_attempt() {
 }
 
 #[test]
+fn an_attempt_meets_nothing_of_the_one_before_but_the_checkpoint() {
+    let p = stage(
+        "retries: 1",
+        "test ! -e {outputs.o} -a ! -e extra -a ! -e $TMPDIR/x\ntouch {outputs.o} extra $TMPDIR/x\ntest -e {checkpoint}/x || { touch {checkpoint}/x; exit 1; }",
+    );
+    p.run();
+}
+
+#[test]
+fn a_script_may_empty_its_folder_for_temporary_files_and_move_things_out_of_it() {
+    let script = "test -z \"$(ls -A $TMPDIR)\"\ntouch $TMPDIR/{run,key,script,metrics}\nrm -rf \"$TMPDIR\"/*\ncd $(mktemp -d)\necho x > made\nmv made \"$OLDPWD\"/{outputs.o}";
+    let p = stages(&[
+        ("a", "", script),
+        ("b", "sandbox: strict\nenv: { OF: its own }", script),
+        ("c", "sandbox: off", "rm -rf \"$TMPDIR\"/*\necho x > {outputs.o}"),
+    ]);
+    p.run();
+    assert_eq!(p.out("p/b/o"), "x\n");
+}
+
+#[test]
 fn a_checkpoint_lasts_from_run_to_run_for_its_key_alone_and_goes_with_success() {
     let p = stage(
         "params: { n: 3 }",
