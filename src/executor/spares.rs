@@ -25,7 +25,8 @@ const MOST: usize = 64;
 #[derive(Debug)]
 pub struct Spares {
     folder: PathBuf,
-    list: Mutex<Vec<PathBuf>>,
+    /// Without and with a folder for inputs.
+    lists: Mutex<[Vec<PathBuf>; 2]>,
     next: AtomicU64,
 }
 
@@ -33,23 +34,25 @@ impl Spares {
     /// None yet; they lie below `work`.
     pub fn new(work: &Path) -> Self {
         let folder = work.join("spare").join(std::process::id().to_string());
-        Self { folder, list: Mutex::default(), next: AtomicU64::new(0) }
+        Self { folder, lists: Mutex::default(), next: AtomicU64::new(0) }
     }
 
-    /// Makes the execution folder of an attempt, of an old one where there is one.
+    /// Makes the execution folder of an attempt, of an old one where there is one. `inputs` says whether it
+    /// has a folder for inputs.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn make(&self, scratch: &Scratch) -> io::Result<()> {
-        let spare = self.list.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    pub fn make(&self, scratch: &Scratch, inputs: bool) -> io::Result<()> {
+        let spare = self.lists.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(inputs)].pop();
         if let Some(spare) = spare
             && scratch.root().parent().is_some_and(|shard| shard.is_dir() || fs::create_dir(shard).is_ok())
             && fs::rename(&spare, scratch.root()).is_ok()
         {
             return Ok(());
         }
-        for name in ["outputs", "inputs"] {
-            fs::create_dir_all(scratch.run().join(name))?;
+        fs::create_dir_all(scratch.run().join("outputs"))?;
+        if inputs {
+            fs::create_dir(scratch.run().join("inputs"))?;
         }
         fs::create_dir_all(scratch.checkpoint())?;
         fs::create_dir(scratch.tmp())
@@ -57,8 +60,10 @@ impl Spares {
 
     /// Takes the folder of a stage that is done, if it is as good as new.
     pub fn give(&self, scratch: &Scratch) -> bool {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        if list.len() == MOST || !is_as_new(scratch) {
+        let Some(inputs) = is_as_new(scratch) else { return false };
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = &mut lists[usize::from(inputs)];
+        if list.len() == MOST {
             return false;
         }
         let spare = self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
@@ -90,26 +95,31 @@ pub fn sweep(work: &Path) {
     }
 }
 
-/// Empties the folder for inputs; true when all that is left are the folders of a new attempt.
-fn is_as_new(scratch: &Scratch) -> bool {
+/// Empties the folder for inputs. When all that is left are the folders of a new attempt, says whether it has
+/// a folder for inputs.
+fn is_as_new(scratch: &Scratch) -> Option<bool> {
     let run = scratch.run();
     let (inputs, outputs) = (run.join("inputs"), run.join("outputs"));
     let mode = |path: &Path| {
         let meta = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
         Some((meta.mode(), meta.uid(), meta.gid()))
     };
-    let ours = mode(scratch.root());
-    let all = [&run, &inputs, &outputs, &scratch.tmp(), &scratch.checkpoint()];
-    let same = ours.is_some() && all.into_iter().all(|path| mode(path) == ours);
-    same && names(scratch.root()) == ["checkpoint", "run", "tmp"]
-        && names(&scratch.tmp()).is_empty()
-        && names(&scratch.checkpoint()).is_empty()
-        && names(&run) == ["inputs", "outputs"]
-        && names(&outputs).is_empty()
-        && empty(&inputs)
+    let ours = mode(scratch.root())?;
+    let is_ours = |path: &Path| mode(path) == Some(ours);
+    let (tmp, checkpoint) = (scratch.tmp(), scratch.checkpoint());
+    let empty = names(scratch.root()) == ["checkpoint", "run", "tmp"]
+        && [&outputs, &tmp, &checkpoint].iter().all(|path| names(path).is_empty());
+    if !empty || ![&run, &outputs, &tmp, &checkpoint].into_iter().all(|path| is_ours(path)) {
+        return None;
+    }
+    let names = names(&run);
+    if names == ["outputs"] {
+        return Some(false);
+    }
+    (names == ["inputs", "outputs"] && is_ours(&inputs) && empty_folder(&inputs)).then_some(true)
 }
 
-fn empty(folder: &Path) -> bool {
+fn empty_folder(folder: &Path) -> bool {
     names(folder).iter().all(|name| disk::remove_tree(&folder.join(name)).is_ok())
 }
 
@@ -131,12 +141,12 @@ mod tests {
         let spares = Spares::new(work.path());
         let scratch = |name: &str| Scratch::at(work.path().join("ab").join(name));
         let first = scratch("first");
-        spares.make(&first).unwrap();
+        spares.make(&first, true).unwrap();
         fs::write(first.run().join("inputs/i"), "x").unwrap();
         let inode = fs::metadata(first.run()).unwrap().ino();
         assert!(spares.give(&first) && !first.root().exists());
         let second = scratch("second");
-        spares.make(&second).unwrap();
+        spares.make(&second, true).unwrap();
         assert_eq!(fs::metadata(second.run()).unwrap().ino(), inode);
         assert!(names(&second.run().join("inputs")).is_empty());
         for (left, name) in [
@@ -147,7 +157,8 @@ mod tests {
             ("key", "e"),
         ] {
             let scratch = scratch(name);
-            spares.make(&scratch).unwrap();
+            spares.make(&scratch, false).unwrap();
+            assert!(!scratch.run().join("inputs").exists());
             fs::write(scratch.root().join(left), "").unwrap();
             assert!(!spares.give(&scratch) && scratch.root().exists(), "{left}");
         }

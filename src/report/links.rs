@@ -2,7 +2,8 @@
 //!
 //! Purpose: `out/<pipeline>/<stage>/<output>` in the folder of the store is a link to the newest artifact of
 //! each output, which is a file or a folder.
-//! Invariant: a link is replaced in one step; Kiln itself never reads these links.
+//! Invariant: a link is replaced in one step; links are relative, so that they are right in a copy of the project;
+//! Kiln itself never reads these links.
 //! Must not know: how an artifact was made.
 
 use std::fs;
@@ -11,7 +12,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cas::types::ArtifactRef;
+use crate::cas::types::{ArtifactRef, TreeFile};
 use crate::cas::{How, Store, StoreError};
 use crate::digest::Digest;
 use crate::sched::{Event, Reporter};
@@ -74,19 +75,22 @@ pub fn link_output(
 ) -> Result<PathBuf, LinkError> {
     let folder = folder(store, pipeline, stage);
     let link = folder.join(plain(output));
-    if fs::read_link(&link).is_ok_and(|target| leads_to(&target, &artifact.digest)) && link.exists() {
+    let target = if artifact.tree {
+        store.root().join(VIEW).join(artifact.digest.to_string())
+    } else {
+        store.blob(&artifact.digest)
+    };
+    if leads(store, &link, &target) {
         return Ok(link);
     }
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| LinkError::Io { path, source }
     };
-    let target = if artifact.tree {
-        let name = readable(store, artifact)?;
-        Path::new("../../..").join(VIEW).join(name.file_name().unwrap_or_default())
-    } else {
-        store.blob(&artifact.digest)
-    };
+    if artifact.tree {
+        readable(store, artifact)?;
+    }
+    let target = store.from_inside(&link, &target);
     let made = symlink(&target, &link).or_else(|e| match e.kind() {
         io::ErrorKind::NotFound => fs::create_dir_all(&folder).and_then(|()| symlink(&target, &link)),
         _ => Err(e),
@@ -121,7 +125,7 @@ pub fn readable(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, LinkEr
         return Ok(place);
     }
     let fresh = views.join(fresh_name());
-    store.materialize(artifact, &fresh, How::Links)?;
+    store.materialize(artifact, &fresh, How::RelativeLinks)?;
     let _ = clear(&place);
     match fs::rename(&fresh, &place) {
         // Another runner made the same view in the meantime.
@@ -136,25 +140,24 @@ fn clear(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
-/// Whether all links of an artifact exist and lead to a file.
+/// Whether all files of an artifact are there: links to blobs, and copies of what is executable.
 fn is_complete(store: &Store, artifact: &ArtifactRef, place: &Path) -> bool {
-    let leads = |link: &Path, digest: &Digest| {
-        fs::read_link(link).is_ok_and(|target| leads_to(&target, digest)) && link.exists()
+    let is_there = |path: &Path, digest: &Digest, size: u64, executable: bool| match executable {
+        true => fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == size),
+        false => leads(store, path, &store.blob(digest)),
     };
     if !artifact.tree {
-        return leads(place, &artifact.digest);
+        return is_there(place, &artifact.digest, artifact.size, artifact.executable);
     }
     let tree = place.is_dir().then(|| store.tree(&artifact.digest).ok()).flatten();
-    tree.is_some_and(|tree| tree.files.iter().all(|file| leads(&place.join(&file.path), &file.digest)))
+    let is_there =
+        |file: &TreeFile| is_there(&place.join(&file.path), &file.digest, file.size, file.executable);
+    tree.is_some_and(|tree| tree.files.iter().all(is_there))
 }
 
-/// Whether a path is that of a blob or a tree with this digest: `../ab/cd..` or `../abcd..`.
-fn leads_to(target: &Path, digest: &Digest) -> bool {
-    let (Some(name), hex) = (target.file_name().and_then(|name| name.to_str()), digest.to_string()) else {
-        return false;
-    };
-    let shard = target.parent().and_then(|parent| parent.file_name()?.to_str());
-    name == hex || shard.is_some_and(|shard| format!("{shard}{name}") == hex)
+/// Whether a link is ours to something in the folder of the store, which is there.
+fn leads(store: &Store, link: &Path, target: &Path) -> bool {
+    fs::read_link(link).is_ok_and(|found| found == store.from_inside(link, target)) && link.exists()
 }
 
 /// A name as one component of a path.

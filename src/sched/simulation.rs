@@ -152,7 +152,7 @@ impl World {
         assert!(threads <= most, "{threads} threads of {most}");
     }
 
-    /// What the world remembers of an event before the scheduler hears of it.
+    /// What the world remembers of an event before the scheduler receives it.
     fn note(&mut self, input: &Input, scheduler: &Scheduler) {
         match input {
             Input::ProcessEnded(slot) => {

@@ -94,12 +94,9 @@ fn walk(folder: &Path, prefix: &str, entries: &mut BTreeMap<String, Entry>) -> s
         let meta = fs::symlink_metadata(&path)?;
         let entry = if meta.is_symlink() {
             let target = fs::read_link(&path)?;
-            // A view of an artifact is made of absolute links to blobs.
-            if target.is_absolute() {
-                Entry::File(leaf(&path)?)
-            } else {
-                Entry::Link(target.to_string_lossy().into())
-            }
+            // A view of an artifact is made of links to blobs.
+            let target = target.to_string_lossy().into_owned();
+            if target.contains("/blobs/") { Entry::File(leaf(&path)?) } else { Entry::Link(target) }
         } else if meta.is_dir() {
             walk(&path, &format!("{name}/"), entries)?;
             Entry::Folder

@@ -4,13 +4,16 @@
 //! Invariant: a case is a function of its seed but for the scheduling of processes; what it did is in its log.
 //! Must not know: how cases are counted, where the next seed comes from.
 
+use std::fs;
 use std::time::Duration;
 
 use fastrand::Rng;
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::project::{Answer, Project, signal};
-use crate::world::{Behaviour, Fate, HANG, World};
+use crate::project::Project;
+use crate::runs::ended_with;
+use crate::world::{Fate, World};
 use crate::{check, damage, edit, generate, yaml};
 
 /// How long processes of a stage get to end after a run.
@@ -18,10 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A case at work.
 pub struct Case {
-    rng: Rng,
-    world: World,
+    pub rng: Rng,
+    pub world: World,
     past: Vec<World>,
-    project: Project,
+    pub project: Project,
     folder: TempDir,
     log: Vec<String>,
     /// Counts of what was done, for the figures.
@@ -66,7 +69,7 @@ impl Case {
         self.settle().map_err(|e| format!("in the end: {e}"))
     }
 
-    fn note(&mut self, kind: &'static str, what: String) {
+    pub(crate) fn note(&mut self, kind: &'static str, what: String) {
         self.log.push(format!("{kind}: {what}"));
         self.done.push(kind);
     }
@@ -97,7 +100,7 @@ impl Case {
         Ok(())
     }
 
-    fn edit(&mut self) {
+    pub(crate) fn edit(&mut self) {
         self.past.push(self.world.clone());
         let what = edit::edit(&mut self.world, &mut self.rng);
         self.project.write(&self.world);
@@ -133,33 +136,6 @@ impl Case {
             return check::show(&self.project, &self.world, &name);
         }
         ended_with(&self.project.kiln(words)?, &[0, 1, 2])
-    }
-
-    /// A run with a stage that goes on until it is killed, and the end of the runner and of some of its processes.
-    fn hanging_run(&mut self) -> Result<(), String> {
-        let Some(leaf) = self.world.files.get_mut("data/mood") else { return self.killed_run() };
-        let text = std::mem::replace(&mut leaf.text, format!("{HANG}\n"));
-        self.project.write(&self.world);
-        let wait = self.moment() + Duration::from_millis(50);
-        let (victims, stop) = (self.rng.u64(..), self.rng.bool());
-        let running = self.start(&["run".to_owned(), "--keep-going".to_owned()]);
-        std::thread::sleep(wait);
-        if stop {
-            ["INT", "INT"].iter().for_each(|name| running.signal(name));
-        } else {
-            for (n, pid) in running.descendants().into_iter().enumerate() {
-                if victims >> (n % 64) & 1 == 1 {
-                    signal(pid, "KILL");
-                }
-            }
-            running.signal("KILL");
-        }
-        let what = if stop { "two SIGINT".to_owned() } else { format!("killed with processes {victims:b}") };
-        self.note("hanging run", format!("after {wait:?} {what}"));
-        running.wait()?;
-        self.world.files.insert("data/mood".to_owned(), generate::plain(text));
-        self.project.write(&self.world);
-        Ok(())
     }
 
     fn undo(&mut self) {
@@ -198,145 +174,9 @@ impl Case {
         self.note("sneak", path);
     }
 
-    /// The words that choose how much is run at a time, and what a failure stops.
-    fn words(&mut self) -> Vec<String> {
-        let mut words = vec!["run".to_owned()];
-        if self.rng.bool() {
-            words.extend(["--jobs".to_owned(), self.rng.u8(1..=4).to_string()]);
-        }
-        if self.rng.u8(..4) == 0 {
-            words.push("--keep-going".to_owned());
-        }
-        words
-    }
-
-    fn plain_run(&mut self) -> Result<(), String> {
-        let words = self.words();
-        self.note("run", words.join(" "));
-        let answer = self.kiln(&words)?;
-        self.undisturbed(&answer)
-    }
-
-    fn forced_run(&mut self) -> Result<(), String> {
-        let mut words = self.words();
-        for _ in 0..self.rng.usize(1..=2) {
-            let at = self.rng.usize(..self.world.stages.len());
-            words.extend(["--force".to_owned(), self.world.stages[at].name.clone()]);
-        }
-        self.note("forced run", words.join(" "));
-        let answer = self.kiln(&words)?;
-        self.undisturbed(&answer)
-    }
-
-    fn run_of_one(&mut self) -> Result<(), String> {
-        let mut words = self.words();
-        let at = self.rng.usize(..self.world.stages.len());
-        words.push(self.world.stages[at].name.clone());
-        self.note("run of one", words.join(" "));
-        let answer = self.kiln(&words)?;
-        ended_with(&answer, if self.fails() { &[0, 1] } else { &[0] })
-    }
-
-    fn interrupted_run(&mut self) -> Result<(), String> {
-        let (words, wait) = (self.words(), self.moment());
-        let again = self.rng.bool().then(|| Duration::from_millis(self.rng.u64(0..80)));
-        self.note("interrupted run", format!("{} after {wait:?}, again after {again:?}", words.join(" ")));
-        let running = self.start(&words);
-        std::thread::sleep(wait);
-        running.signal("INT");
-        if let Some(again) = again {
-            std::thread::sleep(again);
-            running.signal("INT");
-        }
-        let answer = running.wait()?;
-        // Before the handler is there, SIGINT simply ends the process.
-        if answer.code.is_none() {
-            return Ok(());
-        }
-        ended_with(&answer, if self.fails() { &[0, 1, 130] } else { &[0, 130] })
-    }
-
-    fn killed_run(&mut self) -> Result<(), String> {
-        let (words, wait) = (self.words(), self.moment());
-        self.note("killed run", format!("{} after {wait:?}", words.join(" ")));
-        let running = self.start(&words);
-        std::thread::sleep(wait);
-        running.signal("KILL");
-        running.wait().map(drop)
-    }
-
-    fn run_with_a_killed_process(&mut self) -> Result<(), String> {
-        let (words, wait, which) = (self.words(), self.moment(), self.rng.usize(..));
-        let running = self.start(&words);
-        std::thread::sleep(wait);
-        let all = running.descendants();
-        let victim = (!all.is_empty()).then(|| all[which % all.len()]);
-        if let Some(pid) = victim {
-            signal(pid, "KILL");
-        }
-        let place = victim.map(|_| which % all.len());
-        self.note(
-            "killed process",
-            format!("{} after {wait:?}, process {place:?} of {}", words.join(" "), all.len()),
-        );
-        ended_with(&running.wait()?, &[0, 1])
-    }
-
-    fn two_runs(&mut self) -> Result<(), String> {
-        let (first, second) = (self.words(), self.words());
-        let wait = Duration::from_millis(self.rng.u64(0..60));
-        self.note("two runs", format!("{} and after {wait:?} {}", first.join(" "), second.join(" ")));
-        let first = self.start(&first);
-        std::thread::sleep(wait);
-        let second = self.start(&second);
-        let answers = [first.wait()?, second.wait()?];
-        answers.iter().try_for_each(|answer| self.undisturbed(answer))
-    }
-
-    fn run_with_an_edit(&mut self) -> Result<(), String> {
-        let (words, wait) = (self.words(), self.moment());
-        let before = self.fails();
-        let running = self.start(&words);
-        std::thread::sleep(wait);
-        self.edit();
-        self.note("run with that edit", format!("{} after {wait:?}", words.join(" ")));
-        let _ = before;
-        // The pipeline file may have been read while it was written.
-        ended_with(&running.wait()?, &[0, 1, 3])
-    }
-
-    /// A moment of a run.
-    fn moment(&mut self) -> Duration {
-        let slow = |behaviour| match behaviour {
-            Behaviour::Slow(ms) | Behaviour::Traps(ms) | Behaviour::Deaf(ms) => u64::from(ms) / 2,
-            Behaviour::Checkpoints => 40,
-            _ => 0,
-        };
-        let all: u64 = self.world.stages.iter().map(|stage| 30 + slow(stage.behaviour)).sum();
-        Duration::from_micros(self.rng.u64(0..(40 + all) * 1000))
-    }
-
-    fn start(&self, words: &[String]) -> crate::project::Running {
-        self.project.start(&words.iter().map(String::as_str).collect::<Vec<_>>())
-    }
-
-    fn kiln(&self, words: &[String]) -> Result<Answer, String> {
-        self.start(words).wait()
-    }
-
     /// Whether a stage is meant to fail.
-    fn fails(&self) -> bool {
+    pub(crate) fn fails(&self) -> bool {
         self.world.evaluate().values().any(|fate| *fate == Fate::Fails)
-    }
-
-    /// A run that nobody disturbed ends as the world says.
-    fn undisturbed(&self, answer: &Answer) -> Result<(), String> {
-        ended_with(answer, if self.fails() { &[1] } else { &[0] })?;
-        let cached = check::plan(&self.project, &self.world)?;
-        if !self.fails() && cached.len() != self.world.stages.len() {
-            return Err(format!("after a run that ended well only these are cached: {cached:?}"));
-        }
-        Ok(())
     }
 
     /// A plain run makes good whatever was before.
@@ -347,17 +187,27 @@ impl Case {
         all_that_can_be(&self.project, &self.world)?;
         check::links(&self.project, &self.world)?;
         let second = self.project.json(&["run", "--keep-going"])?;
-        for stage in second["stages"].as_array().unwrap_or(&Vec::new()) {
-            if stage["outcome"] == "ran" {
-                return Err(format!("a second run runs {}", stage["name"]));
-            }
-        }
+        runs_nothing(&second)?;
         self.nothing_is_left()?;
+        if self.rng.u8(..4) == 0 {
+            self.copied_project().map_err(|e| format!("in a copy of the project: {e}"))?;
+        }
         let other = Project::new(self.folder.path().join("a-clean-one"), &self.world);
         let answer = other.kiln(&["run", "--jobs", "1", "--keep-going"])?;
         ended_with(&answer, if self.fails() { &[1] } else { &[0] })
             .map_err(|e| format!("a clean run: {e}"))?;
         all_that_can_be(&other, &self.world).map_err(|e| format!("a clean run: {e}"))
+    }
+
+    /// A copy of the project, with its store, knows all that the project knows, and leads nowhere else.
+    fn copied_project(&mut self) -> Result<(), String> {
+        self.log.push("copy the project, and run --keep-going there".to_owned());
+        let copy = self.project.copy(&self.folder.path().join("a copy"));
+        let answer = copy.json(&["run", "--keep-going"])?;
+        runs_nothing(&answer)?;
+        all_that_can_be(&copy, &self.world)?;
+        fs::remove_dir_all(copy.root().join("../project/artifacts/blobs")).unwrap();
+        check::links(&copy, &self.world)
     }
 
     /// Neither processes nor scratch folders.
@@ -387,6 +237,14 @@ impl Case {
     }
 }
 
+fn runs_nothing(answer: &Value) -> Result<(), String> {
+    let stages = answer["stages"].as_array().ok_or_else(|| format!("no answer: {answer}"))?;
+    match stages.iter().find(|stage| stage["outcome"] == "ran") {
+        Some(stage) => Err(format!("a second run runs {}", stage["name"])),
+        None => Ok(()),
+    }
+}
+
 /// Every stage that can be made is cached and has the bytes that it should have.
 fn all_that_can_be(project: &Project, world: &World) -> Result<(), String> {
     let cached = check::plan(project, world)?;
@@ -396,11 +254,4 @@ fn all_that_can_be(project: &Project, world: &World) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn ended_with(answer: &Answer, codes: &[i32]) -> Result<(), String> {
-    if answer.code.is_some_and(|code| codes.contains(&code)) {
-        return Ok(());
-    }
-    Err(format!("it ended with {:?} and not {codes:?}: {}{}", answer.code, answer.out, answer.err))
 }

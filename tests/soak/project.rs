@@ -47,6 +47,13 @@ impl Project {
         project
     }
 
+    /// A copy of all of it, with the times of files.
+    pub fn copy(&self, root: &Path) -> Self {
+        let copied = Command::new("cp").arg("-a").args([&self.root, root]).status().unwrap();
+        assert!(copied.success());
+        Self { root: root.to_owned(), on_disk: self.on_disk.clone() }
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -65,7 +72,9 @@ impl Project {
                 self.write_file(path, leaf);
             }
         }
-        fs::write(self.root.join("kiln.yaml"), yaml::pipeline(world)).unwrap();
+        // In one step, for a runner may be about to read it.
+        fs::write(self.root.join("kiln.yaml.new"), yaml::pipeline(world)).unwrap();
+        fs::rename(self.root.join("kiln.yaml.new"), self.root.join("kiln.yaml")).unwrap();
         self.on_disk = world.clone();
     }
 
@@ -163,6 +172,10 @@ impl Running {
 
     pub fn signal(&self, name: &str) {
         signal(self.pid(), name);
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Its processes: the spawner, supervisors, stages.

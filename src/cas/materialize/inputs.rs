@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cas::disk::remove_tree_on;
 use crate::cas::error::{During, StoreError};
@@ -24,6 +24,9 @@ pub enum How {
     /// As symbolic links to blobs, which are read-only; executable files as copies, because a blob is never
     /// executable. For providers.
     Links,
+    /// The same with relative links, which are right in a copy of the project too. For places in the folder of the
+    /// store that stay.
+    RelativeLinks,
     /// As reflinks, else as copies, with modes 0644 and 0755. Where reflinks are missing, the files of an artifact of
     /// 64 MiB and more that are not executable are hard links with mode 0444. For commands.
     Copies,
@@ -41,13 +44,28 @@ impl Store {
             How::Links if !executable => {
                 self.disk().symlink(&self.blobs.intact(digest)?, to).during("link", to)
             }
-            How::Links => self.place_blob(digest, to, true, false),
+            How::RelativeLinks if !executable => {
+                let blob = self.blobs.intact(digest)?;
+                self.disk().symlink(&self.from_inside(to, &blob), to).during("link", to)
+            }
+            How::Links | How::RelativeLinks => self.place_blob(digest, to, true, false),
             How::Copies => self.place_blob(digest, to, executable, hard_links),
         };
         if !artifact.tree {
             return place(&artifact.digest, dest, artifact.executable);
         }
         self.place_tree(artifact, dest, &place)
+    }
+
+    /// The target of a relative link at `at`, a path in the folder of the store, to something else in there.
+    pub fn from_inside(&self, at: &Path, target: &Path) -> PathBuf {
+        let below = |path: &Path| path.strip_prefix(self.root()).map(Path::to_owned).ok();
+        match (at.parent().and_then(below), below(target)) {
+            (Some(folder), Some(target)) => {
+                folder.components().map(|_| "..").collect::<PathBuf>().join(target)
+            }
+            _ => target.to_owned(),
+        }
     }
 
     pub(super) fn place_tree(

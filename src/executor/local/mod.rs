@@ -72,7 +72,9 @@ impl Executor for Local {
         if scratch.root().exists() {
             scratch.reset().map_err(io("clear the scratch folder"))?;
         }
-        request.context.spares.make(scratch).map_err(io("make the execution folder"))?;
+        let stage = request.stage();
+        let inputs = request.job.inputs.keys().any(|name| !stage.places.contains_key(name));
+        request.context.spares.make(scratch, inputs).map_err(io("make the execution folder"))?;
         let claim = request.context.machine.claim(request.permit);
         let mut prepared = match &request.stage().work {
             Work::Command { .. } => command::prepare(request, &claim)?,

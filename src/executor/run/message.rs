@@ -1,4 +1,4 @@
-//! What the driver hears, and how it asks the planner.
+//! What the driver receives, and how it asks the planner.
 //!
 //! Must not know: what the driver does about it.
 
@@ -12,7 +12,7 @@ use crate::plan::{Decision, PlanError, StageIx};
 use crate::sched::StageEvent;
 use crate::sched::types::Slot;
 
-/// What the driver hears.
+/// What the driver receives.
 #[derive(Debug)]
 pub enum Message {
     /// The planner's answer.

@@ -93,13 +93,19 @@ impl Drop for Spawner {
 impl Process {
     /// Asks the leader to stop, by SIGTERM.
     pub fn stop(&self) {
-        // A supervisor that has just ended needs no word.
-        let _ = self.control.try_write(&[STOP]);
+        self.say(STOP);
     }
 
     /// Kills the leader and all its descendants.
     pub fn kill(&self) {
-        let _ = self.control.try_write(&[KILL]);
+        self.say(KILL);
+    }
+
+    /// Sends a byte at once. (`try_write` of tokio sends nothing before the runtime has seen that the socket is
+    /// ready, so that a stop that comes with the start would be lost.)
+    fn say(&self, word: u8) {
+        // A supervisor that has just ended needs no word.
+        let _ = rustix::net::send(&self.control, &[word], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
 
     /// Waits until the leader and all its descendants have ended; none when the supervisor was killed.
@@ -212,4 +218,22 @@ fn ignore_children(ignore: bool) {
     let action = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
     // SAFETY: no handler of ours is replaced; both actions are the kernel's own.
     unsafe { libc::signal(libc::SIGCHLD, action) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_word_to_a_process_that_has_only_just_started_is_not_lost() {
+        let (control, mut theirs) = UnixStream::pair().unwrap();
+        control.set_nonblocking(true).unwrap();
+        let process = Process { control: tokio::net::UnixStream::from_std(control).unwrap() };
+        process.stop();
+        process.kill();
+        drop(process);
+        let mut words = Vec::new();
+        theirs.read_to_end(&mut words).unwrap();
+        assert_eq!(words, [STOP, KILL]);
+    }
 }
