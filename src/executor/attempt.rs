@@ -22,7 +22,7 @@ use crate::protocol::EXIT_INTERRUPTED;
 use crate::sched::StageEvent;
 use crate::sched::budget::Permit;
 use crate::spec::command::{self, CommandError};
-use crate::spec::types::{Run, Stage, Work};
+use crate::spec::types::{Run, Sandbox, Stage, Work};
 use crate::state::KeyLock;
 
 /// The exit code of a program whose loader did not find a library.
@@ -255,7 +255,7 @@ fn leftovers(left: &[Leftover]) -> String {
 
 fn exit_code(request: &Request<'_>, code: i32) -> String {
     let stage = request.stage();
-    let Work::Command { run, shell, uses, .. } = &stage.work else {
+    let Work::Command { run, shell, uses, cwd, sandbox } = &stage.work else {
         let hint = if code == LIBRARY_MISSING { " (a library that it needs is missing)" } else { "" };
         return format!("exit code {code}{hint}");
     };
@@ -263,9 +263,13 @@ fn exit_code(request: &Request<'_>, code: i32) -> String {
     if let Some(hint) = command::explain_exit(code, run, shell) {
         text = format!("{text}: {hint}");
     }
+    if *sandbox == Sandbox::Off {
+        return text;
+    }
     let places = stage.places.values().map(|place| place.value.clone());
     let declared: Vec<_> = uses.iter().map(|used| used.value.clone()).chain(places).collect();
-    let undeclared = command::undeclared_files(run, &request.context.graph.pipeline().root, &declared);
+    let (root, cwd) = (&request.context.graph.pipeline().root, cwd.as_ref().map(|cwd| cwd.value.as_str()));
+    let undeclared = command::undeclared_files(run, root, cwd, &declared);
     if !undeclared.is_empty() {
         text = format!(
             "{text}; it names {} of the project, which the stage does not declare and so does not see: add \

@@ -10,11 +10,12 @@ use super::shell::Dialect;
 use crate::spec::types::Run;
 
 /// The words of a command that name files or folders of the project which were not declared, in their order: the
-/// lines to add to `uses`. `declared` holds paths and globs relative to the project root.
-pub fn undeclared_files(run: &Run, root: &Path, declared: &[String]) -> Vec<String> {
+/// lines to add to `uses`. The command starts in `cwd`. `declared` holds paths and globs relative to the project root.
+pub fn undeclared_files(run: &Run, root: &Path, cwd: Option<&str>, declared: &[String]) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for word in words(run) {
         let Some(path) = relative(word) else { continue };
+        let path = cwd.map_or(path.clone(), |cwd| format!("{}/{path}", cwd.trim_end_matches('/')));
         let known = declared.iter().any(|declared| covers(declared, &path));
         if !known && !out.contains(&path) && exists(root, &path) {
             out.push(path);

@@ -74,6 +74,7 @@ fn a_script_that_was_not_declared_is_not_there_and_the_error_names_the_line_to_a
         ("", "cat data.txt > {outputs.o}", "uses: [data.txt]"),
         ("", "bash ./tools/make.sh --in=data.txt {outputs.o}", "uses: [tools/make.sh, data.txt]"),
         ("uses: [data.txt]", "bash tools/make.sh {outputs.o}", "uses: [tools/make.sh]"),
+        ("cwd: tools", "bash make.sh {outputs.o}", "uses: [tools/make.sh]"),
     ] {
         let p = stage(more, run);
         p.write("tools/make.sh", "echo x > ${!#}");

@@ -16,10 +16,10 @@ fn files_of_the_project_that_were_not_declared_are_named() {
     let declared = ["known.py", "data/"].map(String::from);
     let script = "PYTHONPATH=lib python3 ./count.py --config=\"conf.toml\" known.py data/x.csv ../up.py /etc/passwd \
         {inputs.a} gone.py | python3 count.py; cat lib/*.py";
-    let found = undeclared_files(&Run::Script(script.into()), root.path(), &declared);
+    let found = undeclared_files(&Run::Script(script.into()), root.path(), None, &declared);
     assert_eq!(found, ["lib", "count.py", "conf.toml", "lib/*.py"]);
     let list = ["python3", "count.py", "--from=my file.txt", "my file.txt"].map(String::from).to_vec();
-    let found = undeclared_files(&Run::Exec(list), root.path(), &["*.py".to_owned()]);
+    let found = undeclared_files(&Run::Exec(list), root.path(), None, &["*.py".to_owned()]);
     assert_eq!(found, ["my file.txt"]);
 }
 
