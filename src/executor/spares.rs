@@ -54,6 +54,7 @@ impl Spares {
         if inputs {
             fs::create_dir(scratch.run().join("inputs"))?;
         }
+        fs::create_dir_all(scratch.checkpoint())?;
         fs::create_dir(scratch.tmp())
     }
 
@@ -105,10 +106,10 @@ fn is_as_new(scratch: &Scratch) -> Option<bool> {
     };
     let ours = mode(scratch.root())?;
     let is_ours = |path: &Path| mode(path) == Some(ours);
-    let tmp = scratch.tmp();
-    let empty =
-        names(scratch.root()) == ["run", "tmp"] && [&outputs, &tmp].iter().all(|path| names(path).is_empty());
-    if !empty || ![&run, &outputs, &tmp].into_iter().all(|path| is_ours(path)) {
+    let (tmp, checkpoint) = (scratch.tmp(), scratch.checkpoint());
+    let empty = names(scratch.root()) == ["checkpoint", "run", "tmp"]
+        && [&outputs, &tmp, &checkpoint].iter().all(|path| names(path).is_empty());
+    if !empty || ![&run, &outputs, &tmp, &checkpoint].into_iter().all(|path| is_ours(path)) {
         return None;
     }
     let names = names(&run);
@@ -148,9 +149,13 @@ mod tests {
         spares.make(&second, true).unwrap();
         assert_eq!(fs::metadata(second.run()).unwrap().ino(), inode);
         assert!(names(&second.run().join("inputs")).is_empty());
-        for (left, name) in
-            [("run/left", "a"), ("tmp/123", "b"), ("run/outputs/more", "c"), ("checkpoint", "d")]
-        {
+        for (left, name) in [
+            ("run/left", "a"),
+            ("tmp/123", "b"),
+            ("run/outputs/more", "c"),
+            ("checkpoint/x", "d"),
+            ("key", "e"),
+        ] {
             let scratch = scratch(name);
             spares.make(&scratch, false).unwrap();
             assert!(!scratch.run().join("inputs").exists());

@@ -47,7 +47,7 @@ struct Places {
 /// An input is missing or has changed, the command cannot be filled in, or the disk refuses.
 pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, AttemptError> {
     let (stage, scratch) = (request.stage(), request.scratch);
-    let Work::Command { run, shell, cwd, sandbox, uses } = &stage.work else {
+    let Work::Command { run, shell, cwd, sandbox, .. } = &stage.work else {
         return Err(AttemptError::NoProvider(stage.kind().to_owned()));
     };
     let io = |source| AttemptError::Io { what: "make the execution folder", source };
@@ -64,9 +64,6 @@ pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, Attempt
         fs::create_dir_all(&places.folder).map_err(io)?;
     }
     let values = values(request, stage, &places);
-    if names_checkpoint(run) || !uses.is_empty() {
-        fs::create_dir_all(scratch.checkpoint()).map_err(io)?;
-    }
     let environment = environment(request, None, &values, claim)?;
     let inputs =
         places.inputs.iter().filter_map(|(name, path)| Some((path.clone(), *request.job.inputs.get(name)?)));
@@ -159,15 +156,6 @@ fn copy_uses(request: &Request<'_>, execution: &Path) -> Result<(), AttemptError
         }
     }
     Ok(())
-}
-
-/// Whether a script names its checkpoint folder; most do not, and to make a folder is not free.
-fn names_checkpoint(run: &Run) -> bool {
-    let names = |text: &String| text.to_ascii_lowercase().contains("checkpoint");
-    match run {
-        Run::Script(text) => names(text),
-        Run::Exec(words) => words.iter().any(names),
-    }
 }
 
 /// What placeholders stand for.

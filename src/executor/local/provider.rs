@@ -40,7 +40,6 @@ pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, Attempt
         .map(|port| (port.name.clone(), scratch.run().join("outputs").join(&port.name)))
         .collect();
     fs::create_dir_all(scratch.run().join("outputs")).map_err(io)?;
-    fs::create_dir_all(scratch.checkpoint()).map_err(io)?;
     let message = StageRequest {
         kind: kind.clone(),
         params: stage.params_json(),

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::common::Pipeline;
 use crate::helpers::{copy_fixture, stage};
+use crate::providers::provider;
 
 fn chmod(p: &Pipeline, name: &str, mode: u32) {
     std::fs::set_permissions(p.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
@@ -191,6 +192,24 @@ fn a_scalar_reaches_a_command_exactly_as_it_is_written() {
         p.edit(&format!("params: {{ {} }}", list("")), &format!("params: {{ {} }}", list("'")));
         assert_eq!(p.states(&[]), ["s=cached"]);
     }
+}
+
+#[test]
+fn an_exact_stage_runs_with_the_threads_that_its_key_says_or_not_at_all() {
+    let p = provider("{ steps: 2 }");
+    let plain = p.key("model");
+    p.edit("params: { steps: 2 }", "params: { steps: 2 }, resources: { cpus: 1 }");
+    assert_eq!(p.key("model"), plain, "resources are not in the key of an ordinary stage");
+    p.edit("resources:", "cache: exact, resources:");
+    let one = p.key("model");
+    assert_ne!(one, plain);
+    p.run();
+    p.edit("cpus: 1", "cpus: 4000");
+    let answer = p.ask(&["run"]);
+    assert!(answer.code == 3 && answer.err.contains("4000 cores"), "{}", answer.err);
+    // What was made where there are so many cores can be used here.
+    p.edit("cpus: 4000", "cpus: 1");
+    p.run().expect_ran(&[]);
 }
 
 #[test]

@@ -15,11 +15,14 @@ fn a_command_finds_its_checkpoint_in_the_next_attempt() {
         ("off", "retries: 2\nsandbox: off", count),
         ("strict", "retries: 2\nsandbox: strict\nenv: { OF: its own }", count),
         ("list", "retries: 2", "true"),
+        ("input", "retries: 2\ninputs: { script: count }", "bash {inputs.script}"),
     ]);
     p.edit("run: |\n      true", "run: [bash, -c, 'echo x >> $0/n; test $(wc -l < $0/n) -ge 3; cp $0/n $1', '{checkpoint}', '{outputs.o}']");
     p.edit("'echo x >> $0/n; test", "'set -e; echo x >> $0/n; test");
+    p.edit("stages:\n", "sources: { count: { path: count.sh, type: any } }\nstages:\n");
+    p.write("count.sh", "set -e; echo x >> $KILN_CHECKPOINT/n; test $(wc -l < $KILN_CHECKPOINT/n) -ge 3; cp $KILN_CHECKPOINT/n $KILN_OUTPUT_o");
     p.run();
-    for name in ["plain", "below", "off", "strict", "list"] {
+    for name in ["plain", "below", "off", "strict", "list", "input"] {
         assert_eq!(p.out(&format!("p/{name}/o")), "x\nx\nx\n", "{name}");
     }
 }
