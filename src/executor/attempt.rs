@@ -45,18 +45,36 @@ pub trait Executor: Send + Sync {
     ///
     /// # Errors
     /// The machine is out of something.
-    fn start(&self, request: &Request<'_>, prepared: Self::Prepared) -> Result<Self::Handle, AttemptError>;
+    fn start(
+        &self,
+        request: &Request<'_>,
+        prepared: Self::Prepared,
+    ) -> Result<(Self::Handle, Made), AttemptError>;
 
-    /// Waits until it has ended, and passes on its events meanwhile. It is stopped or killed when the
-    /// cancellation of the run says so, or when it is out of time.
+    /// Waits until it has ended, and passes on its events meanwhile. Cancelling the wait loses nothing.
     ///
     /// # Errors
     /// It can no longer be watched.
     fn poll(
         &self,
         request: &Request<'_>,
-        handle: Self::Handle,
-    ) -> impl Future<Output = Result<(Exit, Made), AttemptError>> + Send;
+        handle: &mut Self::Handle,
+    ) -> impl Future<Output = Result<Exit, AttemptError>> + Send;
+
+    /// Asks it to stop, or kills it.
+    fn cancel(&self, handle: &Self::Handle, how: Stop);
+
+    /// An attempt for the same key that an earlier runner has started and that goes on without it.
+    fn adopt(&self, request: &Request<'_>) -> Option<(Self::Handle, Made)>;
+}
+
+/// How an attempt is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It may write a checkpoint first.
+    Ask,
+    /// At once.
+    Kill,
 }
 
 /// What an attempt is given.

@@ -17,10 +17,18 @@ use crate::sched::StageEvent;
 /// Progress is reported no more often than this.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 
+/// Where events and free text go.
+#[derive(Clone, Copy)]
+pub struct Sink<'a> {
+    /// Receives free text.
+    pub log: &'a Log,
+    /// Receives events.
+    pub emit: &'a (dyn Fn(StageEvent) + Sync),
+}
+
 /// Reads the events of a provider.
-pub struct EventReader<'a> {
-    log: &'a Log,
-    emit: &'a (dyn Fn(StageEvent) + Sync),
+#[derive(Debug, Default)]
+pub struct EventReader {
     last_progress: Option<Instant>,
     /// Progress that came too soon after the last one.
     held_back: Option<StageEvent>,
@@ -30,45 +38,41 @@ pub struct EventReader<'a> {
     pub done: Option<Vec<(String, f64)>>,
 }
 
-impl<'a> EventReader<'a> {
-    /// A reader that hands events to `emit` and free text to the log.
-    pub fn new(log: &'a Log, emit: &'a (dyn Fn(StageEvent) + Sync)) -> Self {
-        Self { log, emit, last_progress: None, held_back: None, error: None, done: None }
-    }
-
+impl EventReader {
     /// Takes a line.
-    pub fn line(&mut self, line: &[u8]) {
-        let masked = (!self.log.masks().is_empty()).then(|| self.log.masks().apply(line));
+    pub fn line(&mut self, line: &[u8], to: Sink<'_>) {
+        let masked = (!to.log.masks().is_empty()).then(|| to.log.masks().apply(line));
         let line = masked.as_deref().unwrap_or(line);
         match serde_json::from_slice::<Event>(line) {
-            Ok(event) => self.event(event),
+            Ok(event) => self.event(event, to),
             Err(e) if is_event(line) => tracing::debug!("an event was skipped: {e}"),
             Err(_) if line.is_empty() => {}
-            Err(_) => self.write(&String::from_utf8_lossy(line)),
+            Err(_) => to.log.line(line),
         }
     }
 
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: Event, to: Sink<'_>) {
+        let write = |text: String| to.log.line(text.as_bytes());
         match event {
-            Event::Progress { step, total, note } => self.progress(step, total, note),
+            Event::Progress { step, total, note } => self.progress(step, total, note, to),
             Event::Metric { step, mut values } => {
                 values.retain(|_, value| value.is_finite());
-                (self.emit)(StageEvent::Metric { step, values });
+                (to.emit)(StageEvent::Metric { step, values });
             }
             Event::Sample { step, prompt, completion } => {
-                (self.emit)(StageEvent::Sample { step, prompt, completion });
+                (to.emit)(StageEvent::Sample { step, prompt, completion });
             }
             Event::Health { step, code, message, advice } => {
-                self.write(&format!("health {code} at step {step}: {message}. {advice}"));
-                (self.emit)(StageEvent::Health { step, code, message, advice });
+                write(format!("health {code} at step {step}: {message}. {advice}"));
+                (to.emit)(StageEvent::Health { step, code, message, advice });
             }
-            Event::Log { level, message } => self.write(&format!("{level}: {message}")),
+            Event::Log { level, message } => write(format!("{level}: {message}")),
             Event::Done { mut summary } => {
                 summary.retain(|(_, value)| value.is_finite());
                 self.done = Some(summary);
             }
             Event::Error { message } => {
-                self.write(&format!("error: {message}"));
+                write(format!("error: {message}"));
                 self.error = Some(message);
             }
             // These belong to a conversation.
@@ -76,26 +80,22 @@ impl<'a> EventReader<'a> {
         }
     }
 
-    fn progress(&mut self, step: u64, total: u64, note: String) {
+    fn progress(&mut self, step: u64, total: u64, note: String, to: Sink<'_>) {
         let event = StageEvent::Progress { step, total, note };
         if step >= total || self.last_progress.is_none_or(|last| last.elapsed() >= PROGRESS_EVERY) {
             self.last_progress = Some(Instant::now());
             self.held_back = None;
-            (self.emit)(event);
+            (to.emit)(event);
         } else {
             self.held_back = Some(event);
         }
     }
 
     /// Reports the last progress, when nothing more will come.
-    pub fn finish(&mut self) {
+    pub fn finish(&mut self, to: Sink<'_>) {
         if let Some(event) = self.held_back.take() {
-            (self.emit)(event);
+            (to.emit)(event);
         }
-    }
-
-    fn write(&mut self, text: &str) {
-        self.log.line(text.as_bytes());
     }
 }
 
@@ -116,8 +116,9 @@ mod tests {
         let events = Mutex::new(Vec::new());
         let log = Log::open(file.path()).unwrap();
         let emit = |event| events.lock().unwrap().push(event);
-        let mut reader = EventReader::new(&log, &emit);
-        lines.iter().for_each(|line| reader.line(line.as_bytes()));
+        let mut reader = EventReader::default();
+        let to = Sink { log: &log, emit: &emit };
+        lines.iter().for_each(|line| reader.line(line.as_bytes(), to));
         let (error, done) = (reader.error, reader.done);
         (events.into_inner().unwrap(), std::fs::read_to_string(file.path()).unwrap(), error, done)
     }

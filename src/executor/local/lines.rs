@@ -7,7 +7,7 @@
 const LONGEST_LINE: usize = 1 << 20;
 
 /// Bytes that are not a whole line yet.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Lines {
     buffer: Vec<u8>,
     /// The rest of a line that was too long is dropped.

@@ -16,14 +16,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use super::attempt::{AttemptError, Executor, Exit, Made, Request};
+use super::attempt::{AttemptError, Executor, Exit, Made, Request, Stop};
 use super::log::Masks;
 use super::machine::Claim;
 use super::sandbox::{Method, Strict};
+use super::supervise::Spawner;
 use super::supervise::launch::Launch;
-use super::supervise::{Process, Spawner};
 use crate::cas::types::ArtifactRef;
 use crate::spec::types::Work;
+use watch::Started;
 
 /// How long descendants may outlive the leader when a stage does not say.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(30);
@@ -47,19 +48,6 @@ pub struct Prepared {
     pub masks: Masks,
     made: Made,
     claim: Claim,
-}
-
-/// An attempt that has started.
-#[derive(Debug)]
-pub struct Started {
-    process: Process,
-    /// The read end of a pipe: events of a provider, or what a command prints when there are secrets.
-    stdout: Option<tokio::net::unix::pipe::Receiver>,
-    /// The read end of a pipe for stderr when there are secrets.
-    stderr: Option<tokio::net::unix::pipe::Receiver>,
-    events: bool,
-    made: Made,
-    _claim: Claim,
 }
 
 impl Executor for Local {
@@ -90,7 +78,7 @@ impl Executor for Local {
         Ok(prepared)
     }
 
-    fn start(&self, request: &Request<'_>, prepared: Prepared) -> Result<Started, AttemptError> {
+    fn start(&self, request: &Request<'_>, prepared: Prepared) -> Result<(Started, Made), AttemptError> {
         let Prepared { launch, stdin, events, masks, made, claim } = prepared;
         let io = |what| move |source| AttemptError::Io { what, source };
         let spawner = match self.spawner.get() {
@@ -116,11 +104,23 @@ impl Executor for Local {
         let process = spawner
             .spawn(&launch, stdin, [out.as_fd(), err.as_fd()], request.lock.as_fd())
             .map_err(io("start a process"))?;
-        Ok(Started { process, stdout, stderr, events, made, _claim: claim })
+        Ok((Started::new(process, [stdout, stderr], events, claim), made))
     }
 
-    async fn poll(&self, request: &Request<'_>, started: Started) -> Result<(Exit, Made), AttemptError> {
-        watch::watch(request, started).await
+    async fn poll(&self, request: &Request<'_>, handle: &mut Started) -> Result<Exit, AttemptError> {
+        handle.wait(request).await
+    }
+
+    fn cancel(&self, handle: &Started, how: Stop) {
+        match how {
+            Stop::Ask => handle.process().stop(),
+            Stop::Kill => handle.process().kill(),
+        }
+    }
+
+    fn adopt(&self, _request: &Request<'_>) -> Option<(Started, Made)> {
+        // An attempt on this machine ends with its runner.
+        None
     }
 }
 

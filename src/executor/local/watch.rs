@@ -1,81 +1,97 @@
 //! Watches a process until it and all its descendants have ended.
 //!
-//! Purpose: passes on events, replaces secrets in what is printed, and enforces timeouts and stops.
-//! Invariant: when this returns, the process and its descendants are gone and their pipes are read to the
-//! end.
-//! Must not know: what becomes of the stage.
+//! Purpose: passes on events, and replaces secrets in what is printed.
+//! Invariant: a wait that is cancelled loses nothing; when it returns, the process and its descendants are gone
+//! and their pipes are read to the end.
+//! Must not know: when a process is to be stopped, what becomes of the stage.
 
 use std::io;
-use std::time::Duration;
 
 use tokio::net::unix::pipe::Receiver;
-use tokio::time::{Instant, sleep_until};
 
-use super::Started;
-use super::events::EventReader;
+use super::events::{EventReader, Sink};
 use super::lines::Lines;
-use crate::executor::attempt::{AttemptError, Exit, Made, Request};
+use crate::executor::attempt::{AttemptError, Exit, Request};
+use crate::executor::machine::Claim;
 use crate::executor::orphans;
+use crate::executor::supervise::Process;
 
-/// How long a process that is out of time may take to end before it is killed.
-const GRACE: Duration = Duration::from_secs(10);
+/// An attempt that has started.
+#[derive(Debug)]
+pub struct Started {
+    process: Process,
+    /// Events of a provider, or what a command prints when there are secrets.
+    output: Stream,
+    /// What it prints on stderr when there are secrets.
+    errors: Stream,
+    /// The reader of events, of a provider.
+    events: Option<EventReader>,
+    /// What the supervisor has reported so far.
+    report: Vec<u8>,
+    _claim: Claim,
+}
 
-/// Waits for the end of a process.
-///
-/// # Errors
-/// The process can no longer be watched.
-pub async fn watch(request: &Request<'_>, started: Started) -> Result<(Exit, Made), AttemptError> {
-    let Started { process, stdout, stderr, events, made, .. } = started;
-    let io = |what| move |source| AttemptError::Io { what, source };
-    let cancellation = &request.context.cancellation;
-    let mut reader = EventReader::new(request.log, request.emit);
-    let mut output = Stream::new(stdout);
-    let mut errors = Stream::new(stderr);
-    let mut deadline = request.stage().timeout.map(|time| Instant::now() + time);
-    let (mut timed_out, mut stopped, mut killed) = (false, false, false);
-    let mut report = Vec::new();
-    let ended = loop {
-        tokio::select! {
-            read = output.read(), if output.is_open() => {
-                read.map_err(io("read what the stage says"))?;
-                output.lines(|line| if events { reader.line(line) } else { request.log.line(line) });
-            }
-            read = errors.read(), if errors.is_open() => {
-                read.map_err(io("read what the stage prints"))?;
-                errors.lines(|line| request.log.line(line));
-            }
-            ended = process.ended(&mut report) => break ended.map_err(io("wait for the stage"))?,
-            () = cancellation.stopping(), if !stopped => {
-                stopped = true;
-                process.stop();
-            }
-            () = cancellation.killing(), if !killed => {
-                killed = true;
-                process.kill();
-            }
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                if timed_out { process.kill() } else { process.stop() }
-                deadline = (!timed_out).then(|| Instant::now() + GRACE);
-                timed_out = true;
-            }
-        }
-    };
-    if ended.is_none() {
-        // Whatever lost its supervisor is ended here, before anything else may run for this key.
-        orphans::end_holders(request.lock.path()).await;
+impl Started {
+    /// A process with the read ends of its pipes.
+    pub fn new(process: Process, pipes: [Option<Receiver>; 2], events: bool, claim: Claim) -> Self {
+        let [output, errors] = pipes.map(Stream::new);
+        let events = events.then(EventReader::default);
+        Self { process, output, errors, events, report: Vec::new(), _claim: claim }
     }
-    output.drain(|line| if events { reader.line(line) } else { request.log.line(line) }).await;
-    errors.drain(|line| request.log.line(line)).await;
-    reader.finish();
-    let (leader, asked, left) = match ended {
-        Some(ended) => (Some(ended.leader), ended.asked, ended.left),
-        None => (None, stopped, Vec::new()),
-    };
-    let exit = Exit { leader, asked, timed_out, left, error: reader.error, done: reader.done };
-    Ok((exit, made))
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Waits for the end of the process.
+    ///
+    /// # Errors
+    /// The process can no longer be watched.
+    pub async fn wait(&mut self, request: &Request<'_>) -> Result<Exit, AttemptError> {
+        let io = |what| move |source| AttemptError::Io { what, source };
+        let to = Sink { log: request.log, emit: request.emit };
+        let ended = loop {
+            tokio::select! {
+                read = self.output.read(), if self.output.is_open() => {
+                    read.map_err(io("read what the stage says"))?;
+                    self.output.lines(|line| take(&mut self.events, line, to));
+                }
+                read = self.errors.read(), if self.errors.is_open() => {
+                    read.map_err(io("read what the stage prints"))?;
+                    self.errors.lines(|line| to.log.line(line));
+                }
+                ended = self.process.ended(&mut self.report) => {
+                    break ended.map_err(io("wait for the stage"))?;
+                }
+            }
+        };
+        if ended.is_none() {
+            // Whatever lost its supervisor is ended here, before anything else may run for this key.
+            orphans::end_holders(request.lock.path()).await;
+        }
+        self.output.drain(|line| take(&mut self.events, line, to)).await;
+        self.errors.drain(|line| to.log.line(line)).await;
+        let mut reader = self.events.take().unwrap_or_default();
+        reader.finish(to);
+        let (leader, asked, left) = match ended {
+            Some(ended) => (Some(ended.leader), ended.asked, ended.left),
+            None => (None, false, Vec::new()),
+        };
+        Ok(Exit { leader, asked, timed_out: false, left, error: reader.error, done: reader.done })
+    }
+}
+
+/// Takes a line of stdout: an event of a provider, or text.
+fn take(events: &mut Option<EventReader>, line: &[u8], to: Sink<'_>) {
+    match events {
+        Some(reader) => reader.line(line, to),
+        None => to.log.line(line),
+    }
 }
 
 /// A pipe that is read as lines.
+#[derive(Debug)]
 struct Stream {
     pipe: Option<Receiver>,
     lines: Lines,

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::outputs::{self, Collected};
+use super::watch::watch;
 use crate::cas::disk;
 use crate::cas::types::Action;
 use crate::executor::attempt::{AttemptError, Executor, Made, Request, Verdict, judge};
@@ -211,8 +212,11 @@ impl StageRun {
         let log = log.masked(prepared.masks.clone());
         let request = self.request(&log, lock);
         (self.emit)(StageEvent::Started { key: self.job.key, attempt: number, resumed });
-        let handle = self.executor.start(&request, prepared)?;
-        let (exit, made) = self.executor.poll(&request, handle).await?;
+        let (mut handle, made) = match self.executor.adopt(&request) {
+            Some(adopted) => adopted,
+            None => self.executor.start(&request, prepared)?,
+        };
+        let exit = watch(&*self.executor, &request, &mut handle).await?;
         Ok((judge(&request, exit, &made), made))
     }
 
