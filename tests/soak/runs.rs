@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::case::Case;
 use crate::project::{Answer, Running, signal};
 use crate::world::{Behaviour, HANG};
-use crate::{check, generate};
+use crate::{check, edit, generate};
 
 /// A moment of a run: so long after its start, or after a stage has started.
 #[derive(Debug)]
@@ -134,6 +134,26 @@ impl Case {
         }
         // Whatever becomes of the first, the second one does it all.
         self.undisturbed(&second.wait()?)
+    }
+
+    /// A run while the file of a source is written again and again, with one of two texts, so that a result that
+    /// was kept under the wrong one is met again.
+    pub(crate) fn run_with_a_restless_source(&mut self) -> Result<(), String> {
+        let (words, path) = (self.words(), edit::pick_source_file(&self.world, &mut self.rng));
+        let Some(path) = path else { return self.plain_run() };
+        self.note("restless source", format!("{} while {path} changes", words.join(" ")));
+        let texts = [generate::text(&mut self.rng), generate::text(&mut self.rng)];
+        let mut running = self.start(&words);
+        for n in 0..self.rng.usize(10..80) {
+            if running.has_ended() {
+                break;
+            }
+            let leaf = self.world.files.get_mut(&path).unwrap();
+            leaf.text.clone_from(&texts[n % 2]);
+            self.project.write(&self.world);
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        ended_with(&running.wait()?, &[0, 1])
     }
 
     pub(crate) fn run_with_an_edit(&mut self) -> Result<(), String> {
