@@ -75,7 +75,7 @@ impl Case {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.rng.u8(..28) {
+        match self.rng.u8(..30) {
             0..=6 => self.edit(),
             7 => self.undo(),
             8 => self.touch(),
@@ -95,6 +95,7 @@ impl Case {
             23 => return self.neutral_edit(),
             24 => return self.look(),
             25 | 26 => return self.hanging_run(),
+            27 | 28 => return self.run_with_a_restless_source(),
             _ => return self.run_with_an_edit(),
         }
         Ok(())

@@ -43,7 +43,7 @@ pub fn world(rng: &mut Rng) -> World {
         let shape = [Shape::File, Shape::Folder, Shape::Glob][rng.usize(..3)];
         add_source(&mut world, rng, format!("src{n}"), shape);
     }
-    if rng.u8(..4) == 0 {
+    if rng.u8(..3) == 0 {
         world.sources.push(Source { name: "mood".to_owned(), shape: Shape::File });
         let mood = if rng.u8(..3) == 0 { MOODS[rng.usize(..MOODS.len())] } else { MOODS[0] };
         world.files.insert("data/mood".to_owned(), plain(format!("{mood}\n")));

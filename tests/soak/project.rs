@@ -178,6 +178,16 @@ impl Running {
         self.child.try_wait().unwrap().is_some()
     }
 
+    /// Waits until it has printed this line; not longer than it runs, and not for ever.
+    pub fn wait_for_line(&mut self, line: &str) {
+        let start = Instant::now();
+        let printed =
+            |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.lines().any(|l| l == line));
+        while !self.has_ended() && !printed(&self.err) && start.elapsed() < Duration::from_secs(3) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Its processes: the spawner, supervisors, stages.
     pub fn descendants(&self) -> Vec<i32> {
         let mut family = BTreeSet::from([self.pid()]);

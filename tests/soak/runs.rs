@@ -9,7 +9,24 @@ use std::time::Duration;
 use crate::case::Case;
 use crate::project::{Answer, Running, signal};
 use crate::world::{Behaviour, HANG};
-use crate::{check, generate};
+use crate::{check, edit, generate};
+
+/// A moment of a run: so long after its start, or after a stage has started.
+#[derive(Debug)]
+struct Moment {
+    stage: Option<String>,
+    wait: Duration,
+}
+
+impl Moment {
+    /// Waits until then; not longer than the run takes.
+    fn reach(&self, running: &mut Running) {
+        if let Some(stage) = &self.stage {
+            running.wait_for_line(&format!("> {stage}"));
+        }
+        std::thread::sleep(self.wait);
+    }
+}
 
 impl Case {
     /// The words that choose how much is run at a time, and what a failure stops.
@@ -55,8 +72,8 @@ impl Case {
         let (words, wait) = (self.words(), self.moment());
         let again = self.rng.bool().then(|| Duration::from_millis(self.rng.u64(0..80)));
         self.note("interrupted run", format!("{} after {wait:?}, again after {again:?}", words.join(" ")));
-        let running = self.start(&words);
-        std::thread::sleep(wait);
+        let mut running = self.start(&words);
+        wait.reach(&mut running);
         running.signal("INT");
         if let Some(again) = again {
             std::thread::sleep(again);
@@ -73,16 +90,16 @@ impl Case {
     pub(crate) fn killed_run(&mut self) -> Result<(), String> {
         let (words, wait) = (self.words(), self.moment());
         self.note("killed run", format!("{} after {wait:?}", words.join(" ")));
-        let running = self.start(&words);
-        std::thread::sleep(wait);
+        let mut running = self.start(&words);
+        wait.reach(&mut running);
         running.signal("KILL");
         running.wait().map(drop)
     }
 
     pub(crate) fn run_with_a_killed_process(&mut self) -> Result<(), String> {
         let (words, wait, which) = (self.words(), self.moment(), self.rng.usize(..));
-        let running = self.start(&words);
-        std::thread::sleep(wait);
+        let mut running = self.start(&words);
+        wait.reach(&mut running);
         let all = running.descendants();
         let victim = (!all.is_empty()).then(|| all[which % all.len()]);
         if let Some(pid) = victim {
@@ -104,11 +121,11 @@ impl Case {
         let what =
             format!("{} and after {wait:?} {}; to the first {end:?}", first.join(" "), second.join(" "));
         self.note("two runs", what);
-        let first = self.start(&first);
+        let mut first = self.start(&first);
         std::thread::sleep(wait);
         let second = self.start(&second);
-        if let Some((name, moment)) = end {
-            std::thread::sleep(moment);
+        if let Some((name, moment)) = &end {
+            moment.reach(&mut first);
             first.signal(name);
         }
         let first = first.wait()?;
@@ -119,10 +136,30 @@ impl Case {
         self.undisturbed(&second.wait()?)
     }
 
+    /// A run while the file of a source is written again and again, with one of two texts, so that a result that
+    /// was kept under the wrong one is met again.
+    pub(crate) fn run_with_a_restless_source(&mut self) -> Result<(), String> {
+        let (words, path) = (self.words(), edit::pick_source_file(&self.world, &mut self.rng));
+        let Some(path) = path else { return self.plain_run() };
+        self.note("restless source", format!("{} while {path} changes", words.join(" ")));
+        let texts = [generate::text(&mut self.rng), generate::text(&mut self.rng)];
+        let mut running = self.start(&words);
+        for n in 0..self.rng.usize(10..80) {
+            if running.has_ended() {
+                break;
+            }
+            let leaf = self.world.files.get_mut(&path).unwrap();
+            leaf.text.clone_from(&texts[n % 2]);
+            self.project.write(&self.world);
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        ended_with(&running.wait()?, &[0, 1])
+    }
+
     pub(crate) fn run_with_an_edit(&mut self) -> Result<(), String> {
         let (words, wait) = (self.words(), self.moment());
-        let running = self.start(&words);
-        std::thread::sleep(wait);
+        let mut running = self.start(&words);
+        wait.reach(&mut running);
         self.edit();
         self.note("run with that edit", format!("{} after {wait:?}", words.join(" ")));
         // The pipeline file may have been read while it was written.
@@ -134,10 +171,11 @@ impl Case {
         let Some(leaf) = self.world.files.get_mut("data/mood") else { return self.killed_run() };
         let text = std::mem::replace(&mut leaf.text, format!("{HANG}\n"));
         self.project.write(&self.world);
-        let wait = self.moment() + Duration::from_millis(50);
+        let mut wait = self.moment();
+        wait.wait += Duration::from_millis(50);
         let (victims, stop) = (self.rng.u64(..), self.rng.bool());
         let mut running = self.start(&["run".to_owned(), "--keep-going".to_owned()]);
-        std::thread::sleep(wait);
+        wait.reach(&mut running);
         if stop {
             // Signals that come together count as one, and the first may come before the runner listens.
             while !running.has_ended() {
@@ -161,14 +199,22 @@ impl Case {
     }
 
     /// A moment of a run.
-    fn moment(&mut self) -> Duration {
+    fn moment(&mut self) -> Moment {
         let slow = |behaviour| match behaviour {
-            Behaviour::Slow(ms) | Behaviour::Traps(ms) | Behaviour::Deaf(ms) => u64::from(ms) / 2,
-            Behaviour::Checkpoints => 40,
+            Behaviour::Slow(ms) | Behaviour::Traps(ms) | Behaviour::Deaf(ms) => u64::from(ms),
+            Behaviour::Background { .. } => 30,
+            Behaviour::Checkpoints => 60,
             _ => 0,
         };
-        let all: u64 = self.world.stages.iter().map(|stage| 30 + slow(stage.behaviour)).sum();
-        Duration::from_micros(self.rng.u64(0..(40 + all) * 1000))
+        let stages = &self.world.stages;
+        let slow_ones: Vec<_> = stages.iter().filter(|stage| slow(stage.behaviour) > 0).collect();
+        if !slow_ones.is_empty() && self.rng.bool() {
+            let stage = slow_ones[self.rng.usize(..slow_ones.len())];
+            let wait = self.rng.u64(0..(slow(stage.behaviour) + 20) * 1000);
+            return Moment { stage: Some(stage.name.clone()), wait: Duration::from_micros(wait) };
+        }
+        let all: u64 = stages.iter().map(|stage| 30 + slow(stage.behaviour) / 2).sum();
+        Moment { stage: None, wait: Duration::from_micros(self.rng.u64(0..(40 + all) * 1000)) }
     }
 
     fn start(&self, words: &[String]) -> Running {

@@ -138,6 +138,10 @@ impl StageRun {
             Lock::HeldBy(holder) => return Ok(Err(holder)),
         };
         if let Some(action) = self.look_up()? {
+            // A runner that was killed when it had just committed has left its scratch folder.
+            if self.scratch.root().exists() {
+                warn_of_scratch(&self.scratch, self.scratch.remove());
+            }
             return Ok(Ok(Beginning::Found(Box::new(action))));
         }
         Ok(Ok(match outputs::kept_by_an_earlier_run(self) {
@@ -171,7 +175,11 @@ impl StageRun {
             let (run, lock) = (Arc::clone(self), Arc::clone(lock));
             let started = format!("{:.3}", jiff::Timestamp::now());
             let clock = std::time::Instant::now();
-            let error = match run.attempt(&lock, number).await? {
+            let attempted = run.attempt(&lock, number).await;
+            if attempted.is_err() {
+                self.clear();
+            }
+            let error = match attempted? {
                 (Verdict::Interrupted, _) => {
                     self.clear();
                     return Err(Early::End(StageEnd::Interrupted));
@@ -234,7 +242,6 @@ impl StageRun {
 
     /// An attempt that could not be prepared: an input that is missing is made again.
     fn unprepared(&self, error: AttemptError) -> Early {
-        self.clear();
         let input = match &error {
             AttemptError::InputMissing { input } => input,
             AttemptError::Changed { what } => return Early::End(StageEnd::Changed(what.clone())),
