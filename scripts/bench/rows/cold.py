@@ -6,7 +6,6 @@ starts each line with `sh -c`; where the variant is bash, the line replaces that
 """
 
 import os
-import shutil
 
 import bench as common
 import graphs
@@ -31,11 +30,18 @@ ON_REQUEST = False
 
 
 def fresh(bench, name, write):
-    """A `prepare` that makes the project anew and lets the disk come to rest."""
+    """A `prepare` that makes the project anew and lets the disk come to rest.
+
+    The old folder is only put aside: ext4 searches past inodes that were removed in the last seconds whenever it
+    makes new ones, which would charge a sample for the removal of the one before it.
+    """
 
     def prepare():
         folder = bench.folder / "cold" / name
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            trash = bench.folder / "cold" / "old"
+            trash.mkdir(parents=True, exist_ok=True)
+            folder.rename(trash / f"{name}-{len(list(trash.iterdir()))}")
         write(folder)
         os.sync()
 
