@@ -48,7 +48,7 @@ test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
 	$(CARGO) test --release --workspace -- --ignored --skip cas::tests::speed
 
-# It stops at the end of CASES and notes the next seed in target/soak.next; a failure says how to replay it.
+# It notes the next seed in target/soak.next now and then; a failure says how to replay it.
 CASES ?= 1000
 soak:
 	$(if $(SEED),KILN_SOAK_SEED=$(SEED)) KILN_SOAK_CASES=$(CASES) $(CARGO) test --release -p kiln --test soak -- --ignored --exact soak --nocapture

@@ -62,7 +62,7 @@ impl Case {
     }
 
     fn whole(&mut self) -> Result<(), String> {
-        for _ in 0..self.rng.usize(4..=9) {
+        for _ in 0..self.rng.usize(4..=8) {
             self.step()?;
             check::plan(&self.project, &self.world)?;
         }

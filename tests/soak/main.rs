@@ -26,6 +26,9 @@ const FIRST: u64 = 1;
 /// How many cases are under way at a time; they wait more than they work.
 const THREADS: usize = 3;
 
+/// How many cases of a soak are run before the next seed is noted.
+const CHUNK: usize = 50;
+
 #[test]
 fn a_plain_run_makes_good_a_hundred_histories() {
     run(FIRST, 100);
@@ -48,9 +51,13 @@ fn soak() {
     let file = target.join("soak.next");
     let stopped = || std::fs::read_to_string(&file).ok()?.trim().parse().ok();
     let first = number("KILN_SOAK_SEED").or_else(stopped).unwrap_or(10_000);
-    run(first, cases);
     std::fs::create_dir_all(&target).unwrap();
-    std::fs::write(&file, format!("{}\n", first + cases)).unwrap();
+    // The next seed is noted now and then, so that it goes on there when it is stopped or fails.
+    for seed in (first..first + cases).step_by(CHUNK) {
+        let count = (first + cases - seed).min(CHUNK as u64);
+        run(seed, count);
+        std::fs::write(&file, format!("{}\n", seed + count)).unwrap();
+    }
 }
 
 /// Runs the cases of these seeds; all failures are told at the end.
