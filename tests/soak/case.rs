@@ -207,7 +207,8 @@ impl Case {
         let answer = copy.json(&["run", "--keep-going"])?;
         runs_nothing(&answer)?;
         all_that_can_be(&copy, &self.world)?;
-        fs::remove_dir_all(copy.root().join("../project/artifacts/blobs")).unwrap();
+        // Where every stage fails there are none.
+        let _ = fs::remove_dir_all(self.project.store().join("blobs"));
         check::links(&copy, &self.world)
     }
 

@@ -74,7 +74,9 @@ fn run(first: u64, count: u64) {
                     if seed >= first + count {
                         break;
                     }
-                    match case::run(seed) {
+                    let outcome = std::panic::catch_unwind(|| case::run(seed));
+                    let panicked = || Err(format!("seed {seed}: the test itself panicked (see above)"));
+                    match outcome.unwrap_or_else(|_| panicked()) {
                         Ok(kinds) => {
                             let mut done = done.lock().unwrap();
                             kinds.into_iter().for_each(|kind| *done.entry(kind).or_default() += 1);
