@@ -12,9 +12,10 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::attempt::{AttemptError, Executor, Exit, Made, Request, Stop};
 use super::log::Masks;
@@ -32,7 +33,7 @@ const LINGER: std::time::Duration = std::time::Duration::from_secs(30);
 /// The executor of this machine.
 #[derive(Debug, Default)]
 pub struct Local {
-    spawner: OnceLock<Spawner>,
+    spawner: Mutex<Option<Spawner>>,
     /// How strict sandboxes are made here, once it is known.
     method: OnceLock<Method>,
 }
@@ -81,13 +82,6 @@ impl Executor for Local {
     fn start(&self, request: &Request<'_>, prepared: Prepared) -> Result<(Started, Made), AttemptError> {
         let Prepared { launch, stdin, events, masks, made, claim } = prepared;
         let io = |what| move |source| AttemptError::Io { what, source };
-        let spawner = match self.spawner.get() {
-            Some(spawner) => spawner,
-            None => {
-                let spawner = Spawner::start().map_err(io("start the process that starts stages"))?;
-                self.spawner.get_or_init(|| spawner)
-            }
-        };
         let log = request.log.file();
         let piped = |wanted: bool| -> std::io::Result<(Option<_>, OwnedFd)> {
             if !wanted {
@@ -101,9 +95,10 @@ impl Executor for Local {
         let pipes = || Ok((piped(events || !masks.is_empty())?, piped(!masks.is_empty())?));
         let ((stdout, out), (stderr, err)) = pipes().map_err(io("make a pipe"))?;
         let stdin = stdin.as_ref().map(AsFd::as_fd);
-        let process = spawner
-            .spawn(&launch, stdin, [out.as_fd(), err.as_fd()], request.lock.as_fd())
-            .map_err(io("start a process"))?;
+        let spawn = |spawner: &Spawner| {
+            spawner.spawn(&launch, stdin, [out.as_fd(), err.as_fd()], request.lock.as_fd())
+        };
+        let process = self.with_spawner(spawn).map_err(io("start a process"))?;
         Ok((Started::new(process, [stdout, stderr], events, claim), made))
     }
 
@@ -125,6 +120,17 @@ impl Executor for Local {
 }
 
 impl Local {
+    /// Uses the spawner, which is started when it is first needed, and again when somebody has killed it.
+    fn with_spawner<T>(&self, work: impl Fn(&Spawner) -> io::Result<T>) -> io::Result<T> {
+        let mut known = self.spawner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(spawner) = &*known
+            && let Ok(done) = work(spawner)
+        {
+            return Ok(done);
+        }
+        work(known.insert(Spawner::start()?))
+    }
+
     /// How strict sandboxes are made here; tried out once.
     fn method(&self, strict: &Strict) -> Result<Method, AttemptError> {
         match self.method.get() {
