@@ -81,7 +81,10 @@ pub enum CliError {
 
 impl From<RunError> for CliError {
     fn from(error: RunError) -> Self {
-        Self::Failed(error.to_string())
+        match error {
+            RunError::Preflight(_) => Self::Call(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -102,6 +105,8 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Pipeline(_) | Self::Call(_) => Exit::Wrong,
+            // A source that cannot be one.
+            Self::Plan(PlanError::Store(StoreError::NotPlain { .. })) => Exit::Wrong,
             Self::Store(StoreError::BadIgnore { .. })
             | Self::Plan(PlanError::Store(StoreError::BadIgnore { .. })) => Exit::Wrong,
             Self::Locked { .. } => Exit::Changes,

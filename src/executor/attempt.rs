@@ -264,9 +264,12 @@ fn leftovers(left: &[Leftover]) -> String {
     };
     let all: Vec<_> = left.iter().take(3).map(one).collect();
     let more = if left.len() > 3 { format!(", and {} more", left.len() - 3) } else { String::new() };
+    let advice = match left.iter().all(|left| left.signal.is_some()) {
+        true => "wait for them (`wait`) to see what they print",
+        false => "wait for them (`wait`), or give them longer with `linger`",
+    };
     format!(
-        "processes that it left in the background did not end by themselves: {}{more}; wait for them (`wait`), \
-         or give them longer with `linger`",
+        "processes that it left in the background did not end by themselves: {}{more}; {advice}",
         all.join(", ")
     )
 }

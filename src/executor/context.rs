@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::cancel::Cancellation;
 use super::commit::Committer;
+use super::log::Masks;
 use super::machine::Machine;
 use super::spares::Spares;
 use crate::cas::Store;
@@ -32,6 +33,8 @@ pub struct RunContext {
     pub device: String,
     /// The environment of the caller, from which stages get a few variables.
     pub caller: Variables,
+    /// Replaces the values of all secrets of the run in what is said about it.
+    pub masks: Masks,
     /// Stops the run.
     pub cancellation: Cancellation,
     /// The cores and GPUs of this machine.

@@ -38,6 +38,14 @@ impl Masks {
         self.texts.is_empty()
     }
 
+    /// The text without secrets.
+    pub fn text(&self, text: String) -> String {
+        match self.is_empty() {
+            true => text,
+            false => String::from_utf8_lossy(&self.apply(text.as_bytes())).into_owned(),
+        }
+    }
+
     /// The line without secrets.
     pub fn apply(&self, line: &[u8]) -> Vec<u8> {
         let mut line = line.to_vec();

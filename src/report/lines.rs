@@ -7,7 +7,7 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::text::{printable, seconds};
+use super::text::{printable, printable_error, seconds};
 use crate::sched::{RunReport, StageEvent, StageReport};
 use crate::state::{RunOutcome, StageOutcome};
 
@@ -45,7 +45,7 @@ pub fn stage_event(stage: &str, event: &StageEvent) -> Option<String> {
         }
         StageEvent::Note { message } => warning(printable(message)),
         StageEvent::Retry { attempt, error, after } => {
-            warning(format!("attempt {attempt} failed: {}; again in {}", printable(error), seconds(*after)))
+            warning(format!("attempt {attempt} failed: {}; again in {}", printable_error(error), seconds(*after)))
         }
         StageEvent::Waiting { holder } => Some(format!("> {stage}  waits for {}", printable(holder))),
         StageEvent::Started { .. }
@@ -73,7 +73,7 @@ pub fn ended(report: &StageReport) -> Vec<String> {
         let numbers = numbers(&report.summary);
         return vec![format!("{} {name} {time}  {numbers}", paint(GOOD, "+")).trim_end().to_owned()];
     }
-    let error = printable(report.error.as_deref().unwrap_or("failed"));
+    let error = printable_error(report.error.as_deref().unwrap_or("failed"));
     let mut lines = vec![format!("{} {name} failed after {time}: {error}", paint(BAD, "x"))];
     if let Some((log, tail)) = &report.log {
         lines.extend(tail.iter().map(|line| format!("    {}", paint(FAINT, &printable(line)))));

@@ -168,8 +168,13 @@ impl Reporter for Terminal {
                 self.stage_event(stage, event);
             }
             Event::StageFinished(report) => self.stage_finished(report),
-            Event::Stopping { running: 0 } => self.line("Stopping."),
-            Event::Stopping { running } => self.line(&format!(
+            Event::Stopping { running: 0, .. } => self.line("Stopping."),
+            Event::Stopping { running: 1, kill: true } => self.line("Killing 1 stage."),
+            Event::Stopping { running, kill: true } => self.line(&format!("Killing {running} stages.")),
+            Event::Stopping { running: 1, .. } => {
+                self.line("Stopping: 1 running stage may write a checkpoint first; Ctrl-C again kills it.");
+            }
+            Event::Stopping { running, .. } => self.line(&format!(
                 "Stopping: {running} running stages may write a checkpoint first; Ctrl-C again kills them."
             )),
             Event::RunFinished(report) => self.run_finished(report),

@@ -62,9 +62,18 @@ pub fn time(rfc3339: &str) -> String {
 
 /// A text from outside on one line, without control characters; long texts are cut.
 pub fn printable(text: &str) -> String {
-    const LONG: usize = 300;
-    let mut out: String = text.chars().take(LONG).map(printable_char).collect();
-    if text.chars().nth(LONG).is_some() {
+    cut(text, 300)
+}
+
+/// An error from outside on one line, without control characters: long enough for the paths that it names and
+/// for its next step.
+pub fn printable_error(text: &str) -> String {
+    cut(text, 4000)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    let mut out: String = text.chars().take(most).map(printable_char).collect();
+    if text.chars().nth(most).is_some() {
         out.push('…');
     }
     out

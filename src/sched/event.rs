@@ -115,6 +115,8 @@ pub enum Event {
     Stopping {
         /// The number of running stages.
         running: usize,
+        /// Whether they are killed at once, since it was asked for a second time.
+        kill: bool,
     },
     /// The run finished.
     RunFinished(RunReport),

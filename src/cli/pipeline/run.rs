@@ -31,6 +31,7 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let plan = planner.plan(&targets).map_err(|e| context.plan_error(e))?;
     let lock = args.locked.then(|| lock::locked(&context, &plan, names.is_empty())).transpose()?;
     let pipeline = context.graph.pipeline();
+    let ready = executor::preflight(&context.graph, &context.store, &plan)?;
     let run = Arc::new(context.store.history().begin(&pipeline.name, &pipeline.file().to_string_lossy())?);
     let mut json = args.pipeline.json.then(|| {
         let resumes = resume_points(&context.store, &plan);
@@ -53,6 +54,7 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
         plan: &plan,
         run: Arc::clone(&run),
         providers: Arc::clone(&context.providers),
+        ready,
     };
     let options = Options { jobs: args.jobs, keep_going: args.keep_going, device: context.device.to_owned() };
     let outcome = executor::run(wanted, &options, reporters)?;

@@ -130,9 +130,10 @@ impl Driver {
             Message::Ended(slot, end) => self.ended(slot, end),
             Message::HolderGone(slot) => self.feed(Input::HolderGone(slot)),
             Message::Signal => {
+                let kill = self.context.cancellation.is_stopping();
                 self.feed(Input::Interrupt);
                 let running = self.scheduler.at_work();
-                self.emit(Event::Stopping { running });
+                self.emit(Event::Stopping { running, kill });
             }
         }
     }
@@ -244,6 +245,15 @@ impl Driver {
         if matches!(event, StageEvent::Started { .. }) {
             self.stages[slot].started.get_or_insert_with(Instant::now);
         }
+        let masks = &self.context.masks;
+        // A path or the name of a process may hold a secret as well as a line of a log.
+        let event = match event {
+            StageEvent::Retry { attempt, error, after } => {
+                StageEvent::Retry { attempt, error: masks.text(error), after }
+            }
+            StageEvent::Note { message } => StageEvent::Note { message: masks.text(message) },
+            other => other,
+        };
         let stage = self.name(slot);
         self.emit(Event::Stage { stage, event });
     }
@@ -355,7 +365,8 @@ impl Driver {
         self.finish(slot, StageReport { error: Some(error), log, ..blank });
     }
 
-    fn finish(&mut self, slot: Slot, report: StageReport) {
+    fn finish(&mut self, slot: Slot, mut report: StageReport) {
+        report.error = report.error.map(|error| self.context.masks.text(error));
         self.stages[slot].job = None;
         self.stages[slot].report = Some(report.clone());
         self.emit(Event::StageFinished(report));

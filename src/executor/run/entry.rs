@@ -12,7 +12,8 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::driver::Driver;
-use super::{preflight, signals, sweep};
+use super::preflight::Ready;
+use super::{signals, sweep};
 use crate::cas::{Store, StoreError};
 use crate::executor::cancel::Cancellation;
 use crate::executor::commit::Committer;
@@ -23,7 +24,6 @@ use crate::executor::spares::Spares;
 use crate::graph::Graph;
 use crate::plan::{Plan, Planner};
 use crate::provider::Known;
-use crate::provider::environment;
 use crate::sched::{Event, Reporter, RunReport, StageReport};
 use crate::state::{RunDir, RunOutcome, StageOutcome};
 
@@ -52,6 +52,8 @@ pub struct Wanted<'a> {
     pub run: Arc<RunDir>,
     /// The providers of the kinds of the pipeline.
     pub providers: Arc<Known>,
+    /// What `preflight` found.
+    pub ready: Ready,
 }
 
 /// Why a run could not begin.
@@ -77,15 +79,13 @@ pub fn run(
     options: &Options,
     reporters: Vec<Box<dyn Reporter + '_>>,
 ) -> Result<RunOutcome, RunError> {
-    let caller = environment::caller();
-    preflight::check(&wanted, &caller).map_err(RunError::Preflight)?;
     wanted.store.watch()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(RunError::Runtime)?;
     let (events, queue) = mpsc::unbounded_channel();
     std::thread::scope(|scope| {
         scope.spawn(move || report(queue, reporters));
-        let outcome = runtime.block_on(drive(wanted, options, caller, events));
+        let outcome = runtime.block_on(drive(wanted, options, events));
         // Tasks that still wait for another runner are dropped here.
         drop(runtime);
         Ok(outcome)
@@ -95,7 +95,6 @@ pub fn run(
 async fn drive(
     wanted: Wanted<'_>,
     options: &Options,
-    caller: environment::Variables,
     events: mpsc::UnboundedSender<Event>,
 ) -> RunOutcome {
     let began = Instant::now();
@@ -113,7 +112,8 @@ async fn drive(
         providers: wanted.providers,
         run: wanted.run,
         device: options.device.clone(),
-        caller,
+        caller: wanted.ready.caller,
+        masks: wanted.ready.masks,
         spares: Spares::new(&store.root().join("work")),
         cancellation: cancellation.clone(),
         machine,
@@ -123,7 +123,7 @@ async fn drive(
     let _ = events.send(Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages });
     if !plan.summary().is_fresh() {
         orphans::sweep(&context.store).await;
-        sweep::start(&context.store);
+        sweep::sweep(&context.store).await;
     }
     let mut driver = Driver::new(context, plan, capacity, options.keep_going, events.clone());
     signals::watch(driver.sender());

@@ -12,3 +12,4 @@ mod signals;
 mod sweep;
 
 pub use entry::{Options, RunError, Wanted, run};
+pub use preflight::preflight;

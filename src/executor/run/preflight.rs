@@ -1,4 +1,4 @@
-//! What stages need of this machine, looked at before anything runs.
+//! What stages need of this machine and of the caller's environment, looked at before a run begins.
 //!
 //! Purpose: all that is missing at once, with the stage and the next step.
 //! Invariant: a stage that the plan found cached needs nothing.
@@ -8,30 +8,46 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::entry::Wanted;
-use crate::plan::State;
-use crate::provider::environment::{Variables, stage_environment};
+use super::entry::RunError;
+use crate::cas::Store;
+use crate::executor::log::Masks;
+use crate::graph::Graph;
+use crate::plan::{Plan, State};
+use crate::provider::environment::{self, Variables, stage_environment};
 use crate::spec::types::{Run, Sandbox, Stage, Work};
+
+/// What the stages of a run get of the caller's environment.
+pub struct Ready {
+    /// The environment of the caller.
+    pub caller: Variables,
+    /// The values of all secrets of the run, which no message may show.
+    pub masks: Masks,
+}
 
 /// Checks what the stages that may run need.
 ///
 /// # Errors
 /// What is missing.
-pub fn check(wanted: &Wanted<'_>, caller: &Variables) -> Result<(), Vec<String>> {
-    let mut missing = BTreeSet::new();
-    for planned in wanted.plan.stages.iter().filter(|planned| planned.state != State::Cached) {
-        let stage = wanted.graph.stage(planned.stage);
-        if let Err(e) = stage_environment(stage, None, caller) {
-            missing.insert(e.to_string());
+pub fn preflight(graph: &Graph, store: &Store, plan: &Plan) -> Result<Ready, RunError> {
+    let caller = environment::caller();
+    let stale = plan.stages.iter().filter(|planned| planned.state != State::Cached);
+    let stages: Vec<_> = stale.map(|planned| graph.stage(planned.stage)).collect();
+    let (mut missing, mut secrets) = (BTreeSet::new(), Vec::new());
+    for &stage in &stages {
+        match stage_environment(stage, None, &caller) {
+            Ok(environment) => secrets.extend(environment.secrets),
+            Err(e) => drop(missing.insert(e.to_string())),
         }
-        missing.extend(shell(stage, caller));
+        missing.extend(shell(stage, &caller));
     }
-    let strict = |stage: &Stage| matches!(stage.work, Work::Command { sandbox: Sandbox::Strict, .. });
-    let stages = wanted.plan.stages.iter().filter(|planned| planned.state != State::Cached);
-    if let Some(stage) = stages.map(|planned| wanted.graph.stage(planned.stage)).find(|stage| strict(stage)) {
-        missing.extend(sandbox(wanted, stage));
+    let strict = |stage: &&Stage| matches!(stage.work, Work::Command { sandbox: Sandbox::Strict, .. });
+    if let Some(stage) = stages.into_iter().find(strict) {
+        missing.extend(sandbox(graph, store, stage));
     }
-    if missing.is_empty() { Ok(()) } else { Err(missing.into_iter().collect()) }
+    match missing.is_empty() {
+        true => Ok(Ready { caller, masks: Masks::new(&secrets) }),
+        false => Err(RunError::Preflight(missing.into_iter().collect())),
+    }
 }
 
 fn shell(stage: &Stage, caller: &Variables) -> Option<String> {
@@ -52,8 +68,8 @@ fn on_path(program: &str, caller: &Variables) -> bool {
     path.is_some_and(|path| std::env::split_paths(path).any(|folder| folder.join(program).is_file()))
 }
 
-fn sandbox(wanted: &Wanted<'_>, stage: &Stage) -> Option<String> {
-    let work = wanted.store.root().join("work");
+fn sandbox(graph: &Graph, store: &Store, stage: &Stage) -> Option<String> {
+    let work = store.root().join("work");
     if let Err(e) = std::fs::create_dir_all(&work) {
         return Some(format!("cannot make {}: {e}", work.display()));
     }
@@ -61,8 +77,8 @@ fn sandbox(wanted: &Wanted<'_>, stage: &Stage) -> Option<String> {
         execution: work.clone(),
         checkpoint: work.clone(),
         tmp: work,
-        project: wanted.graph.pipeline().root.clone(),
-        store: wanted.store.root().to_owned(),
+        project: graph.pipeline().root.clone(),
+        store: store.root().to_owned(),
         readable: Vec::new(),
     };
     let name = &stage.name.value;

@@ -1,6 +1,6 @@
 //! Scratch folders that runs which died have left.
 //!
-//! Purpose: remove them, in the background, when a run starts.
+//! Purpose: remove them before a run starts its stages, which would otherwise find their keys locked.
 //! Invariant: a folder is removed under the lock of its key only; a checkpoint stays, however its action
 //! stands (a forced stage has an action and may still be resumed), until nobody has used it for weeks; what
 //! waits to be collected stays.
@@ -9,17 +9,17 @@
 use std::sync::Arc;
 
 use crate::cas::Store;
+use crate::executor::blocking;
 use crate::executor::scratch::Scratch;
 use crate::executor::spares;
 use crate::state::Lock;
 
-/// Starts the sweep.
-pub fn start(store: &Arc<Store>) {
-    let store = Arc::clone(store);
-    tokio::task::spawn_blocking(move || sweep(&store));
+/// Removes what nobody uses.
+pub async fn sweep(store: &Arc<Store>) {
+    blocking(store, sweep_now).await;
 }
 
-fn sweep(store: &Store) {
+fn sweep_now(store: &Store) {
     spares::sweep(&store.root().join("work"));
     for key in store.works() {
         let scratch = Scratch::at(store.work(&key));

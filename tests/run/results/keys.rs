@@ -306,6 +306,48 @@ fn a_secret_reaches_its_stage_and_stands_nowhere() {
     assert_eq!(p.states(&[]), ["s=cached"]);
     let p = stage("env: { KEY: { secret: NOT_SET_ANYWHERE } }", "echo > {outputs.o}");
     let answer = p.ask(&["run"]);
-    assert!(answer.code != 0 && answer.err.contains("NOT_SET_ANYWHERE"), "{}", answer.err);
-    assert!(!p.path("artifacts/actions").exists());
+    assert!(answer.code == 3 && answer.err.contains("NOT_SET_ANYWHERE"), "{}", answer.err);
+    assert!(!p.path("artifacts/actions").exists() && !p.path("artifacts/runs/r-0001").exists());
+}
+
+#[test]
+fn no_message_about_a_stage_holds_a_secret() {
+    let secret = "hunter2-swordfish";
+    for script in [
+        // The name of what could not be collected.
+        "mkdir {outputs.o}; mkfifo {outputs.o}/$KEY",
+        "mkdir {outputs.o}; ln -s /nowhere/$KEY {outputs.o}/link",
+        // The name of a process that was left behind.
+        "echo > {outputs.o}; cp $(command -v sleep) $KEY; (./$KEY 600 &)",
+        // The name of a program.
+        "./$KEY",
+    ] {
+        let p = stage(
+            "env: { KEY: { secret: API_KEY } }\noutputs: { o: any }\nlinger: 50ms\nretries: 1",
+            script,
+        );
+        for words in [&["run"][..], &["run", "--json"], &["show", "s"], &["log", "s"]] {
+            let output = p.kiln(words).env("API_KEY", secret).output().unwrap();
+            let said =
+                [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+            assert!(!said.contains(&secret[..12]), "{script}: {words:?}: {said}");
+        }
+        let found = Command::new("grep")
+            .args(["-r", "-l", &secret[..12], "artifacts/runs"])
+            .current_dir(p.root())
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "{script}");
+    }
+}
+
+#[test]
+fn a_source_that_holds_no_plain_file_is_an_error_of_the_pipeline() {
+    let p = stage("inputs: { i: odd }\noutputs: { o: any }", "cat {inputs.i}/* > {outputs.o}");
+    let file = std::fs::read_to_string(p.path("kiln.yaml")).unwrap();
+    p.write("kiln.yaml", &format!("{file}\nsources:\n  odd: {{ path: odd, type: any }}\n"));
+    std::fs::create_dir(p.path("odd")).unwrap();
+    assert!(Command::new("mkfifo").arg(p.path("odd/pipe")).status().unwrap().success());
+    let answer = p.ask(&["plan"]);
+    assert!(answer.code == 3 && answer.err.contains("is a pipe"), "{}: {}", answer.code, answer.err);
 }
