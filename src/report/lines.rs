@@ -44,9 +44,11 @@ pub fn stage_event(stage: &str, event: &StageEvent) -> Option<String> {
             warning(format!("{}{}", printable(message), sentence(&printable(advice))))
         }
         StageEvent::Note { message } => warning(printable(message)),
-        StageEvent::Retry { attempt, error, after } => {
-            warning(format!("attempt {attempt} failed: {}; again in {}", printable_error(error), seconds(*after)))
-        }
+        StageEvent::Retry { attempt, error, after } => warning(format!(
+            "attempt {attempt} failed: {}; again in {}",
+            printable_error(error),
+            seconds(*after)
+        )),
         StageEvent::Waiting { holder } => Some(format!("> {stage}  waits for {}", printable(holder))),
         StageEvent::Started { .. }
         | StageEvent::Progress { .. }

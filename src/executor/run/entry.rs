@@ -92,11 +92,7 @@ pub fn run(
     })
 }
 
-async fn drive(
-    wanted: Wanted<'_>,
-    options: &Options,
-    events: mpsc::UnboundedSender<Event>,
-) -> RunOutcome {
+async fn drive(wanted: Wanted<'_>, options: &Options, events: mpsc::UnboundedSender<Event>) -> RunOutcome {
     let began = Instant::now();
     let cancellation = Cancellation::default();
     let machine = Machine::look();

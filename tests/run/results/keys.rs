@@ -322,14 +322,13 @@ fn no_message_about_a_stage_holds_a_secret() {
         // The name of a program.
         "./$KEY",
     ] {
-        let p = stage(
-            "env: { KEY: { secret: API_KEY } }\noutputs: { o: any }\nlinger: 50ms\nretries: 1",
-            script,
-        );
+        let p =
+            stage("env: { KEY: { secret: API_KEY } }\noutputs: { o: any }\nlinger: 50ms\nretries: 1", script);
         for words in [&["run"][..], &["run", "--json"], &["show", "s"], &["log", "s"]] {
             let output = p.kiln(words).env("API_KEY", secret).output().unwrap();
-            let said =
-                [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+            let said = [output.stdout, output.stderr]
+                .map(|said| String::from_utf8_lossy(&said).into_owned())
+                .concat();
             assert!(!said.contains(&secret[..12]), "{script}: {words:?}: {said}");
         }
         let found = Command::new("grep")
