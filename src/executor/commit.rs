@@ -33,7 +33,7 @@ impl Committer {
                 let store = Arc::clone(&store);
                 let committed = tokio::task::spawn_blocking(move || {
                     let committed = store.commit(pending);
-                    // What is known of young files is completed bit by bit, so that the end is quick.
+                    // The digests of files that were racily clean are completed bit by bit, so that the end is quick.
                     store.settle();
                     committed
                 });

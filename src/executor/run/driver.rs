@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::message::{Decided, Message, decide};
+use super::message::{Decided, Message, decide, masked};
 use super::paths;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::Digest;
@@ -245,16 +245,7 @@ impl Driver {
         if matches!(event, StageEvent::Started { .. }) {
             self.stages[slot].started.get_or_insert_with(Instant::now);
         }
-        let masks = &self.context.masks;
-        // A path or the name of a process may hold a secret as well as a line of a log.
-        let event = match event {
-            StageEvent::Retry { attempt, error, after } => {
-                StageEvent::Retry { attempt, error: masks.text(error), after }
-            }
-            StageEvent::Note { message } => StageEvent::Note { message: masks.text(message) },
-            other => other,
-        };
-        let stage = self.name(slot);
+        let (stage, event) = (self.name(slot), masked(event, &self.context.masks));
         self.emit(Event::Stage { stage, event });
     }
 

@@ -1,4 +1,4 @@
-//! What the driver receives, and how it asks the planner.
+//! What the driver receives, without secrets, and how it asks the planner.
 //!
 //! Must not know: what the driver does about it.
 
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use crate::cas::types::ArtifactRef;
 use crate::executor::context::RunContext;
 use crate::executor::job::StageEnd;
+use crate::executor::log::Masks;
 use crate::graph::Producer;
 use crate::plan::{Decision, PlanError, StageIx};
 use crate::sched::StageEvent;
@@ -36,6 +37,17 @@ pub struct Decided {
     pub inputs: BTreeMap<String, ArtifactRef>,
     /// What is to be done.
     pub decision: Decision,
+}
+
+/// An event without secrets: a path or the name of a process may hold one as well as a line of a log.
+pub fn masked(event: StageEvent, masks: &Masks) -> StageEvent {
+    match event {
+        StageEvent::Retry { attempt, error, after } => {
+            StageEvent::Retry { attempt, error: masks.text(error), after }
+        }
+        StageEvent::Note { message } => StageEvent::Note { message: masks.text(message) },
+        other => other,
+    }
 }
 
 /// Decides on a stage whose inputs from other stages are `made`. Blocks on the disk.

@@ -63,8 +63,8 @@ struct Kept {
 /// # Errors
 /// The stage wrote to its inputs, or an output cannot be kept; the execution folder then stays.
 pub fn collect(run: &StageRun, made: &Made, finished: Finished) -> Result<Collected, Early> {
-    let lasting = inputs_are_unchanged(run)?;
-    match stage_outputs(run, made, &finished, (lasting, false)) {
+    let unchanged = inputs_are_unchanged(run)?;
+    match stage_outputs(run, made, &finished, (unchanged, false)) {
         Ok(collected) => Ok(collected),
         Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, None, &error)),
         Err(CollectError::Refused(error)) => Err(refuse(run, &error)),
@@ -91,7 +91,7 @@ fn stage_outputs(
     run: &StageRun,
     made: &Made,
     finished: &Finished,
-    (lasting, kept): (bool, bool),
+    (unchanged, kept): (bool, bool),
 ) -> Result<Collected, CollectError> {
     let (mut staged, mut outputs) = (Vec::new(), BTreeMap::new());
     for (name, path) in &made.outputs {
@@ -101,7 +101,7 @@ fn stage_outputs(
         outputs.insert(name.clone(), output.artifact);
         staged.push(output);
     }
-    let action = lasting.then(|| Action {
+    let action = unchanged.then(|| Action {
         format: ACTION_FORMAT.into(),
         key: run.job.key,
         key_inputs: (*run.job.key_inputs).clone(),
@@ -136,7 +136,7 @@ fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
         run.context.planner.sources().revalidate(run.job.stage, &run.job.inputs, &run.job.key_inputs)?;
     // What was copied into the execution folder is what the key says, whatever became of the original.
     let copied = matches!(&run.stage().work, Work::Command { sandbox, .. } if *sandbox != Sandbox::Off);
-    let mut lasting = true;
+    let mut unchanged = true;
     for change in changes {
         match change {
             Changed::Input(input) => {
@@ -147,14 +147,14 @@ fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
             }
             Changed::Source(_) | Changed::Uses(_) if copied => {}
             Changed::Source(what) | Changed::Uses(what) => {
-                lasting = false;
+                unchanged = false;
                 let message =
                     format!("`{what}` changed while the stage ran; its result serves this run only");
                 (run.emit)(StageEvent::Note { message });
             }
         }
     }
-    Ok(lasting)
+    Ok(unchanged)
 }
 
 /// Keeps the execution folder for the next run, which need not run the stage again.
@@ -189,8 +189,8 @@ pub fn kept_by_an_earlier_run(run: &StageRun) -> Option<Collected> {
         return None;
     }
     let made = Made { outputs: kept.outputs, inputs: std::sync::Arc::default() };
-    let lasting = inputs_are_unchanged(run).ok()?;
-    let collected = stage_outputs(run, &made, &kept.finished, (lasting, true)).ok()?;
+    let unchanged = inputs_are_unchanged(run).ok()?;
+    let collected = stage_outputs(run, &made, &kept.finished, (unchanged, true)).ok()?;
     if kept.artifacts.is_some_and(|artifacts| artifacts != collected.outputs) {
         return None;
     }

@@ -93,17 +93,17 @@ impl Drop for Spawner {
 impl Process {
     /// Asks the leader to stop, by SIGTERM.
     pub fn stop(&self) {
-        self.say(STOP);
+        self.order(STOP);
     }
 
     /// Kills the leader and all its descendants.
     pub fn kill(&self) {
-        self.say(KILL);
+        self.order(KILL);
     }
 
     /// Sends a byte at once. (`try_write` of tokio sends nothing before the runtime has seen that the socket is
     /// ready, so that a stop that comes with the start would be lost.)
-    fn say(&self, word: u8) {
+    fn order(&self, word: u8) {
         // A supervisor that has just ended needs no word.
         let _ = rustix::net::send(&self.control, &[word], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
