@@ -26,7 +26,7 @@ pub(crate) use error::During;
 pub use error::{CollectError, StoreError};
 pub use format::{MARKER, STORE_FORMAT, is_store};
 pub(crate) use local::unpoisoned;
-pub use materialize::How;
+pub use materialize::{How, LastWritten};
 pub use outputs::{Committed, Manifest, PendingCommit, StagedOutput};
 pub use sources::Ignore;
 pub use stat::{Stat, Trust};

@@ -66,6 +66,21 @@ impl Context {
         Planner::new(Arc::clone(&self.graph), Arc::clone(&self.store), settings).map_err(CliError::Plan)
     }
 
+    /// Checks that a plan has the stages that are to be run whatever is known.
+    ///
+    /// # Errors
+    /// One is not needed by the targets.
+    pub fn check_forced(plan: &Plan, graph: &Graph, forced: &[String]) -> Result<(), CliError> {
+        let planned =
+            |name: &String| plan.stages.iter().any(|planned| graph.stage(planned.stage).name.value == **name);
+        match forced.iter().find(|name| !planned(name)) {
+            Some(name) => Err(CliError::Call(format!(
+                "`--force {name}`: no target needs the stage `{name}`, so it would not run; name it as a target, too"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The plan of the targets and all they need; of all stages when none is named.
     ///
     /// # Errors
@@ -73,6 +88,7 @@ impl Context {
     pub fn plan(&self, targets: &[String], forced: &[String]) -> Result<Plan, CliError> {
         let targets = self.graph.targets(targets).map_err(CliError::Pipeline)?;
         let plan = self.planner(forced)?.plan(&targets).map_err(|e| self.plan_error(e));
+        let plan = plan.and_then(|plan| Self::check_forced(&plan, &self.graph, forced).map(|()| plan));
         // Without it the next plan reads more files; nothing else is lost.
         if let Err(error) = self.store.flush() {
             tracing::warn!("the stat cache was not saved: {error}");

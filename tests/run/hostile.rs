@@ -14,7 +14,11 @@ stages:
 ",
     );
     let ran = p.run_with(&[]);
-    assert!(ran.error("vandal").contains("wrote to its input `i`"), "{}", ran.error("vandal"));
+    assert!(
+        ran.error("vandal").contains("its input `i` was damaged while it ran"),
+        "{}",
+        ran.error("vandal")
+    );
     p.write("calm", "");
     p.run().expect_ran(&["made", "vandal"]);
     assert_eq!(p.out("p/vandal/o"), "precious\n");
@@ -51,6 +55,36 @@ fn a_large_input_that_is_changed_in_place_fails_its_readers_and_is_made_again() 
     p.write("calm", "");
     p.run().expect_ran(&["big", "mover", "vandal"]);
     assert_eq!((p.out("p/vandal/o"), p.out("p/mover/o")), ("67108864\n".into(), "67108864\n".into()));
+}
+
+#[test]
+fn a_large_input_that_is_changed_and_changed_back_fails_those_who_may_have_read_it() {
+    let p = stages(&[
+        ("big", "", "head -c 67108864 /dev/zero > {outputs.o}"),
+        (
+            "vandal",
+            "inputs: { i: big }",
+            "if ! test -e @ROOT@/calm; then chmod u+w {inputs.i}; printf X | dd of={inputs.i} conv=notrunc bs=1; touch @ROOT@/spoilt; while ! test -e @ROOT@/read; do sleep 0.02; done; printf '\\0' | dd of={inputs.i} conv=notrunc bs=1; fi; touch @ROOT@/mended; echo > {outputs.o}",
+        ),
+        (
+            "reader",
+            "inputs: { i: big }",
+            "while ! test -e @ROOT@/spoilt; do sleep 0.02; done; head -c 1 {inputs.i} | od -An -c > {outputs.o}; touch @ROOT@/read; while ! test -e @ROOT@/mended; do sleep 0.02; done",
+        ),
+    ]);
+    let ran = p.run_with(&["--keep-going"]);
+    if ran.outcome() == "ok" {
+        // Each had a copy of its own.
+        assert_eq!(p.out("p/reader/o"), "  \\0\n");
+        return;
+    }
+    assert_eq!(ran.ended("failed"), ["reader", "vandal"], "{:#}", ran.0);
+    for name in ["reader", "vandal"] {
+        assert!(ran.error(name).contains("its input `i` was written to"), "{}", ran.error(name));
+    }
+    p.write("calm", "");
+    p.run().expect_ran(&["reader", "vandal"]);
+    assert_eq!(p.out("p/reader/o"), "  \\0\n");
 }
 
 #[test]

@@ -32,7 +32,23 @@ pub enum How {
     Copies,
 }
 
+/// When blobs were last written: the inode and the time of the last change of bytes of each.
+pub type LastWritten = Vec<Option<(u64, i64, i64)>>;
+
 impl Store {
+    /// When the blobs were last written that a stage shares with the store once the artifact is materialized in
+    /// this way; nothing for copies. A write to a shared blob that is taken back leaves its bytes, and not this.
+    pub fn last_written(&self, artifact: &ArtifactRef, how: How) -> LastWritten {
+        if how == How::Copies && artifact.size < self.hard_links_from {
+            return Vec::new();
+        }
+        let written = |digest: &Digest| {
+            let meta = fs::symlink_metadata(self.blobs.path(digest)).ok()?;
+            Some((meta.ino(), meta.mtime(), meta.mtime_nsec()))
+        };
+        self.digests_of(artifact).iter().map(written).collect()
+    }
+
     /// Makes an artifact readable at `dest`, where nothing may be yet.
     ///
     /// # Errors

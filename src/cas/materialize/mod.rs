@@ -4,4 +4,4 @@ mod export;
 mod inputs;
 mod place;
 
-pub use inputs::How;
+pub use inputs::{How, LastWritten};

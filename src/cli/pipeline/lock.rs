@@ -14,7 +14,7 @@ use crate::cli::context::Context;
 use crate::cli::printer::{BAD, Printer, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::Plan;
-use crate::report::lockfile::{Difference, LockFile, compare, merge};
+use crate::report::lockfile::{Difference, LockFile, check_version, compare, merge};
 use crate::report::text::{printable, table, value};
 use crate::spec::diagnostic::ERRORS_FORMAT;
 
@@ -124,5 +124,6 @@ fn read(path: &Path, may_be_empty: bool) -> Result<LockFile, CliError> {
     if !is_new && !LockFile::is_ours(&text) {
         return Err(CliError::Call(format!("{} is not a lock file of Kiln", path.display())));
     }
+    check_version(path, &text)?;
     Ok(LockFile::read(path.to_owned(), text))
 }

@@ -29,6 +29,7 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let targets = context.graph.targets(names).map_err(CliError::Pipeline)?;
     let planner = Arc::new(context.planner(&args.force)?);
     let plan = planner.plan(&targets).map_err(|e| context.plan_error(e))?;
+    Context::check_forced(&plan, &context.graph, &args.force)?;
     let lock = args.locked.then(|| lock::locked(&context, &plan, names.is_empty())).transpose()?;
     let pipeline = context.graph.pipeline();
     let ready = executor::preflight(&context.graph, &context.store, &plan)?;

@@ -17,14 +17,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::attempt::{AttemptError, Executor, Exit, Made, Request, Stop};
+use super::attempt::{AttemptError, Executor, Exit, Made, Request, SharedInputs, Stop};
 use super::log::Masks;
 use super::machine::Claim;
 use super::sandbox::{Method, Strict};
 use super::supervise::Spawner;
 use super::supervise::launch::Launch;
+use crate::cas::How;
 use crate::cas::types::ArtifactRef;
-use crate::spec::types::Work;
+use crate::spec::types::{Sandbox, Work};
 use watch::Started;
 
 /// How long descendants may outlive the leader when a stage does not say.
@@ -65,10 +66,16 @@ impl Executor for Local {
         let inputs = request.job.inputs.keys().any(|name| !stage.places.contains_key(name));
         request.context.spares.make(scratch, inputs).map_err(io("make the execution folder"))?;
         let claim = request.context.machine.claim(request.permit);
-        let mut prepared = match &request.stage().work {
+        let how = match &stage.work {
+            Work::Command { sandbox, .. } if *sandbox != Sandbox::Off => How::Copies,
+            _ => How::Links,
+        };
+        let shared = SharedInputs::look(request.context, request.job, how);
+        let mut prepared = match &stage.work {
             Work::Command { .. } => command::prepare(request, &claim)?,
             Work::Kind { .. } => provider::prepare(request, &claim)?,
         };
+        prepared.made.shared = Arc::new(shared);
         prepared.launch.cores.clone_from(&claim.cores);
         let linger = request.stage().linger.unwrap_or(LINGER).as_millis();
         prepared.launch.linger_ms = u64::try_from(linger).unwrap_or(u64::MAX);
@@ -151,5 +158,5 @@ fn readable(path: PathBuf, bytes: &[u8]) -> std::io::Result<File> {
 
 /// The outputs of a stage by name, at these paths.
 fn made(outputs: BTreeMap<String, PathBuf>, inputs: Vec<(PathBuf, ArtifactRef)>) -> Made {
-    Made { outputs, inputs: Arc::new(inputs) }
+    Made { outputs, inputs: Arc::new(inputs), shared: Arc::default() }
 }

@@ -61,9 +61,15 @@ struct Kept {
 /// Collects the outputs of an attempt that succeeded.
 ///
 /// # Errors
-/// The stage wrote to its inputs, or an output cannot be kept; the execution folder then stays.
+/// Somebody wrote to its inputs, or an output cannot be kept; the execution folder then stays.
 pub fn collect(run: &StageRun, made: &Made, finished: Finished) -> Result<Collected, Early> {
     let unchanged = inputs_are_unchanged(run)?;
+    if let Some(input) = made.shared.written_since(&run.context, &run.job) {
+        return Err(Early::Failed(format!(
+            "its input `{input}` was written to while it ran, by it or by another stage that shares the file, and \
+             then had its old bytes again; an input is read-only: copy it before changing it, and run again"
+        )));
+    }
     match stage_outputs(run, made, &finished, (unchanged, false)) {
         Ok(collected) => Ok(collected),
         Err(CollectError::Recoverable(error)) => Err(keep(run, made, finished, None, &error)),
@@ -141,8 +147,9 @@ fn inputs_are_unchanged(run: &StageRun) -> Result<bool, Early> {
         match change {
             Changed::Input(input) => {
                 return Err(Early::Failed(format!(
-                    "it wrote to its input `{input}`, which is read-only; copy it before changing it. The \
-                     damaged artifact was quarantined, and the next run makes it again"
+                    "its input `{input}` was damaged while it ran: it or another stage wrote to it; an input is \
+                     read-only: copy it before changing it. The damaged artifact was quarantined, and the next run \
+                     makes it again"
                 )));
             }
             Changed::Source(_) | Changed::Uses(_) if copied => {}
@@ -188,7 +195,8 @@ pub fn kept_by_an_earlier_run(run: &StageRun) -> Option<Collected> {
     if run.job.replace || !inside || !run.context.store.matches(&kept.manifest, &folder) {
         return None;
     }
-    let made = Made { outputs: kept.outputs, inputs: std::sync::Arc::default() };
+    let made =
+        Made { outputs: kept.outputs, inputs: std::sync::Arc::default(), shared: std::sync::Arc::default() };
     let unchanged = inputs_are_unchanged(run).ok()?;
     let collected = stage_outputs(run, &made, &kept.finished, (unchanged, true)).ok()?;
     if kept.artifacts.is_some_and(|artifacts| artifacts != collected.outputs) {

@@ -26,9 +26,24 @@ const MARKS: [&str; 2] = [
     "# What each stage was made of, and what came out. Written by `kiln run`",
 ];
 
+/// The version that is written.
+const VERSION: u64 = 2;
+
 /// Why there is no lock file to use.
 #[derive(Debug, thiserror::Error)]
 pub enum LockFileError {
+    /// A newer Kiln has written it.
+    #[error(
+        "{} has version {version}, which a newer kiln has written; this one knows versions up to {VERSION}: use the \
+         newer one, or take the file away",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u64,
+    },
     /// Both names are taken by files of other programs.
     #[error("neither {} nor {} was written by Kiln; rename one of them", first.display(), second.display())]
     Foreign {
@@ -143,7 +158,7 @@ pub fn named(name: &str, stanza: &str) -> String {
 
 fn look(path: &Path) -> Result<Found, LockFileError> {
     match fs::read_to_string(path) {
-        Ok(text) if LockFile::is_ours(&text) => Ok(Found::Ours(text)),
+        Ok(text) if LockFile::is_ours(&text) => check_version(path, &text).map(|()| Found::Ours(text)),
         Ok(_) => Ok(Found::Foreign),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
         // Not a text file, or a folder.
@@ -151,6 +166,19 @@ fn look(path: &Path) -> Result<Found, LockFileError> {
             Ok(Found::Foreign)
         }
         Err(source) => Err(LockFileError::Io { what: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// Checks that this Kiln knows the version of a lock file.
+///
+/// # Errors
+/// A newer one has written it.
+pub fn check_version(path: &Path, text: &str) -> Result<(), LockFileError> {
+    let version =
+        text.lines().take_while(|line| *line != "stages:").find_map(|line| line.strip_prefix("version:"));
+    match version.and_then(|version| version.trim().parse().ok()) {
+        Some(version) if version > VERSION => Err(LockFileError::Newer { path: path.to_owned(), version }),
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,6 @@ mod reporter;
 mod stanza;
 
 pub use compare::{Difference, LockCheck, compare};
-pub use file::{LockFile, LockFileError};
+pub use file::{LockFile, LockFileError, check_version};
 pub use merge::{Merged, merge};
 pub use reporter::LockFileReporter;

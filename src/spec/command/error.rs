@@ -152,6 +152,19 @@ impl CommandError {
             Refusal::Region { text, region: Region::HereDocument, variable } => {
                 format!("write a here-string or `printf '%s\\n' {text}`, or read `${variable}`")
             }
+            // A shell would also run what a variable holds here.
+            Refusal::Region {
+                text,
+                region: Region::Arithmetic | Region::Subscript | Region::NumberTest,
+                ..
+            } => format!(
+                "let a program compute with it, as in `awk -v value={text} 'BEGIN {{ print value + 1 }}'`; in this \
+                 place a shell also runs what a variable holds"
+            ),
+            Refusal::Region { text, region: Region::Parameter, .. } => format!(
+                "write `value={text}` on a line before, and `\"$value\"` in this place, unless it is a number such \
+                 as an offset, which a shell evaluates"
+            ),
             Refusal::Region { text, .. } => {
                 format!("write `value={text}` on a line before, and `$value` in this place")
             }

@@ -2,7 +2,7 @@
 //!
 //! Purpose: what a command names, and the command with its values.
 //! Invariants: in a script a value is one piece of one word, byte for byte, and never code; in a list it is as it
-//! is. What was filled in is not looked at again. Both functions refuse the same commands.
+//! is, but in the script behind the `-c` of a shell. What was filled in is not looked at again. Both functions refuse the same commands.
 //! Must not know: which stages there are, where artifacts lie.
 
 use std::borrow::Cow;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::error::{CommandError, Refusal, Spot, variable};
 use super::script::{self, Mark, Marked, Plain, Quoting, odd_dollars};
-use super::shell::{Dialect, program};
+use super::shell::{Dialect, program, script_word};
 use super::slot::{Slot, Space, slot};
 use crate::spec::types::Run;
 
@@ -58,7 +58,7 @@ impl Values {
 /// A placeholder where no value is safe, something that was meant as one, a script that cannot be followed.
 pub fn placeholders(run: &Run, shell: &[String]) -> Result<Vec<Placeholder>, CommandError> {
     let mut out = Vec::new();
-    each_text(run, shell, |word, text, marks| {
+    each_text(run, shell, |word, text, marks, _| {
         out.extend(marks.iter().filter_map(|mark| match mark.what {
             Marked::Value(space, name, _) => Some(Placeholder {
                 space,
@@ -80,25 +80,32 @@ pub fn placeholders(run: &Run, shell: &[String]) -> Result<Vec<Placeholder>, Com
 pub fn expand(run: &Run, shell: &[String], values: &Values) -> Result<Run, CommandError> {
     let mut out = Vec::new();
     let is_script = matches!(run, Run::Script(_));
-    each_text(run, shell, |word, text, marks| {
-        out.push(fill(text, marks, values, is_script, word)?);
+    each_text(run, shell, |word, text, marks, quotes| {
+        out.push(fill(text, marks, values, quotes, word)?);
         Ok(())
     })?;
     Ok(if is_script { Run::Script(out.concat()) } else { Run::Exec(out) })
 }
 
-/// Calls `then` with each text of a command and what is replaced in it.
+/// Calls `then` with each text of a command, what is replaced in it, and whether a shell reads it.
 fn each_text(
     run: &Run,
     shell: &[String],
-    mut then: impl FnMut(usize, &str, &[Mark<'_>]) -> Result<(), CommandError>,
+    mut then: impl FnMut(usize, &str, &[Mark<'_>], bool) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
     match run {
-        Run::Script(text) => then(0, text, &marks_of_script(text, shell)?),
-        Run::Exec(words) => words
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, word)| then(index, word, &plain_marks(word, index)?)),
+        Run::Script(text) => then(0, text, &marks_of_script(text, shell)?, true),
+        Run::Exec(words) => {
+            let script = script_word(words);
+            words.iter().enumerate().try_for_each(|(index, word)| {
+                if script != Some(index) {
+                    return then(index, word, &plain_marks(word, index)?, false);
+                }
+                let marks = marks_of_script(word, words);
+                let marks = marks.map_err(|e| CommandError { spot: Spot { word: index, ..e.spot }, ..e })?;
+                then(index, word, &marks, true)
+            })
+        }
     }
 }
 

@@ -45,6 +45,18 @@ pub fn is_posix(shell: &[String]) -> bool {
     Dialect::of(shell).is_some()
 }
 
+/// Which word of a list is a script, as in `[bash, -c, SCRIPT]`; none where the program is no shell of the family.
+pub(super) fn script_word(words: &[String]) -> Option<usize> {
+    Dialect::of(words)?;
+    let is_option = |word: &str| word.starts_with(['-', '+']) && !word.starts_with("--");
+    let mut at = 1 + words.iter().position(|word| is_option(word) && word.contains('c'))?;
+    while let Some(word) = words.get(at).filter(|word| word.starts_with(['-', '+'])) {
+        // `-o` has an argument.
+        at += if is_option(word) && word.ends_with(['o', 'O']) { 2 } else { 1 };
+    }
+    (at < words.len()).then_some(at)
+}
+
 /// The name of the shell's program without its folder and version.
 pub(super) fn program(shell: &[String]) -> Option<&str> {
     let name = shell.first()?.rsplit('/').next()?;

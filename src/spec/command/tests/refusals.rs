@@ -205,6 +205,30 @@ fn placeholders_come_with_their_places() {
 }
 
 #[test]
+fn the_script_of_a_shell_in_a_list_is_a_script() {
+    let values = Values {
+        params: BTreeMap::from([("x".to_owned(), "x; touch pwned".to_owned())]),
+        ..Values::default()
+    };
+    for options in [
+        &["sh", "-c"][..],
+        &["/bin/bash", "-ec"],
+        &["env", "bash", "-o", "pipefail", "-c"],
+        &["dash", "-c", "-o", "errexit"],
+    ] {
+        let list = |script: &str| {
+            let words = options.iter().copied().chain([script, "name", "{params.x}"]);
+            Run::Exec(words.map(str::to_owned).collect())
+        };
+        let Run::Exec(words) = expand(&list("echo {params.x}"), &[], &values).unwrap() else { panic!() };
+        let end = &words[options.len()..];
+        assert_eq!(end, ["echo 'x; touch pwned'", "name", "x; touch pwned"], "{options:?}");
+        let refused = placeholders(&list("echo `echo {params.x}`"), &[]).unwrap_err();
+        assert_eq!((refused.spot.word, refused.spot.column), (options.len(), 12), "{options:?}");
+    }
+}
+
+#[test]
 fn a_list_takes_values_as_they_are() {
     let values = Values {
         params: BTreeMap::from([("x".to_owned(), "a 'b' {params.x} $(c)".to_owned())]),
