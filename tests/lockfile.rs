@@ -215,6 +215,26 @@ fn an_output_that_differs_from_the_lock_file_fails_a_locked_run() {
     assert_eq!(ran["differences"][0]["field"], "outputs.o");
     assert!(answer.err.contains("the outputs are not those of kiln.lock"), "{}", answer.err);
     assert_eq!(lock(&project), before);
+    let check = project.ask(&["--store", store, "lock", "check"]);
+    assert!(check.code == 2 && check.err.contains("outputs.o"), "{check:?}");
+    assert_eq!(project.ask(&["lock", "check"]).code, 0);
+}
+
+#[test]
+fn a_lock_file_of_a_newer_kiln_is_left_alone_and_no_use() {
+    let project = after_a_run();
+    let newer = lock(&project).replace("\nversion: 2\n", "\nversion: 99\n");
+    project.write("kiln.lock", &newer);
+    for words in [
+        &["run", "--locked"][..],
+        &["lock", "check"],
+        &["lock", "merge", "kiln.lock", "kiln.lock", "kiln.lock"],
+    ] {
+        let answer = project.ask(words);
+        assert!(answer.code != 0 && answer.err.contains("version 99"), "{words:?}: {answer:?}");
+    }
+    assert_eq!(project.ask(&["run"]).code, 0);
+    assert_eq!(lock(&project), newer);
 }
 
 #[test]

@@ -75,11 +75,9 @@ pub fn link_output(
 ) -> Result<PathBuf, LinkError> {
     let folder = folder(store, pipeline, stage);
     let link = folder.join(plain(output));
-    let target = if artifact.tree {
-        store.root().join(VIEW).join(artifact.digest.to_string())
-    } else {
-        store.blob(&artifact.digest)
-    };
+    // A blob is never executable.
+    let has_view = artifact.tree || artifact.executable;
+    let target = if has_view { view(store, artifact) } else { store.blob(&artifact.digest) };
     if leads(store, &link, &target) {
         return Ok(link);
     }
@@ -87,7 +85,7 @@ pub fn link_output(
         let path = path.to_owned();
         move |source| LinkError::Io { path, source }
     };
-    if artifact.tree {
+    if has_view {
         readable(store, artifact)?;
     }
     let target = store.from_inside(&link, &target);
@@ -113,14 +111,19 @@ fn folder(store: &Store, pipeline: &str, stage: &str) -> PathBuf {
     store.root().join(OUT).join(plain(pipeline)).join(plain(stage))
 }
 
+/// The place of an artifact below `view`: files of equal bytes may differ in the executable bit.
+fn view(store: &Store, artifact: &ArtifactRef) -> PathBuf {
+    let bit = if artifact.executable && !artifact.tree { "-x" } else { "" };
+    store.root().join(VIEW).join(format!("{}{bit}", artifact.digest))
+}
+
 /// A path where an artifact can be read, below `view` in the folder of the store; it depends on the artifact
 /// alone.
 ///
 /// # Errors
 /// The artifact is not intact, or the disk refuses.
 pub fn readable(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, LinkError> {
-    let views = store.root().join(VIEW);
-    let place = views.join(artifact.digest.to_string());
+    let (views, place) = (store.root().join(VIEW), view(store, artifact));
     if is_complete(store, artifact, &place) {
         return Ok(place);
     }
@@ -193,6 +196,28 @@ mod tests {
         assert_eq!(link_output(&store, "p", "s", "o", &new).unwrap(), link);
         assert_eq!(fs::read_to_string(&link).unwrap(), "new");
         assert!(link.ends_with("out/p/s/o"));
+    }
+
+    #[test]
+    fn a_program_stays_executable_beside_a_plain_file_of_the_same_bytes() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let plain = ingested(&store, folder.path(), "a", "echo");
+        fs::write(folder.path().join("b"), "echo").unwrap();
+        fs::set_permissions(folder.path().join("b"), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = store.ingest(&folder.path().join("b")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o111;
+        for _ in 0..2 {
+            let programs = [link_output(&store, "p", "s", "program", &program), readable(&store, &program)];
+            let plains = [link_output(&store, "p", "s", "plain", &plain), readable(&store, &plain)];
+            for path in programs {
+                assert_eq!(mode(&path.unwrap()), 0o111);
+            }
+            for path in plains {
+                assert_eq!(mode(&path.unwrap()), 0);
+            }
+        }
     }
 
     #[test]

@@ -44,7 +44,9 @@ impl Pipeline {
 
     /// `kiln` as a process of its own, which dies with nobody.
     pub fn spawn(&self, words: &[&str]) -> Child {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin("kiln"));
+        // A test program under `nohup` would hand on that SIGHUP is ignored.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP").arg(assert_cmd::cargo::cargo_bin("kiln"));
         command.args(words).current_dir(self.root());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }

@@ -14,7 +14,7 @@ use crate::cli::context::Context;
 use crate::cli::printer::{BAD, Printer, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::Plan;
-use crate::report::lockfile::{Difference, LockFile, check_version, compare, merge};
+use crate::report::lockfile::{Difference, LockFile, check_version, compare, compare_outputs, merge};
 use crate::report::text::{printable, table, value};
 use crate::spec::diagnostic::ERRORS_FORMAT;
 
@@ -34,6 +34,11 @@ fn check(common: &Common, args: &PipelineArgs, printer: &mut Printer) -> Result<
     let context = Context::open(common, args)?;
     let plan = context.plan(targets, &[])?;
     let lock = locked(&context, &plan, targets.is_empty())?;
+    let differences = compare_outputs(&lock, &plan);
+    if !differences.is_empty() {
+        let message = format!("the outputs in the store are not those of {}", lock.path.display());
+        return Err(CliError::Locked { message, differences });
+    }
     if args.json {
         printer.json(&json!({ "schema": "kiln.lock/1", "file": lock.path, "differences": [] }))?;
     } else {

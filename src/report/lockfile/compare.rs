@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::file::LockFile;
 use super::stanza::{self, Fields, KEY, OUTPUTS};
-use crate::plan::{Plan, StagePlan};
-use crate::sched::{Event, Reporter, StageReport};
+use crate::cas::types::ArtifactRef;
+use crate::plan::{Plan, StagePlan, State};
+use crate::sched::{Event, Reporter};
 
 /// A field of a stage that is not what the lock file says.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,21 +115,35 @@ impl<'a> LockCheck<'a> {
     pub fn into_differences(self) -> Vec<Difference> {
         self.differences
     }
+}
 
-    fn check(&mut self, report: &StageReport) {
-        let stanza = self.lock.stanza(&report.name).map(stanza::read).unwrap_or_default();
-        let prefix = format!("{OUTPUTS}.");
-        let locked = stanza.into_iter().filter(|(field, _)| field.starts_with(&prefix)).collect();
-        let now = report.outputs.iter();
-        let now = now.map(|(name, a)| (format!("{prefix}{name}"), a.digest.to_string().into())).collect();
-        self.differences.extend(fields_that_differ(&report.name, &locked, &now));
-    }
+/// The outputs of a stage that are not what the lock file says.
+fn outputs_that_differ(
+    lock: &LockFile,
+    stage: &str,
+    outputs: &BTreeMap<String, ArtifactRef>,
+) -> Vec<Difference> {
+    let stanza = lock.stanza(stage).map(stanza::read).unwrap_or_default();
+    let prefix = format!("{OUTPUTS}.");
+    let locked = stanza.into_iter().filter(|(field, _)| field.starts_with(&prefix)).collect();
+    let now = outputs.iter();
+    let now = now.map(|(name, a)| (format!("{prefix}{name}"), a.digest.to_string().into())).collect();
+    fields_that_differ(stage, &locked, &now)
+}
+
+/// The outputs that the store has and that are not what the lock file says.
+pub fn compare_outputs(lock: &LockFile, plan: &Plan) -> Vec<Difference> {
+    let cached = plan.stages.iter().filter(|stage| stage.state == State::Cached);
+    let known = cached.filter_map(|stage| Some((&stage.name, stage.last.as_ref()?)));
+    known.flat_map(|(name, action)| outputs_that_differ(lock, name, &action.outputs)).collect()
 }
 
 impl Reporter for LockCheck<'_> {
     fn on_event(&mut self, event: &Event) {
         match event {
-            Event::StageFinished(report) if report.is_done() => self.check(report),
+            Event::StageFinished(report) if report.is_done() => {
+                self.differences.extend(outputs_that_differ(self.lock, &report.name, &report.outputs));
+            }
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ mod merge;
 mod reporter;
 mod stanza;
 
-pub use compare::{Difference, LockCheck, compare};
+pub use compare::{Difference, LockCheck, compare, compare_outputs};
 pub use file::{LockFile, LockFileError, check_version};
 pub use merge::{Merged, merge};
 pub use reporter::LockFileReporter;
