@@ -18,6 +18,7 @@ pub mod orphans;
 pub mod run;
 pub mod sandbox;
 pub mod scratch;
+pub mod shared;
 pub mod spares;
 pub mod stage;
 pub mod supervise;

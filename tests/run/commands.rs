@@ -52,6 +52,16 @@ fn a_forced_stage_runs_though_it_is_fresh_and_what_is_below_stays() {
 }
 
 #[test]
+fn a_forced_stage_that_no_target_needs_is_an_error_and_nothing_runs() {
+    let p = Pipeline::new().yaml(CHAIN).file("words.txt", "b\na\n");
+    p.run();
+    for command in ["run", "plan"] {
+        let answer = p.ask(&[command, "--force", "first", "sorted"]);
+        assert!(answer.code == 3 && answer.err.contains("no target needs the stage `first`"), "{answer:?}");
+    }
+}
+
+#[test]
 fn folders_and_globs_are_inputs_and_outputs_too() {
     let p = Pipeline::new().file("data/a.txt", "A").file("data/b.txt", "B").yaml(
         "

@@ -151,7 +151,10 @@ fn a_second_ctrl_c_kills_what_will_not_stop() {
     std::thread::sleep(Duration::from_millis(200));
     assert!(runner.try_wait().unwrap().is_none(), "it was to wait for the stage");
     signal(&runner, "INT");
-    assert_eq!(runner.wait().unwrap().code(), Some(130));
+    let end = runner.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&end.stderr);
+    assert_eq!(end.status.code(), Some(130), "{said}");
+    assert!(said.contains("Stopping: 1 running stage may") && said.contains("Killing 1 stage."), "{said}");
 }
 
 #[test]

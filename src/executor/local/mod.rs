@@ -17,10 +17,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::attempt::{AttemptError, Executor, Exit, Made, Request, SharedInputs, Stop};
+use super::attempt::{AttemptError, Executor, Exit, Made, Request, Stop};
 use super::log::Masks;
 use super::machine::Claim;
 use super::sandbox::{Method, Strict};
+use super::shared::SharedInputs;
 use super::supervise::Spawner;
 use super::supervise::launch::Launch;
 use crate::cas::How;

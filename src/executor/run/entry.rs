@@ -117,12 +117,13 @@ async fn drive(wanted: Wanted<'_>, options: &Options, events: mpsc::UnboundedSen
     let run = context.run.id().to_owned();
     let stages = plan.stages.len();
     let _ = events.send(Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages });
-    if !plan.summary().is_fresh() {
-        orphans::sweep(&context.store).await;
-        sweep::sweep(&context.store).await;
-    }
     let mut driver = Driver::new(context, plan, capacity, options.keep_going, events.clone());
+    // Before anything that may take time: a signal that nobody watches for ends the runner without a report.
     signals::watch(driver.sender());
+    if !plan.summary().is_fresh() {
+        orphans::sweep(&store).await;
+        sweep::sweep(&store).await;
+    }
     let stages = driver.run().await;
     let outcome = outcome(&stages, cancellation.is_stopping());
     let seconds = began.elapsed().as_secs_f64();

@@ -30,15 +30,17 @@ pub struct Ready {
 /// What is missing.
 pub fn preflight(graph: &Graph, store: &Store, plan: &Plan) -> Result<Ready, RunError> {
     let caller = environment::caller();
-    let stale = plan.stages.iter().filter(|planned| planned.state != State::Cached);
-    let stages: Vec<_> = stale.map(|planned| graph.stage(planned.stage)).collect();
-    let (mut missing, mut secrets) = (BTreeSet::new(), Vec::new());
-    for &stage in &stages {
-        match stage_environment(stage, None, &caller) {
-            Ok(environment) => secrets.extend(environment.secrets),
-            Err(e) => drop(missing.insert(e.to_string())),
+    let (mut missing, mut secrets, mut stages) = (BTreeSet::new(), Vec::new(), Vec::new());
+    for planned in &plan.stages {
+        let stage = graph.stage(planned.stage);
+        let environment = stage_environment(stage, None, &caller);
+        if planned.state != State::Cached {
+            missing.extend(environment.as_ref().err().map(ToString::to_string));
+            missing.extend(shell(stage, &caller));
+            stages.push(stage);
         }
-        missing.extend(shell(stage, &caller));
+        // Those of cached stages, too: one runs after all when an output of it proves missing.
+        secrets.extend(environment.map(|environment| environment.secrets).unwrap_or_default());
     }
     let strict = |stage: &&Stage| matches!(stage.work, Work::Command { sandbox: Sandbox::Strict, .. });
     if let Some(stage) = stages.into_iter().find(strict) {

@@ -1,8 +1,9 @@
 //! Which shell reads a script.
 //!
-//! Purpose: tells shells of the POSIX family, whose quoting `script` understands, from all others.
+//! Purpose: tells shells of the POSIX family, whose quoting `script` understands, from all others, and finds the
+//! script of a shell in a list.
 //! Invariant: a program that is not known to be of the family is not taken for one.
-//! Must not know: scripts.
+//! Must not know: what a script says.
 
 /// A family of shells that read quotes alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

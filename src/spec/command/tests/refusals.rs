@@ -117,6 +117,14 @@ fn a_script_that_cannot_be_followed_is_refused_when_it_has_a_placeholder() {
 }
 
 #[test]
+fn no_hint_puts_a_value_where_a_shell_evaluates_it() {
+    for script in ["echo $(( {params.x} ))", "[[ {params.x} -eq 0 ]]", "a[{params.x}]=1"] {
+        let hint = refused_by("bash", script).hint().unwrap();
+        assert!(hint.contains("awk") && !hint.contains("and `$value` in this place"), "{script}: {hint}");
+    }
+}
+
+#[test]
 fn a_script_for_a_shell_that_is_not_posix_takes_no_placeholders() {
     for name in
         ["python3", "fish", "csh", "/usr/bin/perl -w", "Rscript", "pwsh", "conda run bash", "env A=1 bash"]
