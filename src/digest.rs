@@ -17,8 +17,10 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
@@ -169,6 +171,50 @@ pub fn canonical_json(value: &Value) -> String {
     let mut out = String::new();
     write_canonical(value, &mut out);
     out
+}
+
+/// A JSON value as its canonical text, which is cheap to share and to digest; read only where a value is wanted.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CanonicalJson(Arc<str>);
+
+impl CanonicalJson {
+    /// The canonical text of a value.
+    pub fn of(value: &Value) -> Self {
+        Self(canonical_json(value).into())
+    }
+
+    /// The digest of the text.
+    pub fn digest(&self) -> Digest {
+        Digest::of_bytes(self.0.as_bytes())
+    }
+
+    /// The value.
+    pub fn value(&self) -> Value {
+        // It is JSON by construction: a text that was read was parsed once.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for CanonicalJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for CanonicalJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        <&RawValue>::deserialize(&mut serde_json::Deserializer::from_str(&self.0))
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer)
+    }
+}
+
+/// Takes the text as it stands: who reads it compares its digest with the one that is known, so that another
+/// spelling is found out.
+impl<'de> Deserialize<'de> for CanonicalJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|text| Self(Box::<str>::from(text).into()))
+    }
 }
 
 fn write_canonical(value: &Value, out: &mut String) {

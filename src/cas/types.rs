@@ -7,10 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::digest::{CanonicalJson, Digest};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use crate::digest::Digest;
 
 /// The format of an [`Action`].
 pub const ACTION_FORMAT: &str = "kiln.action/2";
@@ -78,10 +76,10 @@ pub struct TreeLink {
 pub struct Action {
     /// [`ACTION_FORMAT`].
     pub format: String,
-    /// The digest of `key_inputs` in canonical JSON; checked on every read.
+    /// The digest of `key_inputs`; checked on every read.
     pub key: Digest,
     /// Everything that may change the outputs.
-    pub key_inputs: Value,
+    pub key_inputs: CanonicalJson,
     /// The outputs by name.
     pub outputs: BTreeMap<String, ArtifactRef>,
     /// How it came about; never part of the key.

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -21,7 +20,7 @@ pub struct Job {
     /// Its action key.
     pub key: Digest,
     /// Its key inputs, of which `key` is the digest.
-    pub key_inputs: Arc<Value>,
+    pub key_inputs: Value,
     /// Its inputs by name.
     pub inputs: BTreeMap<String, ArtifactRef>,
     /// Whether it runs even though its outputs may be in the store, and replaces the record of them.

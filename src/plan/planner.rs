@@ -184,7 +184,7 @@ impl Planner {
         }
         let now = self.key_inputs(ix, known)?;
         if let Some(last) = &plan.last {
-            let mut own = reasons::compare(spec, Some(&last.key_inputs), &now);
+            let mut own = reasons::compare(spec, Some(&last.key_inputs.value()), &now);
             // An input that is not known yet is not an input that was taken away.
             own.retain(|r| r.cause != Cause::Input || r.new.is_some() || !given(spec, &r.what));
             plan.reasons.extend(own);
@@ -235,7 +235,7 @@ impl Planner {
     /// Why a stage runs whose key is not known.
     fn changes(&self, stage: &Stage, key_inputs: &Value) -> Result<Vec<Reason>, PlanError> {
         let last = self.last(stage)?;
-        let mut reasons = reasons::compare(stage, last.as_ref().map(|a| &a.key_inputs), key_inputs);
+        let mut reasons = reasons::compare(stage, last.map(|a| a.key_inputs.value()).as_ref(), key_inputs);
         if reasons.is_empty() {
             reasons.push(reasons::never_ran(stage));
         }

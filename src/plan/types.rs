@@ -235,9 +235,9 @@ impl Plan {
 
 impl StagePlan {
     /// The key inputs: all of them where the key is known.
-    pub fn key_inputs(&self) -> Option<&Value> {
+    pub fn key_inputs(&self) -> Option<Value> {
         let cached = || self.last.as_ref().filter(|last| Some(last.key) == self.key);
-        self.key_inputs.as_ref().or_else(|| cached().map(|last| &last.key_inputs))
+        self.key_inputs.clone().or_else(|| cached().map(|last| last.key_inputs.value()))
     }
 }
 

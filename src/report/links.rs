@@ -78,7 +78,8 @@ pub fn link_output(
     // A blob is never executable.
     let has_view = artifact.tree || artifact.executable;
     let target = if has_view { view(store, artifact) } else { store.blob(&artifact.digest) };
-    if leads(store, &link, &target) {
+    // That a blob is there is for the store to know; a view is ours.
+    if leads(store, &link, &target) && (!has_view || link.exists()) {
         return Ok(link);
     }
     let io = |path: &Path| {
@@ -147,7 +148,7 @@ fn clear(path: &Path) -> io::Result<()> {
 fn is_complete(store: &Store, artifact: &ArtifactRef, place: &Path) -> bool {
     let is_there = |path: &Path, digest: &Digest, size: u64, executable: bool| match executable {
         true => fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == size),
-        false => leads(store, path, &store.blob(digest)),
+        false => leads(store, path, &store.blob(digest)) && path.exists(),
     };
     if !artifact.tree {
         return is_there(place, &artifact.digest, artifact.size, artifact.executable);
@@ -158,9 +159,9 @@ fn is_complete(store: &Store, artifact: &ArtifactRef, place: &Path) -> bool {
     tree.is_some_and(|tree| tree.files.iter().all(is_there))
 }
 
-/// Whether a link is ours to something in the folder of the store, which is there.
+/// Whether a link is ours to this place in the folder of the store.
 fn leads(store: &Store, link: &Path, target: &Path) -> bool {
-    fs::read_link(link).is_ok_and(|found| found == store.from_inside(link, target)) && link.exists()
+    fs::read_link(link).is_ok_and(|found| found == store.from_inside(link, target))
 }
 
 /// A name as one component of a path.

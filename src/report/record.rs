@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::digest::Digest;
 use crate::sched::{Event, Reporter, RunReport, StageEvent, StageReport};
 use crate::state::{RunDir, RunRecord, StageOutcome, StageRecord};
 
@@ -49,6 +50,10 @@ pub struct Recorder<'a> {
     metrics: HashMap<String, File>,
     samples: Option<File>,
     progress: HashMap<String, Progress>,
+    /// Lines of `events.jsonl` that are to be written.
+    lines: Vec<u8>,
+    /// The stages that were found or made fresh and are to be remembered.
+    fresh: Vec<(String, Digest)>,
     warned: bool,
 }
 
@@ -56,7 +61,7 @@ impl<'a> Recorder<'a> {
     /// A recorder of this run.
     pub fn new(run: &'a RunDir) -> Self {
         let (metrics, progress) = (HashMap::new(), HashMap::new());
-        Self { run, metrics, samples: None, progress, warned: false }
+        Self { run, metrics, samples: None, progress, lines: Vec::new(), fresh: Vec::new(), warned: false }
     }
 
     fn write(&mut self, event: &Event) -> io::Result<()> {
@@ -77,7 +82,7 @@ impl<'a> Recorder<'a> {
             Event::Stage { stage, event: StageEvent::Progress { .. } } => self.write_progress(stage, event),
             Event::StageFinished(report) => {
                 self.metrics.remove(&report.name);
-                self.remember(report)?;
+                self.remember(report);
                 // The step at which a stage was interrupted is where it resumes.
                 if let Some(pending) = self.progress.remove(&report.name).and_then(|p| p.pending) {
                     self.append_event(&pending)?;
@@ -95,14 +100,25 @@ impl<'a> Recorder<'a> {
     }
 
     /// Remembers what a stage that is fresh now was made from, so that the next plan can compare with it.
-    fn remember(&self, report: &StageReport) -> io::Result<()> {
+    fn remember(&mut self, report: &StageReport) {
         let fresh = match report.outcome {
             StageOutcome::Ran => report.kept,
             outcome => matches!(outcome, StageOutcome::Cached | StageOutcome::Fetched),
         };
-        match report.key.filter(|_| fresh) {
-            Some(key) => self.run.remember(&[(&report.name, key)]).map_err(io::Error::other),
-            None => Ok(()),
+        self.fresh.extend(report.key.filter(|_| fresh).map(|key| (report.name.clone(), key)));
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        self.run.remember(&std::mem::take(&mut self.fresh)).map_err(io::Error::other)?;
+        self.run.append_events(&std::mem::take(&mut self.lines)).map_err(io::Error::other)
+    }
+
+    /// Logs the first error.
+    fn check(&mut self, written: io::Result<()>) {
+        if let Err(e) = written
+            && !std::mem::replace(&mut self.warned, true)
+        {
+            tracing::warn!("the run continues, but its record is incomplete: {e}");
         }
     }
 
@@ -129,19 +145,23 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
-    fn append_event(&self, event: &Event) -> io::Result<()> {
+    fn append_event(&mut self, event: &Event) -> io::Result<()> {
         let time = format!("{:.3}", jiff::Timestamp::now());
-        self.run.event(&Line { time, event }).map_err(io::Error::other)
+        serde_json::to_writer(&mut self.lines, &Line { time, event })?;
+        self.lines.push(b'\n');
+        Ok(())
     }
 }
 
 impl Reporter for Recorder<'_> {
     fn on_event(&mut self, event: &Event) {
-        if let Err(e) = self.write(event)
-            && !std::mem::replace(&mut self.warned, true)
-        {
-            tracing::warn!("the run continues, but its record is incomplete: {e}");
-        }
+        let written = self.write(event);
+        self.check(written);
+    }
+
+    fn flush(&mut self) {
+        let written = self.write_out();
+        self.check(written);
     }
 }
 
@@ -166,7 +186,7 @@ fn record(blank: RunRecord, report: &RunReport) -> RunRecord {
     RunRecord {
         seconds: report.seconds,
         outcome: report.outcome,
-        stages: report.stages.iter().map(stage).collect(),
+        stages: report.stages.iter().map(|report| stage(report)).collect(),
         ..blank
     }
 }

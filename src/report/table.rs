@@ -4,6 +4,8 @@
 //! Invariant: the order is that of the plan; a long run shows only the stages that failed.
 //! Must not know: where it is printed.
 
+use std::sync::Arc;
+
 use super::lines::numbers;
 use super::text::{printable, seconds, table};
 use crate::sched::{RunReport, StageReport};
@@ -15,8 +17,8 @@ const MANY: usize = 30;
 /// The lines of the table; none when no stage is shown.
 pub fn lines(report: &RunReport) -> Vec<String> {
     let many = report.stages.len() > MANY;
-    let shown = |stage: &&StageReport| !many || stage.outcome == StageOutcome::Failed;
-    let rows: Vec<_> = report.stages.iter().filter(shown).map(row).collect();
+    let shown = |stage: &&Arc<StageReport>| !many || stage.outcome == StageOutcome::Failed;
+    let rows: Vec<_> = report.stages.iter().filter(shown).map(|stage| row(stage)).collect();
     if rows.is_empty() {
         return Vec::new();
     }

@@ -12,10 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::cas::types::ArtifactRef;
-use crate::digest::Digest;
+use crate::digest::{CanonicalJson, Digest};
 use crate::state::{RunOutcome, StageOutcome};
 
 /// An event of a running stage.
@@ -110,7 +109,7 @@ pub enum Event {
         event: StageEvent,
     },
     /// A stage finished.
-    StageFinished(StageReport),
+    StageFinished(Arc<StageReport>),
     /// The run was asked to stop; running stages get time to write a checkpoint.
     Stopping {
         /// The number of running stages.
@@ -126,24 +125,18 @@ pub enum Event {
 pub trait Reporter: Send {
     /// Receives an event. An error of a reporter must not fail the run: it is logged.
     fn on_event(&mut self, event: &Event);
+
+    /// Ends a group of events that came together; what was held back until then is to be written.
+    fn flush(&mut self) {}
 }
 
 impl<R: Reporter + ?Sized> Reporter for &mut R {
     fn on_event(&mut self, event: &Event) {
         (**self).on_event(event);
     }
-}
 
-impl<R: Reporter + ?Sized> Reporter for Box<R> {
-    fn on_event(&mut self, event: &Event) {
-        (**self).on_event(event);
-    }
-}
-
-/// Several reporters, in the order in which they receive an event.
-impl<R: Reporter> Reporter for Vec<R> {
-    fn on_event(&mut self, event: &Event) {
-        self.iter_mut().for_each(|reporter| reporter.on_event(event));
+    fn flush(&mut self) {
+        (**self).flush();
     }
 }
 
@@ -160,7 +153,7 @@ pub struct StageReport {
     /// The key inputs of which `key` is the digest, for the lock file. They are not part of the JSON form,
     /// because the action has them.
     #[serde(skip)]
-    pub key_inputs: Option<Arc<Value>>,
+    pub key_inputs: Option<CanonicalJson>,
     /// How it ended.
     pub outcome: StageOutcome,
     /// How long it took in this run, in seconds.
@@ -191,7 +184,7 @@ pub struct RunReport {
     /// How long it took, in seconds.
     pub seconds: f64,
     /// Its stages, in the order of the plan.
-    pub stages: Vec<StageReport>,
+    pub stages: Vec<Arc<StageReport>>,
 }
 
 impl StageReport {

@@ -12,8 +12,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use serde::Serialize;
-
 use super::files::{bounded, file_name};
 use super::last::Last;
 use super::records::{RECORD_FORMAT, RunOutcome, RunRecord};
@@ -182,15 +180,15 @@ impl RunDir {
         replace_on(&*self.disk, &file, json.as_bytes()).during("write", &file)
     }
 
-    /// Appends an event to `events.jsonl`, one JSON object a line.
+    /// Appends lines to `events.jsonl`, one JSON object each.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn event(&self, event: &impl Serialize) -> Result<(), StoreError> {
-        let path = self.folder.join("events.jsonl");
-        let mut line = serde_json::to_vec(event).map_err(io::Error::from).during("write", &path)?;
-        line.push(b'\n');
-        self.disk.append(&unpoisoned(&self.events), &line).during("write", &path)
+    pub fn append_events(&self, lines: &[u8]) -> Result<(), StoreError> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.disk.append(&unpoisoned(&self.events), lines).during("write", &self.folder.join("events.jsonl"))
     }
 
     /// Where the log of a stage goes.
@@ -203,11 +201,11 @@ impl RunDir {
         self.folder.join("metrics").join(file_name(stage, "jsonl"))
     }
 
-    /// Remembers the key of a stage that is fresh now; at once, so that a killed run forgets nothing.
+    /// Remembers the keys of stages that are fresh now.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn remember(&self, stages: &[(&str, Digest)]) -> Result<(), StoreError> {
+    pub fn remember(&self, stages: &[(String, Digest)]) -> Result<(), StoreError> {
         unpoisoned(&self.last).remember(stages)
     }
 }

@@ -86,16 +86,16 @@ impl Last {
     }
 
     /// Notes the keys of stages, those that are others than before.
-    pub fn remember(&mut self, stages: &[(&str, Digest)]) -> Result<(), StoreError> {
-        let new = stages.iter().filter(|(stage, key)| self.keys.get(*stage) != Some(key));
+    pub fn remember(&mut self, stages: &[(String, Digest)]) -> Result<(), StoreError> {
+        let new = stages.iter().filter(|(stage, key)| self.keys.get(stage) != Some(key));
         let new: Vec<Line> =
-            new.map(|(stage, key)| Line::Stage { stage: (*stage).to_owned(), key: *key }).collect();
+            new.map(|(stage, key)| Line::Stage { stage: stage.clone(), key: *key }).collect();
         if new.is_empty() {
             return Ok(());
         }
         let _turn = turn(&*self.disk, self.file.parent().unwrap_or(&self.file))?;
         self.append(&new)?;
-        self.keys.extend(stages.iter().map(|(stage, key)| ((*stage).to_owned(), *key)));
+        self.keys.extend(stages.iter().cloned());
         Ok(())
     }
 

@@ -97,7 +97,7 @@ impl LocalActions {
         // Read back, so that no action is ever written that would be a miss.
         match parse(json.as_bytes(), &action.key) {
             Ok(_) => {}
-            Err(_) if Digest::of_json(&action.key_inputs) != action.key => {
+            Err(_) if action.key_inputs.digest() != action.key => {
                 return Err(StoreError::BadKey(action.key));
             }
             Err(why) => return Err(StoreError::BadAction { key: action.key, why }),
@@ -177,7 +177,7 @@ pub(super) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
     if action.format != ACTION_FORMAT {
         return Err(foreign(&action.format));
     }
-    if action.key != *key || Digest::of_json(&action.key_inputs) != *key {
+    if action.key != *key || action.key_inputs.digest() != *key {
         return Err("its key is not the digest of its key inputs".into());
     }
     if action.outputs.len() > MOST_OUTPUTS {

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use super::{Committed, How, Ignore, PendingCommit, Store, StoreError};
-use crate::digest::Digest;
+use crate::digest::{CanonicalJson, Digest};
 
 impl Store {
     /// Takes in and keeps one finished output.
@@ -101,7 +101,7 @@ pub(crate) fn action(key_inputs: Value, outputs: &[(&str, ArtifactRef)]) -> Acti
     Action {
         format: ACTION_FORMAT.into(),
         key: Digest::of_json(&key_inputs),
-        key_inputs,
+        key_inputs: CanonicalJson::of(&key_inputs),
         outputs: outputs.iter().map(|(name, output)| ((*name).to_owned(), *output)).collect(),
         provenance: Provenance {
             run: "r-0001".into(),

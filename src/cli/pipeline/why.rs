@@ -83,7 +83,8 @@ struct Unchanged<'a> {
 
 fn unchanged(stage: &StagePlan) -> Option<Unchanged<'_>> {
     let last = stage.last.as_ref()?;
-    let count = |section: &str| last.key_inputs.get(section).map_or(0, leaves);
+    let key_inputs = last.key_inputs.value();
+    let count = |section: &str| key_inputs.get(section).map_or(0, leaves);
     let gone = |cause| own_reasons(stage).filter(|r| r.cause == cause && r.old.is_some()).count();
     let waiting = stage.waits_on.len();
     Some(Unchanged {

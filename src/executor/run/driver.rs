@@ -9,13 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::message::{Decided, Message, decide, masked};
 use super::paths;
 use crate::cas::types::{Action, ArtifactRef};
-use crate::digest::Digest;
+use crate::digest::{CanonicalJson, Digest};
 use crate::executor::context::RunContext;
 use crate::executor::job::{Job, StageEnd};
 use crate::executor::local::Local;
@@ -40,14 +39,14 @@ const MOST_QUESTIONS: u32 = 5;
 struct Known {
     index: StageIx,
     key: Option<Digest>,
-    key_inputs: Option<Arc<Value>>,
+    key_inputs: Option<CanonicalJson>,
     job: Option<Arc<Job>>,
     outputs: BTreeMap<String, ArtifactRef>,
     started: Option<Instant>,
     told_holder: bool,
     /// How often a source had changed before it could begin.
     asked_again: u32,
-    report: Option<StageReport>,
+    report: Option<Arc<StageReport>>,
 }
 
 /// Owns the state of a run.
@@ -57,7 +56,9 @@ pub struct Driver {
     scheduler: Scheduler,
     stages: Vec<Known>,
     slots: HashMap<StageIx, Slot>,
-    events: UnboundedSender<Event>,
+    /// Where events go, all those of one step together.
+    reports: UnboundedSender<Vec<Event>>,
+    events: Vec<Event>,
     sender: UnboundedSender<Message>,
     messages: UnboundedReceiver<Message>,
     commands: Vec<Command>,
@@ -71,7 +72,7 @@ impl Driver {
         plan: &Plan,
         capacity: Capacity,
         keep_going: bool,
-        events: UnboundedSender<Event>,
+        reports: UnboundedSender<Vec<Event>>,
     ) -> Self {
         let (sender, messages) = mpsc::unbounded_channel();
         let stages: Vec<_> =
@@ -85,7 +86,8 @@ impl Driver {
             scheduler,
             stages,
             slots,
-            events,
+            reports,
+            events: Vec::new(),
             sender,
             messages,
             commands: Vec::new(),
@@ -107,7 +109,7 @@ impl Driver {
     }
 
     /// Runs until every wanted stage has ended; gives their reports in the order of the plan.
-    pub async fn run(&mut self) -> Vec<StageReport> {
+    pub async fn run(&mut self) -> Vec<Arc<StageReport>> {
         self.carry_out();
         while !self.finished {
             let Some(message) = self.messages.recv().await else { break };
@@ -155,6 +157,10 @@ impl Driver {
                 }
             }
             self.decide(decide);
+        }
+        if !self.events.is_empty() {
+            // The reporters end after the driver.
+            let _ = self.reports.send(std::mem::take(&mut self.events));
         }
     }
 
@@ -207,10 +213,9 @@ impl Driver {
                 self.feed(Input::Decided(slot, epoch, Verdict::Cached));
             }
             Ok(Decided { inputs, decision: Decision::Run { key, key_inputs, replace, .. } }) => {
-                let key_inputs = Arc::new(key_inputs);
                 let stage = &mut self.stages[slot];
                 stage.key = Some(key);
-                stage.key_inputs = Some(Arc::clone(&key_inputs));
+                stage.key_inputs = Some(CanonicalJson::of(&key_inputs));
                 stage.job = Some(Arc::new(Job { stage: stage.index, key, key_inputs, inputs, replace }));
                 self.feed(Input::Decided(slot, epoch, Verdict::Run));
             }
@@ -325,7 +330,7 @@ impl Driver {
         let (outputs, summary) = (action.outputs.clone(), provenance.summary.clone());
         let stage = &mut self.stages[slot];
         stage.outputs.clone_from(&outputs);
-        stage.key_inputs = Some(Arc::new(action.key_inputs.clone()));
+        stage.key_inputs = Some(action.key_inputs.clone());
         let blank = self.report(slot, StageOutcome::Cached);
         self.finish(slot, StageReport { outputs, summary, saved: provenance.seconds.max(0.0), ..blank });
     }
@@ -359,7 +364,8 @@ impl Driver {
     fn finish(&mut self, slot: Slot, mut report: StageReport) {
         report.error = report.error.map(|error| self.context.masks.text(error));
         self.stages[slot].job = None;
-        self.stages[slot].report = Some(report.clone());
+        let report = Arc::new(report);
+        self.stages[slot].report = Some(Arc::clone(&report));
         self.emit(Event::StageFinished(report));
     }
 
@@ -387,8 +393,7 @@ impl Driver {
         self.context.graph.stage(self.stages[slot].index).name.value.clone()
     }
 
-    fn emit(&self, event: Event) {
-        // The reporters end after the driver.
-        let _ = self.events.send(event);
+    fn emit(&mut self, event: Event) {
+        self.events.push(event);
     }
 }

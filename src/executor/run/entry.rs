@@ -92,7 +92,11 @@ pub fn run(
     })
 }
 
-async fn drive(wanted: Wanted<'_>, options: &Options, events: mpsc::UnboundedSender<Event>) -> RunOutcome {
+async fn drive(
+    wanted: Wanted<'_>,
+    options: &Options,
+    events: mpsc::UnboundedSender<Vec<Event>>,
+) -> RunOutcome {
     let began = Instant::now();
     let cancellation = Cancellation::default();
     let machine = Machine::look();
@@ -116,7 +120,7 @@ async fn drive(wanted: Wanted<'_>, options: &Options, events: mpsc::UnboundedSen
     });
     let run = context.run.id().to_owned();
     let stages = plan.stages.len();
-    let _ = events.send(Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages });
+    let _ = events.send(vec![Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages }]);
     let mut driver = Driver::new(context, plan, capacity, options.keep_going, events.clone());
     // Before anything that may take time: a signal that nobody watches for ends the runner without a report.
     signals::watch(driver.sender());
@@ -127,15 +131,18 @@ async fn drive(wanted: Wanted<'_>, options: &Options, events: mpsc::UnboundedSen
     let stages = driver.run().await;
     let outcome = outcome(&stages, cancellation.is_stopping());
     let seconds = began.elapsed().as_secs_f64();
-    let _ = events.send(Event::RunFinished(RunReport { run, pipeline, outcome, seconds, stages }));
+    let _ = events.send(vec![Event::RunFinished(RunReport { run, pipeline, outcome, seconds, stages })]);
     outcome
 }
 
 /// Hands events to the reporters until there will be no more. One that panics is left out from then on.
-fn report(mut queue: mpsc::UnboundedReceiver<Event>, mut reporters: Vec<Box<dyn Reporter + '_>>) {
-    while let Some(event) = queue.blocking_recv() {
+fn report(mut queue: mpsc::UnboundedReceiver<Vec<Event>>, mut reporters: Vec<Box<dyn Reporter + '_>>) {
+    while let Some(events) = queue.blocking_recv() {
         reporters.retain_mut(|reporter| {
-            let told = catch_unwind(AssertUnwindSafe(|| reporter.on_event(&event)));
+            let told = catch_unwind(AssertUnwindSafe(|| {
+                events.iter().for_each(|event| reporter.on_event(event));
+                reporter.flush();
+            }));
             if told.is_err() {
                 tracing::error!(
                     "a reporter panicked and is left out for the rest of the run; this is a bug in kiln"
@@ -146,7 +153,7 @@ fn report(mut queue: mpsc::UnboundedReceiver<Event>, mut reporters: Vec<Box<dyn 
     }
 }
 
-fn outcome(stages: &[StageReport], interrupted: bool) -> RunOutcome {
+fn outcome(stages: &[Arc<StageReport>], interrupted: bool) -> RunOutcome {
     let any = |outcome| stages.iter().any(|stage| stage.outcome == outcome);
     if any(StageOutcome::Failed) {
         RunOutcome::Failed

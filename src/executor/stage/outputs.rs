@@ -16,6 +16,7 @@ use super::life::{Early, StageRun};
 use crate::cas::disk;
 use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StoreError};
+use crate::digest::CanonicalJson;
 use crate::executor::attempt::Made;
 use crate::plan::Changed;
 use crate::sched::StageEvent;
@@ -110,7 +111,7 @@ fn stage_outputs(
     let action = unchanged.then(|| Action {
         format: ACTION_FORMAT.into(),
         key: run.job.key,
-        key_inputs: (*run.job.key_inputs).clone(),
+        key_inputs: CanonicalJson::of(&run.job.key_inputs),
         outputs: outputs.clone(),
         provenance: provenance(run, finished),
     });

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::cas::Store;
 use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
-use crate::digest::Digest;
+use crate::digest::{CanonicalJson, Digest};
 use crate::graph::{self, Graph};
 use crate::plan::{Decision, Plan, PlanError, Planner, Settings, State};
 use crate::protocol::{Description, Kind, PROTOCOL, Port};
@@ -109,7 +109,7 @@ impl Project {
                     let action = Action {
                         format: ACTION_FORMAT.into(),
                         key,
-                        key_inputs,
+                        key_inputs: CanonicalJson::of(&key_inputs),
                         outputs,
                         provenance: self.provenance(run.id()),
                     };
@@ -117,7 +117,7 @@ impl Project {
                     action
                 }
             };
-            run.remember(&[(name, action.key)]).unwrap();
+            run.remember(&[(name.clone(), action.key)]).unwrap();
             made.insert(ix, action.outputs);
         }
         ran

@@ -65,7 +65,7 @@ pub fn compare(lock: &LockFile, plan: &Plan, whole: bool) -> Vec<Difference> {
 }
 
 fn compare_stage(stage: &StagePlan, mut locked: Fields) -> Vec<Difference> {
-    let now = stage.key_inputs().map(|inputs| stanza::fields(stage.key, inputs)).unwrap_or_default();
+    let now = stage.key_inputs().map(|inputs| stanza::fields(stage.key, &inputs)).unwrap_or_default();
     let is_known = |field: &String| match field.split_once('.') {
         Some((OUTPUTS, _)) => false,
         Some(("inputs", _)) if stage.key.is_none() => now.contains_key(field),

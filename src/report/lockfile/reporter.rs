@@ -6,6 +6,7 @@
 //! Must not know: how stages ran.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::file::{LockFile, LockFileError};
 use super::stanza::{self, KEY, OUTPUTS, yaml_key};
@@ -23,10 +24,10 @@ impl<'a> LockFileReporter<'a> {
         Self { pipeline }
     }
 
-    fn update(&self, reports: &[StageReport]) -> Result<(), LockFileError> {
+    fn update(&self, reports: &[Arc<StageReport>]) -> Result<(), LockFileError> {
         let mut old = LockFile::of(self.pipeline.file())?;
         let is_current = old.is_current();
-        let reports: HashMap<_, _> = reports.iter().map(|report| (report.name.as_str(), report)).collect();
+        let reports: HashMap<_, _> = reports.iter().map(|report| (report.name.as_str(), &**report)).collect();
         let mut stanzas = BTreeMap::new();
         let mut known = std::mem::take(&mut old.stanzas);
         for stage in &self.pipeline.stages {
@@ -54,8 +55,8 @@ impl Reporter for LockFileReporter<'_> {
 }
 
 fn stanza_of(report: &StageReport) -> Option<String> {
-    let (key, key_inputs) = report.key.zip(report.key_inputs.as_deref())?;
-    (report.is_done() && report.kept).then(|| stanza::write(key, key_inputs, &report.outputs))
+    let (key, key_inputs) = report.key.zip(report.key_inputs.as_ref())?;
+    (report.is_done() && report.kept).then(|| stanza::write(key, &key_inputs.value(), &report.outputs))
 }
 
 /// Whether a stanza has the key and the outputs of a report; then the rest is the same.
@@ -79,10 +80,9 @@ fn says(stanza: &str, report: &StageReport) -> bool {
 mod tests {
     use super::*;
     use crate::cas::types::ArtifactRef;
-    use crate::digest::Digest;
+    use crate::digest::{CanonicalJson, Digest};
     use crate::state::StageOutcome;
     use serde_json::json;
-    use std::sync::Arc;
 
     #[test]
     fn a_stanza_is_written_anew_only_when_the_key_or_an_output_differs() {
@@ -96,7 +96,7 @@ mod tests {
             name: "s".into(),
             kind: "command".into(),
             key: Some(Digest::of_bytes(b"key")),
-            key_inputs: Some(Arc::new(json!({ "kind": "command", "params": { "key": "x" } }))),
+            key_inputs: Some(CanonicalJson::of(&json!({ "kind": "command", "params": { "key": "x" } }))),
             outcome: StageOutcome::Ran,
             seconds: 1.0,
             saved: 0.0,

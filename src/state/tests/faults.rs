@@ -45,8 +45,8 @@ fn a_run_that_cannot_be_written_is_an_error_and_the_next_one_begins() {
         let history = store.history();
         let key = Digest::of_bytes(b"k");
         let all = history.begin("p", "p.yaml").and_then(|run| {
-            run.event(&"an event")?;
-            run.remember(&[("sft", key)])?;
+            run.append_events(b"{}\n")?;
+            run.remember(&[("sft".to_owned(), key)])?;
             run.write(&run.record())
         });
         if !disk.failed() {
@@ -60,7 +60,7 @@ fn a_run_that_cannot_be_written_is_an_error_and_the_next_one_begins() {
         }
         assert!(history.last_keys("p").unwrap().values().all(|found| *found == key));
         let next = history.begin("p", "p.yaml").unwrap();
-        next.remember(&[("sft", key)]).unwrap();
+        next.remember(&[("sft".to_owned(), key)]).unwrap();
         assert_eq!(history.last_keys("p").unwrap()["sft"], key, "step {step}");
         assert_eq!(history.latest("p").unwrap().unwrap().id, next.id());
     }
@@ -96,8 +96,8 @@ fn a_crash_at_any_step_of_a_run_leaves_a_history_that_can_be_read_and_gone_on_wi
             let store = Store::on_disk(&root, Arc::new(disk.clone())).unwrap();
             let keys = [1, 2, 3].map(|n: u8| Digest::of_bytes(&[n]));
             let done = store.history().begin("p", "p.yaml").and_then(|run| {
-                keys.iter().try_for_each(|key| run.remember(&[("sft", *key)]))?;
-                run.event(&"an event")?;
+                keys.iter().try_for_each(|key| run.remember(&[("sft".to_owned(), *key)]))?;
+                run.append_events(b"{}\n")?;
                 run.write(&run.record())
             });
             died = disk.died() && done.is_err();
@@ -112,7 +112,7 @@ fn a_crash_at_any_step_of_a_run_leaves_a_history_that_can_be_read_and_gone_on_wi
                 assert_eq!(record.pipeline, "p");
             }
             let next = history.begin("p", "p.yaml").unwrap();
-            next.remember(&[("sft", keys[0])]).unwrap();
+            next.remember(&[("sft".to_owned(), keys[0])]).unwrap();
             assert_eq!(history.last_keys("p").unwrap()["sft"], keys[0]);
         }
         if !died {

@@ -64,7 +64,7 @@ fn the_last_good_keys_outlive_a_killed_run_and_a_torn_line() {
     let key = |n: u64| Digest::of_json(&json!(n));
     let run = runs.begin("a/b", "x.yaml").unwrap();
     for n in 0..500 {
-        run.remember(&[(&format!("stage-{}", n % 5), key(n))]).unwrap();
+        run.remember(&[(format!("stage-{}", n % 5), key(n))]).unwrap();
     }
     let file = files_below(&p.store.root().join("runs/last")).into_iter().find(|f| f.extension().is_some());
     let file = file.unwrap();
@@ -75,11 +75,11 @@ fn the_last_good_keys_outlive_a_killed_run_and_a_torn_line() {
     assert_eq!(runs.last_keys("a/b").unwrap(), expected);
     let run = runs.begin("a/b", "x.yaml").unwrap();
     assert!(fs::metadata(&file).unwrap().len() < 1000, "the journal was tidied");
-    run.remember(&[("stage-4", key(7))]).unwrap();
+    run.remember(&[("stage-4".to_owned(), key(7))]).unwrap();
     assert_eq!(runs.last_keys("a/b").unwrap()["stage-4"], key(7));
     assert_eq!(runs.latest("a/b").unwrap().unwrap().id, "r-0002");
     let length = fs::metadata(&file).unwrap().len();
-    run.remember(&[("stage-4", key(7))]).unwrap();
+    run.remember(&[("stage-4".to_owned(), key(7))]).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().len(), length, "what is known is not written again");
 }
 
@@ -90,7 +90,11 @@ fn events_are_whole_lines_from_many_threads_and_odd_stage_names_stay_in_the_fold
     std::thread::scope(|s| {
         for t in 0..4 {
             let run = &run;
-            s.spawn(move || (0..50).for_each(|n| run.event(&json!({"t": t, "n": n})).unwrap()));
+            s.spawn(move || {
+                (0..50).for_each(|n| {
+                    run.append_events(format!("{}\n", json!({"t": t, "n": n})).as_bytes()).unwrap()
+                })
+            });
         }
     });
     let text = fs::read_to_string(run.folder().join("events.jsonl")).unwrap();
