@@ -93,7 +93,7 @@ impl<'a> Recorder<'a> {
                 // Its stages have their own lines.
                 let short = header(report);
                 self.append_event(&Event::RunFinished(short))?;
-                self.run.write(&record(self.run.record(), report)).map_err(io::Error::other)
+                self.run.write(record(self.run.record(), report)).map_err(io::Error::other)
             }
             _ => self.append_event(event),
         }

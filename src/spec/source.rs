@@ -26,9 +26,10 @@ pub fn read(
 ) -> Option<BTreeMap<String, Source>> {
     let entries = fields::mapping(node, "`sources`", out)?;
     let mut sources = BTreeMap::new();
+    let store = StorePlace::of(&options.store);
     for entry in entries {
         fields::check_name(&entry.key, "a source", out);
-        let reader = Reader { what: format!("source `{}`", entry.key.text), catalog, options };
+        let reader = Reader { what: format!("source `{}`", entry.key.text), catalog, options, store: &store };
         let (path, artifact_type) = reader.read(&entry.value, out);
         let source = Source { span: entry.key.span, path, artifact_type };
         sources.insert(entry.key.text.clone(), source);
@@ -46,6 +47,15 @@ struct Reader<'a> {
     what: String,
     catalog: &'a Catalog,
     options: &'a LoadOptions,
+    store: &'a StorePlace,
+}
+
+/// Where the store is, looked up once for all sources.
+struct StorePlace {
+    /// Its path as it was given, without `.` and `..`; empty when there is no store.
+    given: PathBuf,
+    /// Its path without links.
+    real: PathBuf,
 }
 
 impl Reader<'_> {
@@ -83,9 +93,9 @@ impl Reader<'_> {
             return String::new();
         }
         let Some(path) = fields::path(node, &self.what, out) else { return String::new() };
-        let store = &self.options.store;
-        if !store.as_os_str().is_empty() && contains_store(&self.options.root, path, store) {
-            let message = format!("{} `{path}` contains the store {}", self.what, store.display());
+        if self.store.is_within(&self.options.root, path) {
+            let store = self.options.store.display();
+            let message = format!("{} `{path}` contains the store {store}", self.what);
             let hint = "name the files or folders beside it, or keep the store elsewhere with `--store`";
             out.push_hint(Code::StoreInSource, node.span, message, Some(hint.to_owned()));
         }
@@ -100,11 +110,26 @@ impl Reader<'_> {
     }
 }
 
-/// Whether the path or glob of a source is the store, or holds it.
-fn contains_store(root: &Path, path: &str, store: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| normal(path));
-    let whole = root.join(path);
-    real(store).starts_with(real(&whole)) || reaches(&whole, &normal(store)) || reaches(&whole, &real(store))
+impl StorePlace {
+    fn of(store: &Path) -> Self {
+        if store.as_os_str().is_empty() {
+            return Self { given: PathBuf::new(), real: PathBuf::new() };
+        }
+        Self { given: normal(store), real: real(store) }
+    }
+
+    /// Whether the path or glob of a source is the store, or holds it.
+    fn is_within(&self, root: &Path, path: &str) -> bool {
+        let whole = root.join(path);
+        !self.given.as_os_str().is_empty()
+            && (self.real.starts_with(real(&whole))
+                || reaches(&whole, &self.given)
+                || reaches(&whole, &self.real))
+    }
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| normal(path))
 }
 
 /// Whether a pattern, taken part by part, names the store or a folder above it, or all files below one (`**`).
@@ -146,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_source_may_not_be_the_store_nor_contain_it() {
-        let contains = |path: &str| contains_store(Path::new("/p"), path, Path::new("/p/artifacts"));
+        let contains =
+            |path: &str| StorePlace::of(Path::new("/p/artifacts")).is_within(Path::new("/p"), path);
         for path in
             [".", "artifacts", "./x/../artifacts/", "/", "/p", "**", "**/*.txt", "/*/**/x", "../*/artifacts"]
         {
@@ -172,8 +198,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("real/artifacts")).unwrap();
         std::os::unix::fs::symlink("real", folder.path().join("link")).unwrap();
-        let store = folder.path().join("real/artifacts");
-        assert!(contains_store(folder.path(), "link", &store));
-        assert!(!contains_store(folder.path(), "other", &store));
+        let store = StorePlace::of(&folder.path().join("real/artifacts"));
+        assert!(store.is_within(folder.path(), "link"));
+        assert!(!store.is_within(folder.path(), "other"));
     }
 }

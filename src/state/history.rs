@@ -75,7 +75,7 @@ impl<'a> History<'a> {
             folder,
             disk: Arc::clone(disk),
         };
-        run.write(&run.record())?;
+        run.write(run.record())?;
         Ok(run)
     }
 
@@ -170,8 +170,7 @@ impl RunDir {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn write(&self, record: &RunRecord) -> Result<(), StoreError> {
-        let mut record = record.clone();
+    pub fn write(&self, mut record: RunRecord) -> Result<(), StoreError> {
         for stage in record.stages.values_mut() {
             stage.summary.retain(|(_, value)| value.is_finite());
         }

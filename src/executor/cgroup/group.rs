@@ -70,12 +70,11 @@ impl Group {
         fs::write(self.folder.join("cgroup.procs"), pid.to_string())
     }
 
-    /// Moves this process back to the group above.
-    pub fn leave(&self) {
-        // One that cannot go back stays, and is killed with the rest: so nothing that was started escapes.
-        if let Some(parent) = self.folder.parent() {
-            let _ = fs::write(parent.join("cgroup.procs"), std::process::id().to_string());
-        }
+    /// Moves this process back to the group above; false when it cannot go back. Then it stays, and is killed
+    /// with the rest, so that nothing that was started escapes.
+    pub fn leave(&self) -> bool {
+        let parent = self.folder.parent();
+        parent.is_some_and(|up| fs::write(up.join("cgroup.procs"), std::process::id().to_string()).is_ok())
     }
 
     /// Kills every process in the group and below it. They may need a moment to end: see `is_empty`.

@@ -14,7 +14,7 @@ use crate::executor::log::Masks;
 use crate::graph::Graph;
 use crate::plan::{Plan, State};
 use crate::provider::environment::{self, Variables, stage_environment};
-use crate::spec::types::{Run, Sandbox, Stage, Work};
+use crate::spec::types::{EnvValue, Run, Sandbox, Stage, Work};
 
 /// What the stages of a run get of the caller's environment.
 pub struct Ready {
@@ -33,6 +33,9 @@ pub fn preflight(graph: &Graph, store: &Store, plan: &Plan) -> Result<Ready, Run
     let (mut missing, mut secrets, mut stages) = (BTreeSet::new(), Vec::new(), Vec::new());
     for planned in &plan.stages {
         let stage = graph.stage(planned.stage);
+        if planned.state == State::Cached && !stage.env.values().any(|v| matches!(v, EnvValue::Secret(_))) {
+            continue;
+        }
         let environment = stage_environment(stage, None, &caller);
         if planned.state != State::Cached {
             missing.extend(environment.as_ref().err().map(ToString::to_string));

@@ -52,6 +52,8 @@ pub struct Ended {
     pub asked: bool,
     /// Descendants that had to be killed, or that died by a signal.
     pub left: Vec<Leftover>,
+    /// Whether its supervisor ends now instead of serving another request.
+    pub is_last: bool,
 }
 
 /// How the leader ended.

@@ -1,12 +1,14 @@
 //! The processes of stages, each under a small supervisor of its own.
 //!
-//! The way through: the runner asks [`Spawner`] for a [`Process`] -> the spawner, one small
-//! single-threaded process a run, forks a supervisor (`supervisor`) -> the supervisor starts the leader,
-//! adopts its descendants and reports when all have ended (`launch`). [`descendants`] finds processes.
+//! The way through: the runner asks [`Spawner`] for a [`Process`] -> a supervisor that is free gets the request
+//! (`request`), else the spawner, one small single-threaded process a run, forks one (`supervisor`) -> the
+//! supervisor starts the leader, adopts its descendants and reports when all have ended (`launch`).
+//! [`descendants`] finds processes.
 
 pub mod descendants;
 pub mod launch;
 
+mod request;
 mod spawner;
 mod supervisor;
 

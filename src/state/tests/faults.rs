@@ -47,7 +47,7 @@ fn a_run_that_cannot_be_written_is_an_error_and_the_next_one_begins() {
         let all = history.begin("p", "p.yaml").and_then(|run| {
             run.append_events(b"{}\n")?;
             run.remember(&[("sft".to_owned(), key)])?;
-            run.write(&run.record())
+            run.write(run.record())
         });
         if !disk.failed() {
             all.unwrap();
@@ -98,7 +98,7 @@ fn a_crash_at_any_step_of_a_run_leaves_a_history_that_can_be_read_and_gone_on_wi
             let done = store.history().begin("p", "p.yaml").and_then(|run| {
                 keys.iter().try_for_each(|key| run.remember(&[("sft".to_owned(), *key)]))?;
                 run.append_events(b"{}\n")?;
-                run.write(&run.record())
+                run.write(run.record())
             });
             died = disk.died() && done.is_err();
             drop(store);

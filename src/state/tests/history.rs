@@ -31,7 +31,7 @@ fn a_runs_record_reads_back_and_a_killed_run_stays_running() {
     let mut record = run.record();
     record.outcome = RunOutcome::Ok;
     record.stages.insert("sft".into(), stage(Digest::of_bytes(b"k")));
-    run.write(&record).unwrap();
+    run.write(record.clone()).unwrap();
     let back = runs.latest("assistant").unwrap().unwrap();
     record.stages.get_mut("sft").unwrap().summary.pop();
     assert_eq!(back, record);
