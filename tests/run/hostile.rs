@@ -115,6 +115,25 @@ fn a_stage_that_kills_its_supervisor_failed_and_leaves_nothing_running() {
 }
 
 #[test]
+fn a_supervisor_that_is_killed_between_two_stages_harms_none() {
+    // `a` and `b` need two supervisors, and `c` kills the one that is idle then.
+    let kill_others = "me=$PPID; parent() { read -r line < /proc/$1/stat && set -- ${line##*)} && echo $2; }\n\
+         for p in /proc/[0-9]*; do p=${p#/proc/}\n\
+         if [ $p != $me ] && [ \"$(parent $p 2> /dev/null)\" = $(parent $me) ]; then kill -9 $p; echo killed; fi\n\
+         done > {outputs.o}";
+    let after = |input: &str| format!("inputs: {{ i: {input} }}");
+    let p = stages(&[
+        ("a", "", "sleep 0.5; echo a > {outputs.o}"),
+        ("b", "", "sleep 0.5; echo b > {outputs.o}"),
+        ("c", "inputs: { a: a, b: b }", kill_others),
+        ("d", &after("c"), "sleep 0.2; cat {inputs.i} > {outputs.o}"),
+        ("e", &after("c"), "sleep 0.3; cat {inputs.i} > {outputs.o}"),
+    ]);
+    p.run_with(&["--jobs", "2"]).expect_ran(&["a", "b", "c", "d", "e"]);
+    assert_eq!(p.out("p/e/o"), "killed\n");
+}
+
+#[test]
 fn a_pipe_or_a_socket_in_a_source_is_an_error_and_not_waited_for() {
     for (more, made) in [("inputs: { i: src }", "src/pipe"), ("uses: [lib]", "lib/pipe")] {
         let p = stage(more, "ls > {outputs.o}").file("src/a", "a").file("lib/a", "a");

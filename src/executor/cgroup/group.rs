@@ -1,8 +1,7 @@
 //! A control group (version 2) for the processes of one stage.
 //!
 //! Purpose: kill every descendant of a stage at once, also those that left its process group or session.
-//! Invariant: a name is never used twice, so that a record of a group from an earlier run cannot mean another
-//! stage's; only a group with a name of ours is ever opened, killed or removed.
+//! Invariant: a name is never used twice; only a group with a name of ours is ever killed or removed.
 //! Must not know: stages. A group is a help where it can be had; nothing may depend on it.
 
 use std::fs;
@@ -28,7 +27,7 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 /// A control group of ours. It is removed when this is dropped, if no process is left in it.
 #[derive(Debug)]
 pub struct Group {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
 }
 
 impl Group {
@@ -53,16 +52,16 @@ impl Group {
         (kind.trim() == "domain" && usable).then_some(group)
     }
 
-    /// Opens a group that `path` once gave, to kill what is left in it; none when it is gone, or is not ours.
-    pub fn open(path: &Path) -> Option<Self> {
-        let ours = path.file_name()?.to_str()?.starts_with(PREFIX);
-        let exists = path.join("cgroup.procs").is_file() && path.join("cgroup.events").is_file();
-        (ours && path.is_absolute() && exists).then(|| Self { folder: path.into() })
-    }
-
-    /// The folder of the group.
-    pub fn path(&self) -> &Path {
-        &self.folder
+    /// Removes the groups below `parent` that supervisors left there which were killed. One with processes stays.
+    pub fn sweep(parent: &Path) {
+        let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+        for folder in entries.map(|entry| entry.path()) {
+            let name = folder.file_name().and_then(|name| name.to_str()?.strip_prefix(PREFIX));
+            let pid = name.and_then(|name| name.split('-').next());
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                drop(Self { folder });
+            }
+        }
     }
 
     /// Moves a process into the group. What it starts later is in the group as well.
@@ -142,7 +141,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // With processes in it, it stays: a later runner opens it by its path.
+        // With processes in it, it stays.
         let _ = self.remove();
     }
 }

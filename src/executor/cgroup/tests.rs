@@ -181,36 +181,32 @@ fn a_group_kills_every_descendant_also_in_another_session() {
         }
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         wait_until(|| group.is_empty().unwrap());
-        let path = group.path().to_path_buf();
+        let path = group.folder.clone();
         drop(group);
         assert!(!path.exists());
     }
 }
 
 #[test]
-fn a_later_runner_opens_a_group_by_its_path_and_kills_what_is_left() {
+fn what_a_killed_supervisor_left_is_removed_unless_it_has_processes() {
     let Some(group) = group() else { return };
+    let parent = group.folder.parent().unwrap().to_owned();
     let mut child = family(&group);
-    let path = group.path().to_path_buf();
-    // The runner died: its group is dropped and stays, because it has processes.
-    drop(group);
-    let group = Group::open(&path).unwrap();
+    // No process has this id.
+    let (full, empty) = (parent.join("kiln-4194305-0.0"), parent.join("kiln-4194305-0.1"));
+    for folder in [&full, &empty] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    std::fs::write(full.join("cgroup.procs"), child.id().to_string()).unwrap();
+    Group::sweep(&parent);
+    assert!(full.exists() && !empty.exists() && group.folder.exists());
     group.kill().unwrap();
+    child.kill().unwrap();
     child.wait().unwrap();
-    wait_until(|| group.is_empty().unwrap());
-    std::fs::create_dir(path.join("made-by-the-stage")).unwrap();
-    group.remove().unwrap();
-    assert!(Group::open(&path).is_none());
-    assert!(group.kill().is_ok() && group.is_empty().unwrap());
-}
-
-#[test]
-fn only_a_group_of_ours_is_opened() {
-    let Some(group) = group() else { return };
-    assert!(Group::open(group.path().parent().unwrap()).is_none());
-    assert!(Group::open(Path::new("/tmp")).is_none());
-    let other = group.path().with_file_name("system.slice");
-    assert!(Group::open(&other).is_none());
+    wait_until(|| {
+        Group::sweep(&parent);
+        !full.exists()
+    });
 }
 
 #[test]

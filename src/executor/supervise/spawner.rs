@@ -154,6 +154,7 @@ pub fn serve() {
     ignore_children(true);
     // Found once, for every supervisor is in the group of the runner.
     let groups = Group::parent();
+    groups.iter().for_each(|parent| Group::sweep(parent));
     while let Ok(Some((_, files))) = request::receive(stdin.as_fd()) {
         if fork_supervisor() {
             ignore_children(false);
