@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use crate::cas::types::ArtifactRef;
 use crate::plan::types::PlannedOutput;
 use crate::plan::{Plan, StagePlan};
 use crate::sched::{Event, Reporter, RunReport, StageReport};
@@ -36,45 +37,40 @@ impl<'a> JsonReport<'a> {
 
     fn run(&mut self, report: &RunReport) -> Value {
         let stages: Vec<_> = report.stages.iter().map(|stage| self.stage(stage)).collect();
-        json!({
+        let mut answer = json!({
             "schema": RUN_FORMAT,
             "run": report.run,
             "pipeline": report.pipeline,
             "outcome": report.outcome,
             "seconds": report.seconds,
             "saved_seconds": report.saved(),
-            "plan": self.plan.take(),
-            "stages": stages,
-        })
+        });
+        // The macro would copy them.
+        answer["plan"] = self.plan.take();
+        answer["stages"] = stages.into();
+        answer
     }
 
     fn stage(&self, stage: &StageReport) -> Value {
         let planned = self.stages.get(stage.name.as_str());
         let artifact_type = |output: &str| Some(&planned?.get(output)?.artifact_type);
-        let outputs: Map<_, _> = stage
-            .outputs
-            .iter()
-            .map(|(name, artifact)| {
-                let value = json!({
-                    "type": artifact_type(name),
-                    "digest": artifact.digest,
-                    "size": artifact.size,
-                });
-                (name.clone(), value)
-            })
-            .collect();
-        json!({
+        let output = |(name, artifact): (&String, &ArtifactRef)| {
+            let (digest, size) = (artifact.digest, artifact.size);
+            (name.clone(), json!({ "type": artifact_type(name), "digest": digest, "size": size }))
+        };
+        let mut answer = json!({
             "name": stage.name,
             "kind": stage.kind,
             "key": stage.key,
             "outcome": stage.outcome,
             "seconds": stage.seconds,
-            "outputs": outputs,
-            "summary": stage.summary.iter().map(|(name, value)| json!([name, value])).collect::<Vec<_>>(),
+            "summary": stage.summary,
             "error": stage.error,
             "log": stage.log.as_ref().map(|(path, _)| path.display().to_string()),
             "kept": stage.kept,
-        })
+        });
+        answer["outputs"] = stage.outputs.iter().map(output).collect();
+        answer
     }
 }
 

@@ -29,12 +29,26 @@ pub(super) struct Last {
     torn: bool,
 }
 
-/// A line of the journal.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Run { run: String },
-    Stage { stage: String, key: Digest },
+/// A line of the journal: a run, or a stage and its key.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Digest>,
+}
+
+impl Line {
+    fn run(id: &str) -> Self {
+        Self { run: Some(id.to_owned()), ..Self::default() }
+    }
+
+    fn stage(stage: &str, key: Digest) -> Self {
+        Self { stage: Some(stage.to_owned()), key: Some(key), run: None }
+    }
 }
 
 impl Last {
@@ -58,9 +72,9 @@ impl Last {
         for line in text.lines() {
             last.lines += 1;
             match serde_json::from_str(line) {
-                Ok(Line::Run { run }) => last.run = Some(run),
-                Ok(Line::Stage { stage, key }) => drop(last.keys.insert(stage, key)),
-                Err(_) => tracing::debug!(file = %last.file.display(), "a line was skipped"),
+                Ok(Line { run: Some(run), .. }) => last.run = Some(run),
+                Ok(Line { stage: Some(stage), key: Some(key), .. }) => drop(last.keys.insert(stage, key)),
+                _ => tracing::debug!(file = %last.file.display(), "a line was skipped"),
             }
         }
         Ok(last)
@@ -74,13 +88,13 @@ impl Last {
         let mut last = Self::read_on(disk, runs, pipeline)?;
         last.run = Some(id.to_owned());
         if last.torn || last.lines > 64 + 4 * last.keys.len() {
-            let mut text = line(&Line::Run { run: id.to_owned() })?;
+            let mut text = line(&Line::run(id))?;
             for (stage, key) in &last.keys {
-                text += &line(&Line::Stage { stage: stage.clone(), key: *key })?;
+                text += &line(&Line::stage(stage, *key))?;
             }
             replace_on(&**disk, &last.file, text.as_bytes()).during("write", &last.file)?;
         } else {
-            last.append(&[Line::Run { run: id.to_owned() }])?;
+            last.append(&[Line::run(id)])?;
         }
         Ok(last)
     }
@@ -88,8 +102,7 @@ impl Last {
     /// Notes the keys of stages, those that are others than before.
     pub fn remember(&mut self, stages: &[(String, Digest)]) -> Result<(), StoreError> {
         let new = stages.iter().filter(|(stage, key)| self.keys.get(stage) != Some(key));
-        let new: Vec<Line> =
-            new.map(|(stage, key)| Line::Stage { stage: stage.clone(), key: *key }).collect();
+        let new: Vec<Line> = new.map(|(stage, key)| Line::stage(stage, *key)).collect();
         if new.is_empty() {
             return Ok(());
         }

@@ -8,14 +8,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cli::args::{Common, PlanArgs};
 use crate::cli::context::Context;
 use crate::cli::pipeline::lock;
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, paint};
 use crate::cli::{CliError, Exit};
-use crate::plan::types::{Cause, Plan, Reason, StagePlan, State, Summary};
+use crate::plan::types::{Cause, Plan, PlannedOutput, Reason, StagePlan, State, Summary};
 use crate::report::resume::{ResumePoint, resume_points};
 use crate::report::text::{about, bytes, pad, reason, seconds, widest};
 
@@ -50,37 +50,29 @@ pub fn run(common: &Common, args: &PlanArgs, printer: &mut Printer) -> Result<Ex
 pub fn to_json(plan: &Plan, resumes: &Resumes) -> Value {
     let file = plan.file.display().to_string();
     let stages: Vec<_> = plan.stages.iter().map(|s| stage_to_json(s, &file, resumes)).collect();
-    json!({
-        "schema": PLAN_FORMAT,
-        "pipeline": plan.pipeline,
-        "stages": stages,
-        "summary": plan.summary(),
-    })
+    let mut answer = json!({ "schema": PLAN_FORMAT, "pipeline": plan.pipeline, "summary": plan.summary() });
+    // The macro would copy it.
+    answer["stages"] = stages.into();
+    answer
 }
 
 fn stage_to_json(stage: &StagePlan, file: &str, resumes: &Resumes) -> Value {
     let forecast = forecast(stage);
-    let outputs: Map<_, _> = stage
-        .outputs
-        .iter()
-        .map(|(name, o)| {
-            let digest = o.artifact.map(|a| a.digest);
-            (name.clone(), json!({ "type": o.artifact_type, "digest": digest }))
-        })
-        .collect();
-    let reasons: Vec<_> = stage.reasons.iter().map(|r| reason_to_json(r, file)).collect();
-    json!({
+    let output =
+        |o: &PlannedOutput| json!({ "type": o.artifact_type, "digest": o.artifact.map(|a| a.digest) });
+    let mut answer = json!({
         "name": stage.name,
         "kind": stage.kind,
         "state": stage.state,
         "key": stage.key,
-        "reasons": reasons,
         "waits_on": stage.waits_on,
-        "outputs": outputs,
         "seconds": forecast.map(|forecast| forecast.seconds),
         "bytes": forecast.map(|forecast| forecast.bytes),
         "resumes": resumes.get(&stage.name),
-    })
+    });
+    answer["reasons"] = stage.reasons.iter().map(|r| reason_to_json(r, file)).collect();
+    answer["outputs"] = stage.outputs.iter().map(|(name, o)| (name.clone(), output(o))).collect();
+    answer
 }
 
 /// A reason as in `kiln.plan/1`.
