@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::message::{Decided, Message, decide, masked};
+use super::message::{Decided, Message, decide_all, masked};
 use super::paths;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::{CanonicalJson, Digest};
@@ -126,7 +126,9 @@ impl Driver {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Decided(slot, epoch, answer) => self.decided(slot, epoch, answer),
+            Message::Decided(answers) => {
+                answers.into_iter().for_each(|(slot, epoch, answer)| self.decided(slot, epoch, answer));
+            }
             Message::Stage(slot, event) => self.stage_event(slot, event),
             Message::ProcessEnded(slot) => self.feed(Input::ProcessEnded(slot)),
             Message::Ended(slot, end) => self.ended(slot, end),
@@ -174,14 +176,7 @@ impl Driver {
             .map(|(slot, epoch)| (slot, epoch, self.stages[slot].index, self.made_inputs(slot)))
             .collect();
         let (context, sender) = (Arc::clone(&self.context), self.sender.clone());
-        tokio::task::spawn_blocking(move || {
-            for (slot, epoch, index, made) in questions {
-                let answer = decide(&context, index, made);
-                if sender.send(Message::Decided(slot, epoch, answer)).is_err() {
-                    return;
-                }
-            }
-        });
+        tokio::task::spawn_blocking(move || decide_all(&context, questions, &sender));
     }
 
     /// The inputs of a stage that other stages have made.

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use crate::cas::types::ArtifactRef;
 use crate::executor::context::RunContext;
 use crate::executor::job::StageEnd;
@@ -16,8 +18,8 @@ use crate::sched::types::Slot;
 /// What the driver receives.
 #[derive(Debug)]
 pub enum Message {
-    /// The planner's answer.
-    Decided(Slot, u32, Result<Decided, PlanError>),
+    /// The planner's answers.
+    Decided(Vec<(Slot, u32, Result<Decided, PlanError>)>),
     /// An event of a stage.
     Stage(Slot, StageEvent),
     /// The process of a stage has ended well.
@@ -50,11 +52,29 @@ pub fn masked(event: StageEvent, masks: &Masks) -> StageEvent {
     }
 }
 
-/// Decides on a stage whose inputs from other stages are `made`. Blocks on the disk.
+/// A stage to decide on, with its slot, the number of the question and the inputs that other stages have made.
+pub type Question = (Slot, u32, StageIx, BTreeMap<String, ArtifactRef>);
+
+/// Decides on stages and sends the answers in groups, none of which holds back a stage that can start. Blocks
+/// on the disk.
+pub fn decide_all(context: &RunContext, questions: Vec<Question>, sender: &UnboundedSender<Message>) {
+    let mut answers = Vec::new();
+    for (slot, epoch, index, made) in questions {
+        let answer = decide(context, index, made);
+        let is_cached = matches!(answer, Ok(Decided { decision: Decision::Cached { .. }, .. }));
+        answers.push((slot, epoch, answer));
+        if !is_cached && sender.send(Message::Decided(std::mem::take(&mut answers))).is_err() {
+            return;
+        }
+    }
+    let _ = sender.send(Message::Decided(answers));
+}
+
+/// Decides on a stage whose inputs from other stages are `made`.
 ///
 /// # Errors
 /// A source or an input is missing, or the store fails.
-pub fn decide(
+fn decide(
     context: &RunContext,
     index: StageIx,
     made: BTreeMap<String, ArtifactRef>,

@@ -4,7 +4,7 @@
 //! Invariant: a stage that the plan found cached needs nothing.
 //! Must not know: how stages run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -31,19 +31,22 @@ pub struct Ready {
 pub fn preflight(graph: &Graph, store: &Store, plan: &Plan) -> Result<Ready, RunError> {
     let caller = environment::caller();
     let (mut missing, mut secrets, mut stages) = (BTreeSet::new(), Vec::new(), Vec::new());
+    let mut shells = HashMap::new();
     for planned in &plan.stages {
         let stage = graph.stage(planned.stage);
-        if planned.state == State::Cached && !stage.env.values().any(|v| matches!(v, EnvValue::Secret(_))) {
-            continue;
+        let is_cached = planned.state == State::Cached;
+        // Those of cached stages, too: one runs after all when an output of it proves missing.
+        if stage.env.values().any(|value| matches!(value, EnvValue::Secret(_))) {
+            match stage_environment(stage, None, &caller) {
+                Ok(environment) => secrets.extend(environment.secrets),
+                Err(error) if !is_cached => _ = missing.insert(error.to_string()),
+                Err(_) => {}
+            }
         }
-        let environment = stage_environment(stage, None, &caller);
-        if planned.state != State::Cached {
-            missing.extend(environment.as_ref().err().map(ToString::to_string));
-            missing.extend(shell(stage, &caller));
+        if !is_cached {
+            missing.extend(shell(stage, &caller, &mut shells));
             stages.push(stage);
         }
-        // Those of cached stages, too: one runs after all when an output of it proves missing.
-        secrets.extend(environment.map(|environment| environment.secrets).unwrap_or_default());
     }
     let strict = |stage: &&Stage| matches!(stage.work, Work::Command { sandbox: Sandbox::Strict, .. });
     if let Some(stage) = stages.into_iter().find(strict) {
@@ -55,12 +58,15 @@ pub fn preflight(graph: &Graph, store: &Store, plan: &Plan) -> Result<Ready, Run
     }
 }
 
-fn shell(stage: &Stage, caller: &Variables) -> Option<String> {
+/// `found` are the shells that were looked for before.
+fn shell<'a>(stage: &'a Stage, caller: &Variables, found: &mut HashMap<&'a str, bool>) -> Option<String> {
     let Work::Command { run: Run::Script(_), shell, .. } = &stage.work else { return None };
     let program = shell.first()?;
-    let found = if program.contains('/') { Path::new(program).exists() } else { on_path(program, caller) };
+    let is_there =
+        || if program.contains('/') { Path::new(program).exists() } else { on_path(program, caller) };
+    let found = found.entry(program).or_insert_with(is_there);
     let name = &stage.name.value;
-    (!found).then(|| {
+    (!*found).then(|| {
         format!(
             "stage `{name}` runs in the shell `{program}`, which is not on PATH; install it, or name another \
              one with `shell:`, such as `shell: sh`"
