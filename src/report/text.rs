@@ -123,10 +123,13 @@ pub fn change(reason: &Reason) -> String {
     }
 }
 
-/// A digest in key inputs, short.
+/// A digest in key inputs, short, with the mark of an executable file in words.
 fn digest(value: &Value) -> String {
     match value {
-        Value::String(text) => text.chars().take(8).map(printable_char).collect(),
+        Value::String(text) => {
+            let short: String = text.chars().take(8).map(printable_char).collect();
+            if text.ends_with('*') { short + " (executable)" } else { short }
+        }
         other => self::value(other),
     }
 }
@@ -182,6 +185,7 @@ pub fn table(rows: &[Vec<String>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::types::Span;
 
     #[test]
     fn durations_and_sizes_are_short() {
@@ -195,6 +199,14 @@ mod tests {
     fn columns_are_aligned_by_what_a_terminal_shows() {
         let rows = [["ab", "x"], ["日本", "y"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(table(&rows), ["ab    x", "日本  y"]);
+    }
+
+    #[test]
+    fn a_file_that_became_executable_is_told_from_what_it_was() {
+        let (cause, what, from) = (Cause::Uses, "uses.a".to_owned(), None);
+        let (old, new) = (Some("91c0f3a2".repeat(8).into()), Some(("91c0f3a2".repeat(8) + "*").into()));
+        let reason = Reason { cause, what, old, new, from, span: Span::default() };
+        assert_eq!(change(&reason), "91c0f3a2 -> 91c0f3a2 (executable)");
     }
 
     #[test]
