@@ -13,6 +13,7 @@ mod local;
 mod materialize;
 mod outputs;
 mod paths;
+pub mod remote;
 mod sources;
 mod stat;
 mod store;

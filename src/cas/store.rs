@@ -16,6 +16,7 @@ use super::disk::Disk;
 use super::error::{During, StoreError};
 use super::format;
 use super::local::{LocalActions, LocalBlobs, Root};
+use super::remote::{FetchError, Remotes};
 use super::stat::Trust;
 use super::traits::{ActionCache, BlobStore};
 use super::tree::MOST_TREE_BYTES;
@@ -40,6 +41,8 @@ pub struct Store {
     pub(super) hard_links_from: u64,
     /// The real place of the folder for scratch files, once it was asked for.
     pub(super) real_work: OnceLock<Option<PathBuf>>,
+    /// Where results are shared, if anywhere.
+    remotes: OnceLock<Remotes>,
 }
 
 impl Store {
@@ -58,7 +61,15 @@ impl Store {
         let blobs = LocalBlobs::new(Arc::clone(&root), trust);
         let actions = LocalActions::new(Arc::clone(&root));
         let (no_reflinks, hard_links_from) = (AtomicBool::new(false), HARD_LINKS_FROM);
-        Ok(Self { root, blobs, actions, no_reflinks, hard_links_from, real_work: OnceLock::new() })
+        Ok(Self {
+            root,
+            blobs,
+            actions,
+            no_reflinks,
+            hard_links_from,
+            real_work: OnceLock::new(),
+            remotes: OnceLock::new(),
+        })
     }
 
     /// Its folder, an absolute path.
@@ -78,6 +89,34 @@ impl Store {
     /// `NewerFormat`; the disk refuses.
     pub(crate) fn prepare(&self) -> Result<(), StoreError> {
         self.root.prepare()
+    }
+
+    /// Has results shared with these remotes, from now on.
+    pub fn share_with(&self, remotes: Remotes) {
+        let _ = self.remotes.set(remotes);
+    }
+
+    /// The remotes with which results are shared.
+    pub fn remotes(&self) -> Option<&Remotes> {
+        self.remotes.get()
+    }
+
+    /// Brings artifacts here from the remotes; what is here already costs nothing. Gives the bytes transferred.
+    ///
+    /// # Errors
+    /// `Missing` when no remote gives the bytes of one; the disk refuses.
+    pub fn fetch(&self, artifacts: &[ArtifactRef]) -> Result<u64, FetchError> {
+        match self.remotes() {
+            Some(remotes) => remotes.fetch(self, artifacts),
+            None => {
+                for artifact in artifacts {
+                    if !self.is_intact(artifact)? {
+                        return Err(FetchError::Missing(artifact.digest));
+                    }
+                }
+                Ok(0)
+            }
+        }
     }
 
     /// Its blobs.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::cas::Store;
 use crate::cli::CliError;
 use crate::cli::args::{Common, PipelineArgs};
+use crate::cli::remotes::config;
 use crate::cli::root::{STORE, find_root};
 use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, Settings};
@@ -47,6 +48,9 @@ impl Context {
         let mut providers = Providers::new(&store);
         let graph = Arc::new(graph::load(&file, &options, &mut providers).map_err(CliError::Pipeline)?);
         let providers = Arc::new(providers.into_known());
+        if let Some(remotes) = config::open(graph.pipeline(), common)? {
+            store.share_with(remotes);
+        }
         Ok(Self { graph, store, providers, device: args.device.name() })
     }
 

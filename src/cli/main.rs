@@ -10,9 +10,10 @@ use std::io;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::args::{Cli, Color, Command, Common, LockCommand, LogFormat};
+use crate::cli::args::{Cli, Color, Command, Common, LockCommand, LogFormat, RemoteCommand};
 use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
+use crate::cli::remotes::{pull, push, remote};
 use crate::cli::results::{converse, log, metrics, show};
 use crate::cli::setup::{completions, doctor, explain, init, schema};
 use crate::cli::{CliError, Exit};
@@ -54,6 +55,9 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Run(args) => run::run(common, args, printer),
         Command::Generate(args) => converse::generate(common, args, printer),
         Command::Chat(args) => converse::chat(common, args, printer),
+        Command::Push(args) => push::run(common, args, printer),
+        Command::Pull(args) => pull::run(common, args, printer),
+        Command::Remote(args) => remote::run(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
         Command::Lock(args) => lock::run(common, args, printer),
         Command::Schema(_) => schema::run(common, printer),
@@ -76,6 +80,11 @@ impl Command {
             Self::Metrics(a) => a.pipeline.json,
             Self::Generate(a) => a.pipeline.json,
             Self::Chat(a) => a.pipeline.json,
+            Self::Push(a) => a.pipeline.json,
+            Self::Pull(a) => a.pipeline.json,
+            Self::Remote(a) => {
+                matches!(&a.command, RemoteCommand::List(a) | RemoteCommand::Check(a) if a.json)
+            }
             Self::Doctor(a) => a.json,
             Self::Lock(a) => matches!(&a.command, LockCommand::Check(a) if a.json),
             Self::Schema(a) => a.json,

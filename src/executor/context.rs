@@ -9,6 +9,7 @@ use super::cancel::Cancellation;
 use super::commit::Committer;
 use super::log::Masks;
 use super::machine::Machine;
+use super::run::Uploads;
 use super::spares::Spares;
 use crate::cas::Store;
 use crate::graph::Graph;
@@ -43,4 +44,6 @@ pub struct RunContext {
     pub spares: Spares,
     /// Commits outputs.
     pub committer: Committer,
+    /// Sends results to the remotes.
+    pub uploads: Uploads,
 }

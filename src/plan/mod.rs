@@ -10,6 +10,7 @@ pub mod reasons;
 pub mod sources;
 pub mod types;
 
+mod elsewhere;
 mod error;
 mod files;
 mod planner;

@@ -8,11 +8,12 @@
 //! Must not know: how a plan is printed or executed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
 use crate::cas::Store;
+use crate::cas::remote::Found;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::Digest;
 use crate::graph::{Graph, Producer};
@@ -23,15 +24,27 @@ use crate::spec::types::{Stage, Work};
 
 /// Decides what must run.
 pub struct Planner {
-    graph: Arc<Graph>,
-    store: Arc<Store>,
-    settings: Settings,
+    pub(super) graph: Arc<Graph>,
+    pub(super) store: Arc<Store>,
+    pub(super) settings: Settings,
     last_keys: BTreeMap<String, Digest>,
     sources: Sources,
+    /// The actions that remotes were asked for, and what they gave.
+    pub(super) elsewhere: Mutex<HashMap<Digest, Option<Found>>>,
+}
+
+/// What the local store knows of a key.
+pub(super) enum Known {
+    /// The action, whose outputs are intact.
+    Here(Box<Action>),
+    /// An action that cannot give an output.
+    Lost(Lost),
+    /// Nothing.
+    Nowhere,
 }
 
 /// An output that a record cannot give.
-enum Lost {
+pub(super) enum Lost {
     /// The record does not name it.
     Unrecorded(String),
     /// Its bytes are gone or damaged.
@@ -46,7 +59,7 @@ impl Planner {
     pub fn new(graph: Arc<Graph>, store: Arc<Store>, settings: Settings) -> Result<Self, PlanError> {
         let last_keys = store.history().last_keys(&graph.pipeline().name)?;
         let sources = Sources::new(Arc::clone(&graph), Arc::clone(&store))?;
-        Ok(Self { graph, store, settings, last_keys, sources })
+        Ok(Self { graph, store, settings, last_keys, sources, elsewhere: Mutex::default() })
     }
 
     /// What the sources and used files are.
@@ -76,17 +89,23 @@ impl Planner {
         let key_inputs = self.key_inputs(stage, inputs.clone())?;
         let key = key(&key_inputs);
         let spec = self.graph.stage(stage);
-        let found = self.store.action(&key)?;
         let (reasons, replace) = if self.settings.forced.contains(&spec.name.value) {
             (vec![reasons::forced(spec)], true)
-        } else if let Some(action) = found {
-            match self.lost_output(spec, &action)? {
-                None => return Ok(Decision::Cached { key, action: Box::new(action) }),
+        } else {
+            let lost = match self.known(spec, &key)? {
+                Known::Here(action) => return Ok(Decision::Cached { key, action }),
+                Known::Lost(lost) => Some(lost),
+                Known::Nowhere => None,
+            };
+            if let Some(found) = self.elsewhere(spec, &key) {
+                let bytes = self.bytes_to_fetch(&found)?;
+                return Ok(Decision::Fetch { key, found, bytes });
+            }
+            match lost {
                 Some(Lost::Unrecorded(output)) => (vec![reasons::output_unrecorded(spec, &output)], true),
                 Some(Lost::Missing(output)) => (vec![reasons::output_missing(spec, &output)], false),
+                None => (self.changes(spec, &key_inputs)?, false),
             }
-        } else {
-            (self.changes(spec, &key_inputs)?, false)
         };
         self.check_cores(stage)?;
         Ok(Decision::Run { key, key_inputs, reasons, replace })
@@ -98,9 +117,15 @@ impl Planner {
     /// As [`Self::decide`]; also when a source is missing.
     pub fn plan(&self, stages: &[StageIx]) -> Result<Plan, PlanError> {
         let mut done: HashMap<StageIx, StagePlan> = HashMap::with_capacity(stages.len());
-        for &ix in stages {
-            let stage_plan = self.plan_stage(ix, &done)?;
-            done.insert(ix, stage_plan);
+        for level in self.levels(stages) {
+            let known = |&ix: &StageIx| Ok((ix, self.inputs_above(ix, &done)?.0));
+            if self.store.remotes().is_some() {
+                self.look_ahead(&level.iter().map(known).collect::<Result<Vec<_>, PlanError>>()?)?;
+            }
+            for ix in level {
+                let stage_plan = self.plan_stage(ix, &done)?;
+                done.insert(ix, stage_plan);
+            }
         }
         let pipeline = self.graph.pipeline();
         Ok(Plan {
@@ -112,6 +137,21 @@ impl Planner {
     }
 
     fn plan_stage(&self, ix: StageIx, above: &HashMap<StageIx, StagePlan>) -> Result<StagePlan, PlanError> {
+        let (known, waits_on) = self.inputs_above(ix, above)?;
+        let plan = if waits_on.is_empty() {
+            self.plan_known(ix, &known)?
+        } else {
+            self.plan_waiting(ix, known, waits_on)?
+        };
+        Ok(with_forecast(plan))
+    }
+
+    /// The inputs of a stage that are known, and the stages that it waits on.
+    fn inputs_above(
+        &self,
+        ix: StageIx,
+        above: &HashMap<StageIx, StagePlan>,
+    ) -> Result<(BTreeMap<String, ArtifactRef>, Vec<String>), PlanError> {
         let mut known = BTreeMap::new();
         let mut waits_on: Vec<String> = Vec::new();
         for input in self.graph.inputs(ix) {
@@ -128,12 +168,7 @@ impl Planner {
             };
             known.extend(artifact.map(|a| (input.name.to_owned(), a)));
         }
-        let plan = if waits_on.is_empty() {
-            self.plan_known(ix, &known)?
-        } else {
-            self.plan_waiting(ix, known, waits_on)?
-        };
-        Ok(with_forecast(plan))
+        Ok((known, waits_on))
     }
 
     fn plan_known(
@@ -153,7 +188,10 @@ impl Planner {
                 return Ok(plan);
             }
             Decision::Cached { key, action } => (State::Cached, key, action),
-            Decision::Fetch { key, action, .. } => (State::Fetch, key, action),
+            Decision::Fetch { key, found, bytes } => {
+                plan.remote = Some((found.remote, bytes));
+                (State::Fetch, key, Box::new((*found.action).clone()))
+            }
         };
         for (name, output) in &mut plan.outputs {
             output.artifact = action.outputs.get(name).copied();
@@ -193,7 +231,11 @@ impl Planner {
         Ok(plan)
     }
 
-    fn key_inputs(&self, ix: StageIx, inputs: BTreeMap<String, ArtifactRef>) -> Result<Value, PlanError> {
+    pub(super) fn key_inputs(
+        &self,
+        ix: StageIx,
+        inputs: BTreeMap<String, ArtifactRef>,
+    ) -> Result<Value, PlanError> {
         let stage = self.graph.stage(ix);
         let provider = match &stage.work {
             Work::Kind { provider, .. } => Some(
@@ -242,13 +284,15 @@ impl Planner {
         Ok(reasons)
     }
 
-    /// The first output of the stage that the action does not name or the store does not hold.
-    fn lost_output(&self, stage: &Stage, action: &Action) -> Result<Option<Lost>, PlanError> {
-        let names = stage.outputs.iter().map(|port| &port.name);
-        let lost = self.store.outputs_intact(action, names)?;
-        let recorded = |output: &String| action.outputs.contains_key(output);
-        Ok(lost
-            .map(|output| if recorded(&output) { Lost::Missing(output) } else { Lost::Unrecorded(output) }))
+    /// What the local store knows of a key of the stage.
+    pub(super) fn known(&self, stage: &Stage, key: &Digest) -> Result<Known, PlanError> {
+        let Some(action) = self.store.action(key)? else { return Ok(Known::Nowhere) };
+        let lost = self.store.outputs_intact(&action, stage.outputs.iter().map(|port| &port.name))?;
+        Ok(match lost {
+            None => Known::Here(Box::new(action)),
+            Some(output) if action.outputs.contains_key(&output) => Known::Lost(Lost::Missing(output)),
+            Some(output) => Known::Lost(Lost::Unrecorded(output)),
+        })
     }
 
     /// The stage's last successful action in this pipeline.
@@ -306,6 +350,7 @@ fn blank(ix: StageIx, stage: &Stage) -> StagePlan {
         seconds: None,
         bytes: None,
         resumes: None,
+        remote: None,
         notes: Vec::new(),
     }
 }

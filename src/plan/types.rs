@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cas::remote::Found;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::Digest;
 use crate::provider::ProviderFacts;
@@ -42,13 +43,13 @@ pub enum Decision {
         /// The action; all its outputs are intact in the store.
         action: Box<Action>,
     },
-    /// Its outputs are in a remote. Nothing decides so until there are remotes.
+    /// Its outputs are in a remote.
     Fetch {
         /// The action key.
         key: Digest,
-        /// The action.
-        action: Box<Action>,
-        /// The bytes to fetch.
+        /// The action, and the remote that has it.
+        found: Found,
+        /// The bytes that are not here.
         bytes: u64,
     },
     /// It must run.
@@ -179,6 +180,8 @@ pub struct StagePlan {
     pub bytes: Option<u64>,
     /// Where an interrupted attempt would go on, such as `step 500 of 2000`; none if there is none.
     pub resumes: Option<String>,
+    /// The remote that has its outputs, and the bytes to fetch; none unless its state is [`State::Fetch`].
+    pub remote: Option<(String, u64)>,
     /// Remarks for people about what makes nothing stale.
     pub notes: Vec<String>,
 }
@@ -242,8 +245,8 @@ impl StagePlan {
 }
 
 impl Summary {
-    /// True when nothing is left to do.
+    /// True when nothing is left to run: results in a remote are as good as those here.
     pub fn is_fresh(&self) -> bool {
-        self.fetch + self.run + self.maybe + self.people == 0
+        self.run + self.maybe + self.people == 0
     }
 }

@@ -7,8 +7,8 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::text::{printable, printable_error, seconds};
-use crate::sched::{RunReport, StageEvent, StageReport};
+use super::text::{bytes, printable, printable_error, seconds};
+use crate::sched::{RunReport, SharedResults, StageEvent, StageReport};
 use crate::state::{RunOutcome, StageOutcome};
 
 /// The most names on one line.
@@ -100,6 +100,27 @@ pub fn number(value: f64) -> String {
         a if a >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
     }
+}
+
+/// What was sent to a remote, and what could not be.
+pub fn shared(shared: &SharedResults) -> Vec<String> {
+    let (name, mut lines) = (printable(&shared.remote), Vec::new());
+    if shared.results > 0 {
+        let results = if shared.results == 1 { "1 result" } else { &format!("{} results", shared.results) };
+        lines.push(format!("{} {name}  has {results}, {} sent", paint(GOOD, "^"), bytes(shared.bytes)));
+    }
+    if shared.failed > 0 {
+        let why = printable_error(shared.error.as_deref().unwrap_or_default());
+        lines.push(format!("{} {name}  lacks {} of the results: {why}", paint(WARNING, "!"), shared.failed));
+    }
+    lines.extend(shared.conflicts.iter().map(|key| {
+        format!(
+            "{} {name}  has other outputs for the key {}, which stay; the stage is not deterministic",
+            paint(WARNING, "!"),
+            key.short()
+        )
+    }));
+    lines
 }
 
 /// The last line: `Done: 4 ran, 2 cached. 31m saved by the cache.`

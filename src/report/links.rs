@@ -16,6 +16,7 @@ use crate::cas::types::{ArtifactRef, TreeFile};
 use crate::cas::{How, Store, StoreError};
 use crate::digest::Digest;
 use crate::sched::{Event, Reporter};
+use crate::state::StageOutcome;
 
 /// The folder below the store's.
 const OUT: &str = "out";
@@ -55,6 +56,10 @@ impl Reporter for Links<'_> {
     fn on_event(&mut self, event: &Event) {
         let Event::StageFinished(report) = event else { return };
         for (output, artifact) in &report.outputs {
+            // What a remote has and nobody here reads is not here.
+            if report.outcome == StageOutcome::Fetched && !self.store.blob(&artifact.digest).exists() {
+                continue;
+            }
             if let Err(e) = link_output(self.store, self.pipeline, &report.name, output, artifact) {
                 tracing::warn!(stage = report.name, output, "{e}");
             }

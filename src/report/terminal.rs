@@ -177,6 +177,10 @@ impl Reporter for Terminal {
             Event::Stopping { running, .. } => self.line(&format!(
                 "Stopping: {running} running stages may write a checkpoint first; Ctrl-C again kills them."
             )),
+            Event::Shared(shared) => {
+                self.flush_cached();
+                lines::shared(shared).iter().for_each(|line| self.line(line));
+            }
             Event::RunFinished(report) => self.run_finished(report),
         }
     }

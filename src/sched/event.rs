@@ -117,8 +117,34 @@ pub enum Event {
         /// Whether they are killed at once, since it was asked for a second time.
         kill: bool,
     },
+    /// Results were sent to a remote, or could not be.
+    Shared(SharedResults),
     /// The run finished.
     RunFinished(RunReport),
+}
+
+/// What a run sent to a remote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SharedResults {
+    /// The name of the remote.
+    pub remote: String,
+    /// How many results it has now.
+    pub results: usize,
+    /// How many bytes were transferred.
+    pub bytes: u64,
+    /// How many results could not be sent.
+    pub failed: usize,
+    /// Why the first one of them could not.
+    pub error: Option<String>,
+    /// The keys for which the remote has other outputs, which stay.
+    pub conflicts: Vec<Digest>,
+}
+
+impl SharedResults {
+    /// Nothing yet.
+    pub fn of(remote: String) -> Self {
+        Self { remote, results: 0, bytes: 0, failed: 0, error: None, conflicts: Vec::new() }
+    }
 }
 
 /// A receiver of the events of a run.

@@ -11,4 +11,4 @@ pub mod types;
 #[cfg(test)]
 mod simulation;
 
-pub use event::{Event, Reporter, RunReport, StageEvent, StageReport};
+pub use event::{Event, Reporter, RunReport, SharedResults, StageEvent, StageReport};

@@ -18,10 +18,10 @@ use crate::spec::document::overrides::StageKeys;
 use crate::spec::document::{environment, overrides, yaml};
 use crate::spec::stage::{self, Context, SharedParam};
 use crate::spec::types::{Pipeline, Position, Span};
-use crate::spec::{fields, params, source};
+use crate::spec::{fields, params, remotes, source};
 
 /// The keys at the top of a pipeline file.
-pub const KEYS: [&str; 6] = ["pipeline", "params", "sources", "stages", "providers", "ignore"];
+pub const KEYS: [&str; 7] = ["pipeline", "params", "sources", "stages", "providers", "ignore", "remotes"];
 
 /// What a load depends on beside the file.
 #[derive(Debug, Clone, Default)]
@@ -109,6 +109,7 @@ fn blank(file: &Path, root: &Path) -> Pipeline {
         stages: Vec::new(),
         providers: vec![PathBuf::new()],
         ignore: Vec::new(),
+        remotes: Vec::new(),
     }
 }
 
@@ -142,6 +143,9 @@ impl Loaded {
         }
         if let Some(node) = root.get("ignore") {
             self.pipeline.ignore = ignore_lines(node, out);
+        }
+        if let Some(node) = root.get("remotes") {
+            self.pipeline.remotes = remotes::read(node, out);
         }
         let programs =
             root.get("providers").map(|n| catalog::programs(n, &self.pipeline.root, out)).unwrap_or_default();

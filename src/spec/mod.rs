@@ -12,6 +12,7 @@ mod document;
 mod fields;
 mod load;
 mod params;
+pub mod remotes;
 pub mod schema;
 mod source;
 mod stage;

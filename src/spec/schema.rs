@@ -54,6 +54,11 @@ pub fn pipeline_schema(descriptions: &[Description]) -> Value {
                 "items": { "type": "string" },
                 "description": "Programs that offer more kinds: a path from the project root, or a name on PATH.",
             },
+            "remotes": {
+                "type": "object",
+                "additionalProperties": { "type": "string" },
+                "description": "Shared caches by name, as URLs: s3://, gs://, az://, https:// or file://. They are only read; `kiln remote add` in your own file allows writing. Never part of a key.",
+            },
             "ignore": {
                 "type": ["array", "string"],
                 "items": { "type": "string" },

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::cas::remote::{Access, Address};
 use crate::protocol::Port;
 
 /// A place in a text; lines and columns count from 1, columns in characters.
@@ -77,6 +78,19 @@ pub struct Pipeline {
     pub providers: Vec<PathBuf>,
     /// Lines in the syntax of gitignore: what sources and `uses` leave out.
     pub ignore: Vec<String>,
+    /// Stores elsewhere, in the order of the file. They are only read.
+    pub remotes: Vec<RemoteSpec>,
+}
+
+/// A store elsewhere, as a file names it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteSpec {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub address: Address,
+    /// What it is used for.
+    pub access: Access,
 }
 
 /// An input that nobody here makes.

@@ -56,7 +56,17 @@ impl Pipeline {
     pub fn kiln(&self, words: &[&str]) -> Command {
         let mut command = Command::cargo_bin("kiln").unwrap();
         command.current_dir(self.root()).args(words);
-        for name in ["KILN_STORE", "KILN_LOG", "KILN_PROVIDER", "NO_COLOR", "CLICOLOR_FORCE"] {
+        // Whoever tests may have remotes.
+        command.env("KILN_CONFIG", self.path("config-of-the-user.yaml"));
+        for name in [
+            "KILN_REMOTES",
+            "KILN_OFFLINE",
+            "KILN_STORE",
+            "KILN_LOG",
+            "KILN_PROVIDER",
+            "NO_COLOR",
+            "CLICOLOR_FORCE",
+        ] {
             command.env_remove(name);
         }
         command.env("TZ", "UTC");
@@ -92,7 +102,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         Self {
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),

@@ -20,7 +20,7 @@ use crate::cas::types::{ACTION_FORMAT, Action};
 use crate::digest::{Digest, canonical_json};
 
 /// The most bytes of an action.
-const MOST_BYTES: u64 = 16 << 20;
+pub(in crate::cas) const MOST_BYTES: u64 = 16 << 20;
 /// The most outputs of an action.
 const MOST_OUTPUTS: usize = 10_000;
 /// The longest name of an output, in bytes.
@@ -142,7 +142,8 @@ impl ActionCache for LocalActions {
     }
 }
 
-fn spell(action: &Action) -> Result<String, StoreError> {
+/// The text of an action.
+pub(in crate::cas) fn spell(action: &Action) -> Result<String, StoreError> {
     let json = serde_json::to_value(action);
     let json = json.map_err(|e| StoreError::BadAction { key: action.key, why: e.to_string() })?;
     Ok(canonical_json(&json))
@@ -166,7 +167,11 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-pub(super) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
+/// Reads an action that is to have this key.
+///
+/// # Errors
+/// The rule broken, as a fragment.
+pub(in crate::cas) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
     let action: Action = match serde_json::from_slice(bytes) {
         Ok(action) => action,
         Err(e) => match serde_json::from_slice(bytes) {

@@ -18,6 +18,23 @@ pub struct StagedOutput {
     pub(super) tree: Option<Staged>,
 }
 
+impl StagedOutput {
+    /// An output whose files were brought from elsewhere; those that are not among them are blobs already.
+    pub(in crate::cas) fn fetched(
+        artifact: ArtifactRef,
+        files: Vec<(Temporary, Hashed)>,
+        listing: Option<(Temporary, Hashed)>,
+    ) -> Self {
+        let staged = |(temporary, hashed)| Staged {
+            place: Place::Temporary(temporary),
+            hashed,
+            executable: false,
+            durable: false,
+        };
+        Self { artifact, files: files.into_iter().map(staged).collect(), tree: listing.map(staged) }
+    }
+}
+
 /// A file whose bytes are hashed.
 pub(super) struct Staged {
     pub place: Place,

@@ -50,6 +50,12 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Chat with a model
     Chat(ChatArgs),
+    /// Send the results that are here to the remotes that may be written
+    Push(PushArgs),
+    /// Bring the results here that remotes have
+    Pull(PullArgs),
+    /// List, add or check remotes
+    Remote(RemoteArgs),
     /// Check the machine, and say what to do about anything that is missing
     Doctor(DoctorArgs),
     /// Check the lock file, or merge lock files for git
@@ -218,6 +224,56 @@ pub struct ChatArgs {
     /// Sampling options.
     #[command(flatten)]
     pub sampling: SamplingArgs,
+}
+
+/// `kiln push`.
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// The pipeline and the stages; without a name, all of them.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+}
+
+/// `kiln pull`.
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// The pipeline and the stages; without a name, all of them.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+}
+
+/// `kiln remote`.
+#[derive(Debug, Args)]
+pub struct RemoteArgs {
+    /// The command.
+    #[command(subcommand)]
+    pub command: RemoteCommand,
+}
+
+/// The commands of `kiln remote`.
+#[derive(Debug, Subcommand)]
+pub enum RemoteCommand {
+    /// List the remotes in their order of use, and who names them
+    List(PipelineArgs),
+    /// Add a remote to your own file, or change it there
+    Add(RemoteAddArgs),
+    /// Ask each remote whether it answers; exit with 1 if one does not
+    Check(PipelineArgs),
+}
+
+/// `kiln remote add`.
+#[derive(Debug, Args)]
+pub struct RemoteAddArgs {
+    /// The name of the remote
+    pub name: String,
+    /// Its URL: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, https://HOST/PATH or file:///FOLDER
+    pub url: String,
+    /// Take results from it and send none
+    #[arg(long)]
+    pub read_only: bool,
+    /// Send results to it and take none
+    #[arg(long, conflicts_with = "read_only")]
+    pub write_only: bool,
 }
 
 /// `kiln doctor`.

@@ -14,6 +14,9 @@ pub struct Common {
     /// The store [default: artifacts/ in the project root]
     #[arg(long, global = true, env = "KILN_STORE", value_name = "FOLDER", hide_env_values = true)]
     pub store: Option<PathBuf>,
+    /// Do not use remotes
+    #[arg(long, global = true, env = "KILN_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub offline: bool,
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,

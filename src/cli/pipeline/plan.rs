@@ -17,7 +17,7 @@ use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{Cause, Plan, PlannedOutput, Reason, StagePlan, State, Summary};
 use crate::report::resume::{ResumePoint, resume_points};
-use crate::report::text::{about, bytes, pad, reason, seconds, widest};
+use crate::report::text::{about, bytes, pad, printable, reason, seconds, widest};
 
 /// The format of a plan in JSON.
 pub const PLAN_FORMAT: &str = "kiln.plan/1";
@@ -69,6 +69,7 @@ fn stage_to_json(stage: &StagePlan, file: &str, resumes: &Resumes) -> Value {
         "seconds": forecast.map(|forecast| forecast.seconds),
         "bytes": forecast.map(|forecast| forecast.bytes),
         "resumes": resumes.get(&stage.name),
+        "remote": stage.remote.as_ref().map(|(name, bytes)| json!({ "name": name, "bytes": bytes })),
     });
     answer["reasons"] = stage.reasons.iter().map(|r| reason_to_json(r, file)).collect();
     answer["outputs"] = stage.outputs.iter().map(|(name, o)| (name.clone(), output(o))).collect();
@@ -120,8 +121,13 @@ fn details(plan: &Plan, resumes: &Resumes) -> Vec<Cow<'static, str>> {
     let mut explained = false;
     let detail = |stage: &StagePlan| match stage.state {
         State::Cached | State::Fetch => {
+            let place = match &stage.remote {
+                None => "local".to_owned(),
+                Some((remote, 0)) => printable(remote),
+                Some((remote, size)) => format!("{}, {} to fetch", printable(remote), bytes(*size)),
+            };
             let output = stage.outputs.values().find_map(|o| o.artifact);
-            output.map_or("".into(), |a| format!("{}  local", a.digest.short()).into())
+            output.map_or("".into(), |a| format!("{}  {place}", a.digest.short()).into())
         }
         State::Maybe => {
             // Shown once: it is true of all of them.

@@ -64,10 +64,10 @@ pub fn run(common: &Common, args: &StatusArgs, printer: &mut Printer) -> Result<
 fn status_of<'a>(store: &Store, stage: &'a StagePlan, resumes: &Resumes) -> Result<Line<'a>, CliError> {
     let holder = if stage.state == State::Cached { None } else { holder(store, stage)? };
     let word = match stage.state {
-        State::Cached => "fresh",
+        State::Cached | State::Fetch => "fresh",
         _ if holder.is_some() => "running",
         State::People => "people",
-        State::Fetch | State::Run | State::Maybe => "stale",
+        State::Run | State::Maybe => "stale",
     };
     let resumes = resumes.get(&stage.name).copied().filter(|_| holder.is_none());
     Ok(Line { stage, word, holder, resumes })

@@ -16,7 +16,8 @@ use crate::cli::args::{Common, ShowArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{CHANGED, FAINT, Printer, STRONG, paint};
 use crate::cli::{CliError, Exit};
-use crate::plan::{SourceFiles, State};
+use crate::executor::take_over;
+use crate::plan::{Plan, SourceFiles, State};
 use crate::report::links;
 use crate::report::text::{bytes, printable_char, table, time};
 
@@ -79,6 +80,14 @@ pub fn run(common: &Common, args: &ShowArgs, printer: &mut Printer) -> Result<Ex
     Ok(Exit::Ok)
 }
 
+/// Brings the outputs of a stage here if a remote has them.
+fn fetch(context: &Context, plan: &Plan, stage: &str) -> Result<(), CliError> {
+    let planned = plan.stage(stage).filter(|planned| planned.state == State::Fetch);
+    let Some(action) = planned.and_then(|planned| planned.last.as_deref()) else { return Ok(()) };
+    take_over(&context.store, action, true)
+        .map_err(|e| CliError::Failed(format!("{e}; `kiln run {stage}` makes them")))
+}
+
 /// Finds an artifact by `stage`, `stage.output` or the name of a source, and makes it readable.
 ///
 /// # Errors
@@ -93,6 +102,7 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
         _ => (name, None),
     };
     let plan = context.plan(&[stage.to_owned()], &[])?;
+    fetch(context, &plan, stage)?;
     let (Some(planned), Some(index)) = (plan.stage(stage), graph.index(stage)) else {
         return Err(CliError::Call(format!("there is no stage `{stage}`")));
     };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::message::{Decided, Message, decide_all, masked};
+use super::message::{Decided, Message, decide_all, masked, take_over};
 use super::paths;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::{CanonicalJson, Digest};
@@ -41,6 +41,8 @@ struct Known {
     key: Option<Digest>,
     key_inputs: Option<CanonicalJson>,
     job: Option<Arc<Job>>,
+    /// The action that a remote has.
+    elsewhere: Option<Arc<Action>>,
     outputs: BTreeMap<String, ArtifactRef>,
     started: Option<Instant>,
     told_holder: bool,
@@ -97,7 +99,7 @@ impl Driver {
         for (slot, planned) in plan.stages.iter().enumerate() {
             if let (crate::plan::State::Cached, Some(action)) = (planned.state, &planned.last) {
                 driver.stages[slot].key = planned.key;
-                driver.found(slot, action);
+                driver.found(slot, action, StageOutcome::Cached);
             }
         }
         driver
@@ -129,6 +131,7 @@ impl Driver {
             Message::Decided(answers) => {
                 answers.into_iter().for_each(|(slot, epoch, answer)| self.decided(slot, epoch, answer));
             }
+            Message::Fetched(slot, fetched) => self.fetched(slot, fetched),
             Message::Stage(slot, event) => self.stage_event(slot, event),
             Message::ProcessEnded(slot) => self.feed(Input::ProcessEnded(slot)),
             Message::Ended(slot, end) => self.ended(slot, end),
@@ -151,8 +154,7 @@ impl Driver {
                     Command::Start(slot, permit) => self.start(slot, permit),
                     Command::Skip(slot, why) => self.skip(slot, why),
                     Command::FailMissing(slot, producer) => self.fail_missing(slot, producer),
-                    // No remote is known yet that a planner could send us to.
-                    Command::Fetch(slot) => self.feed(Input::FetchFailed(slot)),
+                    Command::Fetch(slot) => self.fetch(slot),
                     Command::Stop => self.context.cancellation.stop(),
                     Command::Kill => self.context.cancellation.kill(),
                     Command::Finish => self.finished = true,
@@ -204,7 +206,7 @@ impl Driver {
             }
             Ok(Decided { decision: Decision::Cached { key, action }, .. }) => {
                 self.stages[slot].key = Some(key);
-                self.found(slot, &action);
+                self.found(slot, &action, StageOutcome::Cached);
                 self.feed(Input::Decided(slot, epoch, Verdict::Cached));
             }
             Ok(Decided { inputs, decision: Decision::Run { key, key_inputs, replace, .. } }) => {
@@ -214,8 +216,38 @@ impl Driver {
                 stage.job = Some(Arc::new(Job { stage: stage.index, key, key_inputs, inputs, replace }));
                 self.feed(Input::Decided(slot, epoch, Verdict::Run));
             }
-            Ok(Decided { decision: Decision::Fetch { .. }, .. }) => {
+            Ok(Decided { decision: Decision::Fetch { key, found, .. }, .. }) => {
+                self.stages[slot].key = Some(key);
+                self.stages[slot].elsewhere = Some(found.action);
                 self.feed(Input::Decided(slot, epoch, Verdict::Fetch));
+            }
+        }
+    }
+
+    /// Takes over the action that a remote has. Its outputs are fetched only when no other stage reads them, for
+    /// then they are what was asked for; else the stages that run fetch what they read.
+    fn fetch(&self, slot: Slot) {
+        let Some(action) = self.stages[slot].elsewhere.clone() else { return };
+        let dependents = self.context.graph.dependents(self.stages[slot].index);
+        let is_last = !dependents.iter().any(|below| self.slots.contains_key(below));
+        let (context, sender) = (Arc::clone(&self.context), self.sender.clone());
+        tokio::task::spawn_blocking(move || {
+            let fetched = take_over(&context.store, &action, is_last);
+            let _ = sender.send(Message::Fetched(slot, fetched.map_err(|error| error.to_string())));
+        });
+    }
+
+    fn fetched(&mut self, slot: Slot, fetched: Result<(), String>) {
+        match (fetched, self.stages[slot].elsewhere.take(), self.stages[slot].key) {
+            (Ok(()), Some(action), _) => {
+                self.found(slot, &action, StageOutcome::Fetched);
+                self.feed(Input::Ended(slot, End::Fetched));
+            }
+            (fetched, _, key) => {
+                let why = fetched.err().unwrap_or_default();
+                self.stage_event(slot, StageEvent::Note { message: format!("runs, because {why}") });
+                key.iter().for_each(|key| self.context.planner.forget_elsewhere(key));
+                self.feed(Input::Again(slot));
             }
         }
     }
@@ -259,7 +291,11 @@ impl Driver {
                 self.feed(Input::Held(slot));
             }
             StageEnd::InputMissing(producer) => match self.slots.get(&producer) {
-                Some(&producer) => self.feed(Input::InputMissing { consumer: slot, producer }),
+                Some(&producer) => {
+                    let lost = self.stages[producer].key;
+                    lost.iter().for_each(|key| self.context.planner.forget_elsewhere(key));
+                    self.feed(Input::InputMissing { consumer: slot, producer });
+                }
                 None => {
                     let error = "an input is missing or damaged in the store; run the stage that makes it";
                     self.finish_failed(slot, error.to_owned(), None);
@@ -268,7 +304,7 @@ impl Driver {
             },
             StageEnd::Changed(what) => self.changed(slot, &what),
             StageEnd::Found(action) => {
-                self.found(slot, &action);
+                self.found(slot, &action, StageOutcome::Cached);
                 self.feed(Input::Ended(slot, End::Cached));
             }
             StageEnd::Ran { outputs, summary, kept } => {
@@ -320,13 +356,13 @@ impl Driver {
     }
 
     /// The outputs of a stage are in the store: nothing is to be done.
-    fn found(&mut self, slot: Slot, action: &Action) {
+    fn found(&mut self, slot: Slot, action: &Action, outcome: StageOutcome) {
         let provenance = &action.provenance;
         let (outputs, summary) = (action.outputs.clone(), provenance.summary.clone());
         let stage = &mut self.stages[slot];
         stage.outputs.clone_from(&outputs);
         stage.key_inputs = Some(action.key_inputs.clone());
-        let blank = self.report(slot, StageOutcome::Cached);
+        let blank = self.report(slot, outcome);
         self.finish(slot, StageReport { outputs, summary, saved: provenance.seconds.max(0.0), ..blank });
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::driver::Driver;
 use super::preflight::Ready;
+use super::uploads::Uploads;
 use super::{signals, sweep};
 use crate::cas::{Store, StoreError};
 use crate::executor::cancel::Cancellation;
@@ -117,11 +118,12 @@ async fn drive(
         spares: Spares::new(&store.root().join("work")),
         cancellation: cancellation.clone(),
         machine,
+        uploads: Uploads::new(Arc::clone(&store)),
     });
     let run = context.run.id().to_owned();
     let stages = plan.stages.len();
     let _ = events.send(vec![Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages }]);
-    let mut driver = Driver::new(context, plan, capacity, options.keep_going, events.clone());
+    let mut driver = Driver::new(Arc::clone(&context), plan, capacity, options.keep_going, events.clone());
     // Before anything that may take time: a signal that nobody watches for ends the runner without a report.
     signals::watch(driver.sender());
     if !plan.summary().is_fresh() {
@@ -129,6 +131,7 @@ async fn drive(
         sweep::sweep(&store).await;
     }
     let stages = driver.run().await;
+    let _ = events.send(context.uploads.finish(&cancellation).await);
     let outcome = outcome(&stages, cancellation.is_stopping());
     let seconds = began.elapsed().as_secs_f64();
     let _ = events.send(vec![Event::RunFinished(RunReport { run, pipeline, outcome, seconds, stages })]);

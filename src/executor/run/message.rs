@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::cas::types::ArtifactRef;
+use crate::cas::Store;
+use crate::cas::remote::FetchError;
+use crate::cas::types::{Action, ArtifactRef};
 use crate::executor::context::RunContext;
 use crate::executor::job::StageEnd;
 use crate::executor::log::Masks;
@@ -20,6 +22,8 @@ use crate::sched::types::Slot;
 pub enum Message {
     /// The planner's answers.
     Decided(Vec<(Slot, u32, Result<Decided, PlanError>)>),
+    /// The outputs of a stage that a remote has were fetched, or could not be.
+    Fetched(Slot, Result<(), String>),
     /// An event of a stage.
     Stage(Slot, StageEvent),
     /// The process of a stage has ended well.
@@ -58,9 +62,23 @@ pub type Question = (Slot, u32, StageIx, BTreeMap<String, ArtifactRef>);
 /// Decides on stages and sends the answers in groups, none of which holds back a stage that can start. Blocks
 /// on the disk.
 pub fn decide_all(context: &RunContext, questions: Vec<Question>, sender: &UnboundedSender<Message>) {
-    let mut answers = Vec::new();
-    for (slot, epoch, index, made) in questions {
-        let answer = decide(context, index, made);
+    let (mut answers, mut inputs) = (Vec::new(), Vec::with_capacity(questions.len()));
+    for (.., index, made) in &questions {
+        inputs.push(all_inputs(context, *index, made.clone()));
+    }
+    // One round of requests for all of them. An error is that of the stage, below.
+    let known =
+        questions.iter().zip(&inputs).filter_map(|(q, inputs)| Some((q.2, inputs.as_ref().ok()?.clone())));
+    if context.store.remotes().is_some()
+        && let Err(error) = context.planner.look_ahead(&known.collect::<Vec<_>>())
+    {
+        tracing::debug!("the remotes were not asked: {error}");
+    }
+    for ((slot, epoch, index, _), inputs) in questions.into_iter().zip(inputs) {
+        let answer = inputs.and_then(|inputs| {
+            let decision = context.planner.decide(index, &inputs)?;
+            Ok(Decided { inputs, decision })
+        });
         let is_cached = matches!(answer, Ok(Decided { decision: Decision::Cached { .. }, .. }));
         answers.push((slot, epoch, answer));
         if !is_cached && sender.send(Message::Decided(std::mem::take(&mut answers))).is_err() {
@@ -70,21 +88,30 @@ pub fn decide_all(context: &RunContext, questions: Vec<Question>, sender: &Unbou
     let _ = sender.send(Message::Decided(answers));
 }
 
-/// Decides on a stage whose inputs from other stages are `made`.
-///
-/// # Errors
-/// A source or an input is missing, or the store fails.
-fn decide(
+/// The inputs of a stage: those that other stages have made, and its sources.
+fn all_inputs(
     context: &RunContext,
     index: StageIx,
-    made: BTreeMap<String, ArtifactRef>,
-) -> Result<Decided, PlanError> {
-    let mut inputs = made;
+    mut inputs: BTreeMap<String, ArtifactRef>,
+) -> Result<BTreeMap<String, ArtifactRef>, PlanError> {
     for input in context.graph.inputs(index) {
         if let Producer::Source(name) = input.from {
             inputs.insert(input.name.to_owned(), context.planner.sources().source(name)?);
         }
     }
-    let decision = context.planner.decide(index, &inputs)?;
-    Ok(Decided { inputs, decision })
+    Ok(inputs)
+}
+
+/// Makes the action that a remote has our own, if its outputs are here or, with `fetch`, once they are. Blocks on
+/// disk and network.
+///
+/// # Errors
+/// An output cannot be fetched, or the disk refuses.
+pub fn take_over(store: &Store, action: &Action, fetch: bool) -> Result<(), FetchError> {
+    if !fetch && store.outputs_intact(action, action.outputs.keys())?.is_some() {
+        return Ok(());
+    }
+    store.fetch(&action.outputs.values().copied().collect::<Vec<_>>())?;
+    store.actions().put(action)?;
+    Ok(())
 }

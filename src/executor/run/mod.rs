@@ -1,7 +1,7 @@
 //! A whole run: `entry` starts it, `driver` owns its state and carries out what the scheduler says.
 //!
 //! `preflight` looks at what stages need, `paths` finds the longest ones, `signals` hears Ctrl-C, `sweep` removes
-//! what dead runs have left.
+//! what dead runs have left, `uploads` sends results to the remotes.
 
 mod driver;
 mod entry;
@@ -10,6 +10,9 @@ mod paths;
 mod preflight;
 mod signals;
 mod sweep;
+mod uploads;
 
 pub use entry::{Options, RunError, Wanted, run};
+pub use message::take_over;
 pub use preflight::preflight;
+pub use uploads::Uploads;

@@ -213,6 +213,7 @@ impl StageRun {
                 .map_err(|source| AttemptError::Io { what: "open the log of the stage", source })?;
             let request = run.request(&log, &key_lock);
             let resumed = this.prepare_resume();
+            this.fetch_inputs();
             let prepared = this.executor.prepare(&request)?;
             Ok::<_, AttemptError>((log, prepared, resumed))
         });
@@ -263,13 +264,36 @@ impl StageRun {
         match answer {
             Ok(committed) => {
                 let outputs = outputs::announce(&self, committed, outputs);
-                blocking(&self, Self::discard).await;
+                blocking(&self, move |run| {
+                    run.discard();
+                    run.share(kept);
+                })
+                .await;
                 Ok(StageEnd::Ran { outputs, summary: finished.summary, kept })
             }
             Err(error) => {
                 blocking(&self, move |run| Err(outputs::not_committed(run, &made, finished, outputs, error)))
                     .await
             }
+        }
+    }
+
+    /// Sends the result to the remotes, if later runs may use it.
+    fn share(&self, kept: bool) {
+        if kept && let Err(e) = self.context.uploads.send(&self.job.key, self.job.replace) {
+            tracing::warn!("a result was not sent to the remotes: {e}");
+        }
+    }
+
+    /// Brings inputs here that remotes have. What cannot be had is found missing when it is materialized.
+    fn fetch_inputs(&self) {
+        let made = self.context.graph.inputs(self.job.stage);
+        let made = made.iter().filter(|input| matches!(input.from, Producer::Stage { .. }));
+        let inputs: Vec<_> = made.filter_map(|input| self.job.inputs.get(input.name).copied()).collect();
+        if self.context.store.remotes().is_some()
+            && let Err(e) = self.context.store.fetch(&inputs)
+        {
+            (self.emit)(StageEvent::Note { message: format!("an input could not be fetched: {e}") });
         }
     }
 

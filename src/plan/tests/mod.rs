@@ -97,7 +97,8 @@ impl Project {
             });
             let inputs: BTreeMap<_, _> = inputs.collect();
             let action = match planner.decide(ix, &inputs).unwrap() {
-                Decision::Cached { action, .. } | Decision::Fetch { action, .. } => *action,
+                Decision::Cached { action, .. } => *action,
+                Decision::Fetch { .. } => unreachable!("there are no remotes"),
                 Decision::Run { key, key_inputs, reasons, .. } => {
                     assert!(!reasons.is_empty());
                     ran.push(name.clone());

@@ -1,0 +1,193 @@
+//! From a URL to an object store.
+//!
+//! Purpose: `s3://`, `gs://`, `az://`, `https://` and `file://`, with credentials from the usual variables.
+//! Invariant: a URL never says where credentials are sent: endpoints come from the environment, and plain HTTP is
+//! for this machine alone. Retries and timeouts are bounded.
+//! Must not know: what is kept in a store.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use url::Url;
+
+use super::error::{RemoteError, chain};
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a request may take, with its bytes. (The body of a large object comes in requests of its own.)
+const REQUEST: Duration = Duration::from_secs(120);
+/// How often a request is tried again, and for how long.
+const RETRIES: usize = 4;
+const RETRY_FOR: Duration = Duration::from_secs(20);
+
+/// Where a remote is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    url: Url,
+    /// The folder, for `file://`.
+    folder: Option<PathBuf>,
+}
+
+impl Address {
+    /// Reads a URL. A path without a scheme is a folder.
+    ///
+    /// # Errors
+    /// The URL names no store.
+    pub fn parse(text: &str) -> Result<Self, RemoteError> {
+        let wrong = |why: String| RemoteError::Url { url: without_secrets(text), why };
+        if text.starts_with('/') {
+            let folder = PathBuf::from(text);
+            let url = Url::from_directory_path(&folder).map_err(|()| wrong("it is not a path".into()))?;
+            return Ok(Self { url, folder: Some(folder) });
+        }
+        let url = Url::parse(text).map_err(|e| wrong(format!("{e}; it looks like s3://bucket/prefix")))?;
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+            return Err(wrong(
+                "it holds credentials or a query; credentials belong in the environment".into(),
+            ));
+        }
+        match url.scheme() {
+            "file" => {
+                let folder =
+                    url.to_file_path().map_err(|()| wrong("file:// needs an absolute path".into()))?;
+                return Ok(Self { url, folder: Some(folder) });
+            }
+            "s3" | "gs" | "az" | "https" => {}
+            "http" if is_loopback(&url) => {}
+            "http" => return Err(wrong("plain http is for this machine alone; use https".into())),
+            other => {
+                let known = "s3://, gs://, az://, https:// and file://";
+                return Err(wrong(format!("`{other}` is not a kind of remote; there are {known}")));
+            }
+        }
+        match url.host_str() {
+            Some(host) if !host.is_empty() => Ok(Self { url, folder: None }),
+            _ => Err(wrong(format!("it names no bucket; it looks like {}://bucket/prefix", url.scheme()))),
+        }
+    }
+
+    /// Whether only reading is possible.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.url.scheme(), "http" | "https")
+    }
+
+    /// Opens the store, and says below which path in it everything lies.
+    ///
+    /// # Errors
+    /// Something in the environment is missing or wrong.
+    pub(super) fn open(&self) -> Result<(Arc<dyn ObjectStore>, ObjectPath), String> {
+        let prefix = ObjectPath::from_url_path(self.url.path()).map_err(|e| chain(&e))?;
+        if let Some(folder) = &self.folder {
+            std::fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+            let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| chain(&e))?;
+            return Ok((Arc::new(store.with_fsync(true)), ObjectPath::default()));
+        }
+        // The client finds its cryptography there. A second call changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (bucket, retry) = (self.url.host_str().unwrap_or_default(), retry());
+        let store: Result<Arc<dyn ObjectStore>, object_store::Error> = match self.url.scheme() {
+            "s3" => {
+                let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+                let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+                let builder = builder.with_client_options(client("AWS_ALLOW_HTTP", &endpoint));
+                builder.build().map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
+            }
+            "gs" => {
+                let builder =
+                    GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry);
+                let builder = builder.with_client_options(client("GOOGLE_ALLOW_HTTP", &[]));
+                builder.build().map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
+            }
+            "az" => {
+                let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket).with_retry(retry);
+                let builder = builder.with_client_options(client("AZURE_ALLOW_HTTP", &["AZURE_ENDPOINT"]));
+                builder.build().map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
+            }
+            _ => {
+                let mut root = self.url.clone();
+                root.set_path("");
+                let options = client("", &[]).with_allow_http(is_loopback(&self.url));
+                let builder = HttpBuilder::new().with_url(root).with_retry(retry);
+                builder.with_client_options(options).build().map(|s| Arc::new(s) as Arc<dyn ObjectStore>)
+            }
+        };
+        Ok((store.map_err(|e| chain(&e))?, prefix))
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.url.as_str().trim_end_matches('/'))
+    }
+}
+
+/// The options of a client. Plain HTTP is allowed by the variable `allow`, and to an endpoint on this machine.
+fn client(allow: &str, endpoints: &[&str]) -> ClientOptions {
+    let endpoint = endpoints.iter().find_map(|name| std::env::var(name).ok());
+    let local = endpoint.and_then(|text| Url::parse(&text).ok()).is_some_and(|url| is_loopback(&url));
+    let allowed = std::env::var(allow).is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
+    ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(REQUEST).with_allow_http(local || allowed)
+}
+
+fn retry() -> RetryConfig {
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(100),
+        max_backoff: Duration::from_secs(5),
+        base: 2.0,
+    };
+    RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_FOR }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+/// A URL for a message: what stands before an `@`, and a query, may be secret.
+fn without_secrets(text: &str) -> String {
+    let text = text.split('?').next().unwrap_or_default();
+    match (text.split_once("://"), text.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://***@{rest}"),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_folders_are_addresses_and_other_texts_say_what_is_possible() {
+        for text in
+            ["s3://bucket/a/b", "gs://bucket", "az://container/p", "https://host/p", "file:///srv/kiln"]
+        {
+            assert_eq!(Address::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Address::parse("/srv/kiln").unwrap().to_string(), "file:///srv/kiln");
+        assert!(Address::parse("http://127.0.0.1:8000/x").unwrap().is_read_only());
+        for (text, why) in [
+            ("ftp://host/x", "`ftp` is not a kind of remote"),
+            ("http://example.com/x", "plain http is for this machine alone"),
+            ("bucket/prefix", "it looks like s3://bucket/prefix"),
+            ("s3:///prefix", "it names no bucket"),
+            ("s3://key:secret@bucket/prefix", "credentials belong in the environment"),
+            ("https://host/x?sig=abc", "credentials belong in the environment"),
+        ] {
+            let error = Address::parse(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+            assert!(!error.contains("secret") && !error.contains("abc"), "{error}");
+        }
+    }
+}

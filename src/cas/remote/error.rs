@@ -1,0 +1,89 @@
+//! What can go wrong with a remote.
+//!
+//! Purpose: messages that name the remote, what was tried and the next step.
+//! Invariant: no message holds a credential: a URL is shown without its user and its query.
+//! Must not know: what becomes of the error.
+
+use std::fmt::Write as _;
+
+use crate::cas::error::StoreError;
+use crate::digest::Digest;
+
+/// What can go wrong with a remote.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RemoteError {
+    /// A URL that names no store.
+    #[error("`{url}` is not the URL of a remote: {why}")]
+    Url {
+        /// The URL, without secrets.
+        url: String,
+        /// What is wrong with it, and what is possible.
+        why: String,
+    },
+    /// The remote cannot be used with what is configured.
+    #[error("the remote `{remote}` cannot be opened: {why}")]
+    Open {
+        /// Its name.
+        remote: String,
+        /// Why.
+        why: String,
+    },
+    /// A request failed.
+    #[error("the remote `{remote}` failed to {what}: {why}")]
+    Request {
+        /// Its name.
+        remote: String,
+        /// What was tried.
+        what: String,
+        /// What the server or the network said.
+        why: String,
+    },
+    /// The remote holds something else than what its name says.
+    #[error("the remote `{remote}` gave wrong bytes for {what}: {why}; they were not used")]
+    WrongBytes {
+        /// Its name.
+        remote: String,
+        /// Which object.
+        what: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The remote was made by a newer Kiln.
+    #[error(
+        "the remote `{remote}` has the format `{found}`, which this kiln does not know; use a newer kiln"
+    )]
+    NewerFormat {
+        /// Its name.
+        remote: String,
+        /// Its format.
+        found: String,
+    },
+    /// The remote failed often and is left alone for the rest of the run.
+    #[error("the remote `{0}` is left alone after several failures in a row")]
+    LeftAlone(String),
+}
+
+/// Why an artifact could not be brought here.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No remote has it, or gives its bytes.
+    #[error("no remote has the bytes of {0}")]
+    Missing(Digest),
+    /// The local store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An error with what caused it, on one line. The libraries below say the same thing more than once.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            let _ = write!(text, ": {cause_text}");
+        }
+        next = cause.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

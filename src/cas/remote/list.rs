@@ -1,0 +1,100 @@
+//! The remotes of a project, in order.
+//!
+//! Purpose: own the runtime on which requests are made, and ask the remotes for actions, many at a time.
+//! Invariant: the first remote that has an action gives it. A remote that fails is passed over and reported once.
+//! Must not know: the local store, pipelines.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use tokio::runtime::Runtime;
+
+use super::error::RemoteError;
+use super::object::Remote;
+use crate::cas::types::Action;
+use crate::digest::Digest;
+
+/// How many actions are asked for at a time.
+const LOOKUPS: usize = 64;
+
+/// All remotes of a project.
+#[derive(Debug)]
+pub struct Remotes {
+    pub(super) list: Arc<[Remote]>,
+    pub(super) runtime: Runtime,
+}
+
+/// An action in a remote.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The action.
+    pub action: Arc<Action>,
+    /// The name of the remote.
+    pub remote: String,
+}
+
+impl Remotes {
+    /// The remotes in this order; none when there are none.
+    ///
+    /// # Errors
+    /// The system gives us no thread for requests.
+    pub fn new(list: Vec<Remote>) -> io::Result<Option<Self>> {
+        if list.is_empty() {
+            return Ok(None);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("kiln-remote")
+            .enable_all()
+            .build()?;
+        Ok(Some(Self { list: list.into(), runtime }))
+    }
+
+    /// The remotes.
+    pub fn iter(&self) -> impl Iterator<Item = &Remote> {
+        self.list.iter()
+    }
+
+    /// Asks every remote for its format, and writes it down where there is none and writing is allowed.
+    ///
+    /// # Errors
+    /// The first remote that does not answer, or has another format.
+    pub fn check(&self) -> Result<(), RemoteError> {
+        self.runtime.block_on(async {
+            for remote in self.iter() {
+                remote.prepare().await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Asks for the actions of these keys, all at once. Gives them in the order of the keys.
+    pub fn lookup(&self, keys: &[Digest]) -> Vec<Option<Found>> {
+        let asked = keys.iter().map(|key| look_up(&self.list, *key));
+        self.runtime.block_on(futures_util::stream::iter(asked).buffered(LOOKUPS).collect())
+    }
+}
+
+/// The remotes that results are taken from, in order, but for those that cannot be used.
+pub(super) fn readable(list: &[Remote]) -> impl Iterator<Item = &Remote> {
+    list.iter().filter(|remote| remote.access.reads() && remote.check_alive().is_ok())
+}
+
+async fn look_up(list: &[Remote], key: Digest) -> Option<Found> {
+    for remote in readable(list) {
+        match ask(remote, &key).await {
+            Ok(Some(action)) => {
+                return Some(Found { action: Arc::new(action), remote: remote.name.clone() });
+            }
+            Ok(None) => {}
+            Err(error) => remote.report(&error),
+        }
+    }
+    None
+}
+
+async fn ask(remote: &Remote, key: &Digest) -> Result<Option<Action>, RemoteError> {
+    remote.prepare().await?;
+    remote.action(key).await
+}

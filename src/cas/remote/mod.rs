@@ -1,0 +1,18 @@
+//! Stores elsewhere: S3, Azure, Google Cloud Storage, HTTP and plain folders.
+//!
+//! The way through: a URL becomes an object store (`address`) -> a [`Remote`] is one of them with its layout ->
+//! [`Remotes`] are all of a project, in order: `lookup` asks them for actions, `fetch` brings artifacts into the
+//! local store, `push` takes actions and their artifacts out.
+
+mod address;
+mod error;
+mod fetch;
+mod list;
+mod object;
+mod push;
+
+pub use address::Address;
+pub use error::{FetchError, RemoteError};
+pub use list::{Found, Remotes};
+pub use object::{Access, Remote, Sent};
+pub use push::Pushed;

@@ -1,0 +1,296 @@
+//! One remote and its layout.
+//!
+//! Purpose: `format`, `actions/KEY` and `blobs/DIGEST` in an object store: read and written one by one.
+//! Invariant: an action that is given has the key that was asked for; the caller verifies the bytes of blobs. An
+//! action is created only where there is none. After several failures in a row a remote is left alone.
+//! Must not know: the local store, other remotes.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use object_store::path::Path as ObjectPath;
+use object_store::{Error, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+
+use super::address::Address;
+use super::error::{RemoteError, chain};
+use crate::cas::local::{MOST_ACTION_BYTES, parse_action, spell_action};
+use crate::cas::types::Action;
+use crate::cas::unpoisoned;
+use crate::digest::Digest;
+
+/// The format of a remote, which stands in its object `format`.
+pub const REMOTE_FORMAT: &str = "kiln.remote/1";
+/// The most bytes of the object `format`.
+const MOST_FORMAT_BYTES: u64 = 1024;
+/// After so many failures in a row a remote is left alone.
+const MOST_FAILURES: u32 = 3;
+
+/// What a remote is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Results are taken from it.
+    Read,
+    /// Results are sent to it.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+impl Access {
+    /// Whether results are taken from it.
+    pub fn reads(self) -> bool {
+        self != Self::Write
+    }
+
+    /// Whether results are sent to it.
+    pub fn writes(self) -> bool {
+        self != Self::Read
+    }
+}
+
+/// A store elsewhere.
+#[derive(Debug)]
+pub struct Remote {
+    /// Its name, for people.
+    pub name: String,
+    /// Where it is.
+    pub address: Address,
+    /// What it is used for.
+    pub access: Access,
+    store: Arc<dyn ObjectStore>,
+    prefix: ObjectPath,
+    failures: AtomicU32,
+    reported: AtomicBool,
+    /// Whether its format was looked at and is ours.
+    known: tokio::sync::OnceCell<()>,
+    /// The blobs that were found to have other bytes.
+    damaged: Mutex<HashSet<Digest>>,
+}
+
+/// What became of an action that was sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sent {
+    /// The remote had none for this key.
+    New,
+    /// It has the same outputs already.
+    Same,
+    /// It has other outputs.
+    Conflict(Box<Action>),
+}
+
+impl Remote {
+    /// Opens a remote. No request is made.
+    ///
+    /// # Errors
+    /// Something in the environment is missing or wrong.
+    pub fn open(name: &str, address: Address, access: Access) -> Result<Self, RemoteError> {
+        let opened = address.open();
+        let (store, prefix) = opened.map_err(|why| RemoteError::Open { remote: name.to_owned(), why })?;
+        let access = if address.is_read_only() { Access::Read } else { access };
+        Ok(Self {
+            name: name.to_owned(),
+            address,
+            access,
+            store,
+            prefix,
+            failures: AtomicU32::new(0),
+            reported: AtomicBool::new(false),
+            known: tokio::sync::OnceCell::new(),
+            damaged: Mutex::default(),
+        })
+    }
+
+    /// The action of a key; none when it has none that can be used.
+    ///
+    /// # Errors
+    /// A request failed, or the remote has a newer format.
+    pub async fn action(&self, key: &Digest) -> Result<Option<Action>, RemoteError> {
+        let path = self.place("actions", key);
+        let Some(bytes) = self.small(&path, MOST_ACTION_BYTES, "read an action").await? else {
+            return Ok(None);
+        };
+        match parse_action(&bytes, key) {
+            Ok(action) => Ok(Some(action)),
+            Err(why) => {
+                let (remote, what) = (self.name.clone(), format!("the action {}", key.short()));
+                Err(RemoteError::WrongBytes { remote, what, why })
+            }
+        }
+    }
+
+    /// The bytes of a blob as they come, with their number; none when it has none. They are for the caller to verify.
+    ///
+    /// # Errors
+    /// The request failed. The stream may fail later.
+    pub async fn blob(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<(u64, BoxStream<'static, object_store::Result<Bytes>>)>, RemoteError> {
+        let got = self.get(&self.place("blobs", digest), "read a blob").await?;
+        Ok(got.map(|result| (result.meta.size, result.into_stream())))
+    }
+
+    /// Remembers that a blob has other bytes, so that it is sent again when it can be.
+    pub fn note_damage(&self, digest: &Digest) {
+        unpoisoned(&self.damaged).insert(*digest);
+    }
+
+    /// The size of a blob; none when it has none, or one that is known to be damaged.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn has_blob(&self, digest: &Digest) -> Result<Option<u64>, RemoteError> {
+        if unpoisoned(&self.damaged).contains(digest) {
+            return Ok(None);
+        }
+        let head = self.store.head(&self.place("blobs", digest)).await;
+        Ok(self.noted("look for a blob", head)?.map(|meta| meta.size))
+    }
+
+    /// Sends a small blob.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn put_blob(&self, digest: &Digest, bytes: Bytes) -> Result<(), RemoteError> {
+        let put = self.store.put(&self.place("blobs", digest), PutPayload::from_bytes(bytes)).await;
+        self.done("write a blob", put)
+    }
+
+    /// The writer of a large blob, which is sent in parts.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn put_parts(
+        &self,
+        digest: &Digest,
+    ) -> Result<Box<dyn object_store::MultipartUpload>, RemoteError> {
+        let upload = self.store.put_multipart(&self.place("blobs", digest)).await;
+        upload.map_err(|error| self.failed("write a blob", &error))
+    }
+
+    /// Sends an action, whose outputs are there, if there is none for its key; with `replace` even if there is one.
+    ///
+    /// # Errors
+    /// A request failed.
+    pub async fn put_action(&self, action: &Action, replace: bool) -> Result<Sent, RemoteError> {
+        let path = self.place("actions", &action.key);
+        let spelt = spell_action(action).map_err(|e| RemoteError::Request {
+            remote: self.name.clone(),
+            what: "write an action".into(),
+            why: e.to_string(),
+        })?;
+        let bytes = Bytes::from(spelt);
+        let mode = if replace { PutMode::Overwrite } else { PutMode::Create };
+        match self.store.put_opts(&path, PutPayload::from_bytes(bytes.clone()), mode.into()).await {
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
+            put => return self.done("write an action", put).map(|()| Sent::New),
+        }
+        // Somebody was first, or an answer to us was lost.
+        match self.action(&action.key).await {
+            Ok(Some(known)) if known.outputs == action.outputs => Ok(Sent::Same),
+            Ok(Some(known)) => Ok(Sent::Conflict(Box::new(known))),
+            // What nobody can use gives way.
+            Ok(None) | Err(RemoteError::WrongBytes { .. }) => {
+                let put = self.store.put(&path, PutPayload::from_bytes(bytes)).await;
+                self.done("write an action", put).map(|()| Sent::New)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes sure that the remote has our format, and writes it down where there is none.
+    ///
+    /// # Errors
+    /// It has a newer one; a request failed.
+    pub async fn prepare(&self) -> Result<(), RemoteError> {
+        self.known.get_or_try_init(|| self.check_format()).await.copied()
+    }
+
+    async fn check_format(&self) -> Result<(), RemoteError> {
+        let path = self.prefix.clone().join("format");
+        let found = self.small(&path, MOST_FORMAT_BYTES, "read its format").await?;
+        match found.as_deref().map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned()) {
+            Some(found) if found == REMOTE_FORMAT => Ok(()),
+            Some(found) => Err(RemoteError::NewerFormat { remote: self.name.clone(), found }),
+            None if !self.access.writes() => Ok(()),
+            None => {
+                let put = self.store.put(&path, PutPayload::from_static(b"kiln.remote/1\n")).await;
+                self.done("write its format", put)
+            }
+        }
+    }
+
+    fn place(&self, kind: &str, digest: &Digest) -> ObjectPath {
+        self.prefix.clone().join(kind).join(digest.to_string())
+    }
+
+    async fn get(&self, path: &ObjectPath, what: &str) -> Result<Option<GetResult>, RemoteError> {
+        self.check_alive()?;
+        let got = self.store.get(path).await;
+        self.noted(what, got)
+    }
+
+    /// A whole object of no more than `most` bytes.
+    async fn small(&self, path: &ObjectPath, most: u64, what: &str) -> Result<Option<Bytes>, RemoteError> {
+        let Some(got) = self.get(path, what).await? else { return Ok(None) };
+        let too_large = |size| RemoteError::WrongBytes {
+            remote: self.name.clone(),
+            what: path.to_string(),
+            why: format!("it has {size} bytes, and no more than {most} are allowed"),
+        };
+        if got.meta.size > most {
+            return Err(too_large(got.meta.size));
+        }
+        let (mut bytes, mut stream) = (Vec::new(), got.into_stream());
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk.map_err(|error| self.failed(what, &error))?);
+            if bytes.len() as u64 > most {
+                return Err(too_large(bytes.len() as u64));
+            }
+        }
+        Ok(Some(bytes.into()))
+    }
+
+    /// Fails when the remote is left alone.
+    pub fn check_alive(&self) -> Result<(), RemoteError> {
+        match self.failures.load(Ordering::Relaxed) < MOST_FAILURES {
+            true => Ok(()),
+            false => Err(RemoteError::LeftAlone(self.name.clone())),
+        }
+    }
+
+    /// What a request gave; none for what is not there.
+    fn noted<T>(&self, what: &str, result: object_store::Result<T>) -> Result<Option<T>, RemoteError> {
+        match result {
+            Err(Error::NotFound { .. }) => Ok(None),
+            Ok(got) => {
+                self.failures.store(0, Ordering::Relaxed);
+                Ok(Some(got))
+            }
+            Err(error) => Err(self.failed(what, &error)),
+        }
+    }
+
+    fn done<T>(&self, what: &str, result: object_store::Result<T>) -> Result<(), RemoteError> {
+        result.map(drop).map_err(|error| self.failed(what, &error))
+    }
+
+    /// Counts a failure.
+    pub(super) fn failed(&self, what: &str, error: &Error) -> RemoteError {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        RemoteError::Request { remote: self.name.clone(), what: what.to_owned(), why: chain(error) }
+    }
+
+    /// Says a failure to the user: the first one of each remote, the others in the log for those who look for them.
+    pub fn report(&self, error: &RemoteError) {
+        if self.reported.swap(true, Ordering::Relaxed) {
+            tracing::debug!("{error}");
+        } else {
+            tracing::warn!("{error}; kiln goes on without it where it can");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Remotes: which there are, and what goes to them and comes from them when it is asked for.
+//!
+//! `config` merges the pipeline's, the user's and those of the environment; `push` and `pull` move results; `remote`
+//! lists, adds and checks.
+
+pub mod config;
+pub mod pull;
+pub mod push;
+pub mod remote;

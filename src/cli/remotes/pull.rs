@@ -1,0 +1,68 @@
+//! `kiln pull`.
+//!
+//! Purpose: brings the results of a pipeline here that remotes have.
+//! Invariant: nothing runs; every byte is verified before it counts.
+//! Must not know: how a result is fetched.
+
+use serde_json::json;
+
+use crate::cli::args::{Common, PullArgs};
+use crate::cli::context::Context;
+use crate::cli::printer::{BAD, GOOD, Printer, paint};
+use crate::cli::{CliError, Exit};
+use crate::executor::take_over;
+use crate::plan::State;
+use crate::report::links::link_output;
+use crate::report::text::{bytes, printable};
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong pipeline or call; there is no remote to read; a store that fails.
+pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let (_, targets) = args.pipeline.split();
+    let context = Context::open(common, &args.pipeline)?;
+    if context.store.remotes().is_none() {
+        let message = "there is no remote; `kiln remote add NAME URL` adds one, or the pipeline names some";
+        return Err(CliError::Call(message.into()));
+    }
+    let plan = context.plan(targets, &[])?;
+    let (mut fetched, mut transferred, mut errors) = (Vec::new(), 0, Vec::new());
+    for stage in plan.stages.iter().filter(|stage| stage.state == State::Fetch) {
+        let Some(action) = stage.last.as_deref() else { continue };
+        match take_over(&context.store, action, true) {
+            Ok(()) => {
+                transferred += stage.remote.as_ref().map_or(0, |(_, bytes)| *bytes);
+                for (output, artifact) in &action.outputs {
+                    if let Err(e) = link_output(&context.store, &plan.pipeline, &stage.name, output, artifact)
+                    {
+                        tracing::warn!(stage = stage.name, output, "{e}");
+                    }
+                }
+                fetched.push(stage.name.clone());
+            }
+            Err(error) => errors.push(format!("`{}`: {error}", stage.name)),
+        }
+    }
+    context.store.flush()?;
+    let summary = plan.summary();
+    let absent = summary.run + summary.maybe + summary.people;
+    if args.pipeline.json {
+        printer.json(&json!({
+            "schema": "kiln.pull/1", "pipeline": plan.pipeline, "fetched": fetched, "bytes": transferred,
+            "local": summary.cached, "absent": absent, "errors": errors,
+        }))?;
+    } else {
+        printer.line(format!(
+            "{} {} fetched ({}), {} here already, {absent} in no remote",
+            paint(GOOD, "="),
+            fetched.len(),
+            bytes(transferred),
+            summary.cached
+        ));
+        errors
+            .iter()
+            .for_each(|error| printer.line(format!("{} {}", paint(BAD, "error:"), printable(error))));
+    }
+    Ok(if errors.is_empty() { Exit::Ok } else { Exit::Failed })
+}

@@ -1,0 +1,136 @@
+//! `kiln remote`.
+//!
+//! Purpose: lists the remotes with who names them, adds one to the user's file, and checks that they answer.
+//! Invariant: only `add` writes, and only the user's file.
+//! Must not know: how a remote is reached.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::cas::disk;
+use crate::cas::remote::{Access, Address, Remotes};
+use crate::cli::args::{Common, PipelineArgs, RemoteAddArgs, RemoteArgs, RemoteCommand};
+use crate::cli::context::Context;
+use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
+use crate::cli::remotes::config::{self, Known};
+use crate::cli::{CliError, Exit};
+use crate::report::text::{pad, printable, widest};
+use crate::spec::remotes::access_word;
+use crate::spec::types::RemoteSpec;
+
+/// The head of a file that `kiln remote add` writes.
+const HEAD: &str = "# Remotes of yours; `kiln remote add` writes this file.\nremotes:\n";
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong file or call; the disk refuses.
+pub fn run(common: &Common, args: &RemoteArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    match &args.command {
+        RemoteCommand::List(args) => list(&load(common, args)?, args.json, printer),
+        RemoteCommand::Add(args) => add(args, printer),
+        RemoteCommand::Check(args) => check(&load(common, args)?, args.json, printer),
+    }
+}
+
+/// The remotes of the pipeline, if there is one, of the user and of the environment.
+fn load(common: &Common, args: &PipelineArgs) -> Result<Vec<Known>, CliError> {
+    let of_pipeline = match Context::open(common, args) {
+        Ok(context) => context.graph.pipeline().remotes.clone(),
+        // There is no pipeline here.
+        Err(CliError::Call(_)) if args.names.is_empty() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    config::known(&of_pipeline)
+}
+
+fn list(known: &[Known], json: bool, printer: &mut Printer) -> Result<Exit, CliError> {
+    if json {
+        let remotes: Vec<_> = known.iter().map(to_json).collect();
+        printer.json(&json!({ "schema": "kiln.remotes/1", "remotes": remotes }))?;
+        return Ok(Exit::Ok);
+    }
+    if known.is_empty() {
+        printer.line("There are no remotes; `kiln remote add NAME URL` adds one.");
+    }
+    let width = widest(known.iter().map(|known| known.spec.name.as_str()), 30);
+    for Known { spec, from } in known {
+        let (name, access) = (pad(&printable(&spec.name), width), pad(access_word(spec.access), 10));
+        printer.line(format!("{name}  {access}  {}  {}", spec.address, paint(FAINT, from)));
+    }
+    Ok(Exit::Ok)
+}
+
+fn to_json(known: &Known) -> Value {
+    let RemoteSpec { name, address, access } = &known.spec;
+    json!({ "name": name, "url": address.to_string(), "access": access_word(*access), "from": known.from })
+}
+
+fn add(args: &RemoteAddArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let address = Address::parse(&args.url).map_err(|e| CliError::Call(e.to_string()))?;
+    let access = match (args.read_only, args.write_only) {
+        (true, _) => Access::Read,
+        (_, true) => Access::Write,
+        _ => Access::ReadWrite,
+    };
+    if address.is_read_only() && access != Access::Read {
+        return Err(CliError::Call(format!("{address} can only be read; add it with `--read-only`")));
+    }
+    let file = config::user_file()
+        .ok_or_else(|| CliError::Call("there is no home folder; name a file by KILN_CONFIG".into()))?;
+    let mut all = config::user_remotes()?;
+    let spec = RemoteSpec { name: args.name.clone(), address, access };
+    match all.iter_mut().find(|known| known.name == spec.name) {
+        Some(known) => *known = spec.clone(),
+        None => all.push(spec.clone()),
+    }
+    let mut text = HEAD.to_owned();
+    for RemoteSpec { name, address, access } in &all {
+        let (name, url) = (json!(name), json!(address.to_string()));
+        let _ = writeln!(text, "  {name}: {{ url: {url}, access: {} }}", access_word(*access));
+    }
+    // What is written can be read.
+    crate::spec::remotes::read_user_file(&file, &text).map_err(CliError::Pipeline)?;
+    let write = || {
+        file.parent().map_or(Ok(()), fs::create_dir_all)?;
+        disk::replace(&file, text.as_bytes())
+    };
+    write().map_err(CliError::io(format!("write {}", file.display())))?;
+    let (name, access) = (printable(&spec.name), access_word(access));
+    printer.line(format!("{name}  {access}  {}  added to {}", spec.address, file.display()));
+    Ok(Exit::Ok)
+}
+
+/// Asks each remote for its format, and writes it down where there is none and writing is allowed.
+fn check(known: &[Known], json: bool, printer: &mut Printer) -> Result<Exit, CliError> {
+    let mut answers = Vec::new();
+    for known in known {
+        let opened = config::open_one(&known.spec).map_err(|e| e.to_string());
+        let error = opened.and_then(|remote| {
+            let remotes = Remotes::new(vec![remote]).map_err(|e| e.to_string())?;
+            remotes.map_or(Ok(()), |remotes| remotes.check().map_err(|e| e.to_string()))
+        });
+        answers.push((known, error.err()));
+    }
+    let failed = answers.iter().any(|(_, error)| error.is_some());
+    if json {
+        let answer = |(known, error): &(&Known, Option<String>)| {
+            let mut answer = to_json(known);
+            answer["error"] = json!(error);
+            answer
+        };
+        let remotes: Vec<_> = answers.iter().map(answer).collect();
+        printer.json(&json!({ "schema": "kiln.remotes/1", "remotes": remotes }))?;
+    } else {
+        for (known, error) in &answers {
+            let name = printable(&known.spec.name);
+            printer.line(match error {
+                None => format!("{} {name}  {}", paint(GOOD, "ok"), known.spec.address),
+                Some(error) => format!("{} {name}  {}", paint(BAD, "error:"), printable(error)),
+            });
+        }
+    }
+    Ok(if failed { Exit::Failed } else { Exit::Ok })
+}

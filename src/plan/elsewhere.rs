@@ -1,0 +1,92 @@
+//! What remotes have.
+//!
+//! Purpose: ask the remotes for the actions of many stages at once, and remember the answers.
+//! Invariant: a key is asked for once in a planner's life. What could not be fetched is not there, so that its stage
+//! runs.
+//! Must not know: how a remote is reached, how artifacts are fetched.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::cas::remote::Found;
+use crate::cas::types::ArtifactRef;
+use crate::cas::unpoisoned;
+use crate::digest::Digest;
+use crate::plan::PlanError;
+use crate::plan::key_inputs::key;
+use crate::plan::planner::{Known, Planner};
+use crate::plan::types::StageIx;
+use crate::spec::types::Stage;
+
+impl Planner {
+    /// Asks the remotes for the actions of stages that the local store does not have, all in one round. Stages
+    /// whose inputs are not all known are left out.
+    ///
+    /// # Errors
+    /// As [`Self::decide`].
+    pub fn look_ahead(&self, stages: &[(StageIx, BTreeMap<String, ArtifactRef>)]) -> Result<(), PlanError> {
+        let Some(remotes) = self.store.remotes() else { return Ok(()) };
+        let mut keys = Vec::new();
+        for (stage, inputs) in stages {
+            let spec = self.graph.stage(*stage);
+            let all_known = spec.inputs.keys().all(|name| inputs.contains_key(name));
+            if all_known && !self.settings.forced.contains(&spec.name.value) {
+                let key = key(&self.key_inputs(*stage, inputs.clone())?);
+                if !matches!(self.known(spec, &key)?, Known::Here(_)) {
+                    keys.push(key);
+                }
+            }
+        }
+        keys.retain(|key| !unpoisoned(&self.elsewhere).contains_key(key));
+        let found = remotes.lookup(&keys);
+        unpoisoned(&self.elsewhere).extend(keys.into_iter().zip(found));
+        Ok(())
+    }
+
+    /// The action of a key in a remote, if it has all outputs of the stage.
+    pub(super) fn elsewhere(&self, stage: &Stage, key: &Digest) -> Option<Found> {
+        let remotes = self.store.remotes()?;
+        let known = unpoisoned(&self.elsewhere).get(key).cloned();
+        let found = match known {
+            Some(found) => found,
+            None => {
+                let found = remotes.lookup(&[*key]).pop().flatten();
+                unpoisoned(&self.elsewhere).entry(*key).or_insert(found).clone()
+            }
+        };
+        found.filter(|found| stage.outputs.iter().all(|port| found.action.outputs.contains_key(&port.name)))
+    }
+
+    /// Has a key count as unknown to the remotes from now on: they did not give what its action names.
+    pub fn forget_elsewhere(&self, key: &Digest) {
+        unpoisoned(&self.elsewhere).insert(*key, None);
+    }
+
+    /// The bytes of an action's outputs that are not here; of a folder all, or none.
+    pub(super) fn bytes_to_fetch(&self, found: &Found) -> Result<u64, PlanError> {
+        let mut bytes = 0_u64;
+        for output in found.action.outputs.values() {
+            if !self.store.is_intact(output)? {
+                bytes = bytes.saturating_add(output.size);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The stages in groups that do not read from each other, for which one round of lookups is enough. Without
+    /// remotes they are one group in the given order.
+    pub(super) fn levels(&self, stages: &[StageIx]) -> Vec<Vec<StageIx>> {
+        if self.store.remotes().is_none() {
+            return vec![stages.to_vec()];
+        }
+        let mut depths: HashMap<StageIx, usize> = HashMap::new();
+        let mut levels: Vec<Vec<StageIx>> = Vec::new();
+        for &stage in stages {
+            let above = self.graph.dependencies(stage);
+            let depth = above.iter().filter_map(|above| depths.get(above)).max().map_or(0, |depth| depth + 1);
+            depths.insert(stage, depth);
+            levels.resize_with(levels.len().max(depth + 1), Vec::new);
+            levels[depth].push(stage);
+        }
+        levels
+    }
+}

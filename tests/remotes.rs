@@ -1,0 +1,196 @@
+//! Results that are shared by a remote, through the binary.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{Answer, Pipeline};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const LADDER: &str = "
+pipeline: p
+sources: { seed: { path: seed.txt, type: any } }
+stages:
+  first: { inputs: { i: seed }, run: 'echo first; cat {inputs.i} > {outputs.o}', outputs: { o: any } }
+  folder: { inputs: { i: first }, run: 'mkdir -p {outputs.d}/sub; cp {inputs.i} {outputs.d}/sub/a; echo b > {outputs.d}/b; chmod +x {outputs.d}/b', outputs: { d: any } }
+  last: { inputs: { d: folder }, run: 'cat {inputs.d}/sub/a {inputs.d}/b > {outputs.o}', outputs: { o: any } }
+";
+
+/// A remote in a folder, and projects that share it.
+struct Shared {
+    folder: TempDir,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn project(&self, yaml: &str) -> Pipeline {
+        Pipeline::new().yaml(yaml).file("seed.txt", "seed\n")
+    }
+
+    fn ask(&self, project: &Pipeline, words: &[&str]) -> Answer {
+        Answer::of(project.kiln(words).env("KILN_REMOTES", self.folder.path()).output().unwrap())
+    }
+
+    fn json(&self, project: &Pipeline, words: &[&str]) -> Value {
+        let answer = self.ask(project, &[words, &["--json"]].concat());
+        serde_json::from_str(&answer.out).unwrap_or_else(|e| panic!("{e}\n{}{}", answer.out, answer.err))
+    }
+
+    /// The files of a kind: `actions` or `blobs`.
+    fn files(&self, kind: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.folder.path().join(kind)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    }
+}
+
+/// `name=outcome` of each stage of a run.
+fn outcomes(run: &Value) -> Vec<String> {
+    let stages = run["stages"].as_array().unwrap().iter();
+    stages.map(|s| format!("{}={}", s["name"].as_str().unwrap(), s["outcome"].as_str().unwrap())).collect()
+}
+
+fn states(plan: &Value) -> Vec<String> {
+    let stages = plan["stages"].as_array().unwrap().iter();
+    stages.map(|s| format!("{}={}", s["name"].as_str().unwrap(), s["state"].as_str().unwrap())).collect()
+}
+
+fn out(project: &Pipeline, path: &str) -> String {
+    fs::read_to_string(project.path("artifacts/out/p").join(path)).unwrap()
+}
+
+fn is_there(project: &Pipeline, path: &str) -> bool {
+    project.path("artifacts/out/p").join(path).exists()
+}
+
+#[test]
+fn what_one_project_made_another_one_does_not_run() {
+    let shared = Shared::new();
+    let (ours, theirs) = (shared.project(LADDER), shared.project(LADDER));
+    let run = shared.ask(&ours, &["run"]);
+    assert!(run.err.contains("has 3 results"), "{}", run.err);
+    assert_eq!(shared.files("actions").len(), 3);
+    let plan = shared.json(&theirs, &["plan"]);
+    assert_eq!(states(&plan), ["first=fetch", "folder=fetch", "last=fetch"]);
+    assert_eq!(plan["stages"][2]["remote"], serde_json::json!({ "name": "env", "bytes": 7 }));
+    assert_eq!(shared.ask(&theirs, &["status", "-q"]).code, 0);
+    let run = shared.json(&theirs, &["run"]);
+    assert_eq!(outcomes(&run), ["first=fetched", "folder=fetched", "last=fetched"]);
+    assert_eq!(out(&theirs, "last/o"), "seed\nb\n");
+    // Nobody here reads what lies between.
+    assert!(!is_there(&theirs, "first/o") && !is_there(&theirs, "folder/d"));
+    assert_eq!(theirs.states(&[]), ["first=run", "folder=maybe", "last=maybe"], "without the remote");
+    let shown = shared.ask(&theirs, &["show", "folder"]);
+    assert!(shown.code == 0 && shown.out.contains("sub/a"), "{}{}", shown.out, shown.err);
+}
+
+#[test]
+fn push_and_pull_move_what_is_missing_and_nothing_twice() {
+    let shared = Shared::new();
+    let (ours, theirs) = (shared.project(LADDER), shared.project(LADDER));
+    ours.ask(&["run"]);
+    let pushed = shared.json(&ours, &["push"]);
+    assert_eq!((&pushed["remotes"][0]["new"], &pushed["remotes"][0]["same"]), (&3.into(), &0.into()));
+    let again = shared.json(&ours, &["push"]);
+    assert_eq!((&again["remotes"][0]["same"], &again["remotes"][0]["bytes"]), (&3.into(), &0.into()));
+    let pulled = shared.json(&theirs, &["pull"]);
+    assert_eq!(pulled["fetched"], serde_json::json!(["first", "folder", "last"]));
+    assert_eq!(out(&theirs, "last/o"), "seed\nb\n");
+    assert_eq!(fs::read_to_string(theirs.path("artifacts/out/p/folder/d/sub/a")).unwrap(), "seed\n");
+    // From now on the remote is not needed.
+    assert_eq!(theirs.states(&[]), ["first=cached", "folder=cached", "last=cached"]);
+    assert_eq!(shared.json(&theirs, &["pull"])["fetched"], serde_json::json!([]));
+}
+
+#[test]
+fn a_stage_that_runs_fetches_what_it_reads() {
+    let shared = Shared::new();
+    let (ours, theirs) = (shared.project(LADDER), shared.project(LADDER));
+    shared.ask(&ours, &["run"]);
+    theirs.edit("cat {inputs.d}/sub/a", "cat {inputs.d}/sub/a {inputs.d}/sub/a");
+    let run = shared.json(&theirs, &["run"]);
+    assert_eq!(outcomes(&run), ["first=fetched", "folder=fetched", "last=ran"]);
+    assert_eq!(out(&theirs, "last/o"), "seed\nseed\nb\n");
+    assert_eq!(shared.files("actions").len(), 4, "the new result is shared at once");
+}
+
+#[test]
+fn damaged_cut_and_missing_objects_are_never_served_and_are_healed() {
+    let damages: [(&str, fn(&Path)); 3] = [
+        ("flipped", |file| {
+            let mut bytes = fs::read(file).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(file, bytes).unwrap();
+        }),
+        ("cut", |file| fs::write(file, &fs::read(file).unwrap()[1..]).unwrap()),
+        ("missing", |file| fs::remove_file(file).unwrap()),
+    ];
+    for kind in ["blobs", "actions"] {
+        for (name, damage) in damages {
+            let shared = Shared::new();
+            let (ours, theirs) = (shared.project(LADDER), shared.project(LADDER));
+            shared.ask(&ours, &["run"]);
+            shared.files(kind).iter().for_each(|file| damage(file));
+            let run = shared.json(&theirs, &["run"]);
+            assert_eq!(run["outcome"], "ok", "{kind} {name}: {run:#}");
+            assert_eq!(out(&theirs, "last/o"), "seed\nb\n", "{kind} {name}");
+            // What ran here replaced what was wrong there.
+            let third = shared.project(LADDER);
+            assert_eq!(outcomes(&shared.json(&third, &["run"]))[2], "last=fetched", "{kind} {name}");
+            assert_eq!(out(&third, "last/o"), "seed\nb\n", "{kind} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_remote_that_is_down_or_newer_stops_no_run_and_is_told_once() {
+    let shared = Shared::new();
+    let project = shared.project(LADDER);
+    fs::write(shared.folder.path().join("format"), "kiln.remote/9\n").unwrap();
+    let run = shared.ask(&project, &["run"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(run.err.matches("kiln.remote/9").count(), 2, "once when asked, once when sent: {}", run.err);
+    assert_eq!(shared.files("blobs").len(), 0);
+    let url = "http://127.0.0.1:9/x";
+    let run = Answer::of(shared.project(LADDER).kiln(&["run"]).env("KILN_REMOTES", url).output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(run.err.matches("127.0.0.1:9").count(), 1, "{}", run.err);
+}
+
+#[test]
+fn what_a_pipeline_names_is_read_and_only_the_user_allows_writing() {
+    let shared = Shared::new();
+    let yaml = format!("remotes: {{ team: 'file://{}' }}\n{LADDER}", shared.folder.path().display());
+    let (ours, theirs) = (shared.project(&yaml), shared.project(&yaml));
+    ours.ask(&["run"]);
+    assert_eq!(shared.files("actions").len(), 0);
+    let refused = ours.ask(&["push"]);
+    assert!(refused.code == 3 && refused.err.contains("kiln remote add"), "{}", refused.err);
+    let url = format!("file://{}", shared.folder.path().display());
+    let added = ours.ask(&["remote", "add", "team", &url]);
+    assert_eq!(added.code, 0, "{}", added.err);
+    let list = ours.ask(&["remote", "list"]).out;
+    assert!(list.contains("team") && list.contains("read-write") && list.contains("user"), "{list}");
+    assert_eq!(ours.ask(&["push"]).code, 0);
+    assert_eq!(theirs.states(&[]), ["first=fetch", "folder=fetch", "last=fetch"]);
+    assert_eq!(theirs.states(&["--offline"])[0], "first=run");
+    assert_eq!(theirs.ask(&["remote", "check"]).code, 0);
+}
+
+#[test]
+fn wrong_urls_and_files_are_errors_with_their_place() {
+    let p = Pipeline::new().yaml("remotes: { team: 'ftp://host' }\nstages: { a: { run: 'true' } }\n");
+    let answer = p.ask(&["plan"]);
+    assert!(answer.code == 3 && answer.err.contains("kiln.yaml:1:18"), "{}", answer.err);
+    assert!(answer.err.contains("`ftp` is not a kind of remote"), "{}", answer.err);
+    let p = Pipeline::new().yaml("stages: { a: { run: 'true' } }\n");
+    p.write("config-of-the-user.yaml", "remotes:\n  x: { url: s3://b, acess: read }\n");
+    let answer = p.ask(&["plan"]);
+    assert!(answer.code == 3 && answer.err.contains("did you mean `access`"), "{}", answer.err);
+}
