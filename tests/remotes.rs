@@ -121,7 +121,8 @@ fn a_stage_that_runs_fetches_what_it_reads() {
 
 #[test]
 fn damaged_cut_and_missing_objects_are_never_served_and_are_healed() {
-    let damages: [(&str, fn(&Path)); 3] = [
+    type Damage = (&'static str, fn(&Path));
+    let damages: [Damage; 3] = [
         ("flipped", |file| {
             let mut bytes = fs::read(file).unwrap();
             let middle = bytes.len() / 2;

@@ -30,6 +30,7 @@ pub struct Terminal {
     running: HashMap<String, Shown>,
     /// Consecutive stages with the same result.
     cached: Vec<String>,
+    fetched: Vec<String>,
     skipped: Vec<(String, String)>,
 }
 
@@ -48,7 +49,8 @@ impl Terminal {
             ColorChoice::Auto => AutoStream::choice(&io::stderr()) == ColorChoice::Never,
             choice => choice == ColorChoice::Never,
         };
-        Self { plain, bars, running: HashMap::new(), cached: Vec::new(), skipped: Vec::new() }
+        let (cached, fetched, skipped) = (Vec::new(), Vec::new(), Vec::new());
+        Self { plain, bars, running: HashMap::new(), cached, fetched, skipped }
     }
 
     fn line(&self, line: &str) {
@@ -64,9 +66,10 @@ impl Terminal {
 
     /// Prints the stages that were gathered.
     fn flush_cached(&mut self) {
-        if !self.cached.is_empty() {
-            let names = std::mem::take(&mut self.cached);
-            self.line(&lines::group("=", &names, "cached"));
+        let groups =
+            [(std::mem::take(&mut self.cached), "cached"), (std::mem::take(&mut self.fetched), "fetched")];
+        for (names, what) in groups.iter().filter(|(names, _)| !names.is_empty()) {
+            self.line(&lines::group("=", names, what));
         }
     }
 
@@ -125,6 +128,7 @@ impl Terminal {
         }
         match report.outcome {
             StageOutcome::Cached => return self.cached.push(report.name.clone()),
+            StageOutcome::Fetched => return self.fetched.push(report.name.clone()),
             StageOutcome::Skipped => {
                 let why = report.error.clone().unwrap_or_default();
                 return self.skipped.push((report.name.clone(), why));
@@ -147,7 +151,8 @@ impl Terminal {
         for (why, names) in skipped {
             self.line(&lines::group("-", &names, &format!("skipped: {}", printable(&why))));
         }
-        if report.count(StageOutcome::Cached) < report.stages.len() {
+        let quiet = report.count(StageOutcome::Cached) + report.count(StageOutcome::Fetched);
+        if quiet < report.stages.len() {
             table::lines(report).iter().for_each(|line| self.line(line));
         }
         self.line(&lines::summary(report));
