@@ -195,3 +195,109 @@ fn wrong_urls_and_files_are_errors_with_their_place() {
     let answer = p.ask(&["plan"]);
     assert!(answer.code == 3 && answer.err.contains("did you mean `access`"), "{}", answer.err);
 }
+
+/// The public key that a project's `kiln key new` made.
+fn public_key(project: &Pipeline) -> String {
+    assert_eq!(project.ask(&["key", "new"]).code, 0);
+    let keys = project.json(&["key", "list"]);
+    keys["keys"][0]["key"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn where_signatures_are_demanded_a_record_counts_only_with_one_by_a_trusted_key() {
+    let shared = Shared::new();
+    let (signed, unsigned, reader) = (shared.project(LADDER), shared.project(LADDER), shared.project(LADDER));
+    shared.ask(&unsigned, &["run"]);
+    let key = public_key(&signed);
+    let refused = reader.ask(&["key", "trust", "ours", "ed25519:AAAA"]);
+    assert!(refused.code == 3 && refused.err.contains("does not have 32 bytes"), "{}", refused.err);
+    assert_eq!(reader.ask(&["key", "trust", "ours", &key, "--require"]).code, 0);
+    let plan = shared.ask(&reader, &["plan"]);
+    assert_eq!(plan.err.matches("no trusted key has signed").count(), 1, "{}", plan.err);
+    assert_eq!(states(&shared.json(&reader, &["plan"])), ["first=run", "folder=maybe", "last=maybe"]);
+    // A record that does not count where it is demanded gives way to one that does.
+    assert_eq!(signed.ask(&["key", "trust", "me", &key, "--require"]).code, 0);
+    shared.ask(&signed, &["run"]);
+    assert_eq!(states(&shared.json(&reader, &["plan"])), ["first=fetch", "folder=fetch", "last=fetch"]);
+    assert_eq!(outcomes(&shared.json(&reader, &["run"]))[2], "last=fetched");
+    assert_eq!(out(&reader, "last/o"), "seed\nb\n");
+}
+
+#[test]
+fn a_signed_record_that_is_altered_or_replayed_is_refused() {
+    type Change = (&'static str, fn(&mut Value, &Value));
+    let changes: [Change; 4] = [
+        ("other outputs", |record, other| record["outputs"] = other["outputs"].clone()),
+        ("other provenance", |record, _| record["provenance"]["seconds"] = 99.into()),
+        ("the signature of another record", |record, other| {
+            record["signatures"] = other["signatures"].clone()
+        }),
+        ("no signature", |record, _| _ = record.as_object_mut().unwrap().remove("signatures")),
+    ];
+    for (name, change) in changes {
+        let shared = Shared::new();
+        let (signed, reader) = (shared.project(LADDER), shared.project(LADDER));
+        let key = public_key(&signed);
+        shared.ask(&signed, &["run"]);
+        reader.ask(&["key", "trust", "ours", &key, "--require"]);
+        let read =
+            |file: &PathBuf| serde_json::from_str::<Value>(&fs::read_to_string(file).unwrap()).unwrap();
+        let files = shared.files("actions");
+        let records: Vec<Value> = files.iter().map(read).collect();
+        for (n, file) in files.iter().enumerate() {
+            let mut record = records[n].clone();
+            change(&mut record, &records[(n + 1) % records.len()]);
+            fs::write(file, record.to_string()).unwrap();
+        }
+        assert_eq!(
+            states(&shared.json(&reader, &["plan"])),
+            ["first=run", "folder=maybe", "last=maybe"],
+            "{name}"
+        );
+        let run = shared.json(&reader, &["run"]);
+        assert_eq!(outcomes(&run), ["first=ran", "folder=ran", "last=ran"], "{name}");
+        assert_eq!(out(&reader, "last/o"), "seed\nb\n", "{name}");
+    }
+}
+
+#[test]
+fn a_pipeline_may_demand_signatures_and_never_trust_a_key() {
+    let shared = Shared::new();
+    let yaml = format!("signatures: required\n{LADDER}");
+    let (ours, theirs) = (shared.project(&yaml), shared.project(&yaml));
+    let key = public_key(&ours);
+    shared.ask(&ours, &["run"]);
+    assert_eq!(
+        ours.states(&[]),
+        ["first=cached", "folder=cached", "last=cached"],
+        "our own signature counts"
+    );
+    assert_eq!(states(&shared.json(&theirs, &["plan"]))[0], "first=run");
+    theirs.ask(&["key", "trust", "ours", &key]);
+    assert_eq!(states(&shared.json(&theirs, &["plan"]))[0], "first=fetch");
+    let p = shared.project(&format!("trust: {{ me: '{key}' }}\n{LADDER}"));
+    let answer = p.ask(&["plan"]);
+    assert!(answer.code == 3 && answer.err.contains("no key `trust`"), "{}", answer.err);
+}
+
+#[test]
+fn no_private_key_is_in_a_store_a_log_or_an_answer() {
+    let shared = Shared::new();
+    let p = shared.project(LADDER);
+    public_key(&p);
+    let secret = fs::read_to_string(p.path("keys/default.pem")).unwrap();
+    let secret = secret.lines().nth(1).unwrap();
+    shared.ask(&p, &["run"]);
+    for words in [vec!["key", "list"], vec!["remote", "list"], vec!["plan", "--log-level", "trace"]] {
+        let answer = shared.ask(&p, &words);
+        assert!(!answer.out.contains(secret) && !answer.err.contains(secret));
+    }
+    let mut grep = std::process::Command::new("grep");
+    let found = grep
+        .args(["-r", "-l", "-e", secret])
+        .arg(p.path("artifacts"))
+        .arg(shared.folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}

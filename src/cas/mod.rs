@@ -21,6 +21,7 @@ mod store;
 pub(crate) mod tests;
 mod traits;
 mod tree;
+pub mod trust;
 pub mod types;
 
 pub(crate) use error::During;

@@ -20,6 +20,7 @@ use super::remote::{FetchError, Remotes};
 use super::stat::Trust;
 use super::traits::{ActionCache, BlobStore};
 use super::tree::MOST_TREE_BYTES;
+use super::trust::TrustPolicy;
 use super::types::{Action, ArtifactRef, Tree};
 use crate::digest::Digest;
 
@@ -43,6 +44,8 @@ pub struct Store {
     pub(super) real_work: OnceLock<Option<PathBuf>>,
     /// Where results are shared, if anywhere.
     remotes: OnceLock<Remotes>,
+    /// Whose records count.
+    trust: OnceLock<TrustPolicy>,
 }
 
 impl Store {
@@ -69,6 +72,7 @@ impl Store {
             hard_links_from,
             real_work: OnceLock::new(),
             remotes: OnceLock::new(),
+            trust: OnceLock::new(),
         })
     }
 
@@ -89,6 +93,16 @@ impl Store {
     /// `NewerFormat`; the disk refuses.
     pub(crate) fn prepare(&self) -> Result<(), StoreError> {
         self.root.prepare()
+    }
+
+    /// Says whose records count, from now on. Without it all do.
+    pub fn set_trust(&self, trust: TrustPolicy) {
+        let _ = self.trust.set(trust);
+    }
+
+    /// Whose records count.
+    pub fn trust(&self) -> &TrustPolicy {
+        self.trust.get_or_init(TrustPolicy::default)
     }
 
     /// Has results shared with these remotes, from now on.
@@ -178,12 +192,13 @@ impl Store {
     }
 
     /// The action of a key, if one is known. A record that is damaged, of another format, or filed under
-    /// a key that is not its own, is none, and a warning says so. Its outputs may be gone: see `is_intact`.
+    /// a key that is not its own, is none, and a warning says so; so is one that no trusted key has signed, where that
+    /// is demanded. Its outputs may be gone: see `is_intact`.
     ///
     /// # Errors
     /// None today: what cannot be read is a miss.
     pub fn action(&self, key: &Digest) -> Result<Option<Action>, StoreError> {
-        Ok(self.actions.read(key))
+        Ok(self.actions.read(key).filter(|action| self.trust().accepts(action)))
     }
 
     /// The format of the record of a key that was made by an older format and counts as unknown for that reason.

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::trust::Signature;
 use crate::digest::{CanonicalJson, Digest};
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +85,9 @@ pub struct Action {
     pub outputs: BTreeMap<String, ArtifactRef>,
     /// How it came about; never part of the key.
     pub provenance: Provenance,
+    /// Signatures of all of the above by those who made it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<Signature>,
 }
 
 /// How an action came about.

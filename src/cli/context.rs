@@ -48,6 +48,7 @@ impl Context {
         let mut providers = Providers::new(&store);
         let graph = Arc::new(graph::load(&file, &options, &mut providers).map_err(CliError::Pipeline)?);
         let providers = Arc::new(providers.into_known());
+        store.set_trust(config::trust(graph.pipeline())?);
         if let Some(remotes) = config::open(graph.pipeline(), common)? {
             store.share_with(remotes);
         }

@@ -37,7 +37,7 @@ impl Planner {
             }
         }
         keys.retain(|key| !unpoisoned(&self.elsewhere).contains_key(key));
-        let found = remotes.lookup(&keys);
+        let found = remotes.lookup(&keys, self.store.trust());
         unpoisoned(&self.elsewhere).extend(keys.into_iter().zip(found));
         Ok(())
     }
@@ -49,7 +49,7 @@ impl Planner {
         let found = match known {
             Some(found) => found,
             None => {
-                let found = remotes.lookup(&[*key]).pop().flatten();
+                let found = remotes.lookup(&[*key], self.store.trust()).pop().flatten();
                 unpoisoned(&self.elsewhere).entry(*key).or_insert(found).clone()
             }
         };

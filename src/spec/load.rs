@@ -21,7 +21,8 @@ use crate::spec::types::{Pipeline, Position, Span};
 use crate::spec::{fields, params, remotes, source};
 
 /// The keys at the top of a pipeline file.
-pub const KEYS: [&str; 7] = ["pipeline", "params", "sources", "stages", "providers", "ignore", "remotes"];
+pub const KEYS: [&str; 8] =
+    ["pipeline", "params", "sources", "stages", "providers", "ignore", "remotes", remotes::SIGNATURES];
 
 /// What a load depends on beside the file.
 #[derive(Debug, Clone, Default)]
@@ -110,6 +111,7 @@ fn blank(file: &Path, root: &Path) -> Pipeline {
         providers: vec![PathBuf::new()],
         ignore: Vec::new(),
         remotes: Vec::new(),
+        demands_signatures: false,
     }
 }
 
@@ -146,6 +148,9 @@ impl Loaded {
         }
         if let Some(node) = root.get("remotes") {
             self.pipeline.remotes = remotes::read(node, out);
+        }
+        if let Some(node) = root.get(remotes::SIGNATURES) {
+            self.pipeline.demands_signatures = remotes::demands(node, out);
         }
         let programs =
             root.get("providers").map(|n| catalog::programs(n, &self.pipeline.root, out)).unwrap_or_default();

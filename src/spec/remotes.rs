@@ -1,13 +1,15 @@
 //! The `remotes` section of a pipeline file, and the file of a user.
 //!
-//! Purpose: names, URLs and what each remote is used for, in the order of the file.
+//! Purpose: names, URLs and what each remote is used for, in the order of the file; whose records count.
 //! Invariant: what a pipeline names is only read: nobody's results go somewhere because a file says so. The user's
 //! own file decides what is written.
 //! Must not know: how a remote is opened, where the user's file is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::cas::remote::{Access, Address};
+use crate::cas::trust::PublicKey;
 use crate::spec::code::Code;
 use crate::spec::diagnostic::{Diagnostic, Diagnostics};
 use crate::spec::document::node::{Data, Entry, Node};
@@ -15,6 +17,8 @@ use crate::spec::document::yaml;
 use crate::spec::fields;
 use crate::spec::types::RemoteSpec;
 
+/// The key that demands signatures, in both files.
+pub const SIGNATURES: &str = "signatures";
 /// The words for what a remote is used for.
 const ACCESS: [(&str, Access); 3] =
     [("read", Access::Read), ("write", Access::Write), ("read-write", Access::ReadWrite)];
@@ -24,29 +28,66 @@ pub fn read(node: &Node, out: &mut Diagnostics) -> Vec<RemoteSpec> {
     section(node, None, out)
 }
 
+/// The file of a user.
+#[derive(Debug, Clone, Default)]
+pub struct UserFile {
+    /// Remotes, in the order of the file.
+    pub remotes: Vec<RemoteSpec>,
+    /// The keys of builders whose records count, by the names that the user gave them.
+    pub trust: BTreeMap<String, PublicKey>,
+    /// Whether a record counts only with a signature by a trusted key.
+    pub demands_signatures: bool,
+}
+
 /// Reads the file of a user.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read_user_file(file: &Path, text: &str) -> Result<Vec<RemoteSpec>, Vec<Diagnostic>> {
+pub fn read_user_file(file: &Path, text: &str) -> Result<UserFile, Vec<Diagnostic>> {
     let mut out = Diagnostics::new(file, text.to_owned());
-    let mut remotes = Vec::new();
+    let mut user = UserFile::default();
     match yaml::parse(text) {
         Err(error) => out.push(Code::Syntax, error.span, error.message),
         Ok(mut root) => {
             fields::drop_duplicates(&mut root, &mut out);
             if let Some(entries) = fields::mapping(&root, "the file of a user", &mut out) {
-                fields::only(entries, &["remotes"], "the file of a user", &mut out);
+                fields::only(entries, &["remotes", "trust", SIGNATURES], "the file of a user", &mut out);
             }
             if let Some(node) = root.get("remotes") {
-                remotes = section(node, Some(Access::ReadWrite), &mut out);
+                user.remotes = section(node, Some(Access::ReadWrite), &mut out);
+            }
+            if let Some(node) = root.get("trust") {
+                user.trust = keys(node, &mut out);
+            }
+            if let Some(node) = root.get(SIGNATURES) {
+                user.demands_signatures = demands(node, &mut out);
             }
         }
     }
     match out.into_vec() {
-        errors if errors.is_empty() => Ok(remotes),
+        errors if errors.is_empty() => Ok(user),
         errors => Err(errors),
     }
+}
+
+/// Whether `signatures` demands them.
+pub fn demands(node: &Node, out: &mut Diagnostics) -> bool {
+    fields::choice(node, &[("required", true), ("optional", false)], "`signatures`", out).unwrap_or(true)
+}
+
+/// The keys of builders by name.
+fn keys(node: &Node, out: &mut Diagnostics) -> BTreeMap<String, PublicKey> {
+    let mut keys = BTreeMap::new();
+    for Entry { key, value } in fields::mapping(node, "`trust`", out).unwrap_or_default() {
+        let Some(text) = fields::string(value, format_args!("the key of `{}`", key.text), out) else {
+            continue;
+        };
+        match text.parse::<PublicKey>() {
+            Ok(public) => _ = keys.insert(key.text.clone(), public),
+            Err(error) => out.push(Code::Type, value.span, error.to_string()),
+        }
+    }
+    keys
 }
 
 /// Remotes by name. `access` is the one of an entry that names none; where it is none, entries name none.

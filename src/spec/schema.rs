@@ -59,6 +59,10 @@ pub fn pipeline_schema(descriptions: &[Description]) -> Value {
                 "additionalProperties": { "type": "string" },
                 "description": "Shared caches by name, as URLs: s3://, gs://, az://, https:// or file://. They are only read; `kiln remote add` in your own file allows writing. Never part of a key.",
             },
+            "signatures": {
+                "enum": ["required", "optional"],
+                "description": "`required`: a recorded result counts only with a signature by a key that you trust (`kiln key trust`).",
+            },
             "ignore": {
                 "type": ["array", "string"],
                 "items": { "type": "string" },

@@ -80,6 +80,8 @@ pub struct Pipeline {
     pub ignore: Vec<String>,
     /// Stores elsewhere, in the order of the file. They are only read.
     pub remotes: Vec<RemoteSpec>,
+    /// Whether a record counts only with a signature by a key that the user trusts.
+    pub demands_signatures: bool,
 }
 
 /// A store elsewhere, as a file names it.

@@ -48,6 +48,17 @@ pub enum RemoteError {
         /// What is wrong.
         why: String,
     },
+    /// A record that no trusted key has signed, where that is demanded.
+    #[error(
+        "the remote `{remote}` has a record for the key {} that no trusted key has signed; it counts as absent",
+        key.short()
+    )]
+    Untrusted {
+        /// Its name.
+        remote: String,
+        /// The key of the action.
+        key: Digest,
+    },
     /// The remote was made by a newer Kiln.
     #[error(
         "the remote `{remote}` has the format `{found}`, which this kiln does not know; use a newer kiln"

@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::error::RemoteError;
 use super::object::Remote;
+use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
 use crate::digest::Digest;
 
@@ -69,9 +70,10 @@ impl Remotes {
         })
     }
 
-    /// Asks for the actions of these keys, all at once. Gives them in the order of the keys.
-    pub fn lookup(&self, keys: &[Digest]) -> Vec<Option<Found>> {
-        let asked = keys.iter().map(|key| look_up(&self.list, *key));
+    /// Asks for the actions of these keys, all at once. Gives them in the order of the keys; those that do not count
+    /// are absent.
+    pub fn lookup(&self, keys: &[Digest], trust: &TrustPolicy) -> Vec<Option<Found>> {
+        let asked = keys.iter().map(|key| look_up(&self.list, *key, trust));
         self.runtime.block_on(futures_util::stream::iter(asked).buffered(LOOKUPS).collect())
     }
 }
@@ -81,9 +83,12 @@ pub(super) fn readable(list: &[Remote]) -> impl Iterator<Item = &Remote> {
     list.iter().filter(|remote| remote.access.reads() && remote.check_alive().is_ok())
 }
 
-async fn look_up(list: &[Remote], key: Digest) -> Option<Found> {
+async fn look_up(list: &[Remote], key: Digest, trust: &TrustPolicy) -> Option<Found> {
     for remote in readable(list) {
         match ask(remote, &key).await {
+            Ok(Some(action)) if !trust.accepts(&action) => {
+                remote.report(&RemoteError::Untrusted { remote: remote.name.clone(), key });
+            }
             Ok(Some(action)) => {
                 return Some(Found { action: Arc::new(action), remote: remote.name.clone() });
             }

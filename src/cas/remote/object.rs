@@ -18,6 +18,7 @@ use object_store::{Error, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPa
 use super::address::Address;
 use super::error::{RemoteError, chain};
 use crate::cas::local::{MOST_ACTION_BYTES, parse_action, spell_action};
+use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
 use crate::cas::unpoisoned;
 use crate::digest::Digest;
@@ -176,7 +177,12 @@ impl Remote {
     ///
     /// # Errors
     /// A request failed.
-    pub async fn put_action(&self, action: &Action, replace: bool) -> Result<Sent, RemoteError> {
+    pub async fn put_action(
+        &self,
+        action: &Action,
+        replace: bool,
+        trust: &TrustPolicy,
+    ) -> Result<Sent, RemoteError> {
         let path = self.place("actions", &action.key);
         let spelt = spell_action(action).map_err(|e| RemoteError::Request {
             remote: self.name.clone(),
@@ -191,10 +197,10 @@ impl Remote {
         }
         // Somebody was first, or an answer to us was lost.
         match self.action(&action.key).await {
-            Ok(Some(known)) if known.outputs == action.outputs => Ok(Sent::Same),
-            Ok(Some(known)) => Ok(Sent::Conflict(Box::new(known))),
-            // What nobody can use gives way.
-            Ok(None) | Err(RemoteError::WrongBytes { .. }) => {
+            Ok(Some(known)) if trust.accepts(&known) && known.outputs == action.outputs => Ok(Sent::Same),
+            Ok(Some(known)) if trust.accepts(&known) => Ok(Sent::Conflict(Box::new(known))),
+            // What does not count, or cannot be used, gives way.
+            Ok(_) | Err(RemoteError::WrongBytes { .. }) => {
                 let put = self.store.put(&path, PutPayload::from_bytes(bytes)).await;
                 self.done("write an action", put).map(|()| Sent::New)
             }

@@ -105,7 +105,7 @@ async fn push(
         let sent: Vec<u64> = stream::iter(sent).buffer_unordered(BLOBS).try_collect().await?;
         *bytes += sent.iter().sum::<u64>();
     }
-    Ok(remote.put_action(action, replace).await?)
+    Ok(remote.put_action(action, replace, store.trust()).await?)
 }
 
 /// Sends a blob unless the remote has it; gives the bytes that were sent.

@@ -111,6 +111,7 @@ pub(crate) fn action(key_inputs: Value, outputs: &[(&str, ArtifactRef)]) -> Acti
             provider: None,
             summary: vec![("loss".into(), 2.5)],
         },
+        signatures: Vec::new(),
     }
 }
 

@@ -56,6 +56,8 @@ pub enum Command {
     Pull(PullArgs),
     /// List, add or check remotes
     Remote(RemoteArgs),
+    /// Make a key that signs results, list keys, or trust one
+    Key(KeyArgs),
     /// Check the machine, and say what to do about anything that is missing
     Doctor(DoctorArgs),
     /// Check the lock file, or merge lock files for git
@@ -274,6 +276,53 @@ pub struct RemoteAddArgs {
     /// Send results to it and take none
     #[arg(long, conflicts_with = "read_only")]
     pub write_only: bool,
+}
+
+/// `kiln key`.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// The command.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// The commands of `kiln key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key; the one named `default` signs all results that are made here
+    New(KeyNewArgs),
+    /// List the key that signs here and those that are trusted
+    List(KeyListArgs),
+    /// Trust the results that a key has signed
+    Trust(KeyTrustArgs),
+}
+
+/// `kiln key new`.
+#[derive(Debug, Args)]
+pub struct KeyNewArgs {
+    /// The name of the key
+    #[arg(default_value = "default")]
+    pub name: String,
+}
+
+/// `kiln key list`.
+#[derive(Debug, Args)]
+pub struct KeyListArgs {
+    /// Answer with one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kiln key trust`.
+#[derive(Debug, Args)]
+pub struct KeyTrustArgs {
+    /// A name for whoever has the key
+    pub name: String,
+    /// The public key, as `kiln key new` and `kiln key list` print it
+    pub key: String,
+    /// From now on let no result count without a signature by a trusted key
+    #[arg(long)]
+    pub require: bool,
 }
 
 /// `kiln doctor`.

@@ -1,22 +1,33 @@
-//! Which remotes there are.
+//! Which remotes there are, and whose records count.
 //!
-//! Purpose: those of the pipeline, of the user's file and of `KILN_REMOTES`, in that order of use.
+//! Purpose: the remotes of the pipeline, of the user's file and of `KILN_REMOTES`, in that order of use; the keys of
+//! the user.
 //! Invariant: a remote that only the pipeline names is read and never written; an entry of the user's file with its
 //! name or its URL says otherwise.
 //! Must not know: what a remote is used for.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
+use crate::cas::disk;
 use crate::cas::remote::{Access, Address, Remote, Remotes};
+use crate::cas::trust::{KeyError, PrivateKey, TrustPolicy};
 use crate::cli::CliError;
 use crate::cli::args::Common;
-use crate::spec::remotes::read_user_file;
+use crate::spec::remotes::{UserFile, access_word, read_user_file};
 use crate::spec::types::{Pipeline, RemoteSpec};
 
 /// The variable with more remotes, as URLs with commas or blanks between them.
 const REMOTES: &str = "KILN_REMOTES";
+/// The variable with the path of the key that signs.
+const SIGNING_KEY: &str = "KILN_SIGNING_KEY";
+/// The head of a file that `kiln remote add` or `kiln key trust` writes.
+const HEAD: &str =
+    "# Remotes and trusted keys of yours; `kiln remote add` and `kiln key trust` write this file.\n";
 /// The variable with the path of the user's file.
 const CONFIG: &str = "KILN_CONFIG";
 
@@ -57,7 +68,7 @@ pub fn open_one(spec: &RemoteSpec) -> Result<Remote, CliError> {
 pub fn known(pipeline: &[RemoteSpec]) -> Result<Vec<Known>, CliError> {
     let named = |spec: &RemoteSpec| Known { spec: spec.clone(), from: "pipeline" };
     let mut all: Vec<_> = pipeline.iter().map(named).collect();
-    let own = user_remotes()?.into_iter().map(|spec| Known { spec, from: "user" });
+    let own = read()?.remotes.into_iter().map(|spec| Known { spec, from: "user" });
     for known in own.chain(environment()?) {
         let same = |other: &&mut Known| {
             other.spec.name == known.spec.name || other.spec.address == known.spec.address
@@ -70,17 +81,77 @@ pub fn known(pipeline: &[RemoteSpec]) -> Result<Vec<Known>, CliError> {
     Ok(all)
 }
 
-/// The remotes of the user's file; none when there is no file.
+/// The user's file; empty when there is none.
 ///
 /// # Errors
 /// It is wrong, or cannot be read.
-pub fn user_remotes() -> Result<Vec<RemoteSpec>, CliError> {
-    let Some(file) = user_file() else { return Ok(Vec::new()) };
+pub fn read() -> Result<UserFile, CliError> {
+    let Some(file) = user_file() else { return Ok(UserFile::default()) };
     let text = match fs::read_to_string(&file) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(UserFile::default()),
         text => text.map_err(CliError::io(format!("read {}", file.display())))?,
     };
     read_user_file(&file, &text).map_err(CliError::Pipeline)
+}
+
+/// Replaces the user's file; gives its path.
+///
+/// # Errors
+/// There is no home folder, or the disk refuses.
+pub fn write(user: &UserFile) -> Result<PathBuf, CliError> {
+    let file = user_file()
+        .ok_or_else(|| CliError::Call("there is no home folder; name a file by KILN_CONFIG".into()))?;
+    let mut text = HEAD.to_owned();
+    for (n, RemoteSpec { name, address, access }) in user.remotes.iter().enumerate() {
+        let (name, url) = (json!(name), json!(address.to_string()));
+        let section = if n == 0 { "remotes:\n" } else { "" };
+        let _ = writeln!(text, "{section}  {name}: {{ url: {url}, access: {} }}", access_word(*access));
+    }
+    for (n, (name, key)) in user.trust.iter().enumerate() {
+        let section = if n == 0 { "trust:\n" } else { "" };
+        let _ = writeln!(text, "{section}  {}: {}", json!(name), json!(key.to_string()));
+    }
+    if user.demands_signatures {
+        text += "signatures: required\n";
+    }
+    // What is written can be read.
+    read_user_file(&file, &text).map_err(CliError::Pipeline)?;
+    let write = || {
+        file.parent().map_or(Ok(()), fs::create_dir_all)?;
+        disk::replace(&file, text.as_bytes())
+    };
+    write().map_err(CliError::io(format!("write {}", file.display())))?;
+    Ok(file)
+}
+
+/// Whose records count for a pipeline, and the key that signs what is made here.
+///
+/// # Errors
+/// The user's file or the signing key is wrong.
+pub fn trust(pipeline: &Pipeline) -> Result<TrustPolicy, CliError> {
+    let user = read()?;
+    let demanded = user.demands_signatures || pipeline.demands_signatures;
+    Ok(TrustPolicy { keys: user.trust, demanded, signer: signing_key()? })
+}
+
+/// The key that signs: that of `KILN_SIGNING_KEY`, else `keys/default.pem` beside the user's file; none without one.
+///
+/// # Errors
+/// The file holds no key, or cannot be read.
+pub fn signing_key() -> Result<Option<PrivateKey>, CliError> {
+    let wrong = |e: KeyError| CliError::Call(e.to_string());
+    if let Some(path) = std::env::var_os(SIGNING_KEY).filter(|path| !path.is_empty()) {
+        return PrivateKey::load(Path::new(&path)).map(Some).map_err(wrong);
+    }
+    match key_file("default").filter(|file| file.exists()) {
+        Some(file) => PrivateKey::load(&file).map(Some).map_err(wrong),
+        None => Ok(None),
+    }
+}
+
+/// Where a private key of this name lies.
+pub fn key_file(name: &str) -> Option<PathBuf> {
+    Some(user_file()?.with_file_name("keys").join(format!("{name}.pem")))
 }
 
 /// The user's file: `KILN_CONFIG`, or `kiln/config.yaml` below `XDG_CONFIG_HOME` or `~/.config`.

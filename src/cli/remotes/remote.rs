@@ -4,12 +4,8 @@
 //! Invariant: only `add` writes, and only the user's file.
 //! Must not know: how a remote is reached.
 
-use std::fmt::Write as _;
-use std::fs;
-
 use serde_json::{Value, json};
 
-use crate::cas::disk;
 use crate::cas::remote::{Access, Address, Remotes};
 use crate::cli::args::{Common, PipelineArgs, RemoteAddArgs, RemoteArgs, RemoteCommand};
 use crate::cli::context::Context;
@@ -19,9 +15,6 @@ use crate::cli::{CliError, Exit};
 use crate::report::text::{pad, printable, widest};
 use crate::spec::remotes::access_word;
 use crate::spec::types::RemoteSpec;
-
-/// The head of a file that `kiln remote add` writes.
-const HEAD: &str = "# Remotes of yours; `kiln remote add` writes this file.\nremotes:\n";
 
 /// Runs the command.
 ///
@@ -78,26 +71,13 @@ fn add(args: &RemoteAddArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     if address.is_read_only() && access != Access::Read {
         return Err(CliError::Call(format!("{address} can only be read; add it with `--read-only`")));
     }
-    let file = config::user_file()
-        .ok_or_else(|| CliError::Call("there is no home folder; name a file by KILN_CONFIG".into()))?;
-    let mut all = config::user_remotes()?;
+    let mut user = config::read()?;
     let spec = RemoteSpec { name: args.name.clone(), address, access };
-    match all.iter_mut().find(|known| known.name == spec.name) {
+    match user.remotes.iter_mut().find(|known| known.name == spec.name) {
         Some(known) => *known = spec.clone(),
-        None => all.push(spec.clone()),
+        None => user.remotes.push(spec.clone()),
     }
-    let mut text = HEAD.to_owned();
-    for RemoteSpec { name, address, access } in &all {
-        let (name, url) = (json!(name), json!(address.to_string()));
-        let _ = writeln!(text, "  {name}: {{ url: {url}, access: {} }}", access_word(*access));
-    }
-    // What is written can be read.
-    crate::spec::remotes::read_user_file(&file, &text).map_err(CliError::Pipeline)?;
-    let write = || {
-        file.parent().map_or(Ok(()), fs::create_dir_all)?;
-        disk::replace(&file, text.as_bytes())
-    };
-    write().map_err(CliError::io(format!("write {}", file.display())))?;
+    let file = config::write(&user)?;
     let (name, access) = (printable(&spec.name), access_word(access));
     printer.line(format!("{name}  {access}  {}  added to {}", spec.address, file.display()));
     Ok(Exit::Ok)

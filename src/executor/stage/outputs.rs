@@ -108,13 +108,15 @@ fn stage_outputs(
         outputs.insert(name.clone(), output.artifact);
         staged.push(output);
     }
-    let action = unchanged.then(|| Action {
+    let mut action = unchanged.then(|| Action {
         format: ACTION_FORMAT.into(),
         key: run.job.key,
         key_inputs: CanonicalJson::of(&run.job.key_inputs),
         outputs: outputs.clone(),
         provenance: provenance(run, finished),
+        signatures: Vec::new(),
     });
+    action.iter_mut().for_each(|action| run.context.store.trust().sign(action));
     let pending = PendingCommit { outputs: staged, action, replace: run.job.replace };
     Ok(Collected { pending, outputs, made: made.clone(), finished: finished.clone() })
 }

@@ -113,6 +113,7 @@ impl Project {
                         key_inputs: CanonicalJson::of(&key_inputs),
                         outputs,
                         provenance: self.provenance(run.id()),
+                        signatures: Vec::new(),
                     };
                     self.store.put_action(&action).unwrap();
                     action

@@ -1,0 +1,49 @@
+//! Whose actions count.
+//!
+//! Purpose: the keys that are trusted, and whether a record needs a signature by one of them.
+//! Invariant: where signatures are demanded, a record without one counts as absent, wherever it lies. Who is trusted
+//! is said by the user alone; a pipeline may only demand.
+//! Must not know: where records lie.
+
+use std::collections::BTreeMap;
+
+use super::envelope::Signature;
+use super::key::{PrivateKey, PublicKey};
+use crate::cas::types::Action;
+
+/// The most signatures of an action that are looked at.
+const MOST_SIGNATURES: usize = 16;
+
+/// The keys of a user.
+#[derive(Debug, Default)]
+pub struct TrustPolicy {
+    /// The trusted keys by the names that the user gave them.
+    pub keys: BTreeMap<String, PublicKey>,
+    /// Whether a record counts only with a signature by a trusted key.
+    pub demanded: bool,
+    /// Signs what is committed here; its own signatures are trusted.
+    pub signer: Option<PrivateKey>,
+}
+
+impl TrustPolicy {
+    /// Signs an action that was made here, if there is a key.
+    pub fn sign(&self, action: &mut Action) {
+        action.signatures = self.signer.iter().map(|key| Signature::of(action, key)).collect();
+    }
+
+    /// Whether an action counts.
+    pub fn accepts(&self, action: &Action) -> bool {
+        !self.demanded || self.signed_by(action).is_some()
+    }
+
+    /// The trusted key that signed an action, by name; our own is `you`.
+    pub fn signed_by(&self, action: &Action) -> Option<&str> {
+        let own = self.signer.iter().map(|key| ("you", key.public()));
+        let keys: Vec<_> = own.chain(self.keys.iter().map(|(name, key)| (name.as_str(), *key))).collect();
+        let signed = |key: &PublicKey| {
+            let by_id = action.signatures.iter().take(MOST_SIGNATURES).filter(|s| s.keyid == key.id());
+            by_id.into_iter().any(|signature| signature.is_of(action, key))
+        };
+        keys.into_iter().find(|(_, key)| signed(key)).map(|(name, _)| name)
+    }
+}

@@ -1,0 +1,97 @@
+//! `kiln key`.
+//!
+//! Purpose: makes a key that signs results, lists the keys, and trusts one of a builder.
+//! Invariant: no private key is printed; a key that exists is never replaced.
+//! Must not know: what is signed.
+
+use serde_json::json;
+
+use crate::cas::trust::{PrivateKey, PublicKey};
+use crate::cli::args::{KeyArgs, KeyCommand, KeyNewArgs, KeyTrustArgs};
+use crate::cli::printer::{FAINT, Printer, paint};
+use crate::cli::remotes::config;
+use crate::cli::{CliError, Exit};
+use crate::report::text::{pad, printable, widest};
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong call or file; the disk refuses.
+pub fn run(args: &KeyArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    match &args.command {
+        KeyCommand::New(args) => new(args, printer),
+        KeyCommand::List(args) => list(args.json, printer),
+        KeyCommand::Trust(args) => trust(args, printer),
+    }
+}
+
+fn new(args: &KeyNewArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c));
+    if !is_name(&args.name) || args.name.starts_with('.') {
+        return Err(CliError::Call(format!(
+            "`{}` is not a name for a key: letters, digits, - and _",
+            args.name
+        )));
+    }
+    let file = config::key_file(&args.name)
+        .ok_or_else(|| CliError::Call("there is no home folder; name a file by KILN_CONFIG".into()))?;
+    let key = PrivateKey::generate().map_err(CliError::io("make a key"))?;
+    key.save(&file).map_err(|e| CliError::Call(e.to_string()))?;
+    printer.line(format!("The private key is in {}; keep it to yourself.", file.display()));
+    printer.line(match args.name.as_str() {
+        "default" => "From now on it signs what is made here.".to_owned(),
+        _ => format!("It signs where KILN_SIGNING_KEY={} is set.", file.display()),
+    });
+    printer.line("Whoever trusts your results runs:");
+    printer.line(format!("  kiln key trust NAME {}", key.public()));
+    Ok(Exit::Ok)
+}
+
+fn list(json: bool, printer: &mut Printer) -> Result<Exit, CliError> {
+    let user = config::read()?;
+    let own = config::signing_key()?.map(|key| key.public());
+    let mut all: Vec<(&str, PublicKey, &str)> = own.iter().map(|key| ("you", *key, "signs here")).collect();
+    all.extend(user.trust.iter().map(|(name, key)| (name.as_str(), *key, "trusted")));
+    if json {
+        let one = |(name, key, what): &(&str, PublicKey, &str)| json!({ "name": name, "key": key.to_string(), "id": key.id(), "use": what });
+        let keys: Vec<_> = all.iter().map(one).collect();
+        let answer = json!({ "schema": "kiln.keys/1", "keys": keys, "required": user.demands_signatures });
+        printer.json(&answer)?;
+        return Ok(Exit::Ok);
+    }
+    let width = widest(all.iter().map(|(name, ..)| *name), 30);
+    for (name, key, what) in &all {
+        printer.line(format!("{}  {key}  {}", pad(&printable(name), width), paint(FAINT, what)));
+    }
+    if all.is_empty() {
+        printer.line("There are no keys; `kiln key new` makes one, `kiln key trust NAME KEY` trusts one.");
+    }
+    let demanded = if user.demands_signatures {
+        "count only with a signature by one of these"
+    } else {
+        "count without a signature, too"
+    };
+    printer.line(format!("Results {demanded}."));
+    Ok(Exit::Ok)
+}
+
+fn trust(args: &KeyTrustArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let key: PublicKey =
+        args.key.parse().map_err(|e: crate::cas::trust::KeyError| CliError::Call(e.to_string()))?;
+    let mut user = config::read()?;
+    if let Some(known) = user.trust.get(&args.name).filter(|known| **known != key) {
+        return Err(CliError::Call(format!(
+            "`{}` is the name of another key, {known}; use another name, or remove that one from your file",
+            args.name
+        )));
+    }
+    user.trust.insert(args.name.clone(), key);
+    user.demands_signatures |= args.require;
+    let file = config::write(&user)?;
+    printer.line(format!("{} is trusted as {}: {}", key, printable(&args.name), file.display()));
+    if !user.demands_signatures {
+        printer.line("Results without a signature count, too; `--require` changes that.");
+    }
+    Ok(Exit::Ok)
+}
