@@ -301,3 +301,21 @@ fn no_private_key_is_in_a_store_a_log_or_an_answer() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }
+
+#[test]
+fn provenance_gives_an_envelope_a_stage_and_lists_what_is_missing() {
+    let shared = Shared::new();
+    let (signed, unsigned) = (shared.project(LADDER), shared.project(LADDER));
+    public_key(&signed);
+    signed.ask(&["run"]);
+    let answer = signed.ask(&["provenance", "last"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    let envelopes: Vec<Value> = answer.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(envelopes.len(), 3);
+    assert!(envelopes.iter().all(|envelope| envelope["payloadType"] == "application/vnd.in-toto+json"));
+    unsigned.ask(&["run", "folder"]);
+    let answer = unsigned.ask(&["provenance", "last"]);
+    assert_eq!(answer.code, 1);
+    assert!(answer.err.contains("`first` is not signed"), "{}", answer.err);
+    assert!(answer.err.contains("`last` is stale or was never made"), "{}", answer.err);
+}

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::args::{Cli, Color, Command, Common, KeyCommand, LockCommand, LogFormat, RemoteCommand};
 use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
-use crate::cli::remotes::{key, pull, push, remote};
+use crate::cli::remotes::{key, provenance, pull, push, remote};
 use crate::cli::results::{converse, log, metrics, show};
 use crate::cli::setup::{completions, doctor, explain, init, schema};
 use crate::cli::{CliError, Exit};
@@ -59,6 +59,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Pull(args) => pull::run(common, args, printer),
         Command::Remote(args) => remote::run(common, args, printer),
         Command::Key(args) => key::run(args, printer),
+        Command::Provenance(args) => provenance::run(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
         Command::Lock(args) => lock::run(common, args, printer),
         Command::Schema(_) => schema::run(common, printer),
@@ -87,6 +88,7 @@ impl Command {
                 matches!(&a.command, RemoteCommand::List(a) | RemoteCommand::Check(a) if a.json)
             }
             Self::Key(a) => matches!(&a.command, KeyCommand::List(a) if a.json),
+            Self::Provenance(a) => a.pipeline.json,
             Self::Doctor(a) => a.json,
             Self::Lock(a) => matches!(&a.command, LockCommand::Check(a) if a.json),
             Self::Schema(a) => a.json,

@@ -18,26 +18,14 @@ import sys
 import tempfile
 import time
 import unicodedata
-import venv
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import pinned  # noqa: E402
 
 PINS = ["tokenizers==0.23.3", "transformers==5.23.0", "jinja2==3.1.6"]
 TARGET = Path(__file__).resolve().parents[2] / "target"
 SPECIALS = ["<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"]
-
-
-def enter_environment():
-    """Runs this script again inside a virtual environment that has the pinned packages."""
-    home = TARGET / "huggingface-venv"
-    python, stamp = home / "bin" / "python", home / "pins"
-    if os.environ.get("KILN_HF_VENV") == str(home):
-        return
-    if not stamp.exists() or stamp.read_text().split() != PINS:
-        venv.create(home, clear=True, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PINS], check=True)
-        stamp.write_text("\n".join(PINS))
-    os.environ["KILN_HF_VENV"] = str(home)
-    os.execv(python, [str(python), *sys.argv])
 
 
 # Text that reaches every alternative of the patterns, and the borders between them.
@@ -164,7 +152,7 @@ def check_chat(kiln, pattern):
 
 
 def main():
-    enter_environment()
+    pinned.enter("huggingface-venv", PINS)
     parser = argparse.ArgumentParser()
     parser.add_argument("program", nargs="+")
     parser.add_argument("--text", type=Path, action="append", default=[], help="more text, UTF-8")

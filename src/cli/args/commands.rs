@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::shared::{Common, PipelineArgs, SamplingArgs};
+use super::sharing::{KeyArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs};
 
 /// Run YAML pipelines of content-hashed artifacts, and only the stages that are stale
 #[derive(Debug, Parser)]
@@ -58,6 +59,8 @@ pub enum Command {
     Remote(RemoteArgs),
     /// Make a key that signs results, list keys, or trust one
     Key(KeyArgs),
+    /// Print the signed statements of all that an artifact was made from
+    Provenance(ProvenanceArgs),
     /// Check the machine, and say what to do about anything that is missing
     Doctor(DoctorArgs),
     /// Check the lock file, or merge lock files for git
@@ -226,103 +229,6 @@ pub struct ChatArgs {
     /// Sampling options.
     #[command(flatten)]
     pub sampling: SamplingArgs,
-}
-
-/// `kiln push`.
-#[derive(Debug, Args)]
-pub struct PushArgs {
-    /// The pipeline and the stages; without a name, all of them.
-    #[command(flatten)]
-    pub pipeline: PipelineArgs,
-}
-
-/// `kiln pull`.
-#[derive(Debug, Args)]
-pub struct PullArgs {
-    /// The pipeline and the stages; without a name, all of them.
-    #[command(flatten)]
-    pub pipeline: PipelineArgs,
-}
-
-/// `kiln remote`.
-#[derive(Debug, Args)]
-pub struct RemoteArgs {
-    /// The command.
-    #[command(subcommand)]
-    pub command: RemoteCommand,
-}
-
-/// The commands of `kiln remote`.
-#[derive(Debug, Subcommand)]
-pub enum RemoteCommand {
-    /// List the remotes in their order of use, and who names them
-    List(PipelineArgs),
-    /// Add a remote to your own file, or change it there
-    Add(RemoteAddArgs),
-    /// Ask each remote whether it answers; exit with 1 if one does not
-    Check(PipelineArgs),
-}
-
-/// `kiln remote add`.
-#[derive(Debug, Args)]
-pub struct RemoteAddArgs {
-    /// The name of the remote
-    pub name: String,
-    /// Its URL: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, https://HOST/PATH or file:///FOLDER
-    pub url: String,
-    /// Take results from it and send none
-    #[arg(long)]
-    pub read_only: bool,
-    /// Send results to it and take none
-    #[arg(long, conflicts_with = "read_only")]
-    pub write_only: bool,
-}
-
-/// `kiln key`.
-#[derive(Debug, Args)]
-pub struct KeyArgs {
-    /// The command.
-    #[command(subcommand)]
-    pub command: KeyCommand,
-}
-
-/// The commands of `kiln key`.
-#[derive(Debug, Subcommand)]
-pub enum KeyCommand {
-    /// Make a key; the one named `default` signs all results that are made here
-    New(KeyNewArgs),
-    /// List the key that signs here and those that are trusted
-    List(KeyListArgs),
-    /// Trust the results that a key has signed
-    Trust(KeyTrustArgs),
-}
-
-/// `kiln key new`.
-#[derive(Debug, Args)]
-pub struct KeyNewArgs {
-    /// The name of the key
-    #[arg(default_value = "default")]
-    pub name: String,
-}
-
-/// `kiln key list`.
-#[derive(Debug, Args)]
-pub struct KeyListArgs {
-    /// Answer with one JSON object on stdout
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `kiln key trust`.
-#[derive(Debug, Args)]
-pub struct KeyTrustArgs {
-    /// A name for whoever has the key
-    pub name: String,
-    /// The public key, as `kiln key new` and `kiln key list` print it
-    pub key: String,
-    /// From now on let no result count without a signature by a trusted key
-    #[arg(long)]
-    pub require: bool,
 }
 
 /// `kiln doctor`.

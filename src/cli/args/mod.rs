@@ -1,9 +1,12 @@
 //! The command line arguments.
 //!
-//! `commands` has the commands and their own options, `shared` the options that several commands have.
+//! `commands` has the commands and their own options, `sharing` those of the
+//! commands that share results, `shared` the options that several commands have.
 
 mod commands;
 mod shared;
+mod sharing;
 
 pub use commands::*;
 pub use shared::*;
+pub use sharing::*;

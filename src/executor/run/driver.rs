@@ -25,7 +25,7 @@ use crate::graph::Producer;
 use crate::plan::{Decision, Plan, PlanError, StageIx};
 use crate::sched::budget::{Capacity, Permit};
 use crate::sched::scheduler::Scheduler;
-use crate::sched::types::{Command, End, Input, Slot, Verdict, Why};
+use crate::sched::types::{Command, End, Input, Slot, Verdict};
 use crate::sched::{Event, StageEvent, StageReport};
 use crate::state::StageOutcome;
 
@@ -36,31 +36,31 @@ const MOST_QUESTIONS: u32 = 5;
 
 /// What is known of a wanted stage.
 #[derive(Default)]
-struct Known {
-    index: StageIx,
-    key: Option<Digest>,
-    key_inputs: Option<CanonicalJson>,
-    job: Option<Arc<Job>>,
+pub(super) struct Known {
+    pub(super) index: StageIx,
+    pub(super) key: Option<Digest>,
+    pub(super) key_inputs: Option<CanonicalJson>,
+    pub(super) job: Option<Arc<Job>>,
     /// The action that a remote has.
     elsewhere: Option<Arc<Action>>,
-    outputs: BTreeMap<String, ArtifactRef>,
-    started: Option<Instant>,
+    pub(super) outputs: BTreeMap<String, ArtifactRef>,
+    pub(super) started: Option<Instant>,
     told_holder: bool,
     /// How often a source had changed before it could begin.
     asked_again: u32,
-    report: Option<Arc<StageReport>>,
+    pub(super) report: Option<Arc<StageReport>>,
 }
 
 /// Owns the state of a run.
 pub struct Driver {
-    context: Arc<RunContext>,
+    pub(super) context: Arc<RunContext>,
     executor: Arc<Local>,
     scheduler: Scheduler,
-    stages: Vec<Known>,
+    pub(super) stages: Vec<Known>,
     slots: HashMap<StageIx, Slot>,
     /// Where events go, all those of one step together.
     reports: UnboundedSender<Vec<Event>>,
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     sender: UnboundedSender<Message>,
     messages: UnboundedReceiver<Message>,
     commands: Vec<Command>,
@@ -353,78 +353,5 @@ impl Driver {
             }
             let _ = sender.send(Message::HolderGone(slot));
         });
-    }
-
-    /// The outputs of a stage are in the store: nothing is to be done.
-    fn found(&mut self, slot: Slot, action: &Action, outcome: StageOutcome) {
-        let provenance = &action.provenance;
-        let (outputs, summary) = (action.outputs.clone(), provenance.summary.clone());
-        let stage = &mut self.stages[slot];
-        stage.outputs.clone_from(&outputs);
-        stage.key_inputs = Some(action.key_inputs.clone());
-        let blank = self.report(slot, outcome);
-        self.finish(slot, StageReport { outputs, summary, saved: provenance.seconds.max(0.0), ..blank });
-    }
-
-    fn skip(&mut self, slot: Slot, why: Why) {
-        let error = match why {
-            Why::Needs(failed) => format!("`{}` failed", self.name(failed)),
-            Why::After(failed) => {
-                format!("not started, since `{}` failed (--keep-going goes on)", self.name(failed))
-            }
-            Why::Interrupted => "the run was interrupted".to_owned(),
-        };
-        let blank = self.report(slot, StageOutcome::Skipped);
-        self.finish(slot, StageReport { error: Some(error), ..blank });
-    }
-
-    fn fail_missing(&mut self, slot: Slot, producer: Slot) {
-        let error = format!(
-            "an output of `{}` is missing or damaged in the store although the stage has just made it again; \
-             check the disk",
-            self.name(producer)
-        );
-        self.finish_failed(slot, error, None);
-    }
-
-    fn finish_failed(&mut self, slot: Slot, error: String, log: Option<(std::path::PathBuf, Vec<String>)>) {
-        let blank = self.report(slot, StageOutcome::Failed);
-        self.finish(slot, StageReport { error: Some(error), log, ..blank });
-    }
-
-    fn finish(&mut self, slot: Slot, mut report: StageReport) {
-        report.error = report.error.map(|error| self.context.masks.text(error));
-        self.stages[slot].job = None;
-        let report = Arc::new(report);
-        self.stages[slot].report = Some(Arc::clone(&report));
-        self.emit(Event::StageFinished(report));
-    }
-
-    /// A report with what is known of the stage, to be filled in.
-    fn report(&self, slot: Slot, outcome: StageOutcome) -> StageReport {
-        let stage = &self.stages[slot];
-        let seconds = stage.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
-        StageReport {
-            name: self.name(slot),
-            kind: self.context.graph.stage(stage.index).kind().to_owned(),
-            key: stage.key,
-            key_inputs: stage.key_inputs.clone(),
-            outcome,
-            seconds,
-            saved: 0.0,
-            outputs: BTreeMap::new(),
-            summary: Vec::new(),
-            error: None,
-            log: None,
-            kept: true,
-        }
-    }
-
-    fn name(&self, slot: Slot) -> String {
-        self.context.graph.stage(self.stages[slot].index).name.value.clone()
-    }
-
-    fn emit(&mut self, event: Event) {
-        self.events.push(event);
     }
 }

@@ -1,4 +1,5 @@
-//! A whole run: `entry` starts it, `driver` owns its state and carries out what the scheduler says.
+//! A whole run: `entry` starts it, `driver` owns its state and carries out what the scheduler
+//! says, `outcomes` reports how stages end.
 //!
 //! `preflight` looks at what stages need, `paths` finds the longest ones, `signals` hears Ctrl-C, `sweep` removes
 //! what dead runs have left, `uploads` sends results to the remotes.
@@ -6,6 +7,7 @@
 mod driver;
 mod entry;
 mod message;
+mod outcomes;
 mod paths;
 mod preflight;
 mod signals;
