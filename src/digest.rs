@@ -13,6 +13,8 @@
 //! `serde_jcs`) or refuse them (`json-canon`), and none keeps two of them apart; only the numbers of
 //! ECMAScript come from a crate (`ryu-js`).
 
+pub mod sealed;
+
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;

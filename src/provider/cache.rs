@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::environment::Variables;
 use crate::cas::{Ignore, Store, disk};
-use crate::digest::Digest;
+use crate::digest::{Digest, sealed};
 use crate::protocol::Description;
 
 const FORMAT: &str = "kiln.descriptions/1";
@@ -89,7 +89,7 @@ impl Cache<'_> {
         kept.answers.truncate(MOST_ANSWERS);
         let file = self.file();
         fs::create_dir_all(file.parent().unwrap_or(&file))?;
-        disk::replace(&file, &serde_json::to_vec(&kept)?)
+        disk::replace(&file, sealed::seal(&serde_json::to_string(&kept)?).as_bytes())
     }
 
     fn keeps(&self, native: bool, description: &Description) -> bool {
@@ -125,7 +125,7 @@ impl Cache<'_> {
     fn read(&self) -> Kept {
         let mut text = Vec::new();
         let read = File::open(self.file()).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
-        let kept = read.ok().and_then(|_| serde_json::from_slice::<Kept>(&text).ok());
+        let kept = read.ok().and_then(|_| serde_json::from_str::<Kept>(sealed::open(&text).ok()?).ok());
         kept.filter(|kept| kept.format == FORMAT)
             .unwrap_or_else(|| Kept { format: FORMAT.to_owned(), answers: Vec::new() })
     }

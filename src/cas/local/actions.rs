@@ -17,7 +17,7 @@ use crate::cas::disk::replace_on;
 use crate::cas::error::{During, StoreError};
 use crate::cas::traits::ActionCache;
 use crate::cas::types::{ACTION_FORMAT, Action};
-use crate::digest::{Digest, canonical_json};
+use crate::digest::{Digest, canonical_json, sealed};
 
 /// The most bytes of an action.
 pub(in crate::cas) const MOST_BYTES: u64 = 16 << 20;
@@ -146,7 +146,7 @@ impl ActionCache for LocalActions {
 pub(in crate::cas) fn spell(action: &Action) -> Result<String, StoreError> {
     let json = serde_json::to_value(action);
     let json = json.map_err(|e| StoreError::BadAction { key: action.key, why: e.to_string() })?;
-    Ok(canonical_json(&json))
+    Ok(sealed::seal(&canonical_json(&json)))
 }
 
 fn read_at(path: &Path, key: &Digest) -> Option<Action> {
@@ -172,9 +172,14 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// The rule broken, as a fragment.
 pub(in crate::cas) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
-    let action: Action = match serde_json::from_slice(bytes) {
+    let text = sealed::open(bytes).map_err(|why| match serde_json::from_slice(bytes) {
+        // Older formats had no checksum.
+        Ok(Format { format }) if format != ACTION_FORMAT => foreign(&format),
+        _ => why,
+    })?;
+    let action: Action = match serde_json::from_str(text) {
         Ok(action) => action,
-        Err(e) => match serde_json::from_slice(bytes) {
+        Err(e) => match serde_json::from_str(text) {
             Ok(Format { format }) if format != ACTION_FORMAT => return Err(foreign(&format)),
             _ => return Err(e.to_string()),
         },

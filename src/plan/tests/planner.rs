@@ -262,7 +262,8 @@ fn an_action_with_other_outputs_than_the_stage_is_no_hit() {
     action.outputs.clear();
     let hex = action.key.to_string();
     let path = project.root().join(format!("artifacts/actions/{}/{}", &hex[..2], &hex[2..]));
-    std::fs::write(&path, serde_json::to_vec(&action).unwrap()).unwrap();
+    let text = serde_json::to_string(&action).unwrap();
+    std::fs::write(&path, crate::digest::sealed::seal(&text)).unwrap();
     let plan = project.plan(CHAIN);
     assert_eq!(states(&plan)[0], "first=run");
     assert_eq!(plan.stages[0].reasons[0].cause, Cause::OutputUnrecorded);

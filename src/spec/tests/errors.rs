@@ -117,7 +117,7 @@ stages:
 ";
     insta::assert_snapshot!(short_errors(text), @r"
         unknown-key 1:1 a pipeline file has no key `pipelin` (did you mean `pipeline`?)
-        unknown-key 2:1 a pipeline file has no key `matrix` (there is: pipeline, params, sources, stages, providers, ignore)
+        unknown-key 2:1 a pipeline file has no key `matrix` (there is: pipeline, params, sources, stages, providers, ignore, remotes, signatures)
         unknown-key 4:12 source `plays` has no key `pth` (did you mean `path`?)
         unknown-type 4:26 source `plays` has the type `corpsu`, which does not exist (did you mean `corpus`?)
         outside-root 5:16 source `far` `../../x` climbs out of the project root (name it by its absolute path, or move it inside)
