@@ -6,6 +6,7 @@
 //! trusted. Nothing is written before something is to be kept.
 //! Must not know: pipelines, plans, stages, providers, runs, locks.
 
+pub mod care;
 pub mod disk;
 mod error;
 mod format;

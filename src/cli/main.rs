@@ -11,6 +11,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::args::{Cli, Color, Command, Common, KeyCommand, LockCommand, LogFormat, RemoteCommand};
+use crate::cli::care::{fsck, gc};
 use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
 use crate::cli::remotes::{key, provenance, pull, push, remote};
@@ -60,6 +61,8 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Remote(args) => remote::run(common, args, printer),
         Command::Key(args) => key::run(args, printer),
         Command::Provenance(args) => provenance::run(common, args, printer),
+        Command::Fsck(args) => fsck::run(common, args, printer),
+        Command::Gc(args) => gc::run(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
         Command::Lock(args) => lock::run(common, args, printer),
         Command::Schema(_) => schema::run(common, printer),
@@ -89,6 +92,8 @@ impl Command {
             }
             Self::Key(a) => matches!(&a.command, KeyCommand::List(a) if a.json),
             Self::Provenance(a) => a.pipeline.json,
+            Self::Fsck(a) => a.pipeline.json,
+            Self::Gc(a) => a.json,
             Self::Doctor(a) => a.json,
             Self::Lock(a) => matches!(&a.command, LockCommand::Check(a) if a.json),
             Self::Schema(a) => a.json,

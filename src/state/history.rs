@@ -6,7 +6,7 @@
 //! is a hint, and losing it loses no artifact.
 //! Must not know: how events are shown, or what a pipeline file says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -127,6 +127,20 @@ impl<'a> History<'a> {
     /// When the disk cannot be read.
     pub fn last_keys(&self, pipeline: &str) -> Result<BTreeMap<String, Digest>, StoreError> {
         Last::read(&self.folder, pipeline).map(Last::into_keys)
+    }
+
+    /// The keys that the history names: the last good ones of every stage of every pipeline, and those of the newest
+    /// `runs` runs.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn keys(&self, runs: usize) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut keys = Last::all_keys(&self.folder)?;
+        for id in self.list()?.into_iter().rev().take(runs) {
+            let stages = self.read(&id)?.map(|record| record.stages).unwrap_or_default();
+            keys.extend(stages.values().filter_map(|stage| stage.key));
+        }
+        Ok(keys)
     }
 
     fn numbers(&self) -> Result<Vec<u64>, StoreError> {

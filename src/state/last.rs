@@ -6,7 +6,7 @@
 //! counts; a torn or foreign line is skipped. Writers take turns by a lock.
 //! Must not know: what a key means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,8 +57,24 @@ impl Last {
         Self::read_on(&(Arc::new(Os::default()) as Arc<dyn Disk>), runs, pipeline)
     }
 
+    /// The keys that are remembered of all pipelines.
+    pub fn all_keys(runs: &Path) -> Result<BTreeSet<Digest>, StoreError> {
+        let disk = Arc::new(Os::default()) as Arc<dyn Disk>;
+        let entries = std::fs::read_dir(runs.join("last")).into_iter().flatten().flatten();
+        let files =
+            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
+        let mut keys = BTreeSet::new();
+        for file in files {
+            keys.extend(Self::read_file(&disk, file)?.keys.into_values());
+        }
+        Ok(keys)
+    }
+
     fn read_on(disk: &Arc<dyn Disk>, runs: &Path, pipeline: &str) -> Result<Self, StoreError> {
-        let file = runs.join("last").join(file_name(pipeline, "jsonl"));
+        Self::read_file(disk, runs.join("last").join(file_name(pipeline, "jsonl")))
+    }
+
+    fn read_file(disk: &Arc<dyn Disk>, file: PathBuf) -> Result<Self, StoreError> {
         let text = match bounded(&file) {
             // A journal that is no text holds nothing.
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {

@@ -7,6 +7,7 @@
 
 mod files;
 mod history;
+mod in_use;
 mod last;
 mod lock;
 mod open;
@@ -16,6 +17,7 @@ mod stat_index;
 mod tests;
 
 pub use history::{History, RunDir};
+pub use in_use::StoreUse;
 pub use lock::{Holder, KeyLock, Lock};
 pub use records::{RECORD_FORMAT, RunOutcome, RunRecord, StageOutcome, StageRecord};
 pub use stat_index::StatIndex;

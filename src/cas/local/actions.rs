@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use super::root::{MustLast, Root};
 use super::temporary::Temporary;
-use crate::cas::disk::replace_on;
+use crate::cas::disk::{make_durable_folders, replace_on};
 use crate::cas::error::{During, StoreError};
+use crate::cas::stat;
 use crate::cas::traits::ActionCache;
 use crate::cas::types::{ACTION_FORMAT, Action};
 use crate::digest::{Digest, canonical_json, sealed};
@@ -81,6 +82,14 @@ impl LocalActions {
         let bytes = read(&self.path(key)).ok()?;
         let Format { format } = serde_json::from_slice(&bytes).ok()?;
         OLDER_FORMATS.contains(&format.as_str()).then_some(format)
+    }
+
+    /// Puts a record aside that cannot be used.
+    pub fn quarantine(&self, key: &Digest) -> Result<(), StoreError> {
+        let (path, folder) = (self.path(key), self.root.path().join("work/quarantine"));
+        let aside = folder.join(format!("{key}-{:x}.action", stat::now()));
+        make_durable_folders(&*self.root.disk, &folder).during("make", &folder)?;
+        self.root.disk.rename(&path, &aside).during("put aside", &path)
     }
 
     /// Keeps an action that is about to be replaced.

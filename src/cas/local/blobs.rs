@@ -108,6 +108,12 @@ impl LocalBlobs {
         Ok(None)
     }
 
+    /// As [`Self::verify`], but reads the bytes whatever the records say.
+    pub fn verify_bytes(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        self.trust.forget_blob(digest);
+        self.verify(digest)
+    }
+
     /// The path of a blob that is intact.
     ///
     /// # Errors

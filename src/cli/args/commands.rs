@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::shared::{Common, PipelineArgs, SamplingArgs};
-use super::sharing::{KeyArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs};
+use super::sharing::{CareArgs, GcArgs, KeyArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs};
 
 /// Run YAML pipelines of content-hashed artifacts, and only the stages that are stale
 #[derive(Debug, Parser)]
@@ -61,6 +61,10 @@ pub enum Command {
     Key(KeyArgs),
     /// Print the signed statements of all that an artifact was made from
     Provenance(ProvenanceArgs),
+    /// Check every byte of the store, and repair it from remotes
+    Fsck(CareArgs),
+    /// List what nobody needs in the store; remove it with --apply
+    Gc(GcArgs),
     /// Check the machine, and say what to do about anything that is missing
     Doctor(DoctorArgs),
     /// Check the lock file, or merge lock files for git

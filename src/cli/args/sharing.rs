@@ -1,6 +1,6 @@
-//! The commands that share results.
+//! The commands that share results, and those that care for a store.
 //!
-//! Purpose: the options of `push`, `pull`, `remote`, `key` and `provenance`.
+//! Purpose: the options of `push`, `pull`, `remote`, `key`, `provenance`, `fsck` and `gc`.
 //! Invariant: every option has a help text.
 //! Must not know: what commands do.
 
@@ -115,4 +115,47 @@ pub struct ProvenanceArgs {
     /// The pipeline and the stage.
     #[command(flatten)]
     pub pipeline: PipelineArgs,
+}
+
+/// `kiln fsck`.
+#[derive(Debug, Args)]
+pub struct CareArgs {
+    /// The pipeline whose remotes repair; those of yours do, too.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+}
+
+/// `kiln gc`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What stays: the last good results of every pipeline, those of the newest runs, those that a lock \
+    file in the project root or in pipelines/ names, and everything younger than --older."
+)]
+pub struct GcArgs {
+    /// Remove what is listed
+    #[arg(long)]
+    pub apply: bool,
+    /// Keep everything that is younger, such as 12h or 30d
+    #[arg(long, default_value = "14d", value_name = "AGE", value_parser = age)]
+    pub older: u64,
+    /// Keep the results of so many of the newest runs
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub keep_runs: usize,
+    /// Answer with one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Seconds, from a number with `s`, `m`, `h` or `d` behind it.
+fn age(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not an age; one looks like 90m, 12h or 30d");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)).ok_or_else(wrong)
 }

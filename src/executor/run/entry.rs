@@ -81,6 +81,8 @@ pub fn run(
     reporters: Vec<Box<dyn Reporter + '_>>,
 ) -> Result<RunOutcome, RunError> {
     wanted.store.watch()?;
+    // Nothing is removed from the store until the run has ended.
+    let _in_use = wanted.store.share()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(RunError::Runtime)?;
     let (events, queue) = mpsc::unbounded_channel();

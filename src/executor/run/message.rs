@@ -111,6 +111,7 @@ pub fn take_over(store: &Store, action: &Action, fetch: bool) -> Result<(), Fetc
     if !fetch && store.outputs_intact(action, action.outputs.keys())?.is_some() {
         return Ok(());
     }
+    let _in_use = store.share()?;
     store.fetch(&action.outputs.values().copied().collect::<Vec<_>>())?;
     store.actions().put(action)?;
     Ok(())

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::stanza;
 use crate::cas::disk;
+use crate::digest::Digest;
 
 /// The header of a lock file.
 pub const HEADER: &str = "\
@@ -115,6 +116,12 @@ impl LockFile {
     /// Whether a text has our header.
     pub fn is_ours(text: &str) -> bool {
         MARKS.iter().any(|mark| text.starts_with(mark))
+    }
+
+    /// The action keys that it names.
+    pub fn keys(&self) -> impl Iterator<Item = Digest> {
+        let keys = self.stanzas.values().filter_map(|text| stanza::read(text).remove(stanza::KEY));
+        keys.filter_map(|key| key.as_str()?.parse().ok())
     }
 
     /// Whether its stanzas have the form of today.

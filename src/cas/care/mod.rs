@@ -1,0 +1,10 @@
+//! Care for a store: check every byte, and remove what nobody needs.
+//!
+//! `fsck` reads everything, whatever the records of stats say, and repairs from the remotes; `gc` marks what is live,
+//! plans what can go, and removes it.
+
+mod fsck;
+mod gc;
+
+pub use fsck::{Checked, Incomplete};
+pub use gc::{Garbage, GcPlan, Kind};

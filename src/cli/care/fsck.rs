@@ -1,0 +1,65 @@
+//! `kiln fsck`.
+//!
+//! Purpose: checks every byte of the store, and repairs from the remotes.
+//! Invariant: exit code 1 when something is damaged or missing that could not be repaired.
+//! Must not know: how a store is checked.
+
+use crate::cas::care::{Checked, Incomplete};
+use crate::cli::args::{CareArgs, Common};
+use crate::cli::care::gc::store_and_remotes;
+use crate::cli::printer::{BAD, GOOD, Printer, paint};
+use crate::cli::{CliError, Exit};
+use crate::report::text::{bytes, printable};
+
+/// The most damages that are listed for people.
+const MOST: usize = 20;
+
+/// Runs the command.
+///
+/// # Errors
+/// There is no store, or it cannot be read.
+pub fn run(common: &Common, args: &CareArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let store = store_and_remotes(common, &args.pipeline)?;
+    let checked = store.fsck(&mut |_| {})?;
+    store.flush()?;
+    if args.pipeline.json {
+        let mut answer = serde_json::to_value(&checked).map_err(std::io::Error::from)?;
+        answer["schema"] = "kiln.fsck/1".into();
+        printer.json(&answer)?;
+    } else {
+        to_text(&checked, printer);
+    }
+    Ok(if checked.is_sound() { Exit::Ok } else { Exit::Failed })
+}
+
+fn to_text(checked: &Checked, printer: &mut Printer) {
+    let (blobs, size) = (checked.blobs, bytes(checked.bytes));
+    for digest in checked.damaged_blobs.iter().take(MOST) {
+        printer.line(format!("{} blob {digest} was damaged and is put aside", paint(BAD, "x")));
+    }
+    for key in checked.damaged_actions.iter().take(MOST) {
+        printer.line(format!("{} the record {key} cannot be used and is put aside", paint(BAD, "x")));
+    }
+    for Incomplete { key, kind, outputs, run } in checked.incomplete.iter().take(MOST) {
+        let outputs =
+            outputs.iter().map(|name| format!("`{}`", printable(name))).collect::<Vec<_>>().join(", ");
+        printer.line(format!(
+            "{} the record {} ({}, run {}) lacks {outputs}; the stage runs again when it is wanted",
+            paint(BAD, "x"),
+            key.short(),
+            printable(kind),
+            printable(run)
+        ));
+    }
+    let more = [checked.damaged_blobs.len(), checked.damaged_actions.len(), checked.incomplete.len()];
+    let more: usize = more.iter().map(|n| n.saturating_sub(MOST)).sum();
+    if more > 0 {
+        printer.line(format!("  and {more} more"));
+    }
+    let repaired = match checked.repaired {
+        0 => String::new(),
+        n => format!(", {n} repaired from remotes"),
+    };
+    let mark = if checked.is_sound() { paint(GOOD, "ok") } else { paint(BAD, "damaged") };
+    printer.line(format!("{mark}  {blobs} blobs ({size}) and {} records read{repaired}", checked.actions));
+}

@@ -1,0 +1,4 @@
+//! The commands that check and clean a store.
+
+pub mod fsck;
+pub mod gc;

@@ -1,0 +1,48 @@
+//! Whether a store is in use.
+//!
+//! Purpose: any number of runners share a store; whoever removes things from it has it alone.
+//! Invariant: while a [`StoreUse`] of one kind lives, there is none of the other kind; a killed process holds nothing.
+//! Must not know: what is done meanwhile.
+
+use std::fs::{File, TryLockError};
+
+use crate::cas::disk::make_durable_folders;
+use crate::cas::{During, Store, StoreError};
+
+/// The use of a store; dropping it ends it.
+pub struct StoreUse {
+    _file: File,
+}
+
+impl Store {
+    /// Uses the store together with others. Waits for somebody who has it alone, which is never for long.
+    ///
+    /// # Errors
+    /// The file of the lock cannot be made, or the file system has no locks.
+    pub fn share(&self) -> Result<StoreUse, StoreError> {
+        let (file, path) = self.use_file()?;
+        file.lock_shared().during("lock", &path)?;
+        Ok(StoreUse { _file: file })
+    }
+
+    /// Has the store alone; none while others use it.
+    ///
+    /// # Errors
+    /// The file of the lock cannot be made, or the file system has no locks.
+    pub fn own(&self) -> Result<Option<StoreUse>, StoreError> {
+        let (file, path) = self.use_file()?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            locked => locked.during("lock", &path).map(|()| Some(StoreUse { _file: file })),
+        }
+    }
+
+    fn use_file(&self) -> Result<(File, std::path::PathBuf), StoreError> {
+        self.prepare()?;
+        let folder = self.root().join("work");
+        make_durable_folders(&**self.disk(), &folder).during("make", &folder)?;
+        let path = folder.join("in-use");
+        let file = self.disk().open_append(&path).during("open the lock", &path)?;
+        Ok((file, path))
+    }
+}

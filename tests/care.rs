@@ -1,0 +1,153 @@
+//! Checking and cleaning a store, through the binary.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use common::{Answer, Pipeline};
+use serde_json::Value;
+
+const LADDER: &str = "
+pipeline: p
+sources: { seed: { path: seed.txt, type: any } }
+stages:
+  first: { inputs: { i: seed }, run: 'cat {inputs.i} > {outputs.o}', outputs: { o: any } }
+  folder: { inputs: { i: first }, run: 'mkdir {outputs.d}; cp {inputs.i} {outputs.d}/a; echo b > {outputs.d}/b', outputs: { d: any } }
+";
+
+fn project() -> Pipeline {
+    Pipeline::new().yaml(LADDER).file("seed.txt", "seed\n")
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Changes a byte of a file and leaves its times as they were.
+fn rot(file: &Path, at: usize) {
+    let modified = fs::metadata(file).unwrap().modified().unwrap();
+    let mode = fs::metadata(file).unwrap().permissions();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut bytes = fs::read(file).unwrap();
+    bytes[at] ^= 1;
+    fs::write(file, bytes).unwrap();
+    fs::set_permissions(file, mode).unwrap();
+    fs::File::options().read(true).open(file).unwrap().set_modified(modified).unwrap();
+}
+
+#[test]
+fn fsck_finds_every_changed_byte_of_every_blob_and_record() {
+    let p = project();
+    p.ask(&["run"]);
+    let sound = p.ask(&["fsck"]);
+    assert!(sound.code == 0 && sound.out.contains("2 records read"), "{}{}", sound.out, sound.err);
+    let store = p.path("artifacts");
+    let all = [files(&store.join("blobs")), files(&store.join("actions"))].concat();
+    assert_eq!(all.len(), 3 + 2);
+    for file in all {
+        let length = fs::metadata(&file).unwrap().len() as usize;
+        // Every byte of the short ones, and a sample of the long ones.
+        for at in (0..length).step_by(length.div_ceil(12)) {
+            let before = fs::read(&file).unwrap();
+            rot(&file, at);
+            let found = p.json(&["fsck"]);
+            let (blobs, actions) = (&found["damaged_blobs"], &found["damaged_actions"]);
+            let count = blobs.as_array().unwrap().len() + actions.as_array().unwrap().len();
+            assert_eq!(count, 1, "{} at {at}: {found:#}", file.display());
+            assert_eq!(p.json(&["run"])["outcome"], "ok");
+            assert_eq!(fs::read(p.path("artifacts/out/p/folder/d/a")).unwrap(), b"seed\n");
+            // What was damaged was made again, or put back here for the next round.
+            if !file.exists() {
+                fs::write(&file, &before).unwrap();
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).unwrap();
+            }
+            assert_eq!(p.ask(&["fsck"]).code, 0, "{} at {at}", file.display());
+        }
+    }
+}
+
+#[test]
+fn fsck_repairs_from_a_remote() {
+    let (p, remote) = (project(), tempfile::tempdir().unwrap());
+    let ask = |words: &[&str]| Answer::of(p.kiln(words).env("KILN_REMOTES", remote.path()).output().unwrap());
+    ask(&["run"]);
+    let store = p.path("artifacts");
+    for kind in ["blobs", "actions"] {
+        let all = files(&store.join(kind));
+        let before: Vec<_> = all.iter().map(|file| fs::read(file).unwrap()).collect();
+        all.iter().for_each(|file| rot(file, 0));
+        let repaired = ask(&["fsck", "--json"]);
+        let found: Value = serde_json::from_str(&repaired.out).unwrap();
+        assert!(found["repaired"].as_u64() > Some(0), "{kind}: {found:#}");
+        assert_eq!(found["incomplete"], serde_json::json!([]), "{kind}: {found:#}");
+        assert_eq!(ask(&["fsck"]).code, 0, "{kind}");
+        let after: Vec<_> = all.iter().map(|file| fs::read(file).unwrap()).collect();
+        assert_eq!(before, after, "{kind}");
+        assert_eq!(p.states(&[]), ["first=cached", "folder=cached"], "{kind}");
+    }
+}
+
+#[test]
+fn gc_removes_what_no_run_pipeline_or_lock_file_names_and_nothing_else() {
+    let p = project();
+    p.ask(&["run"]);
+    p.write("seed.txt", "other\n");
+    p.ask(&["run"]);
+    let store = p.path("artifacts");
+    let count = |kind: &str| files(&store.join(kind)).len();
+    assert_eq!((count("actions"), count("blobs")), (4, 5));
+    let kept = p.json(&["gc", "--older", "0s"]);
+    assert_eq!(kept["garbage"].as_array().unwrap().len(), 0, "the newest runs name them: {kept:#}");
+    let young = p.json(&["gc", "--keep-runs", "0"]);
+    assert_eq!(young["garbage"].as_array().unwrap().len(), 0, "they are young: {young:#}");
+    let plan = p.json(&["gc", "--older", "0s", "--keep-runs", "0"]);
+    // Two records, the seed, the listing, and the links to its files.
+    assert_eq!(plan["garbage"].as_array().unwrap().len(), 5, "{plan:#}");
+    assert_eq!((count("actions"), count("blobs")), (4, 5), "nothing goes without --apply");
+    let text = p.ask(&["gc", "--older", "0s", "--keep-runs", "0"]).out;
+    assert!(text.contains("record") && text.contains("command, run r-0001"), "{text}");
+    let removed = p.json(&["gc", "--older", "0s", "--keep-runs", "0", "--apply"]);
+    assert_eq!(removed["freed"], plan["bytes"]);
+    assert_eq!((count("actions"), count("blobs")), (2, 3));
+    assert_eq!(p.states(&[]), ["first=cached", "folder=cached"]);
+    assert_eq!(p.ask(&["fsck"]).code, 0);
+    // The first runs are gone: they run again.
+    p.write("seed.txt", "seed\n");
+    assert_eq!(p.states(&[]), ["first=run", "folder=maybe"]);
+}
+
+#[test]
+fn gc_waits_for_no_run_and_takes_nothing_from_one() {
+    let p =
+        Pipeline::new().yaml("stages: { slow: { run: 'touch {outputs.o}; sleep 3', outputs: { o: any } } }");
+    let run = p.kiln(&["run"]);
+    let mut run = std::process::Command::new(run.get_program())
+        .arg("run")
+        .current_dir(p.root())
+        .env("KILN_CONFIG", "none")
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !p.path("artifacts/work/locks").is_dir() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let refused = p.ask(&["gc", "--apply"]);
+    assert!(refused.code == 1 && refused.err.contains("a run is using this store"), "{}", refused.err);
+    assert_eq!(p.ask(&["gc"]).code, 0, "to look is always possible");
+    assert!(run.wait().unwrap().success());
+    assert_eq!(p.ask(&["gc", "--apply"]).code, 0);
+}
