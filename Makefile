@@ -43,6 +43,7 @@ libtorch:
 test: libtorch
 	$(CARGO) build --release --workspace
 	$(CARGO) test --release --workspace
+	python3 tests/tools/servers.py target/release/kiln
 
 test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer

@@ -59,6 +59,12 @@ impl Planner {
     /// Has a key count as unknown to the remotes from now on: they did not give what its action names.
     pub fn forget_elsewhere(&self, key: &Digest) {
         unpoisoned(&self.elsewhere).insert(*key, None);
+        unpoisoned(&self.lost).insert(*key);
+    }
+
+    /// Whether a remote did not give what its action of this key names.
+    pub fn was_lost_elsewhere(&self, key: &Digest) -> bool {
+        unpoisoned(&self.lost).contains(key)
     }
 
     /// The bytes of an action's outputs that are not here; of a folder all, or none.

@@ -7,7 +7,7 @@
 //! threads may share a planner.
 //! Must not know: how a plan is printed or executed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -31,6 +31,8 @@ pub struct Planner {
     sources: Sources,
     /// The actions that remotes were asked for, and what they gave.
     pub(super) elsewhere: Mutex<HashMap<Digest, Option<Found>>>,
+    /// The keys whose outputs a remote did not give.
+    pub(super) lost: Mutex<HashSet<Digest>>,
 }
 
 /// What the local store knows of a key.
@@ -59,7 +61,15 @@ impl Planner {
     pub fn new(graph: Arc<Graph>, store: Arc<Store>, settings: Settings) -> Result<Self, PlanError> {
         let last_keys = store.history().last_keys(&graph.pipeline().name)?;
         let sources = Sources::new(Arc::clone(&graph), Arc::clone(&store))?;
-        Ok(Self { graph, store, settings, last_keys, sources, elsewhere: Mutex::default() })
+        Ok(Self {
+            graph,
+            store,
+            settings,
+            last_keys,
+            sources,
+            elsewhere: Mutex::default(),
+            lost: Mutex::default(),
+        })
     }
 
     /// What the sources and used files are.

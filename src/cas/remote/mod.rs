@@ -15,4 +15,4 @@ pub use address::Address;
 pub use error::{FetchError, RemoteError};
 pub use list::{Found, Remotes};
 pub use object::{Access, Remote, Sent};
-pub use push::Pushed;
+pub use push::{Pushed, Sending};

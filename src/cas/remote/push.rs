@@ -33,6 +33,15 @@ const PARTS: usize = 4;
 /// How many blobs are sent at a time.
 const BLOBS: usize = 8;
 
+/// How an action is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sending {
+    /// Whether it replaces one that is there, as that of a forced run does.
+    pub replace: bool,
+    /// Whether blobs are sent even if they seem to be there: some were found damaged.
+    pub resend: bool,
+}
+
 /// What was sent to one remote.
 #[derive(Debug)]
 pub struct Pushed {
@@ -62,13 +71,13 @@ impl Remotes {
     }
 
     /// Sends an action and its outputs to every remote that may be written, in the background.
-    pub fn send(&self, store: Arc<Store>, action: Arc<Action>, replace: bool) -> JoinHandle<Vec<Pushed>> {
+    pub fn send(&self, store: Arc<Store>, action: Arc<Action>, how: Sending) -> JoinHandle<Vec<Pushed>> {
         let list = Arc::clone(&self.list);
         self.runtime.spawn(async move {
             let mut all = Vec::new();
             for remote in list.iter().filter(|remote| remote.access.writes()) {
                 let mut bytes = 0;
-                let sent = push(remote, &store, &action, replace, &mut bytes).await;
+                let sent = push(remote, &store, &action, how, &mut bytes).await;
                 all.push(Pushed { remote: remote.name.clone(), sent, bytes });
             }
             all
@@ -85,7 +94,7 @@ async fn push(
     remote: &Remote,
     store: &Store,
     action: &Action,
-    replace: bool,
+    how: Sending,
     bytes: &mut u64,
 ) -> Result<Sent, PushError> {
     remote.check_alive()?;
@@ -101,18 +110,24 @@ async fn push(
         }
     }
     for blobs in [files, trees] {
-        let sent = blobs.into_iter().map(|(digest, size)| push_blob(remote, store, digest, size).boxed());
+        let sent =
+            blobs.into_iter().map(|(digest, size)| push_blob(remote, store, (digest, size), how).boxed());
         let sent: Vec<u64> = stream::iter(sent).buffer_unordered(BLOBS).try_collect().await?;
         *bytes += sent.iter().sum::<u64>();
     }
-    Ok(remote.put_action(action, replace, store.trust()).await?)
+    Ok(remote.put_action(action, how.replace, store.trust()).await?)
 }
 
 /// Sends a blob unless the remote has it; gives the bytes that were sent.
-async fn push_blob(remote: &Remote, store: &Store, digest: Digest, size: u64) -> Result<u64, PushError> {
+async fn push_blob(
+    remote: &Remote,
+    store: &Store,
+    (digest, size): (Digest, u64),
+    how: Sending,
+) -> Result<u64, PushError> {
     let digest = &digest;
     remote.check_alive()?;
-    if remote.has_blob(digest).await? == Some(size) {
+    if !how.resend && remote.has_blob(digest).await? == Some(size) {
         return Ok(0);
     }
     if size <= WHOLE {

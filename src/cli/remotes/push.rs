@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::cas::remote::{Pushed, Sent};
+use crate::cas::remote::{Pushed, Sending, Sent};
 use crate::cli::args::{Common, PushArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{BAD, CHANGED, GOOD, Printer, paint};
@@ -48,7 +48,7 @@ pub fn run(common: &Common, args: &PushArgs, printer: &mut Printer) -> Result<Ex
         while on_the_way.len() < AT_A_TIME
             && let Some((name, action)) = here.next()
         {
-            let sent = remotes.send(Arc::clone(&context.store), Arc::new(action), false);
+            let sent = remotes.send(Arc::clone(&context.store), Arc::new(action), Sending::default());
             on_the_way.push_back((name, sent));
         }
         let Some((name, sent)) = on_the_way.pop_front() else { break };

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinHandle;
 
-use crate::cas::remote::{Pushed, Sent};
+use crate::cas::remote::{Pushed, Sending, Sent};
 use crate::cas::{Store, StoreError, unpoisoned};
 use crate::digest::Digest;
 use crate::executor::cancel::Cancellation;
@@ -32,12 +32,12 @@ impl Uploads {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn send(&self, key: &Digest, replace: bool) -> Result<(), StoreError> {
+    pub fn send(&self, key: &Digest, how: Sending) -> Result<(), StoreError> {
         let Some(remotes) = self.store.remotes().filter(|remotes| remotes.has_writable()) else {
             return Ok(());
         };
         let Some(action) = self.store.action(key)? else { return Ok(()) };
-        let sent = remotes.send(Arc::clone(&self.store), Arc::new(action), replace);
+        let sent = remotes.send(Arc::clone(&self.store), Arc::new(action), how);
         unpoisoned(&self.sent).push(sent);
         Ok(())
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::outputs::{self, Collected};
 use super::watch::watch;
 use crate::cas::disk;
+use crate::cas::remote::Sending;
 use crate::cas::types::Action;
 use crate::executor::attempt::{AttemptError, Executor, Made, Request, Verdict, judge};
 use crate::executor::context::RunContext;
@@ -280,7 +281,9 @@ impl StageRun {
 
     /// Sends the result to the remotes, if later runs may use it.
     fn share(&self, kept: bool) {
-        if kept && let Err(e) = self.context.uploads.send(&self.job.key, self.job.replace) {
+        let resend = self.context.planner.was_lost_elsewhere(&self.job.key);
+        let how = Sending { replace: self.job.replace, resend };
+        if kept && let Err(e) = self.context.uploads.send(&self.job.key, how) {
             tracing::warn!("a result was not sent to the remotes: {e}");
         }
     }
