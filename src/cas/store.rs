@@ -115,13 +115,14 @@ impl Store {
         self.remotes.get()
     }
 
-    /// Brings artifacts here from the remotes; what is here already costs nothing. Gives the bytes transferred.
+    /// Brings artifacts here from the remotes; what is here already costs nothing. `near` are artifacts that may have
+    /// some of the same bytes. Gives the bytes of what was brought.
     ///
     /// # Errors
     /// `Missing` when no remote gives the bytes of one; the disk refuses.
-    pub fn fetch(&self, artifacts: &[ArtifactRef]) -> Result<u64, FetchError> {
+    pub fn fetch(&self, artifacts: &[ArtifactRef], near: &[ArtifactRef]) -> Result<u64, FetchError> {
         match self.remotes() {
-            Some(remotes) => remotes.fetch(self, artifacts),
+            Some(remotes) => remotes.fetch(self, artifacts, near),
             None => {
                 for artifact in artifacts {
                     if !self.is_intact(artifact)? {

@@ -90,6 +90,21 @@ pub struct Action {
     pub signatures: Vec<Signature>,
 }
 
+impl Action {
+    /// The artifacts that the stage read: its inputs and, of a command, the files under `uses`. Their sizes are not
+    /// known.
+    pub fn inputs(&self) -> Vec<ArtifactRef> {
+        let key_inputs = self.key_inputs.value();
+        let sections = ["inputs", "uses"].iter().filter_map(|section| key_inputs.get(*section)?.as_object());
+        let texts = sections.flat_map(|section| section.values()).filter_map(|value| value.as_str());
+        let artifact = |text: &str| {
+            let digest = text.get(..64)?.parse().ok()?;
+            Some(ArtifactRef { digest, tree: text.ends_with('/'), executable: text.ends_with('*'), size: 0 })
+        };
+        texts.filter_map(artifact).collect()
+    }
+}
+
 /// How an action came about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {

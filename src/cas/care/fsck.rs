@@ -104,7 +104,7 @@ impl Store {
                 continue;
             }
             let outputs: Vec<_> = action.outputs.values().copied().collect();
-            if self.remotes().is_some() && self.fetch(&outputs).is_ok() {
+            if self.remotes().is_some() && self.fetch(&outputs, &action.inputs()).is_ok() {
                 outputs.iter().for_each(|output| _ = intact.insert(*output, true));
                 checked.repaired += 1;
                 continue;
@@ -140,6 +140,6 @@ impl Store {
         let Some(remotes) = self.remotes() else { return false };
         let Some(found) = remotes.lookup(&[*key], self.trust()).pop().flatten() else { return false };
         let outputs: Vec<_> = found.action.outputs.values().copied().collect();
-        self.fetch(&outputs).is_ok() && self.actions.put(&found.action).is_ok()
+        self.fetch(&outputs, &found.action.inputs()).is_ok() && self.actions.put(&found.action).is_ok()
     }
 }

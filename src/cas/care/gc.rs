@@ -141,15 +141,8 @@ impl Store {
         for output in action.outputs.values() {
             self.mark_artifact(output, live)?;
         }
-        let inputs = action.key_inputs.value();
-        for section in ["inputs", "uses"] {
-            let named = inputs.get(section).and_then(|section| section.as_object()).into_iter().flatten();
-            let digests =
-                named.filter_map(|(_, value)| Some((value.as_str()?.get(..64)?.parse().ok()?, value)));
-            for (digest, value) in digests {
-                let tree = value.as_str().is_some_and(|text| text.ends_with('/'));
-                self.mark_artifact(&ArtifactRef { digest, tree, executable: false, size: 0 }, live)?;
-            }
+        for input in action.inputs() {
+            self.mark_artifact(&input, live)?;
         }
         Ok(())
     }

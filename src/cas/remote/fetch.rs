@@ -6,6 +6,8 @@
 //! Must not know: which stage wants an artifact.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -13,6 +15,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::error::{FetchError, RemoteError};
 use super::list::{Remotes, readable};
 use super::object::Remote;
+use super::pieces::{Broken, LARGE, MOST_DEPTH, Recipe, large_files, receive};
+use crate::cas::disk::Disk;
 use crate::cas::error::{During, StoreError};
 use crate::cas::local::{Hashed, READ_ONLY};
 use crate::cas::outputs::StagedOutput;
@@ -41,17 +45,24 @@ impl From<StoreError> for Refusal {
 }
 
 impl Remotes {
-    /// Brings artifacts here; what is here already costs no request. Gives the bytes that were transferred.
+    /// Brings artifacts here; what is here already costs no request, and large files take the pieces that `near`
+    /// artifacts have from these. Gives the bytes of what was brought.
     ///
     /// # Errors
     /// `Missing` when no remote gives the bytes of one; the local store fails.
-    pub fn fetch(&self, store: &Store, artifacts: &[ArtifactRef]) -> Result<u64, FetchError> {
+    pub fn fetch(
+        &self,
+        store: &Store,
+        artifacts: &[ArtifactRef],
+        near: &[ArtifactRef],
+    ) -> Result<u64, FetchError> {
         let mut transferred = 0;
+        let near = large_files(store, near);
         for artifact in artifacts {
             if store.is_intact(artifact)? {
                 continue;
             }
-            let (staged, bytes) = self.runtime.block_on(self.bring(store, artifact))?;
+            let (staged, bytes) = self.runtime.block_on(self.bring(store, artifact, &near))?;
             let pending = PendingCommit { outputs: vec![staged], ..PendingCommit::default() };
             store.commit(vec![pending]).into_iter().try_for_each(|kept| kept.map(drop))?;
             transferred += bytes;
@@ -59,9 +70,14 @@ impl Remotes {
         Ok(transferred)
     }
 
-    async fn bring(&self, store: &Store, artifact: &ArtifactRef) -> Result<(StagedOutput, u64), FetchError> {
+    async fn bring(
+        &self,
+        store: &Store,
+        artifact: &ArtifactRef,
+        near: &[Digest],
+    ) -> Result<(StagedOutput, u64), FetchError> {
         if !artifact.tree {
-            let file = self.blob(store, &artifact.digest, artifact.size).await?;
+            let file = self.sized_blob(store, &artifact.digest, Some(artifact.size), near).await?;
             return Ok((StagedOutput::fetched(*artifact, vec![file], None), artifact.size));
         }
         let (tree, listing) = self.tree(store, artifact).await?;
@@ -72,7 +88,7 @@ impl Remotes {
             }
         }
         let bytes = wanted.values().sum();
-        let files = wanted.iter().map(|(digest, size)| self.blob(store, digest, *size));
+        let files = wanted.iter().map(|(digest, size)| self.sized_blob(store, digest, Some(*size), near));
         let files = stream::iter(files).buffer_unordered(FETCHES).try_collect().await?;
         Ok((StagedOutput::fetched(*artifact, files, listing), bytes))
     }
@@ -86,7 +102,7 @@ impl Remotes {
         let digest = &artifact.digest;
         let fetched = match store.blobs.verify(digest)? {
             Some(_) => None,
-            None => Some(self.sized_blob(store, digest, None).await?),
+            None => Some(self.sized_blob(store, digest, None, &[]).await?),
         };
         let tree = match &fetched {
             None => store.tree(digest)?,
@@ -104,24 +120,20 @@ impl Remotes {
         }
     }
 
-    async fn blob(
-        &self,
-        store: &Store,
-        digest: &Digest,
-        size: u64,
-    ) -> Result<(Temporary, Hashed), FetchError> {
-        self.sized_blob(store, digest, Some(size)).await
-    }
-
     /// A blob from the first remote that has its bytes. The size of a listing is not known before.
     async fn sized_blob(
         &self,
         store: &Store,
         digest: &Digest,
         size: Option<u64>,
+        near: &[Digest],
     ) -> Result<(Temporary, Hashed), FetchError> {
         for remote in readable(&self.list) {
-            match download(remote, store, digest, size).await {
+            let got = match size {
+                Some(size) if size >= LARGE => self.large(remote, store, (digest, size), near).await,
+                _ => download(remote, store, digest, size).await,
+            };
+            match got {
                 Ok(Some(file)) => return Ok(file),
                 Ok(None) => {}
                 Err(Refusal::Remote(error)) => remote.report(&error),
@@ -129,6 +141,64 @@ impl Remotes {
             }
         }
         Err(FetchError::Missing(*digest))
+    }
+}
+
+impl Remotes {
+    /// A large blob from its pieces. Where pieces are differences from a blob that is not here, that one is fetched
+    /// first; it has the size that its own recipe says, and no more than a few such blobs depend on each other.
+    async fn large(
+        &self,
+        remote: &Remote,
+        store: &Store,
+        (digest, size): (&Digest, u64),
+        near: &[Digest],
+    ) -> Result<Option<(Temporary, Hashed)>, Refusal> {
+        let Some(recipe) = remote.recipe(digest).await.map_err(Refusal::Remote)? else { return Ok(None) };
+        let wrong = |why: String| {
+            remote.note_damage(digest);
+            let (remote, what) = (remote.name.clone(), format!("the blob {digest}"));
+            Refusal::Remote(RemoteError::WrongBytes { remote, what, why })
+        };
+        if recipe.size != size {
+            return Err(wrong(format!("it has {} bytes instead of {size}", recipe.size)));
+        }
+        // From the blob itself to the one that needs no other: that one is put together first.
+        let mut chain = vec![recipe];
+        while let Some(base) = chain.last().and_then(|recipe| recipe.base)
+            && chain.len() <= usize::from(MOST_DEPTH)
+        {
+            chain.extend(remote.recipe(&base).await.map_err(Refusal::Remote)?);
+            if chain.last().is_none_or(|recipe| recipe.digest != base) {
+                break;
+            }
+        }
+        let mut files: Vec<PathBuf> = near.iter().map(|digest| store.blob(digest)).collect();
+        let mut made = Vec::new();
+        for from in 0..chain.len() {
+            // As few as possible: what is here may be enough.
+            let (mut done, mut broken) = (None, None);
+            for recipe in chain[..=from].iter().rev() {
+                match put_together(remote, store, recipe, &files).await? {
+                    Ok(file) => {
+                        files.push(file.0.to_path_buf());
+                        done = Some(file);
+                    }
+                    Err(why) => {
+                        (done, broken) = (None, Some(why));
+                        break;
+                    }
+                }
+                made.extend(done.take_if(|_| recipe.digest != *digest));
+            }
+            match (done, broken) {
+                (Some(file), _) => return Ok(Some(file)),
+                (None, Some(Broken::NoBase)) => {}
+                (None, Some(Broken::Request(why) | Broken::Wrong(why))) => return Err(wrong(why)),
+                (None, _) => break,
+            }
+        }
+        Err(wrong("the blob that it is the difference from is missing".into()))
     }
 }
 
@@ -150,29 +220,90 @@ async fn download(
     if has > most || size.is_some_and(|size| has != size) {
         return Err(wrong(format!("it has {has} bytes instead of {most}")));
     }
-    let (disk, temporary) = (&**store.disk(), store.root.temporary()?);
-    let file = disk.create(&temporary).during("write", &temporary)?;
-    let (mut hasher, mut taken) = (Hasher::default(), 0);
+    let mut writing = Writing::begin(store)?;
     loop {
         let next = tokio::time::timeout(SILENCE, chunks.next()).await;
         let Some(chunk) = next.map_err(|_| silent(remote))? else { break };
         let chunk = chunk.map_err(|error| Refusal::Remote(remote.failed("read a blob", &error)))?;
-        taken += chunk.len() as u64;
-        if taken > most {
+        if writing.length + chunk.len() as u64 > most {
             return Err(wrong(format!("it has more than {most} bytes")));
         }
-        hasher.update(&chunk);
-        disk.append(&file, &chunk).during("write", &temporary)?;
+        writing.write(&chunk).during("write", &writing.temporary)?;
     }
-    let found = hasher.finish();
-    if found.0 != *digest {
-        return Err(wrong(format!("their digest is {}", found.0)));
+    match writing.finish(store, digest)? {
+        Ok(file) => Ok(Some(file)),
+        Err(found) => Err(wrong(format!("their digest is {found}"))),
     }
-    drop(file);
-    disk.set_mode(&temporary, READ_ONLY).during("protect", &temporary)?;
-    let stat =
-        std::fs::symlink_metadata(&*temporary).map(|meta| Stat::of(&meta)).during("look at", &temporary)?;
-    Ok(Some((temporary, Hashed { digest: *digest, stat, at: stat::now() })))
+}
+
+/// A large blob from its pieces, with the files of `near`.
+async fn put_together(
+    remote: &Remote,
+    store: &Store,
+    recipe: &Recipe,
+    near: &[PathBuf],
+) -> Result<Result<(Temporary, Hashed), Broken>, Refusal> {
+    let near: Vec<_> =
+        near.iter().filter_map(|path| Some((path.clone(), path.metadata().ok()?.len()))).collect();
+    let get = |pack, range| async move {
+        match tokio::time::timeout(SILENCE, remote.range(&pack, range)).await {
+            Ok(got) => got.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("nothing came for {} s", SILENCE.as_secs())),
+        }
+    };
+    let mut writing = Writing::begin(store)?;
+    match receive(recipe, &near, get, &mut |bytes| writing.write(bytes)).await {
+        Ok(()) => {}
+        Err(Broken::Write(source)) => {
+            return Err(
+                StoreError::Io { what: "write", path: writing.temporary.to_path_buf(), source }.into()
+            );
+        }
+        Err(broken) => return Ok(Err(broken)),
+    }
+    Ok(writing
+        .finish(store, &recipe.digest)?
+        .map_err(|found| Broken::Wrong(format!("their digest is {found}"))))
+}
+
+/// A temporary file that is being written and hashed.
+struct Writing {
+    temporary: Temporary,
+    file: std::fs::File,
+    disk: Arc<dyn Disk>,
+    hasher: Hasher,
+    length: u64,
+}
+
+impl Writing {
+    fn begin(store: &Store) -> Result<Self, StoreError> {
+        let (disk, temporary) = (Arc::clone(store.disk()), store.root.temporary()?);
+        let file = disk.create(&temporary).during("write", &temporary)?;
+        Ok(Self { temporary, file, disk, hasher: Hasher::default(), length: 0 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        self.disk.append(&self.file, bytes)
+    }
+
+    /// The file, if it has this digest; else the digest that it has.
+    fn finish(
+        self,
+        store: &Store,
+        digest: &Digest,
+    ) -> Result<Result<(Temporary, Hashed), Digest>, StoreError> {
+        let Self { temporary, file, hasher, .. } = self;
+        let (found, _) = hasher.finish();
+        if found != *digest {
+            return Ok(Err(found));
+        }
+        drop(file);
+        store.disk().set_mode(&temporary, READ_ONLY).during("protect", &temporary)?;
+        let meta = std::fs::symlink_metadata(&*temporary).during("look at", &temporary)?;
+        Ok(Ok((temporary, Hashed { digest: found, stat: Stat::of(&meta), at: stat::now() })))
+    }
 }
 
 fn silent(remote: &Remote) -> Refusal {

@@ -2,13 +2,15 @@
 //!
 //! The way through: a URL becomes an object store (`address`) -> a [`Remote`] is one of them with its layout ->
 //! [`Remotes`] are all of a project, in order: `lookup` asks them for actions, `fetch` brings artifacts into the
-//! local store, `push` takes actions and their artifacts out.
+//! local store, `push` takes actions and their artifacts out, large blobs in
+//! `pieces`.
 
 mod address;
 mod error;
 mod fetch;
 mod list;
 mod object;
+mod pieces;
 mod push;
 
 pub use address::Address;

@@ -2,34 +2,25 @@
 //!
 //! Purpose: send actions and the blobs of their outputs to every remote that may be written.
 //! Invariant: blobs before the tree that lists them, trees before the action; bytes are verified while they are
-//! sent, and what is damaged here is never completed there.
+//! sent, and what is damaged here gets no name there.
 //! Must not know: when something is sent, how it is shown.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use object_store::{MultipartUpload, PutPayload};
 use tokio::task::JoinHandle;
 
 use super::error::RemoteError;
 use super::list::Remotes;
 use super::object::{Remote, Sent};
-use crate::cas::error::{During, StoreError};
+use super::pieces::{LARGE, Near, Packed, large_files, pack_up};
+use crate::cas::error::StoreError;
 use crate::cas::store::Store;
 use crate::cas::types::Action;
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 
-/// Up to this size a blob is sent in one request.
-const WHOLE: u64 = 8 << 20;
-/// The bytes of a part of a larger one.
-const PART: usize = 16 << 20;
-/// How many parts of one blob are on their way at a time.
-const PARTS: usize = 4;
 /// How many blobs are sent at a time.
 const BLOBS: usize = 8;
 
@@ -109,6 +100,13 @@ async fn push(
             files.insert(output.digest, output.size);
         }
     }
+    // What the stage has read may share pieces with what it made, and so may its outputs with each other.
+    let mut near = large_files(store, &action.inputs());
+    let large: Vec<_> = files.extract_if(.., |_, size| *size >= LARGE).collect();
+    for (digest, size) in large {
+        *bytes += push_pieces(remote, store, (digest, size), &near, how).await?;
+        near.push(digest);
+    }
     for blobs in [files, trees] {
         let sent =
             blobs.into_iter().map(|(digest, size)| push_blob(remote, store, (digest, size), how).boxed());
@@ -130,52 +128,41 @@ async fn push_blob(
     if !how.resend && remote.has_blob(digest).await? == Some(size) {
         return Ok(0);
     }
-    if size <= WHOLE {
-        let bytes = store.read(digest, WHOLE)?;
-        remote.put_blob(digest, bytes.into()).await?;
-        return Ok(size);
-    }
-    let mut upload = remote.put_parts(digest).await?;
-    let sent = send_parts(remote, store, digest, &mut *upload).await;
-    match sent {
-        Ok(()) => {
-            let completed = upload.complete().await;
-            completed.map(|_| size).map_err(|error| remote.failed("write a blob", &error).into())
-        }
-        Err(error) => {
-            // What stays of it is no object; the server removes it in time.
-            let _ = upload.abort().await;
-            Err(error)
-        }
-    }
+    let bytes = store.read(digest, LARGE)?;
+    remote.put_blob(digest, bytes.into()).await?;
+    Ok(size)
 }
 
-async fn send_parts(
+/// Sends a large blob in pieces, those alone that neither the remote's own recipe nor one of `near` blobs names; gives
+/// the bytes that were sent.
+async fn push_pieces(
     remote: &Remote,
     store: &Store,
-    digest: &Digest,
-    upload: &mut dyn MultipartUpload,
-) -> Result<(), PushError> {
-    let path = store.blob(digest);
-    let mut file = File::open(&path).during("read", &path)?;
-    let (mut hasher, mut on_the_way) = (Hasher::default(), stream::FuturesUnordered::new());
-    loop {
-        let mut part = Vec::with_capacity(PART);
-        file.by_ref().take(PART as u64).read_to_end(&mut part).during("read", &path)?;
-        if part.is_empty() {
-            break;
-        }
-        hasher.update(&part);
-        on_the_way.push(upload.put_part(PutPayload::from_bytes(Bytes::from(part))));
-        if on_the_way.len() >= PARTS {
-            on_the_way.next().await.transpose().map_err(|error| remote.failed("write a blob", &error))?;
-        }
+    (digest, size): (Digest, u64),
+    near: &[Digest],
+    how: Sending,
+) -> Result<u64, PushError> {
+    remote.check_alive()?;
+    if !how.resend && remote.has_recipe(&digest).await? {
+        return Ok(0);
     }
-    while let Some(done) = on_the_way.next().await {
-        done.map_err(|error| remote.failed("write a blob", &error))?;
+    let mut like = Vec::new();
+    for near in near.iter().filter(|near| **near != digest && !how.resend) {
+        // What cannot be read has no pieces to share.
+        let recipe = remote.recipe(near).await.ok().flatten();
+        like.extend(recipe.map(|recipe| Near { recipe, file: store.blob(near) }));
     }
-    match hasher.finish().0 == *digest {
-        true => Ok(()),
-        false => Err(StoreError::NotIntact(*digest).into()),
+    let (packs, mut filled) = tokio::sync::mpsc::channel::<(Digest, Vec<u8>)>(1);
+    let path = store.blob(&digest);
+    let packing = tokio::task::spawn_blocking(move || {
+        pack_up(&path, &digest, size, &like, &mut |name, bytes| packs.blocking_send((name, bytes)).is_ok())
+    });
+    while let Some((name, bytes)) = filled.recv().await {
+        // Without a receiver the packing ends.
+        remote.put_pack(&name, bytes.into()).await?;
     }
+    let packed = packing.await.map_err(|_| StoreError::NotIntact(digest))??;
+    let Some(Packed { recipe, bytes }) = packed else { return Err(StoreError::NotIntact(digest).into()) };
+    remote.put_recipe(&recipe).await?;
+    Ok(bytes)
 }

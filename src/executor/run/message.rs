@@ -112,7 +112,7 @@ pub fn take_over(store: &Store, action: &Action, fetch: bool) -> Result<(), Fetc
         return Ok(());
     }
     let _in_use = store.share()?;
-    store.fetch(&action.outputs.values().copied().collect::<Vec<_>>())?;
+    store.fetch(&action.outputs.values().copied().collect::<Vec<_>>(), &action.inputs())?;
     store.actions().put(action)?;
     Ok(())
 }

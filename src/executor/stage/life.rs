@@ -294,7 +294,7 @@ impl StageRun {
         let made = made.iter().filter(|input| matches!(input.from, Producer::Stage { .. }));
         let inputs: Vec<_> = made.filter_map(|input| self.job.inputs.get(input.name).copied()).collect();
         if self.context.store.remotes().is_some()
-            && let Err(e) = self.context.store.fetch(&inputs)
+            && let Err(e) = self.context.store.fetch(&inputs, &[])
         {
             (self.emit)(StageEvent::Note { message: format!("an input could not be fetched: {e}") });
         }
