@@ -143,8 +143,11 @@ def s3(program, folder):
     url = f"http://127.0.0.1:{port}"
     with server([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
         urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT")).close()
-        env = {"AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "key",
-               "AWS_SECRET_ACCESS_KEY": "secret", "KILN_REMOTES": "s3://bucket/a/prefix"}
+        # All by a profile, as people have it.
+        (folder / "credentials").write_text("[team]\naws_access_key_id = key\naws_secret_access_key = secret\n")
+        (folder / "config").write_text(f"[profile team]\nregion = us-east-1\nendpoint_url = {url}\n")
+        env = {"AWS_PROFILE": "team", "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials"),
+               "AWS_CONFIG_FILE": str(folder / "config"), "KILN_REMOTES": "s3://bucket/a/prefix"}
 
         def damage():
             import boto3

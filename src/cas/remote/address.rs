@@ -19,6 +19,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::error::{RemoteError, chain};
+use super::profile;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -95,26 +96,27 @@ impl Address {
         let (bucket, retry) = (self.url.host_str().unwrap_or_default(), retry());
         let store: Result<Arc<dyn ObjectStore>, object_store::Error> = match self.url.scheme() {
             "s3" => {
-                let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
-                let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
-                let builder = builder.with_client_options(client("AWS_ALLOW_HTTP", &endpoint));
+                let builder = profile::complete(AmazonS3Builder::from_env());
+                let options = client("AWS_ALLOW_HTTP", profile::endpoint(&builder));
+                let builder = builder.with_bucket_name(bucket).with_retry(retry).with_client_options(options);
                 builder.build().map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
             }
             "gs" => {
                 let builder =
                     GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry);
-                let builder = builder.with_client_options(client("GOOGLE_ALLOW_HTTP", &[]));
+                let builder = builder.with_client_options(client("GOOGLE_ALLOW_HTTP", None));
                 builder.build().map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
             }
             "az" => {
                 let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket).with_retry(retry);
-                let builder = builder.with_client_options(client("AZURE_ALLOW_HTTP", &["AZURE_ENDPOINT"]));
+                let builder = builder
+                    .with_client_options(client("AZURE_ALLOW_HTTP", std::env::var("AZURE_ENDPOINT").ok()));
                 builder.build().map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
             }
             _ => {
                 let mut root = self.url.clone();
                 root.set_path("");
-                let options = client("", &[]).with_allow_http(is_loopback(&self.url));
+                let options = client("", None).with_allow_http(is_loopback(&self.url));
                 let builder = HttpBuilder::new().with_url(root).with_retry(retry);
                 builder.with_client_options(options).build().map(|s| Arc::new(s) as Arc<dyn ObjectStore>)
             }
@@ -130,8 +132,7 @@ impl std::fmt::Display for Address {
 }
 
 /// The options of a client. Plain HTTP is allowed by the variable `allow`, and to an endpoint on this machine.
-fn client(allow: &str, endpoints: &[&str]) -> ClientOptions {
-    let endpoint = endpoints.iter().find_map(|name| std::env::var(name).ok());
+fn client(allow: &str, endpoint: Option<String>) -> ClientOptions {
     let local = endpoint.and_then(|text| Url::parse(&text).ok()).is_some_and(|url| is_loopback(&url));
     let allowed = std::env::var(allow).is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
     ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(REQUEST).with_allow_http(local || allowed)

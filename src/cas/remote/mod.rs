@@ -11,6 +11,7 @@ mod fetch;
 mod list;
 mod object;
 mod pieces;
+mod profile;
 mod push;
 
 pub use address::Address;
