@@ -151,3 +151,35 @@ fn gc_waits_for_no_run_and_takes_nothing_from_one() {
     assert!(run.wait().unwrap().success());
     assert_eq!(p.ask(&["gc", "--apply"]).code, 0);
 }
+
+#[test]
+fn verify_runs_a_stage_again_and_leaves_store_and_lock_file_alone() {
+    let p = Pipeline::new().yaml(
+        "
+pipeline: p
+stages:
+  first: { run: 'echo a > {outputs.o}', outputs: { o: any } }
+  steady: { inputs: { i: first }, run: 'cat {inputs.i} {inputs.i} > {outputs.o}', outputs: { o: any } }
+  noisy: { inputs: { i: first }, run: 'head -c 9 /dev/urandom > {outputs.o}', outputs: { o: any } }
+",
+    );
+    p.ask(&["run"]);
+    let state = || {
+        (
+            files(&p.path("artifacts/blobs")),
+            files(&p.path("artifacts/actions")),
+            fs::read(p.path("kiln.lock")).unwrap(),
+        )
+    };
+    let before = state();
+    let same = p.ask(&["verify", "steady"]);
+    assert!(same.code == 0 && same.out.contains("same steady.o"), "{}{}", same.out, same.err);
+    let other = p.json(&["verify", "noisy"]);
+    assert_eq!(other["same"], false);
+    assert_ne!(other["outputs"]["o"]["recorded"], other["outputs"]["o"]["now"]);
+    assert_eq!(p.ask(&["verify", "noisy"]).code, 1);
+    assert!(before == state());
+    assert_eq!(p.states(&[]), ["first=cached", "steady=cached", "noisy=cached"]);
+    let left = fs::read_dir(p.path("artifacts/work")).unwrap().flatten();
+    assert!(!left.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("verify-")));
+}

@@ -11,7 +11,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::args::{Cli, Color, Command, Common, KeyCommand, LockCommand, LogFormat, RemoteCommand};
-use crate::cli::care::{fsck, gc};
+use crate::cli::care::{fsck, gc, verify};
 use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
 use crate::cli::remotes::{key, provenance, pull, push, remote};
@@ -62,6 +62,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Key(args) => key::run(args, printer),
         Command::Provenance(args) => provenance::run(common, args, printer),
         Command::Fsck(args) => fsck::run(common, args, printer),
+        Command::Verify(args) => verify::run(common, args, printer),
         Command::Gc(args) => gc::run(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
         Command::Lock(args) => lock::run(common, args, printer),
@@ -93,6 +94,7 @@ impl Command {
             Self::Key(a) => matches!(&a.command, KeyCommand::List(a) if a.json),
             Self::Provenance(a) => a.pipeline.json,
             Self::Fsck(a) => a.pipeline.json,
+            Self::Verify(a) => a.pipeline.json,
             Self::Gc(a) => a.json,
             Self::Doctor(a) => a.json,
             Self::Lock(a) => matches!(&a.command, LockCommand::Check(a) if a.json),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::shared::{Common, PipelineArgs, SamplingArgs};
-use super::sharing::{CareArgs, GcArgs, KeyArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs};
+use super::sharing::{CareArgs, GcArgs, KeyArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs, VerifyArgs};
 
 /// Run YAML pipelines of content-hashed artifacts, and only the stages that are stale
 #[derive(Debug, Parser)]
@@ -63,6 +63,8 @@ pub enum Command {
     Provenance(ProvenanceArgs),
     /// Check every byte of the store, and repair it from remotes
     Fsck(CareArgs),
+    /// Run a stage again in a store of its own, and compare what comes out with what is recorded
+    Verify(VerifyArgs),
     /// List what nobody needs in the store; remove it with --apply
     Gc(GcArgs),
     /// Check the machine, and say what to do about anything that is missing
@@ -115,7 +117,7 @@ pub struct PlanArgs {
 }
 
 /// `kiln run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct RunArgs {
     /// The pipeline and the stages; without a name, all of them.
     #[command(flatten)]
@@ -132,6 +134,9 @@ pub struct RunArgs {
     /// Run nothing and exit with 2 if the pipeline differs from the lock file; exit with 1 if an output does
     #[arg(long)]
     pub locked: bool,
+    /// Whether the lock file stays as it is.
+    #[arg(skip)]
+    pub leaves_lock_file: bool,
 }
 
 /// `kiln status`.

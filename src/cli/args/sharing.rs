@@ -125,6 +125,14 @@ pub struct CareArgs {
     pub pipeline: PipelineArgs,
 }
 
+/// `kiln verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The pipeline and the stage.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+}
+
 /// `kiln gc`.
 #[derive(Debug, Args)]
 #[command(

@@ -42,7 +42,11 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let mut reporters: Vec<Box<dyn Reporter + '_>> =
         vec![Box::new(Recorder::new(&run)), Box::new(Links::new(&context.store, &pipeline.name))];
     // What `--set` tries is not what the file says.
-    if !args.locked && args.pipeline.set.is_empty() && args.pipeline.unset.is_empty() {
+    if !args.locked
+        && !args.leaves_lock_file
+        && args.pipeline.set.is_empty()
+        && args.pipeline.unset.is_empty()
+    {
         reporters.push(Box::new(LockFileReporter::new(pipeline)));
     }
     reporters.push(Box::new(Terminal::new(common.color.choice())));
