@@ -420,3 +420,18 @@ stages:
     assert_eq!(outcomes(&shared.json(&third, &["run"])), ["base=ran", "tuned=ran"]);
     assert!(fs::read(third.path("artifacts/out/p/tuned/o")).unwrap() == tuned);
 }
+
+#[test]
+fn a_server_that_never_answers_holds_up_a_run_once_and_stops_none() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let held: Vec<_> = listener.incoming().collect();
+        drop(held);
+    });
+    let (p, began) = (Shared::new().project(LADDER), std::time::Instant::now());
+    let run = Answer::of(p.kiln(&["run"]).env("KILN_REMOTES", url).output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(run.err.matches("nothing came").count(), 1, "{}", run.err);
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+}

@@ -19,9 +19,9 @@ import measure
 import result
 from bench import Bench
 from peers import PINS, Peers
-from rows import cold, cold_build, noop, plan, same_bytes, touch
+from rows import cold, cold_build, noop, plan, same_bytes, share, touch
 
-ROWS = {row.NAME: row for row in (noop, cold, same_bytes, touch, plan, cold_build)}
+ROWS = {row.NAME: row for row in (noop, cold, same_bytes, touch, plan, share, cold_build)}
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

@@ -10,7 +10,10 @@ import sys
 import venv
 from pathlib import Path
 
-PINS = {"ninja": "1.13.2", "dvc": "3.67.1", "snakemake": "9.27.1"}
+PINS = {"ninja": "1.13.2", "dvc": "3.67.1", "snakemake": "9.27.1", "awscli": "1.42.0", "moto": "5.2.5"}
+# What is installed under a name, and the program by which it is known, where they differ from the name.
+EXTRAS = {"moto": "moto[server]"}
+PROGRAMS = {"awscli": "aws", "moto": "moto_server"}
 
 
 class Peers:
@@ -26,7 +29,7 @@ class Peers:
         if not (self.folder / "bin" / "python").exists():
             venv.create(self.folder, with_pip=True, clear=True)
         print(f"bench: installing {', '.join(missing)} into {self.folder}", file=sys.stderr)
-        pins = [f"{n}=={PINS[n]}" for n in missing]
+        pins = [f"{EXTRAS.get(n, n)}=={PINS[n]}" for n in missing]
         pip = [self.folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *pins]
         if subprocess.run(pip).returncode != 0:
             skip = f"BENCH_FLAGS='--skip {','.join(missing)}'"
@@ -64,4 +67,4 @@ class Peers:
 
     def _is_there(self, name):
         stamp = self._stamp(name)
-        return self.path(name).exists() and stamp.exists() and stamp.read_text() == PINS[name]
+        return self.path(PROGRAMS.get(name, name)).exists() and stamp.exists() and stamp.read_text() == PINS[name]

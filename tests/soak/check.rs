@@ -43,7 +43,7 @@ fn outputs(project: &Project, fates: &Fates, name: &str, stage: &Value) -> Resul
     let action: Value =
         serde_json::from_slice(&read(&path)?).map_err(|e| format!("{}: {e}", path.display()))?;
     for (output, artifact) in expected {
-        let record = &action["outputs"][output];
+        let record = &action["record"]["outputs"][output];
         let planned = &stage["outputs"][output]["digest"];
         if *planned != record["digest"] {
             return Err(format!("output {output} has {planned} in the plan and {record} in its action"));

@@ -65,7 +65,13 @@ impl Project {
     /// Makes the folder hold this world.
     pub fn write(&mut self, world: &World) {
         for path in self.on_disk.files.keys().filter(|path| !world.files.contains_key(*path)) {
-            fs::remove_file(self.root.join(path)).unwrap();
+            let file = self.root.join(path);
+            fs::remove_file(&file).unwrap();
+            // A world has no empty folders, and to Kiln they are part of a source.
+            let mut folder = file.parent();
+            while let Some(empty) = folder.filter(|folder| fs::remove_dir(folder).is_ok()) {
+                folder = empty.parent();
+            }
         }
         for (path, leaf) in &world.files {
             if self.on_disk.files.get(path) != Some(leaf) {

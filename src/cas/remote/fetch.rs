@@ -223,7 +223,9 @@ async fn download(
     let mut writing = Writing::begin(store)?;
     loop {
         let next = tokio::time::timeout(SILENCE, chunks.next()).await;
-        let Some(chunk) = next.map_err(|_| silent(remote))? else { break };
+        let Some(chunk) = next.map_err(|_| Refusal::Remote(remote.silent("read a blob", SILENCE)))? else {
+            break;
+        };
         let chunk = chunk.map_err(|error| Refusal::Remote(remote.failed("read a blob", &error)))?;
         if writing.length + chunk.len() as u64 > most {
             return Err(wrong(format!("it has more than {most} bytes")));
@@ -248,7 +250,7 @@ async fn put_together(
     let get = |pack, range| async move {
         match tokio::time::timeout(SILENCE, remote.range(&pack, range)).await {
             Ok(got) => got.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("nothing came for {} s", SILENCE.as_secs())),
+            Err(_) => Err(remote.silent("read a pack", SILENCE).to_string()),
         }
     };
     let mut writing = Writing::begin(store)?;
@@ -304,9 +306,4 @@ impl Writing {
         let meta = std::fs::symlink_metadata(&*temporary).during("look at", &temporary)?;
         Ok(Ok((temporary, Hashed { digest: found, stat: Stat::of(&meta), at: stat::now() })))
     }
-}
-
-fn silent(remote: &Remote) -> Refusal {
-    let why = format!("nothing came for {} s", SILENCE.as_secs());
-    Refusal::Remote(RemoteError::Request { remote: remote.name.clone(), what: "read a blob".into(), why })
 }

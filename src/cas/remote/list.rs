@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
@@ -16,6 +17,8 @@ use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
 use crate::digest::Digest;
 
+/// How long the answer to a lookup may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How many actions are asked for at a time.
 const LOOKUPS: usize = 64;
 
@@ -57,17 +60,21 @@ impl Remotes {
         self.list.iter()
     }
 
-    /// Asks every remote for its format, and writes it down where there is none and writing is allowed.
+    /// Asks every remote for its format, and writes an object and reads it back where writing is allowed.
     ///
     /// # Errors
-    /// The first remote that does not answer, or has another format.
+    /// The first remote that does not answer, has another format, or cannot be used as it is meant to be.
     pub fn check(&self) -> Result<(), RemoteError> {
-        self.runtime.block_on(async {
+        let check = async {
             for remote in self.iter() {
                 remote.prepare().await?;
+                if remote.access.writes() {
+                    remote.probe().await?;
+                }
             }
             Ok(())
-        })
+        };
+        self.runtime.block_on(check)
     }
 
     /// Asks for the actions of these keys, all at once. Gives them in the order of the keys; those that do not count
@@ -100,6 +107,12 @@ async fn look_up(list: &[Remote], key: Digest, trust: &TrustPolicy) -> Option<Fo
 }
 
 async fn ask(remote: &Remote, key: &Digest) -> Result<Option<Action>, RemoteError> {
-    remote.prepare().await?;
-    remote.action(key).await
+    let asked = async {
+        remote.prepare().await?;
+        remote.action(key).await
+    };
+    // A server that accepts requests and never answers them must not hold up a plan.
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .unwrap_or_else(|_| Err(remote.silent("give an action", PATIENCE)))
 }

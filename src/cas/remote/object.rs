@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -22,7 +23,7 @@ use super::pieces::{MOST_RECIPE_BYTES, Recipe};
 use crate::cas::local::{MOST_ACTION_BYTES, parse_action, spell_action};
 use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
-use crate::cas::unpoisoned;
+use crate::cas::{stat, unpoisoned};
 use crate::digest::Digest;
 
 /// The format of a remote, which stands in its object `format`.
@@ -293,6 +294,38 @@ impl Remote {
                 self.done("write its format", put)
             }
         }
+    }
+
+    /// Writes an object, reads it back where reading is allowed, and removes it.
+    ///
+    /// # Errors
+    /// One of these fails, or other bytes come back.
+    pub async fn probe(&self) -> Result<(), RemoteError> {
+        let path = self.prefix.clone().join(format!("probe-{}-{:x}", std::process::id(), stat::now()));
+        let put = self.store.put(&path, PutPayload::from_static(b"probe")).await;
+        self.done("write an object", put)?;
+        let got = if self.access.reads() { self.small(&path, 16, "read an object").await? } else { None };
+        let deleted = self.store.delete(&path).await;
+        if self.access.reads() && got.as_deref() != Some(b"probe") {
+            let (remote, what) = (self.name.clone(), "an object that was just written".to_owned());
+            return Err(RemoteError::WrongBytes {
+                remote,
+                what,
+                why: "it is another one, or missing".into(),
+            });
+        }
+        // Who may not remove things can still share results.
+        if let Err(error) = deleted {
+            tracing::debug!("an object was not removed: {}", chain(&error));
+        }
+        Ok(())
+    }
+
+    /// A request to which there was no answer: the remote is left alone at once.
+    pub(super) fn silent(&self, what: &str, time: Duration) -> RemoteError {
+        self.failures.store(MOST_FAILURES, Ordering::Relaxed);
+        let why = format!("nothing came for {} s", time.as_secs());
+        RemoteError::Request { remote: self.name.clone(), what: what.to_owned(), why }
     }
 
     fn place(&self, kind: &str, digest: &Digest) -> ObjectPath {
