@@ -11,6 +11,8 @@ import venv
 from pathlib import Path
 
 PINS = {"ninja": "1.13.2", "dvc": "3.67.1", "snakemake": "9.27.1", "awscli": "1.42.0", "moto": "5.2.5"}
+# These need other versions of what they share with the rest.
+APART = ("awscli", "moto")
 # What is installed under a name, and the program by which it is known, where they differ from the name.
 EXTRAS = {"moto": "moto[server]"}
 PROGRAMS = {"awscli": "aws", "moto": "moto_server"}
@@ -24,13 +26,15 @@ class Peers:
     def wanted(self, *names):
         """Installs what is missing of the named peers, but for the skipped ones."""
         missing = [n for n in names if n not in self.skipped and not self._is_there(n)]
-        if not missing:
-            return
-        if not (self.folder / "bin" / "python").exists():
-            venv.create(self.folder, with_pip=True, clear=True)
-        print(f"bench: installing {', '.join(missing)} into {self.folder}", file=sys.stderr)
+        for home in dict.fromkeys(self._home(n) for n in missing):
+            self._install([n for n in missing if self._home(n) == home], home)
+
+    def _install(self, missing, home):
+        if not (home / "bin" / "python").exists():
+            venv.create(home, with_pip=True, clear=True)
+        print(f"bench: installing {', '.join(missing)} into {home}", file=sys.stderr)
         pins = [f"{EXTRAS.get(n, n)}=={PINS[n]}" for n in missing]
-        pip = [self.folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *pins]
+        pip = [home / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *pins]
         if subprocess.run(pip).returncode != 0:
             skip = f"BENCH_FLAGS='--skip {','.join(missing)}'"
             sys.exit(f"bench: could not install {' '.join(pins)}; to go on without, {skip}")
@@ -40,8 +44,10 @@ class Peers:
     def has(self, name):
         return name not in self.skipped
 
-    def path(self, name):
-        return self.folder / "bin" / name
+    def path(self, program):
+        """Where a program is, by its own name."""
+        apart = [PROGRAMS[name] for name in APART]
+        return (self.folder / "apart" if program in apart else self.folder) / "bin" / program
 
     def title(self, name):
         """Name and version, as the table shows them."""
@@ -62,8 +68,11 @@ class Peers:
             subprocess.run([self.path("dvc"), *words], cwd=folder, env=self.environment(), check=True,
                            stdout=subprocess.DEVNULL)
 
+    def _home(self, name):
+        return self.folder / "apart" if name in APART else self.folder
+
     def _stamp(self, name):
-        return self.folder / f"{name}.version"
+        return self._home(name) / f"{name}.version"
 
     def _is_there(self, name):
         stamp = self._stamp(name)

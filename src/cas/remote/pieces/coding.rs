@@ -10,8 +10,8 @@ use std::borrow::Cow;
 
 /// A piece that keeps more than this share of its bytes is stored as it is.
 const PAYS: f64 = 0.95;
-/// How many bytes are tried before a whole piece is coded.
-const SAMPLE: usize = 64 << 10;
+/// How many bytes are tried before a whole piece is coded: a sixteenth of it, and no fewer or more than these.
+const SAMPLE: (usize, usize) = (4 << 10, 64 << 10);
 /// The level of zstd: the fastest, because what is noise stays noise.
 const LEVEL: i32 = 1;
 
@@ -32,7 +32,7 @@ pub fn encode<'a>(piece: &'a [u8], element: u8, base: Option<&[u8]>) -> (u8, Cow
     let width = usize::from(element.clamp(1, 8));
     let base = base.filter(|base| width > 1 && base.len() == piece.len());
     // A sample says which way is worth its time.
-    let sample = piece.len().min(SAMPLE) / width.max(1) * width.max(1);
+    let sample = (piece.len() / 16).clamp(SAMPLE.0, SAMPLE.1).min(piece.len()) / width * width;
     let plain = coded(&piece[..sample], width, None);
     let delta = base.and_then(|base| coded(&piece[..sample], width, Some(&base[..sample])));
     let (plain, delta) = (plain.map_or(sample, |c| c.len()).min(sample), delta.map(|c| c.len()));
