@@ -5,8 +5,8 @@
 //! Must not know: what is done meanwhile.
 
 use std::fs::{File, TryLockError};
+use std::path::PathBuf;
 
-use crate::cas::disk::make_durable_folders;
 use crate::cas::{During, Store, StoreError};
 
 /// The use of a store; dropping it ends it.
@@ -18,7 +18,7 @@ impl Store {
     /// Uses the store together with others. Waits for somebody who has it alone, which is never for long.
     ///
     /// # Errors
-    /// The file of the lock cannot be made, or the file system has no locks.
+    /// The file of the lock cannot be opened, or the file system has no locks.
     pub fn share(&self) -> Result<StoreUse, StoreError> {
         let (file, path) = self.use_file()?;
         file.lock_shared().during("lock", &path)?;
@@ -28,7 +28,7 @@ impl Store {
     /// Has the store alone; none while others use it.
     ///
     /// # Errors
-    /// The file of the lock cannot be made, or the file system has no locks.
+    /// The file of the lock cannot be opened, or the file system has no locks.
     pub fn own(&self) -> Result<Option<StoreUse>, StoreError> {
         let (file, path) = self.use_file()?;
         match file.try_lock() {
@@ -37,12 +37,11 @@ impl Store {
         }
     }
 
-    fn use_file(&self) -> Result<(File, std::path::PathBuf), StoreError> {
+    /// The file of the store's format is there in every store that was prepared, and stays the same file.
+    fn use_file(&self) -> Result<(File, PathBuf), StoreError> {
         self.prepare()?;
-        let folder = self.root().join("work");
-        make_durable_folders(&**self.disk(), &folder).during("make", &folder)?;
-        let path = folder.join("in-use");
-        let file = self.disk().open_append(&path).during("open the lock", &path)?;
+        let path = self.root().join("format");
+        let file = File::open(&path).during("open the lock", &path)?;
         Ok((file, path))
     }
 }
