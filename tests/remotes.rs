@@ -435,3 +435,31 @@ fn a_server_that_never_answers_holds_up_a_run_once_and_stops_none() {
     assert_eq!(run.err.matches("nothing came").count(), 1, "{}", run.err);
     assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
 }
+
+#[test]
+fn a_folder_of_many_files_is_shared_as_well() {
+    let shared = Shared::new();
+    let yaml = "
+pipeline: p
+stages:
+  many: { run: 'mkdir {outputs.d}; cd {outputs.d}; for n in $(seq 12000); do echo $((n % 7)) > file-$n; done', outputs: { d: any } }
+";
+    let (ours, theirs) = (shared.project(yaml), shared.project(yaml));
+    let run = shared.ask(&ours, &["run"]);
+    assert!(run.err.contains("has 1 result"), "{}", run.err);
+    assert_eq!(outcomes(&shared.json(&theirs, &["run"])), ["many=fetched"]);
+    assert_eq!(fs::read_dir(theirs.path("artifacts/out/p/many/d")).unwrap().count(), 12_000);
+}
+
+#[test]
+fn a_signed_record_takes_the_place_of_an_unsigned_one() {
+    let shared = Shared::new();
+    let (first, builder, reader) = (shared.project(LADDER), shared.project(LADDER), shared.project(LADDER));
+    shared.ask(&first, &["run"]);
+    // Made before the key was there, and made again without the remote.
+    let key = public_key(&builder);
+    builder.ask(&["run", "--offline"]);
+    shared.ask(&builder, &["push"]);
+    reader.ask(&["key", "trust", "builder", &key, "--require"]);
+    assert_eq!(states(&shared.json(&reader, &["plan"])), ["first=fetch", "folder=fetch", "last=fetch"]);
+}

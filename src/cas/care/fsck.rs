@@ -24,7 +24,7 @@ pub struct Checked {
     pub bytes: u64,
     /// How many records were read.
     pub actions: usize,
-    /// Blobs that had other bytes than their names say; they were quarantined.
+    /// Blobs that had other bytes than their names say and could not be had from a remote; they were quarantined.
     pub damaged_blobs: Vec<Digest>,
     /// Records that could not be used; they were quarantined.
     pub damaged_actions: Vec<Digest>,
@@ -78,6 +78,13 @@ impl Store {
             }
         }
         self.check_actions(&mut checked)?;
+        // What a remote had is sound again.
+        let mut damaged = std::mem::take(&mut checked.damaged_blobs);
+        for digest in damaged.drain(..) {
+            if self.blobs.verify(&digest)?.is_none() {
+                checked.damaged_blobs.push(digest);
+            }
+        }
         Ok(checked)
     }
 

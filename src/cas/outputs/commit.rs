@@ -161,8 +161,11 @@ impl Store {
         if !self.trust().accepts(&known) {
             return self.actions.name_over(draft).map(|()| Committed::Healed);
         }
-        if known.outputs == draft.action.outputs {
+        if self.trust().is_as_good(&known, &draft.action) {
             return Ok(Committed::Same);
+        }
+        if known.outputs == draft.action.outputs {
+            return self.actions.name_over(draft).map(|()| Committed::Healed);
         }
         if self.outputs_intact(&known, known.outputs.keys())?.is_some() {
             return self.actions.name_over(draft).map(|()| Committed::Healed);

@@ -158,11 +158,10 @@ fn is_loopback(url: &Url) -> bool {
 
 /// A URL for a message: what stands before an `@`, and a query, may be secret.
 fn without_secrets(text: &str) -> String {
-    let text = text.split('?').next().unwrap_or_default();
-    match (text.split_once("://"), text.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://***@{rest}"),
-        _ => text.to_owned(),
-    }
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let Some((before, rest)) = text.rsplit_once('@') else { return text.to_owned() };
+    let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
+    format!("{scheme}***@{rest}")
 }
 
 #[cfg(test)]

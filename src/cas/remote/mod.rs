@@ -10,6 +10,7 @@ mod error;
 mod fetch;
 mod list;
 mod object;
+mod packs;
 mod pieces;
 mod profile;
 mod push;

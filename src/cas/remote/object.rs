@@ -6,7 +6,6 @@
 //! Must not know: the local store, other remotes.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,7 +18,6 @@ use object_store::{Error, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPa
 
 use super::address::Address;
 use super::error::{RemoteError, chain};
-use super::pieces::{MOST_RECIPE_BYTES, Recipe};
 use crate::cas::local::{MOST_ACTION_BYTES, parse_action, spell_action};
 use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
@@ -30,10 +28,6 @@ use crate::digest::Digest;
 pub const REMOTE_FORMAT: &str = "kiln.remote/1";
 /// The most bytes of the object `format`.
 const MOST_FORMAT_BYTES: u64 = 1024;
-/// The bytes of a part of an object that is sent in parts.
-const PART: usize = 8 << 20;
-/// How many parts of one object are on their way at a time.
-const PARTS: usize = 4;
 /// After so many failures in a row a remote is left alone.
 const MOST_FAILURES: u32 = 3;
 
@@ -69,14 +63,14 @@ pub struct Remote {
     pub address: Address,
     /// What it is used for.
     pub access: Access,
-    store: Arc<dyn ObjectStore>,
+    pub(super) store: Arc<dyn ObjectStore>,
     prefix: ObjectPath,
     failures: AtomicU32,
     reported: AtomicBool,
     /// Whether its format was looked at and is ours.
     known: tokio::sync::OnceCell<()>,
     /// The blobs that were found to have other bytes.
-    damaged: Mutex<HashSet<Digest>>,
+    pub(super) damaged: Mutex<HashSet<Digest>>,
 }
 
 /// What became of an action that was sent.
@@ -168,77 +162,6 @@ impl Remote {
         self.done("write a blob", put)
     }
 
-    /// The recipe of a large blob; none when it has none that can be used.
-    ///
-    /// # Errors
-    /// The request failed, or the recipe breaks a rule.
-    pub async fn recipe(&self, digest: &Digest) -> Result<Option<Recipe>, RemoteError> {
-        let path = self.place("recipes", digest);
-        let Some(bytes) = self.small(&path, MOST_RECIPE_BYTES, "read a recipe").await? else {
-            return Ok(None);
-        };
-        Recipe::parse(&bytes, digest).map(Some).map_err(|why| {
-            self.note_damage(digest);
-            let (remote, what) = (self.name.clone(), format!("the recipe {digest}"));
-            RemoteError::WrongBytes { remote, what, why }
-        })
-    }
-
-    /// Whether it has a recipe that is not known to be damaged.
-    ///
-    /// # Errors
-    /// The request failed.
-    pub async fn has_recipe(&self, digest: &Digest) -> Result<bool, RemoteError> {
-        if unpoisoned(&self.damaged).contains(digest) {
-            return Ok(false);
-        }
-        let head = self.store.head(&self.place("recipes", digest)).await;
-        Ok(self.noted("look for a recipe", head)?.is_some())
-    }
-
-    /// Sends a recipe, whose packs are there.
-    ///
-    /// # Errors
-    /// The request failed.
-    pub async fn put_recipe(&self, recipe: &Recipe) -> Result<(), RemoteError> {
-        let bytes = PutPayload::from_bytes(recipe.to_bytes().into());
-        let put = self.store.put(&self.place("recipes", &recipe.digest), bytes).await;
-        self.done("write a recipe", put)
-    }
-
-    /// A range of a pack.
-    ///
-    /// # Errors
-    /// The request failed, or there is no such pack.
-    pub async fn range(&self, pack: &Digest, range: Range<u64>) -> Result<Bytes, RemoteError> {
-        let got = self.store.get_range(&self.place("packs", pack), range).await;
-        got.map_err(|error| self.failed("read a pack", &error))
-    }
-
-    /// Sends a pack, in parts of some megabytes.
-    ///
-    /// # Errors
-    /// A request failed.
-    pub async fn put_pack(&self, pack: &Digest, bytes: Bytes) -> Result<(), RemoteError> {
-        let failed = |error: Error| self.failed("write a pack", &error);
-        let path = self.place("packs", pack);
-        if bytes.len() <= PART {
-            return self.done("write a pack", self.store.put(&path, PutPayload::from_bytes(bytes)).await);
-        }
-        let mut upload = self.store.put_multipart(&path).await.map_err(failed)?;
-        let parts = (0..bytes.len()).step_by(PART).map(|at| bytes.slice(at..bytes.len().min(at + PART)));
-        let sent = parts.map(|part| upload.put_part(PutPayload::from_bytes(part))).collect::<Vec<_>>();
-        let sent = futures_util::stream::iter(sent).buffer_unordered(PARTS);
-        match futures_util::TryStreamExt::try_collect::<Vec<()>>(sent).await {
-            Ok(_) => self.done("write a pack", upload.complete().await),
-            Err(error) => {
-                // What stays of it is no object; the server removes it in time.
-                let _ = upload.abort().await;
-                Err(failed(error))
-            }
-        }
-    }
-
     /// Sends an action, whose outputs are there, if there is none for its key; with `replace` even if there is one.
     ///
     /// # Errors
@@ -263,8 +186,10 @@ impl Remote {
         }
         // Somebody was first, or an answer to us was lost.
         match self.action(&action.key).await {
-            Ok(Some(known)) if trust.accepts(&known) && known.outputs == action.outputs => Ok(Sent::Same),
-            Ok(Some(known)) if trust.accepts(&known) => Ok(Sent::Conflict(Box::new(known))),
+            Ok(Some(known)) if trust.is_as_good(&known, action) => Ok(Sent::Same),
+            Ok(Some(known)) if trust.accepts(&known) && known.outputs != action.outputs => {
+                Ok(Sent::Conflict(Box::new(known)))
+            }
             // What does not count, or cannot be used, gives way.
             Ok(_) | Err(RemoteError::WrongBytes { .. }) => {
                 let put = self.store.put(&path, PutPayload::from_bytes(bytes)).await;
@@ -328,7 +253,7 @@ impl Remote {
         RemoteError::Request { remote: self.name.clone(), what: what.to_owned(), why }
     }
 
-    fn place(&self, kind: &str, digest: &Digest) -> ObjectPath {
+    pub(super) fn place(&self, kind: &str, digest: &Digest) -> ObjectPath {
         self.prefix.clone().join(kind).join(digest.to_string())
     }
 
@@ -339,7 +264,12 @@ impl Remote {
     }
 
     /// A whole object of no more than `most` bytes.
-    async fn small(&self, path: &ObjectPath, most: u64, what: &str) -> Result<Option<Bytes>, RemoteError> {
+    pub(super) async fn small(
+        &self,
+        path: &ObjectPath,
+        most: u64,
+        what: &str,
+    ) -> Result<Option<Bytes>, RemoteError> {
         let Some(got) = self.get(path, what).await? else { return Ok(None) };
         let too_large = |size| RemoteError::WrongBytes {
             remote: self.name.clone(),
@@ -368,9 +298,17 @@ impl Remote {
     }
 
     /// What a request gave; none for what is not there.
-    fn noted<T>(&self, what: &str, result: object_store::Result<T>) -> Result<Option<T>, RemoteError> {
+    pub(super) fn noted<T>(
+        &self,
+        what: &str,
+        result: object_store::Result<T>,
+    ) -> Result<Option<T>, RemoteError> {
         match result {
-            Err(Error::NotFound { .. }) => Ok(None),
+            // It answered.
+            Err(Error::NotFound { .. }) => {
+                self.failures.store(0, Ordering::Relaxed);
+                Ok(None)
+            }
             Ok(got) => {
                 self.failures.store(0, Ordering::Relaxed);
                 Ok(Some(got))
@@ -379,7 +317,7 @@ impl Remote {
         }
     }
 
-    fn done<T>(&self, what: &str, result: object_store::Result<T>) -> Result<(), RemoteError> {
+    pub(super) fn done<T>(&self, what: &str, result: object_store::Result<T>) -> Result<(), RemoteError> {
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
 

@@ -18,6 +18,7 @@ use super::object::{Remote, Sent};
 use super::pieces::{LARGE, Near, Packed, large_files, pack_up};
 use crate::cas::error::StoreError;
 use crate::cas::store::Store;
+use crate::cas::tree::MOST_TREE_BYTES;
 use crate::cas::types::Action;
 use crate::digest::Digest;
 
@@ -128,7 +129,8 @@ async fn push_blob(
     if !how.resend && remote.has_blob(digest).await? == Some(size) {
         return Ok(0);
     }
-    let bytes = store.read(digest, LARGE)?;
+    // A listing is sent whole, however large it is.
+    let bytes = store.read(digest, MOST_TREE_BYTES)?;
     remote.put_blob(digest, bytes.into()).await?;
     Ok(size)
 }

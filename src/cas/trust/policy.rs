@@ -36,6 +36,13 @@ impl TrustPolicy {
         !self.demanded || self.signed_by(action).is_some()
     }
 
+    /// Whether a record that is there makes another one of the same outputs needless: it counts, and is signed by
+    /// somebody who is trusted if the other one is signed.
+    pub fn is_as_good(&self, known: &Action, other: &Action) -> bool {
+        let signed = other.signatures.is_empty() || self.signed_by(known).is_some();
+        self.accepts(known) && known.outputs == other.outputs && signed
+    }
+
     /// The trusted key that signed an action, by name; our own is `you`.
     pub fn signed_by(&self, action: &Action) -> Option<&str> {
         let own = self.signer.iter().map(|key| ("you", key.public()));

@@ -26,6 +26,12 @@ use crate::state::RunOutcome;
 pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let (_, names) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
+    if context.store.trust().demanded && context.store.trust().signer.is_none() {
+        tracing::warn!(
+            "signatures are demanded and there is no key here that signs, so nothing that runs here will count; \
+             `kiln key new` makes one"
+        );
+    }
     let targets = context.graph.targets(names).map_err(CliError::Pipeline)?;
     let planner = Arc::new(context.planner(&args.force)?);
     let plan = planner.plan(&targets).map_err(|e| context.plan_error(e))?;

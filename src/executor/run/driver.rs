@@ -121,6 +121,15 @@ impl Driver {
         self.stages.iter_mut().filter_map(|stage| stage.report.take()).collect()
     }
 
+    /// Waits until the user or the system asks to stop, once all stages have ended.
+    pub async fn signalled(&mut self) {
+        while let Some(message) = self.messages.recv().await {
+            if matches!(message, Message::Signal) {
+                return;
+            }
+        }
+    }
+
     fn feed(&mut self, input: Input) {
         let commands = self.scheduler.handle(input);
         self.commands.extend(commands);

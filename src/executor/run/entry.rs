@@ -133,7 +133,18 @@ async fn drive(
         sweep::sweep(&store).await;
     }
     let stages = driver.run().await;
-    let _ = events.send(context.uploads.finish(&cancellation).await);
+    let shared = {
+        let stop = async {
+            driver.signalled().await;
+            cancellation.stop();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            shared = context.uploads.finish(&cancellation) => shared,
+            () = stop => Vec::new(),
+        }
+    };
+    let _ = events.send(shared);
     let outcome = outcome(&stages, cancellation.is_stopping());
     let seconds = began.elapsed().as_secs_f64();
     let _ = events.send(vec![Event::RunFinished(RunReport { run, pipeline, outcome, seconds, stages })]);

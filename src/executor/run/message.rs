@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::cas::Store;
 use crate::cas::remote::FetchError;
 use crate::cas::types::{Action, ArtifactRef};
+use crate::cas::{PendingCommit, Store};
 use crate::executor::context::RunContext;
 use crate::executor::job::StageEnd;
 use crate::executor::log::Masks;
@@ -113,6 +113,8 @@ pub fn take_over(store: &Store, action: &Action, fetch: bool) -> Result<(), Fetc
     }
     let _in_use = store.share()?;
     store.fetch(&action.outputs.values().copied().collect::<Vec<_>>(), &action.inputs())?;
-    store.actions().put(action)?;
+    // Whatever record of the key is here could not be used.
+    let pending = PendingCommit { action: Some(action.clone()), replace: true, ..PendingCommit::default() };
+    store.commit(vec![pending]).into_iter().try_for_each(|kept| kept.map(drop))?;
     Ok(())
 }

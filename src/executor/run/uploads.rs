@@ -52,6 +52,7 @@ impl Uploads {
                 pushed = sent => pushed.unwrap_or_default(),
                 () = cancellation.stopping() => {
                     abort.abort();
+                    tracing::warn!("a result was not sent to the remotes; `kiln push` sends it");
                     continue;
                 }
             };

@@ -282,7 +282,8 @@ impl StageRun {
     /// Sends the result to the remotes, if later runs may use it.
     fn share(&self, kept: bool) {
         let resend = self.context.planner.was_lost_elsewhere(&self.job.key);
-        let how = Sending { replace: self.job.replace, resend };
+        // A record whose blobs were lost there gives way, too.
+        let how = Sending { replace: self.job.replace || resend, resend };
         if kept && let Err(e) = self.context.uploads.send(&self.job.key, how) {
             tracing::warn!("a result was not sent to the remotes: {e}");
         }

@@ -44,7 +44,8 @@ pub fn encode<'a>(piece: &'a [u8], element: u8, base: Option<&[u8]>) -> (u8, Cow
     {
         return (DELTA, stored.into());
     }
-    match coded(piece, width, None).filter(|_| pays(plain, sample)) {
+    let whole = if pays(plain, sample) { coded(piece, width, None) } else { None };
+    match whole {
         Some(stored) if pays(stored.len(), piece.len()) => {
             (if width > 1 { PLANES } else { ZSTD }, stored.into())
         }

@@ -90,6 +90,9 @@ fn pieces_of(header: &[u8], start: u64, size: u64) -> Option<Vec<Piece>> {
             return None;
         }
         end = start.checked_add(to)?;
+        if end > size {
+            return None;
+        }
         let element = width(&dtype);
         if let Some(last) = pieces.last_mut().filter(|last| last.offset > 0 && last.element == element)
             && last.length + (to - from) <= SMALL
@@ -166,6 +169,13 @@ mod tests {
         for broken in [&file[..file.len() - 1], &[file.as_slice(), b"more"].concat(), &[0xff; 3_000_000]] {
             assert!(cut_bytes(broken).iter().all(|piece| piece.element == 1));
         }
+    }
+
+    #[test]
+    fn a_header_that_promises_more_than_the_file_has_takes_no_memory() {
+        let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,9000000000000000000]}}"#;
+        let file = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 100_000]].concat();
+        assert!(cut_bytes(&file).iter().all(|piece| piece.element == 1));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Recipe {
     pub size: u64,
     /// The blob that has the pieces from which pieces of this one are differences.
     pub base: Option<Digest>,
+    /// How many blobs depend on each other from this one on.
+    pub depth: u8,
     /// The packs that have its pieces.
     pub packs: Vec<Digest>,
     /// Its pieces.
@@ -80,7 +82,15 @@ impl From<Stored> for Row {
 impl Recipe {
     /// A recipe without pieces.
     pub fn of(digest: Digest, size: u64) -> Self {
-        Self { format: FORMAT.to_owned(), digest, size, base: None, packs: Vec::new(), pieces: Vec::new() }
+        Self {
+            format: FORMAT.to_owned(),
+            digest,
+            size,
+            base: None,
+            depth: 0,
+            packs: Vec::new(),
+            pieces: Vec::new(),
+        }
     }
 
     /// Its bytes in a remote.
@@ -99,6 +109,9 @@ impl Recipe {
         }
         if recipe.digest != *digest {
             return Err("it is that of another blob".into());
+        }
+        if recipe.base.is_some() != (recipe.depth > 0) || recipe.depth > MOST_DEPTH {
+            return Err("it depends on no blob, or on too many".into());
         }
         let mut size = 0_u64;
         for piece in &recipe.pieces {
@@ -148,7 +161,9 @@ mod tests {
         let recipe = sample();
         assert_eq!(Recipe::parse(&recipe.to_bytes(), &recipe.digest).unwrap(), recipe);
         assert!(Recipe::parse(&recipe.to_bytes(), &Digest::of_bytes(b"other")).is_err());
-        let breaks: [fn(&mut Recipe); 9] = [
+        let breaks: [fn(&mut Recipe); 11] = [
+            |r| r.depth = 1,
+            |r| (r.base, r.depth) = (Some(r.digest), MOST_DEPTH + 1),
             |r| r.pieces[0].base = Some(r.digest),
             |r| (r.pieces[0].base, r.pieces[0].coding, r.pieces[0].depth) = (Some(r.digest), DELTA, 4),
             |r| r.size += 1,

@@ -35,11 +35,11 @@ pub struct Packed {
     pub bytes: u64,
 }
 
-/// The pieces that recipes name, by their digests.
+/// The pieces that recipes name, by their digests; a difference is of no use without the blob that it needs.
 pub fn known_pieces<'a>(recipes: impl IntoIterator<Item = &'a Recipe>) -> HashMap<Digest, Known> {
     let mut known = HashMap::new();
     for recipe in recipes {
-        let pieces = recipe.pieces.iter();
+        let pieces = recipe.pieces.iter().filter(|piece| piece.base.is_none());
         known.extend(
             pieces.map(|piece| (piece.digest, Known { pack: recipe.packs[piece.pack], piece: *piece })),
         );
@@ -105,6 +105,7 @@ pub fn pack_up(
         });
         if other.is_some() {
             filling.recipe.base = base.as_ref().map(|base| base.digest);
+            filling.recipe.depth = base.as_ref().map_or(0, |base| base.depth + 1);
         }
         if filling.pack.len() >= PACK && !filling.close(&mut known, on_pack) {
             return Ok(None);
@@ -122,6 +123,7 @@ pub fn pack_up(
 /// The blob from which pieces may be differences: one that is cut in the same way.
 struct Base<'a> {
     digest: Digest,
+    depth: u8,
     file: &'a Path,
     /// Where its pieces begin, with what the remote has of them.
     pieces: Vec<(u64, Stored)>,
@@ -134,7 +136,10 @@ impl<'a> Base<'a> {
             // The header of a file may have another length.
             ours.element == theirs.element && (ours.length == theirs.length || ours.element == 1)
         };
-        if theirs.len() != pieces.len() || !pieces.iter().zip(theirs).all(alike) {
+        if near.recipe.depth >= MOST_DEPTH
+            || theirs.len() != pieces.len()
+            || !pieces.iter().zip(theirs).all(alike)
+        {
             return None;
         }
         let mut at = 0;
@@ -142,7 +147,12 @@ impl<'a> Base<'a> {
             at += piece.length;
             (at - piece.length, *piece)
         });
-        Some(Self { digest: near.recipe.digest, file: &near.file, pieces: pieces.collect() })
+        Some(Self {
+            digest: near.recipe.digest,
+            depth: near.recipe.depth,
+            file: &near.file,
+            pieces: pieces.collect(),
+        })
     }
 
     /// A piece with its bytes, if it can be the base of another one.

@@ -1,0 +1,100 @@
+//! Large blobs in a remote: their recipes and packs.
+//!
+//! Purpose: read and write `recipes/DIGEST` and `packs/DIGEST`, packs in parts and in ranges.
+//! Invariant: a recipe that is given passed the rules of recipes; the caller verifies the bytes of packs.
+//! Must not know: how a blob is cut.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::stream::{StreamExt, TryStreamExt};
+use object_store::{Error, MultipartUpload, ObjectStoreExt, PutPayload};
+
+use super::error::RemoteError;
+use super::object::Remote;
+use super::pieces::{MOST_RECIPE_BYTES, Recipe};
+use crate::cas::unpoisoned;
+use crate::digest::Digest;
+
+/// The bytes of a part of an object that is sent in parts.
+const PART: usize = 8 << 20;
+/// How many parts of one object are on their way at a time.
+const PARTS: usize = 4;
+impl Remote {
+    /// The recipe of a large blob; none when it has none that can be used.
+    ///
+    /// # Errors
+    /// The request failed, or the recipe breaks a rule.
+    pub async fn recipe(&self, digest: &Digest) -> Result<Option<Recipe>, RemoteError> {
+        let path = self.place("recipes", digest);
+        let Some(bytes) = self.small(&path, MOST_RECIPE_BYTES, "read a recipe").await? else {
+            return Ok(None);
+        };
+        Recipe::parse(&bytes, digest).map(Some).map_err(|why| {
+            self.note_damage(digest);
+            let (remote, what) = (self.name.clone(), format!("the recipe {digest}"));
+            RemoteError::WrongBytes { remote, what, why }
+        })
+    }
+
+    /// Whether it has a recipe that is not known to be damaged.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn has_recipe(&self, digest: &Digest) -> Result<bool, RemoteError> {
+        if unpoisoned(&self.damaged).contains(digest) {
+            return Ok(false);
+        }
+        let head = self.store.head(&self.place("recipes", digest)).await;
+        Ok(self.noted("look for a recipe", head)?.is_some())
+    }
+
+    /// Sends a recipe, whose packs are there.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub async fn put_recipe(&self, recipe: &Recipe) -> Result<(), RemoteError> {
+        let bytes = PutPayload::from_bytes(recipe.to_bytes().into());
+        let put = self.store.put(&self.place("recipes", &recipe.digest), bytes).await;
+        self.done("write a recipe", put)
+    }
+
+    /// A range of a pack.
+    ///
+    /// # Errors
+    /// The request failed, or there is no such pack.
+    pub async fn range(&self, pack: &Digest, range: Range<u64>) -> Result<Bytes, RemoteError> {
+        let got = self.store.get_range(&self.place("packs", pack), range).await;
+        got.map_err(|error| match error {
+            Error::NotFound { .. } => {
+                let (remote, what) = (self.name.clone(), format!("the pack {pack}"));
+                RemoteError::WrongBytes { remote, what, why: "it is missing".into() }
+            }
+            error => self.failed("read a pack", &error),
+        })
+    }
+
+    /// Sends a pack, in parts of some megabytes.
+    ///
+    /// # Errors
+    /// A request failed.
+    pub async fn put_pack(&self, pack: &Digest, bytes: Bytes) -> Result<(), RemoteError> {
+        let failed = |error: Error| self.failed("write a pack", &error);
+        let path = self.place("packs", pack);
+        if bytes.len() <= PART {
+            return self.done("write a pack", self.store.put(&path, PutPayload::from_bytes(bytes)).await);
+        }
+        let mut upload = self.store.put_multipart(&path).await.map_err(failed)?;
+        let parts = (0..bytes.len()).step_by(PART).map(|at| bytes.slice(at..bytes.len().min(at + PART)));
+        let sent = parts.map(|part| upload.put_part(PutPayload::from_bytes(part))).collect::<Vec<_>>();
+        let sent = futures_util::stream::iter(sent).buffer_unordered(PARTS);
+        match sent.try_collect::<Vec<()>>().await {
+            Ok(_) => self.done("write a pack", upload.complete().await),
+            Err(error) => {
+                // What stays of it is no object; the server removes it in time.
+                let _ = upload.abort().await;
+                Err(failed(error))
+            }
+        }
+    }
+}
