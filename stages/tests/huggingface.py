@@ -20,6 +20,7 @@ import time
 import unicodedata
 from pathlib import Path
 
+sys.dont_write_bytecode = True  # git does not ignore __pycache__ here
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import pinned  # noqa: E402
 

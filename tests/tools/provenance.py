@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.dont_write_bytecode = True  # git does not ignore __pycache__ here
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import pinned  # noqa: E402
 

@@ -22,6 +22,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.dont_write_bytecode = True  # git does not ignore __pycache__ here
 sys.path.insert(0, str(ROOT / "scripts"))
 import pinned  # noqa: E402
 
