@@ -4,7 +4,10 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Answer, Pipeline};
 use serde_json::Value;
@@ -462,4 +465,61 @@ fn a_signed_record_takes_the_place_of_an_unsigned_one() {
     shared.ask(&builder, &["push"]);
     reader.ask(&["key", "trust", "builder", &key, "--require"]);
     assert_eq!(states(&shared.json(&reader, &["plan"])), ["first=fetch", "folder=fetch", "last=fetch"]);
+}
+
+/// Serves a folder; whoever asks for bytes of a blob gets the first half and no more.
+fn stalling_server(folder: PathBuf) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let folder = folder.clone();
+            std::thread::spawn(move || answer(&connection, &folder));
+        }
+    });
+    url
+}
+
+fn answer(mut connection: &std::net::TcpStream, folder: &Path) {
+    let mut lines = BufReader::new(connection).lines().map_while(Result::ok);
+    while let Some(request) = lines.next() {
+        while lines.next().is_some_and(|line| !line.is_empty()) {}
+        let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
+        let (code, body) = fs::read(folder.join(path)).map_or((404, Vec::new()), |body| (200, body));
+        let stalls = path.starts_with("blobs/") && code == 200;
+        let sent = if stalls { body.len() / 2 } else { body.len() };
+        let head = format!("HTTP/1.1 {code} x\r\nContent-Length: {}\r\n\r\n", body.len());
+        let both = [head.as_bytes(), &body[..sent]].concat();
+        if connection.write_all(&both).is_err() || stalls {
+            std::thread::sleep(Duration::from_secs(100));
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_ends_what_is_being_fetched_and_the_next_run_goes_on() {
+    let shared = Shared::new();
+    let (ours, theirs, changed) = (shared.project(LADDER), shared.project(LADDER), shared.project(LADDER));
+    shared.ask(&ours, &["run"]);
+    let url = stalling_server(shared.folder.path().to_owned());
+    // One fetches a last result, the other what a stage reads.
+    changed.edit("cat {inputs.d}/sub/a", "cat {inputs.d}/b {inputs.d}/sub/a");
+    for project in [&theirs, &changed] {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("kiln"));
+        command.current_dir(project.root()).arg("run").env("KILN_REMOTES", &url);
+        command.env("KILN_CONFIG", project.path("no-config.yaml"));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(3));
+        let began = Instant::now();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let run = Answer::of(child.wait_with_output().unwrap());
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(run.code, 130, "{}{}", run.out, run.err);
+        assert!(!run.err.contains("could not be fetched") && !run.out.contains("runs, because"), "{}", run.err);
+        assert_eq!(fs::read_dir(project.path("artifacts/cache/work/tmp")).into_iter().flatten().count(), 0);
+    }
+    assert_eq!(outcomes(&shared.json(&theirs, &["run"])), ["first=fetched", "folder=fetched", "last=fetched"]);
+    assert_eq!(outcomes(&shared.json(&changed, &["run"])), ["first=fetched", "folder=fetched", "last=ran"]);
+    assert_eq!(out(&changed, "last/o"), "b\nseed\nb\n");
 }

@@ -80,6 +80,9 @@ pub enum FetchError {
     /// No remote has it, or gives its bytes.
     #[error("no remote has the bytes of {0}")]
     Missing(Digest),
+    /// A stop was asked for.
+    #[error("the transfer was stopped")]
+    Stopped,
     /// The local store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

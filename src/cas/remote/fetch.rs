@@ -49,7 +49,7 @@ impl Remotes {
     /// artifacts have from these. Gives the bytes of what was brought.
     ///
     /// # Errors
-    /// `Missing` when no remote gives the bytes of one; the local store fails.
+    /// `Missing` when no remote gives the bytes of one; `Stopped` after [`Remotes::stop`]; the local store fails.
     pub fn fetch(
         &self,
         store: &Store,
@@ -62,7 +62,9 @@ impl Remotes {
             if store.is_intact(artifact)? {
                 continue;
             }
-            let (staged, bytes) = self.runtime.block_on(self.bring(store, artifact, &near))?;
+            let brought = self.stopped.run_until_cancelled(self.bring(store, artifact, &near));
+            let brought = self.runtime.block_on(brought);
+            let (staged, bytes) = brought.unwrap_or(Err(FetchError::Stopped))?;
             let pending = PendingCommit { outputs: vec![staged], ..PendingCommit::default() };
             store.commit(vec![pending]).into_iter().try_for_each(|kept| kept.map(drop))?;
             transferred += bytes;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 use super::error::RemoteError;
 use super::object::Remote;
@@ -27,6 +28,7 @@ const LOOKUPS: usize = 64;
 pub struct Remotes {
     pub(super) list: Arc<[Remote]>,
     pub(super) runtime: Runtime,
+    pub(super) stopped: CancellationToken,
 }
 
 /// An action in a remote.
@@ -52,12 +54,17 @@ impl Remotes {
             .thread_name("kiln-remote")
             .enable_all()
             .build()?;
-        Ok(Some(Self { list: list.into(), runtime }))
+        Ok(Some(Self { list: list.into(), runtime, stopped: CancellationToken::new() }))
     }
 
     /// The remotes.
     pub fn iter(&self) -> impl Iterator<Item = &Remote> {
         self.list.iter()
+    }
+
+    /// Ends what is being fetched and looked up, now and later: a fetch gives `Stopped`, a lookup finds nothing.
+    pub fn stop(&self) {
+        self.stopped.cancel();
     }
 
     /// Asks every remote for its format, and writes an object and reads it back where writing is allowed.
@@ -81,7 +88,9 @@ impl Remotes {
     /// are absent.
     pub fn lookup(&self, keys: &[Digest], trust: &TrustPolicy) -> Vec<Option<Found>> {
         let asked = keys.iter().map(|key| look_up(&self.list, *key, trust));
-        self.runtime.block_on(futures_util::stream::iter(asked).buffered(LOOKUPS).collect())
+        let answers = futures_util::stream::iter(asked).buffered(LOOKUPS).collect();
+        let answers = self.runtime.block_on(self.stopped.run_until_cancelled(answers));
+        answers.unwrap_or_else(|| vec![None; keys.len()])
     }
 }
 

@@ -164,7 +164,7 @@ impl Driver {
                     Command::Skip(slot, why) => self.skip(slot, why),
                     Command::FailMissing(slot, producer) => self.fail_missing(slot, producer),
                     Command::Fetch(slot) => self.fetch(slot),
-                    Command::Stop => self.context.cancellation.stop(),
+                    Command::Stop => self.stop(),
                     Command::Kill => self.context.cancellation.kill(),
                     Command::Finish => self.finished = true,
                 }
@@ -174,6 +174,13 @@ impl Driver {
         if !self.events.is_empty() {
             // The reporters end after the driver.
             let _ = self.reports.send(std::mem::take(&mut self.events));
+        }
+    }
+
+    fn stop(&self) {
+        self.context.cancellation.stop();
+        if let Some(remotes) = self.context.store.remotes() {
+            remotes.stop();
         }
     }
 
@@ -254,7 +261,10 @@ impl Driver {
             }
             (fetched, _, key) => {
                 let why = fetched.err().unwrap_or_default();
-                self.stage_event(slot, StageEvent::Note { message: format!("runs, because {why}") });
+                // After a stop it is not run either.
+                if !self.context.cancellation.is_stopping() {
+                    self.stage_event(slot, StageEvent::Note { message: format!("runs, because {why}") });
+                }
                 key.iter().for_each(|key| self.context.planner.forget_elsewhere(key));
                 self.feed(Input::Again(slot));
             }

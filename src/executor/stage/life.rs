@@ -245,6 +245,10 @@ impl StageRun {
     /// An attempt that could not be prepared: an input that is missing is made again.
     fn unprepared(&self, error: AttemptError) -> Early {
         let input = match &error {
+            // What was being fetched was stopped.
+            AttemptError::InputMissing { .. } if self.context.cancellation.is_stopping() => {
+                return Early::End(StageEnd::Interrupted);
+            }
             AttemptError::InputMissing { input } => input,
             AttemptError::Changed { what } => return Early::End(StageEnd::Changed(what.clone())),
             _ => return error.into(),
@@ -296,6 +300,7 @@ impl StageRun {
         let inputs: Vec<_> = made.filter_map(|input| self.job.inputs.get(input.name).copied()).collect();
         if self.context.store.remotes().is_some()
             && let Err(e) = self.context.store.fetch(&inputs, &[])
+            && !self.context.cancellation.is_stopping()
         {
             (self.emit)(StageEvent::Note { message: format!("an input could not be fetched: {e}") });
         }
