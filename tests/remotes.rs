@@ -516,10 +516,17 @@ fn an_interrupt_ends_what_is_being_fetched_and_the_next_run_goes_on() {
         let run = Answer::of(child.wait_with_output().unwrap());
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         assert_eq!(run.code, 130, "{}{}", run.out, run.err);
-        assert!(!run.err.contains("could not be fetched") && !run.out.contains("runs, because"), "{}", run.err);
+        assert!(
+            !run.err.contains("could not be fetched") && !run.out.contains("runs, because"),
+            "{}",
+            run.err
+        );
         assert_eq!(fs::read_dir(project.path("artifacts/cache/work/tmp")).into_iter().flatten().count(), 0);
     }
-    assert_eq!(outcomes(&shared.json(&theirs, &["run"])), ["first=fetched", "folder=fetched", "last=fetched"]);
+    assert_eq!(
+        outcomes(&shared.json(&theirs, &["run"])),
+        ["first=fetched", "folder=fetched", "last=fetched"]
+    );
     assert_eq!(outcomes(&shared.json(&changed, &["run"])), ["first=fetched", "folder=fetched", "last=ran"]);
     assert_eq!(out(&changed, "last/o"), "b\nseed\nb\n");
 }

@@ -24,7 +24,7 @@ use super::profile;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a request may take, with its bytes. (The body of a large object comes in requests of its own.)
-const REQUEST: Duration = Duration::from_secs(120);
+const REQUEST: Duration = Duration::from_secs(300);
 /// How often a request is tried again, and for how long.
 const RETRIES: usize = 4;
 const RETRY_FOR: Duration = Duration::from_secs(20);

@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
 
 use super::error::{FetchError, RemoteError};
 use super::list::{Remotes, readable};
 use super::object::Remote;
-use super::pieces::{Broken, LARGE, MOST_DEPTH, Recipe, large_files, receive};
+use super::pieces::{Broken, Here, LARGE, MOST_DEPTH, Recipe, large_files, receive};
 use crate::cas::disk::Disk;
 use crate::cas::error::{During, StoreError};
 use crate::cas::local::{Hashed, READ_ONLY};
@@ -29,8 +29,27 @@ use crate::digest::{Digest, Hasher};
 
 /// How many blobs are fetched at a time.
 const FETCHES: usize = 16;
-/// A server that sends nothing for so long is passed over.
-const SILENCE: Duration = Duration::from_secs(60);
+
+/// Files that are here and may have pieces of what is fetched. They are cut once, and only for a large blob.
+struct Near {
+    files: Vec<PathBuf>,
+    pieces: OnceCell<Here>,
+}
+
+impl Near {
+    fn of(store: &Store, artifacts: &[ArtifactRef]) -> Self {
+        let files = large_files(store, artifacts).iter().map(|digest| store.blob(digest)).collect();
+        Self { files, pieces: OnceCell::new() }
+    }
+
+    async fn pieces(&self) -> &Here {
+        let cut = || async {
+            let files = self.files.clone();
+            tokio::task::spawn_blocking(move || Here::in_files(&files)).await.unwrap_or_default()
+        };
+        self.pieces.get_or_init(cut).await
+    }
+}
 
 /// Why a blob could not be taken from one remote.
 enum Refusal {
@@ -57,7 +76,7 @@ impl Remotes {
         near: &[ArtifactRef],
     ) -> Result<u64, FetchError> {
         let mut transferred = 0;
-        let near = large_files(store, near);
+        let near = Near::of(store, near);
         for artifact in artifacts {
             if store.is_intact(artifact)? {
                 continue;
@@ -76,13 +95,13 @@ impl Remotes {
         &self,
         store: &Store,
         artifact: &ArtifactRef,
-        near: &[Digest],
+        near: &Near,
     ) -> Result<(StagedOutput, u64), FetchError> {
         if !artifact.tree {
             let file = self.sized_blob(store, &artifact.digest, Some(artifact.size), near).await?;
             return Ok((StagedOutput::fetched(*artifact, vec![file], None), artifact.size));
         }
-        let (tree, listing) = self.tree(store, artifact).await?;
+        let (tree, listing) = self.tree(store, artifact, near).await?;
         let mut wanted = BTreeMap::new();
         for file in &tree.files {
             if store.blobs.verify(&file.digest)? != Some(file.size) {
@@ -100,11 +119,12 @@ impl Remotes {
         &self,
         store: &Store,
         artifact: &ArtifactRef,
+        near: &Near,
     ) -> Result<(Tree, Option<(Temporary, Hashed)>), FetchError> {
         let digest = &artifact.digest;
         let fetched = match store.blobs.verify(digest)? {
             Some(_) => None,
-            None => Some(self.sized_blob(store, digest, None, &[]).await?),
+            None => Some(self.sized_blob(store, digest, None, near).await?),
         };
         let tree = match &fetched {
             None => store.tree(digest)?,
@@ -128,11 +148,15 @@ impl Remotes {
         store: &Store,
         digest: &Digest,
         size: Option<u64>,
-        near: &[Digest],
+        near: &Near,
     ) -> Result<(Temporary, Hashed), FetchError> {
         for remote in readable(&self.list) {
             let got = match size {
-                Some(size) if size >= LARGE => self.large(remote, store, (digest, size), near).await,
+                Some(size) if size >= LARGE => {
+                    // It is never closed.
+                    let _permit = self.fetching.acquire().await;
+                    self.large(remote, store, (digest, size), near).await
+                }
                 _ => download(remote, store, digest, size).await,
             };
             match got {
@@ -154,7 +178,7 @@ impl Remotes {
         remote: &Remote,
         store: &Store,
         (digest, size): (&Digest, u64),
-        near: &[Digest],
+        near: &Near,
     ) -> Result<Option<(Temporary, Hashed)>, Refusal> {
         let Some(recipe) = remote.recipe(digest).await.map_err(Refusal::Remote)? else { return Ok(None) };
         let wrong = |why: String| {
@@ -175,15 +199,15 @@ impl Remotes {
                 break;
             }
         }
-        let mut files: Vec<PathBuf> = near.iter().map(|digest| store.blob(digest)).collect();
-        let mut made = Vec::new();
+        let near = near.pieces().await;
+        let (mut above, mut made) = (Here::default(), Vec::new());
         for from in 0..chain.len() {
             // As few as possible: what is here may be enough.
             let (mut done, mut broken) = (None, None);
             for recipe in chain[..=from].iter().rev() {
-                match put_together(remote, store, recipe, &files).await? {
+                match put_together(remote, store, recipe, &[near, &above]).await? {
                     Ok(file) => {
-                        files.push(file.0.to_path_buf());
+                        above.add(recipe, &file.0);
                         done = Some(file);
                     }
                     Err(why) => {
@@ -223,12 +247,7 @@ async fn download(
         return Err(wrong(format!("it has {has} bytes instead of {most}")));
     }
     let mut writing = Writing::begin(store)?;
-    loop {
-        let next = tokio::time::timeout(SILENCE, chunks.next()).await;
-        let Some(chunk) = next.map_err(|_| Refusal::Remote(remote.silent("read a blob", SILENCE)))? else {
-            break;
-        };
-        let chunk = chunk.map_err(|error| Refusal::Remote(remote.failed("read a blob", &error)))?;
+    while let Some(chunk) = remote.next(&mut chunks, "read a blob").await.map_err(Refusal::Remote)? {
         if writing.length + chunk.len() as u64 > most {
             return Err(wrong(format!("it has more than {most} bytes")));
         }
@@ -240,23 +259,17 @@ async fn download(
     }
 }
 
-/// A large blob from its pieces, with the files of `near`.
+/// A large blob from its pieces, some of which are here.
 async fn put_together(
     remote: &Remote,
     store: &Store,
     recipe: &Recipe,
-    near: &[PathBuf],
+    here: &[&Here],
 ) -> Result<Result<(Temporary, Hashed), Broken>, Refusal> {
-    let near: Vec<_> =
-        near.iter().filter_map(|path| Some((path.clone(), path.metadata().ok()?.len()))).collect();
-    let get = |pack, range| async move {
-        match tokio::time::timeout(SILENCE, remote.range(&pack, range)).await {
-            Ok(got) => got.map_err(|error| error.to_string()),
-            Err(_) => Err(remote.silent("read a pack", SILENCE).to_string()),
-        }
-    };
+    let get =
+        |pack, range| async move { remote.range(&pack, range).await.map_err(|error| error.to_string()) };
     let mut writing = Writing::begin(store)?;
-    match receive(recipe, &near, get, &mut |bytes| writing.write(bytes)).await {
+    match receive(recipe, here, get, &mut |bytes| writing.write(bytes)).await {
         Ok(()) => {}
         Err(Broken::Write(source)) => {
             return Err(

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::error::RemoteError;
@@ -22,6 +23,10 @@ use crate::digest::Digest;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many actions are asked for at a time.
 const LOOKUPS: usize = 64;
+/// How many large blobs are fetched at a time; each takes up to 64 MiB of memory.
+const LARGE_FETCHES: usize = 4;
+/// How many actions are sent at a time; each takes up to 200 MiB of memory.
+const SENDS: usize = 4;
 
 /// All remotes of a project.
 #[derive(Debug)]
@@ -29,6 +34,9 @@ pub struct Remotes {
     pub(super) list: Arc<[Remote]>,
     pub(super) runtime: Runtime,
     pub(super) stopped: CancellationToken,
+    /// Bounds the large blobs that are fetched at a time, over all stages, and the actions that are sent.
+    pub(super) fetching: Semaphore,
+    pub(super) sending: Arc<Semaphore>,
 }
 
 /// An action in a remote.
@@ -54,7 +62,13 @@ impl Remotes {
             .thread_name("kiln-remote")
             .enable_all()
             .build()?;
-        Ok(Some(Self { list: list.into(), runtime, stopped: CancellationToken::new() }))
+        Ok(Some(Self {
+            list: list.into(),
+            runtime,
+            stopped: CancellationToken::new(),
+            fetching: Semaphore::new(LARGE_FETCHES),
+            sending: Arc::new(Semaphore::new(SENDS)),
+        }))
     }
 
     /// The remotes.

@@ -30,6 +30,11 @@ pub const REMOTE_FORMAT: &str = "kiln.remote/1";
 const MOST_FORMAT_BYTES: u64 = 1024;
 /// After so many failures in a row a remote is left alone.
 const MOST_FAILURES: u32 = 3;
+/// A server from which nothing comes for so long is passed over.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The bytes of an object as they come.
+pub(super) type Body = BoxStream<'static, object_store::Result<Bytes>>;
 
 /// What a remote is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,10 +133,7 @@ impl Remote {
     ///
     /// # Errors
     /// The request failed. The stream may fail later.
-    pub async fn blob(
-        &self,
-        digest: &Digest,
-    ) -> Result<Option<(u64, BoxStream<'static, object_store::Result<Bytes>>)>, RemoteError> {
+    pub(super) async fn blob(&self, digest: &Digest) -> Result<Option<(u64, Body)>, RemoteError> {
         let got = self.get(&self.place("blobs", digest), "read a blob").await?;
         Ok(got.map(|result| (result.meta.size, result.into_stream())))
     }
@@ -280,13 +282,21 @@ impl Remote {
             return Err(too_large(got.meta.size));
         }
         let (mut bytes, mut stream) = (Vec::new(), got.into_stream());
-        while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|error| self.failed(what, &error))?);
+        while let Some(chunk) = self.next(&mut stream, what).await? {
+            bytes.extend_from_slice(&chunk);
             if bytes.len() as u64 > most {
                 return Err(too_large(bytes.len() as u64));
             }
         }
         Ok(Some(bytes.into()))
+    }
+
+    /// The next bytes of a body; none at its end. However slow they come, something must come now and then.
+    pub(super) async fn next(&self, body: &mut Body, what: &str) -> Result<Option<Bytes>, RemoteError> {
+        match tokio::time::timeout(SILENCE, body.next()).await {
+            Ok(next) => next.transpose().map_err(|error| self.failed(what, &error)),
+            Err(_) => Err(self.silent(what, SILENCE)),
+        }
     }
 
     /// Fails when the remote is left alone.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::stream::{StreamExt, TryStreamExt};
-use object_store::{Error, MultipartUpload, ObjectStoreExt, PutPayload};
+use object_store::{Error, GetOptions, MultipartUpload, ObjectStoreExt, PutPayload};
 
 use super::error::RemoteError;
 use super::object::Remote;
@@ -64,14 +64,22 @@ impl Remote {
     /// # Errors
     /// The request failed, or there is no such pack.
     pub async fn range(&self, pack: &Digest, range: Range<u64>) -> Result<Bytes, RemoteError> {
-        let got = self.store.get_range(&self.place("packs", pack), range).await;
-        got.map_err(|error| match error {
-            Error::NotFound { .. } => {
-                let (remote, what) = (self.name.clone(), format!("the pack {pack}"));
-                RemoteError::WrongBytes { remote, what, why: "it is missing".into() }
+        let wrong = |why: String| {
+            let (remote, what) = (self.name.clone(), format!("the pack {pack}"));
+            RemoteError::WrongBytes { remote, what, why }
+        };
+        let length = (range.end - range.start) as usize;
+        let options = GetOptions::new().with_range(Some(range));
+        let got = self.store.get_opts(&self.place("packs", pack), options).await;
+        let Some(got) = self.noted("read a pack", got)? else { return Err(wrong("it is missing".into())) };
+        let (mut bytes, mut body) = (Vec::with_capacity(length), got.into_stream());
+        while let Some(chunk) = self.next(&mut body, "read a pack").await? {
+            if bytes.len() + chunk.len() > length {
+                return Err(wrong(format!("more than {length} bytes came")));
             }
-            error => self.failed("read a pack", &error),
-        })
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.into())
     }
 
     /// Sends a pack, in parts of some megabytes.

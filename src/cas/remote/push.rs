@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::error::RemoteError;
 use super::list::Remotes;
 use super::object::{Remote, Sent};
-use super::pieces::{LARGE, Near, Packed, large_files, pack_up};
+use super::pieces::{LARGE, Likeness, Near, Packed, large_files, pack_up};
 use crate::cas::error::StoreError;
 use crate::cas::store::Store;
 use crate::cas::tree::MOST_TREE_BYTES;
@@ -64,8 +64,10 @@ impl Remotes {
 
     /// Sends an action and its outputs to every remote that may be written, in the background.
     pub fn send(&self, store: Arc<Store>, action: Arc<Action>, how: Sending) -> JoinHandle<Vec<Pushed>> {
-        let list = Arc::clone(&self.list);
+        let (list, sending) = (Arc::clone(&self.list), Arc::clone(&self.sending));
         self.runtime.spawn(async move {
+            // It is never closed.
+            let _permit = sending.acquire().await;
             let mut all = Vec::new();
             for remote in list.iter().filter(|remote| remote.access.writes()) {
                 let mut bytes = 0;
@@ -102,11 +104,10 @@ async fn push(
         }
     }
     // What the stage has read may share pieces with what it made, and so may its outputs with each other.
-    let mut near = large_files(store, &action.inputs());
+    let mut near = Relatives { unasked: large_files(store, &action.inputs()), like: Likeness::default() };
     let large: Vec<_> = files.extract_if(.., |_, size| *size >= LARGE).collect();
     for (digest, size) in large {
-        *bytes += push_pieces(remote, store, (digest, size), &near, how).await?;
-        near.push(digest);
+        *bytes += push_pieces(remote, store, (digest, size), &mut near, how).await?;
     }
     for blobs in [files, trees] {
         let sent =
@@ -135,36 +136,60 @@ async fn push_blob(
     Ok(size)
 }
 
-/// Sends a large blob in pieces, those alone that neither the remote's own recipe nor one of `near` blobs names; gives
-/// the bytes that were sent.
+/// Blobs that what is sent may be like. The remote is asked for their recipes when the first blob is sent, and once.
+struct Relatives {
+    unasked: Vec<Digest>,
+    like: Likeness,
+}
+
+impl Relatives {
+    async fn ask(&mut self, remote: &Remote, store: &Store) {
+        for digest in std::mem::take(&mut self.unasked) {
+            // What cannot be read has no pieces to share.
+            if let Some(recipe) = remote.recipe(&digest).await.ok().flatten() {
+                self.like.add(Near { recipe, file: store.blob(&digest) });
+            }
+        }
+    }
+}
+
+/// Sends a large blob in pieces, those alone that no blob that it may be like has; gives the bytes that were sent. It
+/// is one of those blobs from then on.
 async fn push_pieces(
     remote: &Remote,
     store: &Store,
     (digest, size): (Digest, u64),
-    near: &[Digest],
+    near: &mut Relatives,
     how: Sending,
 ) -> Result<u64, PushError> {
     remote.check_alive()?;
     if !how.resend && remote.has_recipe(&digest).await? {
+        near.unasked.push(digest);
         return Ok(0);
     }
-    let mut like = Vec::new();
-    for near in near.iter().filter(|near| **near != digest && !how.resend) {
-        // What cannot be read has no pieces to share.
-        let recipe = remote.recipe(near).await.ok().flatten();
-        like.extend(recipe.map(|recipe| Near { recipe, file: store.blob(near) }));
+    // A recipe of its own that is damaged is no help; nor are packs, when some are.
+    near.unasked.retain(|near| *near != digest);
+    if !how.resend {
+        near.ask(remote, store).await;
     }
+    let like = std::mem::take(&mut near.like);
     let (packs, mut filled) = tokio::sync::mpsc::channel::<(Digest, Vec<u8>)>(1);
     let path = store.blob(&digest);
     let packing = tokio::task::spawn_blocking(move || {
-        pack_up(&path, &digest, size, &like, &mut |name, bytes| packs.blocking_send((name, bytes)).is_ok())
+        let on_pack = &mut |name, bytes| packs.blocking_send((name, bytes)).is_ok();
+        let packed = pack_up(&path, &digest, size, &like, on_pack);
+        (packed, like)
     });
     while let Some((name, bytes)) = filled.recv().await {
         // Without a receiver the packing ends.
         remote.put_pack(&name, bytes.into()).await?;
     }
-    let packed = packing.await.map_err(|_| StoreError::NotIntact(digest))??;
-    let Some(Packed { recipe, bytes }) = packed else { return Err(StoreError::NotIntact(digest).into()) };
+    let (packed, like) = packing.await.map_err(|_| StoreError::NotIntact(digest))?;
+    near.like = like;
+    let Some(Packed { recipe, bytes }) = packed? else { return Err(StoreError::NotIntact(digest).into()) };
     remote.put_recipe(&recipe).await?;
+    if !how.resend {
+        near.like.add(Near { recipe, file: store.blob(&digest) });
+    }
     Ok(bytes)
 }

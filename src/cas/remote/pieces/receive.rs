@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -38,33 +39,70 @@ pub enum Broken {
     Write(io::Error),
 }
 
-/// The pieces of files that are here, by their digests.
-type Here = HashMap<Digest, (PathBuf, u64)>;
+/// Where pieces lie in files that are here, by their digests.
+#[derive(Debug, Default)]
+pub struct Here(HashMap<Digest, (Arc<Path>, u64)>);
+
+impl Here {
+    /// The pieces of files that are cut for it. A file that cannot be read has none.
+    pub fn in_files(files: &[PathBuf]) -> Self {
+        let mut here = Self::default();
+        for path in files {
+            let _ = here.cut(path);
+        }
+        here
+    }
+
+    fn cut(&mut self, path: &Path) -> io::Result<()> {
+        let (mut file, path) = (File::open(path)?, Arc::<Path>::from(path));
+        let pieces = cut(&mut file, path.metadata()?.len())?;
+        file.seek(SeekFrom::Start(0))?;
+        let mut buffer = Vec::new();
+        for piece in pieces {
+            buffer.clear();
+            file.by_ref().take(piece.length).read_to_end(&mut buffer)?;
+            self.0.insert(Digest::of_bytes(&buffer), (Arc::clone(&path), piece.offset));
+        }
+        Ok(())
+    }
+
+    /// Adds the pieces of a file that was made by this recipe.
+    pub fn add(&mut self, recipe: &Recipe, file: &Path) {
+        let (mut at, file) = (0, Arc::<Path>::from(file));
+        for piece in &recipe.pieces {
+            self.0.insert(piece.digest, (Arc::clone(&file), at));
+            at += piece.length;
+        }
+    }
+}
+
+fn find<'a>(here: &[&'a Here], piece: &Digest) -> Option<&'a (Arc<Path>, u64)> {
+    here.iter().find_map(|here| here.0.get(piece))
+}
 
 /// Pieces that come next: of one range of a pack, or from a file that is here.
 enum Step {
     Range { pack: usize, range: Range<u64>, pieces: Range<usize> },
-    Here { file: PathBuf, offset: u64, piece: usize },
+    Here { file: Arc<Path>, offset: u64, piece: usize },
 }
 
-/// Gives the bytes of a blob to `write`, in order. `near` are files that are here and may have some of its pieces; `get`
-/// reads a range of a pack.
+/// Gives the bytes of a blob to `write`, in order. Pieces that are `here` are taken from there; `get` reads a range of a
+/// pack.
 ///
 /// # Errors
 /// The blob cannot be put together; what was written is of no use.
 pub async fn receive<F: Future<Output = Result<Bytes, String>>>(
     recipe: &Recipe,
-    near: &[(PathBuf, u64)],
+    here: &[&Here],
     get: impl Fn(Digest, Range<u64>) -> F,
     write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Broken> {
-    let here = pieces_here(near);
-    let lacks = |piece: &Stored| !here.contains_key(&piece.digest);
-    let without = |piece: &&Stored| lacks(piece) && piece.base.is_some_and(|base| !here.contains_key(&base));
+    let lacks = |piece: &Digest| find(here, piece).is_none();
+    let without = |piece: &&Stored| lacks(&piece.digest) && piece.base.is_some_and(|base| lacks(&base));
     if recipe.pieces.iter().any(|piece| without(&piece)) {
         return Err(Broken::NoBase);
     }
-    let fetched = stream::iter(steps(recipe, &here)).map(|step| {
+    let fetched = stream::iter(steps(recipe, here)).map(|step| {
         let request = match &step {
             Step::Range { pack, range, .. } => Some(get(recipe.packs[*pack], range.clone())),
             Step::Here { .. } => None,
@@ -90,7 +128,7 @@ pub async fn receive<F: Future<Output = Result<Bytes, String>>>(
                 for piece in &recipe.pieces[pieces] {
                     let from = (piece.offset - range.start) as usize;
                     let stored = bytes[from..from + piece.stored as usize].to_vec();
-                    write(&checked(piece, stored, &here)?).map_err(Broken::Write)?;
+                    write(&checked(piece, stored, here)?).map_err(Broken::Write)?;
                 }
             }
             (Step::Here { file, offset, piece }, _) => {
@@ -109,8 +147,8 @@ pub async fn receive<F: Future<Output = Result<Bytes, String>>>(
 }
 
 /// The bytes of a piece, if they are what they should be.
-fn checked(piece: &Stored, stored: Vec<u8>, here: &Here) -> Result<Vec<u8>, Broken> {
-    let base = piece.base.and_then(|base| here.get(&base));
+fn checked(piece: &Stored, stored: Vec<u8>, here: &[&Here]) -> Result<Vec<u8>, Broken> {
+    let base = piece.base.and_then(|base| find(here, &base));
     let base = base.and_then(|(file, offset)| read_at(file, *offset, piece.length).ok());
     let bytes = decode(stored, piece.coding, piece.length as usize, piece.element, base.as_deref());
     let bytes = bytes.map_err(Broken::Wrong)?;
@@ -120,35 +158,12 @@ fn checked(piece: &Stored, stored: Vec<u8>, here: &Here) -> Result<Vec<u8>, Brok
     }
 }
 
-/// The pieces of files that are here, by their digests.
-fn pieces_here(near: &[(PathBuf, u64)]) -> Here {
-    let mut here = HashMap::new();
-    for (path, size) in near {
-        // A file that cannot be read has no pieces.
-        let _ = pieces_of(path, *size, &mut here);
-    }
-    here
-}
-
-fn pieces_of(path: &Path, size: u64, here: &mut Here) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    let pieces = cut(&mut file, size)?;
-    file.seek(SeekFrom::Start(0))?;
-    let mut buffer = Vec::new();
-    for piece in pieces {
-        buffer.clear();
-        file.by_ref().take(piece.length).read_to_end(&mut buffer)?;
-        here.insert(Digest::of_bytes(&buffer), (path.to_owned(), piece.offset));
-    }
-    Ok(())
-}
-
 /// The steps to a blob: neighbours in a pack come in one request.
-fn steps(recipe: &Recipe, here: &Here) -> Vec<Step> {
+fn steps(recipe: &Recipe, here: &[&Here]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for (n, piece) in recipe.pieces.iter().enumerate() {
-        if let Some((file, offset)) = here.get(&piece.digest) {
-            steps.push(Step::Here { file: file.clone(), offset: *offset, piece: n });
+        if let Some((file, offset)) = find(here, &piece.digest) {
+            steps.push(Step::Here { file: Arc::clone(file), offset: *offset, piece: n });
             continue;
         }
         let end = piece.offset + piece.stored;

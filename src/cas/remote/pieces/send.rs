@@ -35,18 +35,6 @@ pub struct Packed {
     pub bytes: u64,
 }
 
-/// The pieces that recipes name, by their digests; a difference is of no use without the blob that it needs.
-pub fn known_pieces<'a>(recipes: impl IntoIterator<Item = &'a Recipe>) -> HashMap<Digest, Known> {
-    let mut known = HashMap::new();
-    for recipe in recipes {
-        let pieces = recipe.pieces.iter().filter(|piece| piece.base.is_none());
-        known.extend(
-            pieces.map(|piece| (piece.digest, Known { pack: recipe.packs[piece.pack], piece: *piece })),
-        );
-    }
-    known
-}
-
 /// A blob that another one may be like, and that is here: its recipe and its file.
 #[derive(Debug)]
 pub struct Near {
@@ -56,8 +44,28 @@ pub struct Near {
     pub file: PathBuf,
 }
 
-/// Makes the packs and the recipe of a blob. Pieces that the recipes of `near` blobs name are not packed again, and a
-/// piece may be packed as the difference from one of them. `on_pack` gets each pack with its name, and says whether
+/// What a remote has that other blobs may be like.
+#[derive(Debug, Default)]
+pub struct Likeness {
+    near: Vec<Near>,
+    /// The pieces that are whole: a difference is of no use without the blob that it needs.
+    known: HashMap<Digest, Known>,
+}
+
+impl Likeness {
+    /// Adds a blob.
+    pub fn add(&mut self, near: Near) {
+        let recipe = &near.recipe;
+        let pieces = recipe.pieces.iter().filter(|piece| piece.base.is_none());
+        self.known.extend(
+            pieces.map(|piece| (piece.digest, Known { pack: recipe.packs[piece.pack], piece: *piece })),
+        );
+        self.near.push(near);
+    }
+}
+
+/// Makes the packs and the recipe of a blob. Pieces that blobs that are like it have are not packed again, and a piece
+/// may be packed as the difference from one of theirs. `on_pack` gets each pack with its name, and says whether
 /// to go on.
 ///
 /// # Errors
@@ -66,22 +74,23 @@ pub fn pack_up(
     file: &Path,
     digest: &Digest,
     size: u64,
-    near: &[Near],
+    like: &Likeness,
     on_pack: &mut dyn FnMut(Digest, Vec<u8>) -> bool,
 ) -> Result<Option<Packed>, StoreError> {
-    let mut known = known_pieces(near.iter().map(|near| &near.recipe));
+    // The pieces of this blob that are packed already.
+    let mut packed = HashMap::new();
     let mut from = File::open(file).during("read", file)?;
     let pieces = cut(&mut from, size).during("read", file)?;
     from.seek(SeekFrom::Start(0)).during("read", file)?;
     let (mut hasher, mut filling) = (Hasher::default(), Filling::of(Recipe::of(*digest, size)));
-    let base = near.iter().find_map(|near| Base::of(near, &pieces));
+    let base = like.near.iter().find_map(|near| Base::of(near, &pieces));
     let mut buffer = Vec::new();
     for (n, piece) in pieces.into_iter().enumerate() {
         buffer.clear();
         from.by_ref().take(piece.length).read_to_end(&mut buffer).during("read", file)?;
         hasher.update(&buffer);
         let name = Digest::of_bytes(&buffer);
-        if let Some(known) = known.get(&name) {
+        if let Some(known) = packed.get(&name).or_else(|| like.known.get(&name)) {
             filling.reuse(known);
             continue;
         }
@@ -107,11 +116,11 @@ pub fn pack_up(
             filling.recipe.base = base.as_ref().map(|base| base.digest);
             filling.recipe.depth = base.as_ref().map_or(0, |base| base.depth + 1);
         }
-        if filling.pack.len() >= PACK && !filling.close(&mut known, on_pack) {
+        if filling.pack.len() >= PACK && !filling.close(&mut packed, on_pack) {
             return Ok(None);
         }
     }
-    if !filling.close(&mut known, on_pack) {
+    if !filling.close(&mut packed, on_pack) {
         return Ok(None);
     }
     match hasher.finish().0 == *digest {
@@ -207,7 +216,7 @@ impl Filling {
     /// Names the pack and hands it on, if there is something in it.
     fn close(
         &mut self,
-        known: &mut HashMap<Digest, Known>,
+        packed: &mut HashMap<Digest, Known>,
         on_pack: &mut dyn FnMut(Digest, Vec<u8>) -> bool,
     ) -> bool {
         if self.pack.is_empty() {
@@ -219,7 +228,7 @@ impl Filling {
         for at in std::mem::take(&mut self.open) {
             self.recipe.pieces[at].pack = index;
             let piece = self.recipe.pieces[at];
-            known.insert(piece.digest, Known { pack: name, piece });
+            packed.insert(piece.digest, Known { pack: name, piece });
         }
         self.bytes += bytes.len() as u64;
         on_pack(name, bytes)
