@@ -530,3 +530,12 @@ fn an_interrupt_ends_what_is_being_fetched_and_the_next_run_goes_on() {
     assert_eq!(outcomes(&shared.json(&changed, &["run"])), ["first=fetched", "folder=fetched", "last=ran"]);
     assert_eq!(out(&changed, "last/o"), "b\nseed\nb\n");
 }
+
+#[test]
+fn a_pull_from_a_remote_that_cannot_be_asked_is_no_success() {
+    let p = Shared::new().project(LADDER);
+    // Nobody listens there.
+    let pull = Answer::of(p.kiln(&["pull"]).env("KILN_REMOTES", "http://127.0.0.1:9/x").output().unwrap());
+    assert_eq!(pull.code, 1, "{}{}", pull.out, pull.err);
+    assert!(pull.out.contains("the remote `env` could not be asked for everything"), "{}", pull.out);
+}

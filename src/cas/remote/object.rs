@@ -72,6 +72,7 @@ pub struct Remote {
     prefix: ObjectPath,
     failures: AtomicU32,
     reported: AtomicBool,
+    unusable: AtomicBool,
     /// Whether its format was looked at and is ours.
     known: tokio::sync::OnceCell<()>,
     /// The blobs that were found to have other bytes.
@@ -106,6 +107,7 @@ impl Remote {
             prefix,
             failures: AtomicU32::new(0),
             reported: AtomicBool::new(false),
+            unusable: AtomicBool::new(false),
             known: tokio::sync::OnceCell::new(),
             damaged: Mutex::default(),
         })
@@ -337,8 +339,15 @@ impl Remote {
         RemoteError::Request { remote: self.name.clone(), what: what.to_owned(), why: chain(error) }
     }
 
+    /// Whether it could not be asked for something, so that it may have more than was found.
+    pub fn has_failed(&self) -> bool {
+        self.unusable.load(Ordering::Relaxed)
+    }
+
     /// Says a failure to the user: the first one of each remote, the others in the log for those who look for them.
     pub fn report(&self, error: &RemoteError) {
+        let answered = matches!(error, RemoteError::Untrusted { .. } | RemoteError::WrongBytes { .. });
+        self.unusable.fetch_or(!answered, Ordering::Relaxed);
         if self.reported.swap(true, Ordering::Relaxed) {
             tracing::debug!("{error}");
         } else {

@@ -22,10 +22,10 @@ use crate::report::text::{bytes, printable};
 pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let (_, targets) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
-    if context.store.remotes().is_none() {
+    let Some(remotes) = context.store.remotes() else {
         let message = "there is no remote; `kiln remote add NAME URL` adds one, or the pipeline names some";
         return Err(CliError::Call(message.into()));
-    }
+    };
     let plan = context.plan(targets, &[])?;
     let (mut fetched, mut transferred, mut errors) = (Vec::new(), 0, Vec::new());
     for stage in plan.stages.iter().filter(|stage| stage.state == State::Fetch) {
@@ -44,6 +44,10 @@ pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Ex
             Err(error) => errors.push(format!("`{}`: {error}", stage.name)),
         }
     }
+    let failed = remotes.iter().filter(|remote| remote.has_failed());
+    errors.extend(
+        failed.map(|remote| format!("the remote `{}` could not be asked for everything", remote.name)),
+    );
     context.store.flush()?;
     let summary = plan.summary();
     let absent = summary.run + summary.maybe + summary.people;
