@@ -52,9 +52,14 @@ impl Remote {
     /// Sends a recipe, whose packs are there.
     ///
     /// # Errors
-    /// The request failed.
+    /// The recipe cannot be written as JSON; the request failed.
     pub async fn put_recipe(&self, recipe: &Recipe) -> Result<(), RemoteError> {
-        let bytes = PutPayload::from_bytes(recipe.to_bytes().into());
+        let bytes = recipe.to_bytes().map_err(|e| RemoteError::Request {
+            remote: self.name.clone(),
+            what: "write a recipe".into(),
+            why: e.to_string(),
+        })?;
+        let bytes = PutPayload::from_bytes(bytes.into());
         let put = self.store.put(&self.place("recipes", &recipe.digest), bytes).await;
         self.done("write a recipe", put)
     }
