@@ -25,8 +25,14 @@ use crate::digest::Digest;
 pub enum Kind {
     /// A record.
     Action,
-    /// A blob.
+    /// A blob; in a remote, a small one or a listing.
     Blob,
+    /// In a remote, how a large blob is made from pieces.
+    Recipe,
+    /// In a remote, pieces.
+    Pack,
+    /// In a remote, what somebody left who died.
+    Leftover,
     /// A damaged blob or record that was put aside.
     Quarantined,
     /// A folder of links for people.

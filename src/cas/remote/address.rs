@@ -80,6 +80,11 @@ impl Address {
         matches!(self.url.scheme(), "http" | "https")
     }
 
+    /// The file of an object, where the remote is a folder.
+    pub(super) fn file(&self, object: &ObjectPath) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(object.as_ref()))
+    }
+
     /// Opens the store, and says below which path in it everything lies.
     ///
     /// # Errors

@@ -38,6 +38,14 @@ pub enum RemoteError {
         /// What the server or the network said.
         why: String,
     },
+    /// The credentials do not allow a request.
+    #[error("the remote `{remote}` does not let us {what}; its credentials do not allow it")]
+    Denied {
+        /// Its name.
+        remote: String,
+        /// What was tried.
+        what: &'static str,
+    },
     /// The remote holds something else than what its name says.
     #[error("the remote `{remote}` gave wrong bytes for {what}: {why}; they were not used")]
     WrongBytes {

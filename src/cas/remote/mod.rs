@@ -8,15 +8,20 @@
 mod address;
 mod error;
 mod fetch;
+mod gc;
+mod heartbeat;
+mod intent;
 mod list;
 mod object;
 mod packs;
 mod pieces;
+mod pins;
 mod profile;
 mod push;
 
 pub use address::Address;
 pub use error::{FetchError, RemoteError};
+pub use gc::GcRules;
 pub use list::{Found, Remotes};
 pub use object::{Access, Remote, Sent};
 pub use push::{Pushed, Sending};

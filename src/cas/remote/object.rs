@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::path::Path as ObjectPath;
-use object_store::{Error, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use super::address::Address;
 use super::error::{RemoteError, chain};
@@ -99,7 +99,18 @@ impl Remote {
         let opened = address.open();
         let (store, prefix) = opened.map_err(|why| RemoteError::Open { remote: name.to_owned(), why })?;
         let access = if address.is_read_only() { Access::Read } else { access };
-        Ok(Self {
+        Ok(Self::with(name, address, access, store, prefix))
+    }
+
+    /// A remote in this object store, below this prefix.
+    pub(super) fn with(
+        name: &str,
+        address: Address,
+        access: Access,
+        store: Arc<dyn ObjectStore>,
+        prefix: ObjectPath,
+    ) -> Self {
+        Self {
             name: name.to_owned(),
             address,
             access,
@@ -110,7 +121,7 @@ impl Remote {
             unusable: AtomicBool::new(false),
             known: tokio::sync::OnceCell::new(),
             damaged: Mutex::default(),
-        })
+        }
     }
 
     /// The action of a key; none when it has none that can be used.
@@ -145,16 +156,37 @@ impl Remote {
         unpoisoned(&self.damaged).insert(*digest);
     }
 
-    /// The size of a blob; none when it has none, or one that is known to be damaged.
+    /// What is known of an object without reading it; none when it has none, or one that is known to be damaged.
     ///
     /// # Errors
     /// The request failed.
-    pub async fn has_blob(&self, digest: &Digest) -> Result<Option<u64>, RemoteError> {
+    pub(super) async fn has(&self, kind: &str, digest: &Digest) -> Result<Option<ObjectMeta>, RemoteError> {
         if unpoisoned(&self.damaged).contains(digest) {
             return Ok(None);
         }
-        let head = self.store.head(&self.place("blobs", digest)).await;
-        Ok(self.noted("look for a blob", head)?.map(|meta| meta.size))
+        let head = self.store.head(&self.place(kind, digest)).await;
+        self.noted("look for an object", head)
+    }
+
+    /// All objects of a folder.
+    ///
+    /// # Errors
+    /// A request failed; `Denied` when the credentials allow no listing.
+    pub(super) async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>, RemoteError> {
+        self.check_alive()?;
+        let what = "list its objects";
+        let (mut all, mut listing) = (Vec::new(), self.store.list(Some(&self.at(&[folder]))));
+        loop {
+            match tokio::time::timeout(SILENCE, listing.next()).await {
+                Ok(None) => return Ok(all),
+                Ok(Some(Ok(meta))) => all.push(meta),
+                Ok(Some(Err(Error::PermissionDenied { .. } | Error::Unauthenticated { .. }))) => {
+                    return Err(RemoteError::Denied { remote: self.name.clone(), what });
+                }
+                Ok(Some(Err(error))) => return Err(self.failed(what, &error)),
+                Err(_) => return Err(self.silent(what, SILENCE)),
+            }
+        }
     }
 
     /// Sends a small blob.
@@ -184,7 +216,8 @@ impl Remote {
         })?;
         let bytes = Bytes::from(spelt);
         let mode = if replace { PutMode::Overwrite } else { PutMode::Create };
-        match self.store.put_opts(&path, PutPayload::from_bytes(bytes.clone()), mode.into()).await {
+        let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes.clone()), mode.into());
+        match self.in_time("write an action", put).await? {
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
             put => return self.done("write an action", put).map(|()| Sent::New),
         }
@@ -196,7 +229,8 @@ impl Remote {
             }
             // What does not count, or cannot be used, gives way.
             Ok(_) | Err(RemoteError::WrongBytes { .. }) => {
-                let put = self.store.put(&path, PutPayload::from_bytes(bytes)).await;
+                let put = self.store.put(&path, PutPayload::from_bytes(bytes));
+                let put = self.in_time("write an action", put).await?;
                 self.done("write an action", put).map(|()| Sent::New)
             }
             Err(error) => Err(error),
@@ -212,7 +246,7 @@ impl Remote {
     }
 
     async fn check_format(&self) -> Result<(), RemoteError> {
-        let path = self.prefix.clone().join("format");
+        let path = self.at(&["format"]);
         let found = self.small(&path, MOST_FORMAT_BYTES, "read its format").await?;
         match found.as_deref().map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned()) {
             Some(found) if found == REMOTE_FORMAT => Ok(()),
@@ -230,7 +264,7 @@ impl Remote {
     /// # Errors
     /// One of these fails, or other bytes come back.
     pub async fn probe(&self) -> Result<(), RemoteError> {
-        let path = self.prefix.clone().join(format!("probe-{}-{:x}", std::process::id(), stat::now()));
+        let path = self.at(&["probes", &format!("{}-{:x}", std::process::id(), stat::now())]);
         let put = self.store.put(&path, PutPayload::from_static(b"probe")).await;
         self.done("write an object", put)?;
         let got = if self.access.reads() { self.small(&path, 16, "read an object").await? } else { None };
@@ -258,7 +292,12 @@ impl Remote {
     }
 
     pub(super) fn place(&self, kind: &str, digest: &Digest) -> ObjectPath {
-        self.prefix.clone().join(kind).join(digest.to_string())
+        self.at(&[kind, &digest.to_string()])
+    }
+
+    /// The path of an object below the prefix.
+    pub(super) fn at(&self, parts: &[&str]) -> ObjectPath {
+        parts.iter().fold(self.prefix.clone(), |path, part| path.join(*part))
     }
 
     async fn get(&self, path: &ObjectPath, what: &str) -> Result<Option<GetResult>, RemoteError> {

@@ -13,13 +13,13 @@ use object_store::{Error, GetOptions, MultipartUpload, ObjectStoreExt, PutPayloa
 use super::error::RemoteError;
 use super::object::Remote;
 use super::pieces::{MOST_RECIPE_BYTES, Recipe};
-use crate::cas::unpoisoned;
 use crate::digest::Digest;
 
 /// The bytes of a part of an object that is sent in parts.
 const PART: usize = 8 << 20;
 /// How many parts of one object are on their way at a time.
 const PARTS: usize = 4;
+
 impl Remote {
     /// The recipe of a large blob; none when it has none that can be used.
     ///
@@ -35,18 +35,6 @@ impl Remote {
             let (remote, what) = (self.name.clone(), format!("the recipe {digest}"));
             RemoteError::WrongBytes { remote, what, why }
         })
-    }
-
-    /// Whether it has a recipe that is not known to be damaged.
-    ///
-    /// # Errors
-    /// The request failed.
-    pub async fn has_recipe(&self, digest: &Digest) -> Result<bool, RemoteError> {
-        if unpoisoned(&self.damaged).contains(digest) {
-            return Ok(false);
-        }
-        let head = self.store.head(&self.place("recipes", digest)).await;
-        Ok(self.noted("look for a recipe", head)?.is_some())
     }
 
     /// Sends a recipe, whose packs are there.

@@ -5,7 +5,7 @@
 //! sent, and what is damaged here gets no name there.
 //! Must not know: when something is sent, how it is shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -13,9 +13,10 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinHandle;
 
 use super::error::RemoteError;
+use super::intent::Intent;
 use super::list::Remotes;
 use super::object::{Remote, Sent};
-use super::pieces::{LARGE, Likeness, Near, Packed, large_files, pack_up};
+use super::pieces::{LARGE, Likeness, Near, Packed, Recipe, large_files, pack_up};
 use crate::cas::error::StoreError;
 use crate::cas::store::Store;
 use crate::cas::tree::MOST_TREE_BYTES;
@@ -24,6 +25,8 @@ use crate::digest::Digest;
 
 /// How many blobs are sent at a time.
 const BLOBS: usize = 8;
+/// How often an action is tried whose sender was suspended.
+const TRIES: usize = 3;
 
 /// How an action is sent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -84,6 +87,34 @@ impl Remotes {
     }
 }
 
+/// What an action names: its files and listings with their sizes, and large files that these may be like.
+#[derive(Clone)]
+struct Named {
+    files: BTreeMap<Digest, u64>,
+    trees: BTreeMap<Digest, u64>,
+    near: Vec<Digest>,
+}
+
+impl Named {
+    fn by(action: &Action, store: &Store) -> Result<Self, StoreError> {
+        let (mut files, mut trees) = (BTreeMap::new(), BTreeMap::new());
+        for output in action.outputs.values() {
+            if output.tree {
+                files.extend(store.tree(&output.digest)?.files.iter().map(|file| (file.digest, file.size)));
+                let listing = store.blobs.verify(&output.digest)?;
+                trees.insert(output.digest, listing.ok_or(StoreError::NotIntact(output.digest))?);
+            } else {
+                files.insert(output.digest, output.size);
+            }
+        }
+        Ok(Self { files, trees, near: large_files(store, &action.inputs()) })
+    }
+
+    fn digests(&self) -> BTreeSet<Digest> {
+        self.files.keys().chain(self.trees.keys()).chain(&self.near).copied().collect()
+    }
+}
+
 async fn push(
     remote: &Remote,
     store: &Store,
@@ -93,41 +124,58 @@ async fn push(
 ) -> Result<Sent, PushError> {
     remote.check_alive()?;
     remote.prepare().await?;
-    let (mut files, mut trees) = (BTreeMap::new(), BTreeMap::new());
-    for output in action.outputs.values() {
-        if output.tree {
-            files.extend(store.tree(&output.digest)?.files.iter().map(|file| (file.digest, file.size)));
-            let listing = store.blobs.verify(&output.digest)?;
-            trees.insert(output.digest, listing.ok_or(StoreError::NotIntact(output.digest))?);
-        } else {
-            files.insert(output.digest, output.size);
+    let named = Named::by(action, store)?;
+    for _ in 0..TRIES {
+        let intent = Intent::declare(remote, named.digests()).await?;
+        let sent = tokio::select! {
+            sent = send_all(&intent, (remote, store), action, &named, how, bytes) => sent,
+            never = intent.keep() => match never {},
+        };
+        intent.withdraw().await;
+        if let Some(sent) = sent? {
+            return Ok(sent);
         }
     }
+    Err(lost(remote).into())
+}
+
+/// Sends the blobs and then the action; none when this process was suspended so long that blobs may be gone again.
+async fn send_all(
+    intent: &Intent<'_>,
+    (remote, store): (&Remote, &Store),
+    action: &Action,
+    named: &Named,
+    how: Sending,
+    bytes: &mut u64,
+) -> Result<Option<Sent>, PushError> {
+    let Named { mut files, trees, near } = named.clone();
     // What the stage has read may share pieces with what it made, and so may its outputs with each other.
-    let mut near = Relatives { unasked: large_files(store, &action.inputs()), like: Likeness::default() };
+    let mut near = Relatives { unasked: near, like: Likeness::default() };
     let large: Vec<_> = files.extract_if(.., |_, size| *size >= LARGE).collect();
-    for (digest, size) in large {
-        *bytes += push_pieces(remote, store, (digest, size), &mut near, how).await?;
+    for blob in large {
+        *bytes += push_pieces(intent, (remote, store), blob, &mut near, how).await?;
     }
     for blobs in [files, trees] {
-        let sent =
-            blobs.into_iter().map(|(digest, size)| push_blob(remote, store, (digest, size), how).boxed());
+        let sent = blobs.into_iter().map(|blob| push_blob(intent, (remote, store), blob, how).boxed());
         let sent: Vec<u64> = stream::iter(sent).buffer_unordered(BLOBS).try_collect().await?;
         *bytes += sent.iter().sum::<u64>();
     }
-    Ok(remote.put_action(action, how.replace, store.trust()).await?)
+    if !intent.is_fresh() {
+        return Ok(None);
+    }
+    Ok(Some(remote.put_action(action, how.replace, store.trust()).await?))
 }
 
 /// Sends a blob unless the remote has it; gives the bytes that were sent.
 async fn push_blob(
-    remote: &Remote,
-    store: &Store,
+    intent: &Intent<'_>,
+    (remote, store): (&Remote, &Store),
     (digest, size): (Digest, u64),
     how: Sending,
 ) -> Result<u64, PushError> {
     let digest = &digest;
     remote.check_alive()?;
-    if !how.resend && remote.has_blob(digest).await? == Some(size) {
+    if !how.resend && intent.has_blob(digest).await? == Some(size) {
         return Ok(0);
     }
     // A listing is sent whole, however large it is.
@@ -156,14 +204,14 @@ impl Relatives {
 /// Sends a large blob in pieces, those alone that no blob that it may be like has; gives the bytes that were sent. It
 /// is one of those blobs from then on.
 async fn push_pieces(
-    remote: &Remote,
-    store: &Store,
+    intent: &Intent<'_>,
+    (remote, store): (&Remote, &Store),
     (digest, size): (Digest, u64),
     near: &mut Relatives,
     how: Sending,
 ) -> Result<u64, PushError> {
     remote.check_alive()?;
-    if !how.resend && remote.has_recipe(&digest).await? {
+    if !how.resend && intent.has_recipe(&digest).await? {
         near.unasked.push(digest);
         return Ok(0);
     }
@@ -172,7 +220,43 @@ async fn push_pieces(
     if !how.resend {
         near.ask(remote, store).await;
     }
-    let like = std::mem::take(&mut near.like);
+    let mut bytes = 0;
+    for _ in 0..2 {
+        let packed = send_packs((remote, store), (digest, size), std::mem::take(&mut near.like)).await?;
+        near.like = packed.like;
+        bytes += packed.bytes;
+        if intent.renew_parts(&packed.recipe, &packed.sent).await? {
+            remote.put_recipe(&packed.recipe).await?;
+            if !how.resend {
+                near.like.add(Near { recipe: packed.recipe, file: store.blob(&digest) });
+            }
+            return Ok(bytes);
+        }
+        // What it is like has lost something: everything is sent.
+        near.like = Likeness::default();
+    }
+    Err(lost(remote).into())
+}
+
+/// What was sent was removed again, or may have been, each time that it was tried.
+fn lost(remote: &Remote) -> RemoteError {
+    let why = "this process was suspended, or things are being removed there all the time".to_owned();
+    RemoteError::Request { remote: remote.name.clone(), what: "keep what was being sent".to_owned(), why }
+}
+
+/// A blob whose packs were sent, and the blobs that it was compared with.
+struct SentPacks {
+    recipe: Recipe,
+    sent: Vec<Digest>,
+    bytes: u64,
+    like: Likeness,
+}
+
+async fn send_packs(
+    (remote, store): (&Remote, &Store),
+    (digest, size): (Digest, u64),
+    like: Likeness,
+) -> Result<SentPacks, PushError> {
     let (packs, mut filled) = tokio::sync::mpsc::channel::<(Digest, Vec<u8>)>(1);
     let path = store.blob(&digest);
     let packing = tokio::task::spawn_blocking(move || {
@@ -180,16 +264,13 @@ async fn push_pieces(
         let packed = pack_up(&path, &digest, size, &like, on_pack);
         (packed, like)
     });
+    let mut sent = Vec::new();
     while let Some((name, bytes)) = filled.recv().await {
         // Without a receiver the packing ends.
         remote.put_pack(&name, bytes.into()).await?;
+        sent.push(name);
     }
     let (packed, like) = packing.await.map_err(|_| StoreError::NotIntact(digest))?;
-    near.like = like;
     let Some(Packed { recipe, bytes }) = packed? else { return Err(StoreError::NotIntact(digest).into()) };
-    remote.put_recipe(&recipe).await?;
-    if !how.resend {
-        near.like.add(Near { recipe, file: store.blob(&digest) });
-    }
-    Ok(bytes)
+    Ok(SentPacks { recipe, sent, bytes, like })
 }

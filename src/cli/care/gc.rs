@@ -106,6 +106,9 @@ fn row(store: &Store, garbage: &Garbage) -> Vec<String> {
     let kind = match garbage.kind {
         Kind::Action => "record",
         Kind::Blob => "blob",
+        Kind::Recipe => "recipe",
+        Kind::Pack => "pack",
+        Kind::Leftover => "leftover",
         Kind::Quarantined => "quarantined",
         Kind::View => "view",
     };

@@ -16,6 +16,8 @@ mod recipe;
 mod send;
 
 pub(super) use receive::{Broken, Here, receive};
+#[cfg(test)]
+pub(super) use recipe::Stored;
 pub(super) use recipe::{MOST_DEPTH, MOST_RECIPE_BYTES, Recipe};
 pub(super) use send::{Likeness, Near, Packed, pack_up};
 

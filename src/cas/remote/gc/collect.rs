@@ -1,0 +1,236 @@
+//! Removes garbage from a remote.
+//!
+//! Purpose: plan what can go, and remove it in two phases.
+//! Invariant: what goes was garbage twice, with the same time of change, and the second time after a flag was raised
+//! for which senders wait. Records go before the blobs that they name, recipes before packs, so that a collector that
+//! dies leaves nothing that names what is gone. A collector that was suspended removes nothing more.
+//! Must not know: how people see it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use object_store::path::Path as ObjectPath;
+use object_store::{Error, ObjectMeta, ObjectStoreExt};
+use tokio::time::{Instant, sleep};
+
+use super::mark::{Live, Marker};
+use super::survey::{Owners, Survey};
+use crate::cas::care::{Garbage, GcPlan, Kind};
+use crate::cas::remote::error::RemoteError;
+use crate::cas::remote::heartbeat::{COLLECTORS, Heartbeat, STANDSTILL};
+use crate::cas::remote::intent::milliseconds;
+use crate::cas::remote::object::Remote;
+use crate::digest::Digest;
+
+/// For how long things are removed before senders that wait may go on.
+const ROUND: Duration = Duration::from_secs(20);
+/// How long senders have between two rounds.
+const BETWEEN: Duration = Duration::from_secs(2);
+/// How many objects are removed at a time.
+const REMOVALS: usize = 16;
+
+/// What stays in a remote.
+#[derive(Debug, Clone, Copy)]
+pub struct GcRules {
+    /// Records that were written or used in this time stay.
+    pub keep: Duration,
+    /// Whatever was written in this time stays.
+    pub grace: Duration,
+}
+
+/// Something that can be removed.
+struct Item {
+    kind: Kind,
+    key: Option<Digest>,
+    meta: ObjectMeta,
+    /// Whether its owner stood still so long that it is dead.
+    of_dead: bool,
+}
+
+impl Remote {
+    /// Plans what can be removed. Nothing is written: the age of things is that by the clock of this machine.
+    ///
+    /// # Errors
+    /// A request failed.
+    pub(in crate::cas::remote) async fn plan_gc(&self, rules: GcRules) -> Result<GcPlan, RemoteError> {
+        self.prepare().await?;
+        let survey = Survey::of(self, &mut Owners::default()).await?;
+        let now = jiff::Timestamp::now().as_millisecond();
+        let live = Marker::default().mark(self, &survey, now - milliseconds(rules.keep)).await?;
+        let items = garbage(&survey, &live, rules, now);
+        Ok(plan(&survey, &items, now))
+    }
+
+    /// Removes what can be removed; gives it, and the bytes that are free now.
+    ///
+    /// # Errors
+    /// A request failed. What was not removed is whole.
+    pub(in crate::cas::remote) async fn collect_garbage(
+        &self,
+        rules: GcRules,
+    ) -> Result<(GcPlan, u64), RemoteError> {
+        self.prepare().await?;
+        let (mut owners, mut marker) = (Owners::default(), Marker::default());
+        let flag = Heartbeat::begin(self, "probes", Bytes::from_static(b"clock")).await?;
+        let now = self.clock(flag.path()).await;
+        flag.end().await;
+        let now = now?;
+        let survey = Survey::of(self, &mut owners).await?;
+        let live = marker.mark(self, &survey, now - milliseconds(rules.keep)).await?;
+        let first = garbage(&survey, &live, rules, now);
+        let planned = plan(&survey, &first, now);
+        if first.is_empty() && survey.intents.is_empty() && survey.collectors.is_empty() {
+            return Ok((planned, 0));
+        }
+        if !survey.intents.is_empty() || !survey.collectors.is_empty() {
+            // Which of them stand still is known then.
+            sleep(STANDSTILL + BETWEEN).await;
+        }
+        let first: BTreeSet<_> = first.iter().map(identity).collect();
+        let mut freed = 0;
+        loop {
+            let round = Round { remote: self, rules, first: &first };
+            let (bytes, is_done) = round.run(&mut owners, &mut marker).await?;
+            freed += bytes;
+            if is_done {
+                return Ok((planned, freed));
+            }
+            sleep(BETWEEN).await;
+        }
+    }
+
+    /// The time of an object, in milliseconds by the server's clock.
+    async fn clock(&self, path: &ObjectPath) -> Result<i64, RemoteError> {
+        let head = self.store.head(path).await;
+        match self.noted("look at what it has just written", head)? {
+            Some(meta) => Ok(meta.last_modified.timestamp_millis()),
+            None => Err(RemoteError::WrongBytes {
+                remote: self.name.clone(),
+                what: path.to_string(),
+                why: "it was just written and is not there".into(),
+            }),
+        }
+    }
+}
+
+/// One time in which senders wait.
+struct Round<'a> {
+    remote: &'a Remote,
+    rules: GcRules,
+    first: &'a BTreeSet<(ObjectPath, i64)>,
+}
+
+impl Round<'_> {
+    /// Removes for a while; gives the bytes that are free now, and whether nothing is left to do.
+    async fn run(&self, owners: &mut Owners, marker: &mut Marker) -> Result<(u64, bool), RemoteError> {
+        let flag = Heartbeat::begin(self.remote, COLLECTORS, Bytes::from_static(b"collecting")).await?;
+        let ran = tokio::select! {
+            ran = self.remove(&flag, owners, marker) => ran,
+            never = flag.keep() => match never {},
+        };
+        flag.end().await;
+        ran
+    }
+
+    async fn remove(
+        &self,
+        flag: &Heartbeat<'_>,
+        owners: &mut Owners,
+        marker: &mut Marker,
+    ) -> Result<(u64, bool), RemoteError> {
+        let now = self.remote.clock(flag.path()).await?;
+        let survey = Survey::of(self.remote, owners).await?;
+        let live = marker.mark(self.remote, &survey, now - milliseconds(self.rules.keep)).await?;
+        let items = garbage(&survey, &live, self.rules, now);
+        let twice = |item: &Item| item.of_dead || self.first.contains(&identity(item));
+        let items: Vec<_> = items.into_iter().filter(twice).collect();
+        let (until, mut freed) = (Instant::now() + ROUND, 0);
+        for kind in [Kind::Action, Kind::Leftover, Kind::Recipe, Kind::Blob, Kind::Pack] {
+            let of_kind = items.iter().filter(|item| item.kind == kind);
+            let removals = of_kind.map(|item| async {
+                // Who was suspended in between may have been taken for dead.
+                if Instant::now() < until && flag.is_fresh() { self.remove_one(item).await.map(Some) } else { Ok(None) }
+            });
+            let removed: Vec<_> =
+                stream::iter(removals.collect::<Vec<_>>()).buffer_unordered(REMOVALS).try_collect().await?;
+            freed += removed.iter().flatten().sum::<u64>();
+            if removed.contains(&None) {
+                return Ok((freed, false));
+            }
+        }
+        Ok((freed, true))
+    }
+
+    /// Removes an object; gives its bytes.
+    async fn remove_one(&self, item: &Item) -> Result<u64, RemoteError> {
+        match self.remote.in_time("remove an object", self.remote.store.delete(&item.meta.location)).await? {
+            // Somebody else was faster.
+            Err(Error::NotFound { .. }) => Ok(0),
+            removed => self.remote.done("remove an object", removed).map(|()| item.meta.size),
+        }
+    }
+}
+
+/// What stays the same of an object that was not touched between the two phases.
+fn identity(item: &Item) -> (ObjectPath, i64) {
+    (item.meta.location.clone(), item.meta.last_modified.timestamp_millis())
+}
+
+/// What can be removed.
+fn garbage(survey: &Survey, live: &Live, rules: GcRules, now: i64) -> Vec<Item> {
+    let before = now - milliseconds(rules.grace);
+    let item = |kind, key, meta: &ObjectMeta| Item { kind, key, meta: meta.clone(), of_dead: false };
+    let mut items = Vec::new();
+    let dead = survey.actions.iter().filter(|(key, _)| !live.actions.contains(key));
+    items.extend(dead.map(|(key, meta)| item(Kind::Action, Some(*key), meta)));
+    let dead = survey.recipes.iter().filter(|(digest, _)| !live.blobs.contains(digest));
+    items.extend(dead.map(|(_, meta)| item(Kind::Recipe, None, meta)));
+    let dead = survey.blobs.iter().filter(|(digest, _)| !live.blobs.contains(digest));
+    items.extend(dead.map(|(_, meta)| item(Kind::Blob, None, meta)));
+    let dead = survey.packs.iter().filter(|(digest, _)| !live.packs.contains(digest));
+    items.extend(dead.map(|(_, meta)| item(Kind::Pack, None, meta)));
+    items.extend(survey.leftovers.iter().map(|meta| item(Kind::Leftover, None, meta)));
+    items.retain(|item| item.meta.last_modified.timestamp_millis() < before);
+    // What somebody left who is dead needs no grace.
+    let owners = survey.intents.values().chain(survey.collectors.values()).filter(|owner| owner.is_dead);
+    let left = owners.flat_map(|owner| &owner.objects);
+    items.extend(left.map(|meta| Item { of_dead: true, ..item(Kind::Leftover, None, meta) }));
+    items
+}
+
+fn plan(survey: &Survey, items: &[Item], now: i64) -> GcPlan {
+    let garbage = items.iter().map(|item| Garbage {
+        kind: item.kind,
+        path: item.meta.location.as_ref().into(),
+        bytes: item.meta.size,
+        age: u64::try_from((now - item.meta.last_modified.timestamp_millis()) / 1000).unwrap_or(0),
+        key: item.key,
+    });
+    let garbage: Vec<_> = garbage.collect();
+    let removed = |kind: Kind| garbage.iter().filter(move |garbage| garbage.kind == kind);
+    let all = survey.blobs.values().chain(survey.recipes.values()).chain(survey.packs.values());
+    let gone: u64 =
+        [Kind::Blob, Kind::Recipe, Kind::Pack].into_iter().flat_map(removed).map(|garbage| garbage.bytes).sum();
+    let live_actions = survey.actions.len() - removed(Kind::Action).count();
+    let live_bytes = all.map(|meta| meta.size).sum::<u64>().saturating_sub(gone);
+    GcPlan { garbage, live_actions, live_bytes }
+}
+
+/// Removes what one look finds: what [`Remote::collect_garbage`] would be without the second one.
+#[cfg(test)]
+pub(super) async fn collect_once(remote: &Remote, rules: GcRules) -> Result<(), RemoteError> {
+    let (mut owners, mut marker) = (Owners::default(), Marker::default());
+    let flag = Heartbeat::begin(remote, COLLECTORS, Bytes::from_static(b"collecting")).await?;
+    let now = remote.clock(flag.path()).await?;
+    let survey = Survey::of(remote, &mut owners).await?;
+    let live = marker.mark(remote, &survey, now - milliseconds(rules.keep)).await?;
+    flag.end().await;
+    let first = BTreeSet::new();
+    let round = Round { remote, rules, first: &first };
+    for item in garbage(&survey, &live, rules, now) {
+        round.remove_one(&item).await?;
+    }
+    Ok(())
+}

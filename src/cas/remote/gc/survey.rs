@@ -1,0 +1,63 @@
+//! What a remote has.
+//!
+//! Purpose: list every object of a remote, by kind.
+//! Invariant: intents are listed before anything else, so that whoever withdrew one before has its action listed here.
+//! What is none of our objects is left out, and so never removed.
+//! Must not know: what is needed.
+
+use std::collections::BTreeMap;
+
+use object_store::ObjectMeta;
+
+use crate::cas::remote::error::RemoteError;
+use crate::cas::remote::heartbeat::{COLLECTORS, INTENTS, Owner, Watched};
+use crate::cas::remote::object::Remote;
+use crate::cas::remote::pins::PINS;
+use crate::digest::Digest;
+
+/// What a remote has.
+pub(super) struct Survey {
+    /// Those who are sending.
+    pub intents: BTreeMap<String, Owner>,
+    /// Those who are removing.
+    pub collectors: BTreeMap<String, Owner>,
+    /// Lists of records that stay, by name.
+    pub pins: Vec<ObjectMeta>,
+    /// Records by key.
+    pub actions: BTreeMap<Digest, ObjectMeta>,
+    /// Small blobs and listings.
+    pub blobs: BTreeMap<Digest, ObjectMeta>,
+    /// Recipes of large blobs.
+    pub recipes: BTreeMap<Digest, ObjectMeta>,
+    /// Packs.
+    pub packs: BTreeMap<Digest, ObjectMeta>,
+    /// What was left by somebody who died: probes and copies.
+    pub leftovers: Vec<ObjectMeta>,
+}
+
+impl Survey {
+    /// Lists everything.
+    pub async fn of(remote: &Remote, watched: &mut Owners) -> Result<Self, RemoteError> {
+        let intents = watched.intents.look(remote, INTENTS).await?;
+        let collectors = watched.collectors.look(remote, COLLECTORS).await?;
+        let pins = remote.list(PINS).await?;
+        let actions = named(remote.list("actions").await?);
+        let blobs = named(remote.list("blobs").await?);
+        let recipes = named(remote.list("recipes").await?);
+        let packs = named(remote.list("packs").await?);
+        let leftovers = [remote.list("renewed").await?, remote.list("probes").await?].concat();
+        Ok(Self { intents, collectors, pins, actions, blobs, recipes, packs, leftovers })
+    }
+}
+
+/// The owners that were seen so far.
+#[derive(Default)]
+pub(super) struct Owners {
+    intents: Watched,
+    collectors: Watched,
+}
+
+fn named(objects: Vec<ObjectMeta>) -> BTreeMap<Digest, ObjectMeta> {
+    let name = |meta: ObjectMeta| Some((meta.location.filename()?.parse().ok()?, meta));
+    objects.into_iter().filter_map(name).collect()
+}

@@ -1,0 +1,67 @@
+//! Records of a remote that stay.
+//!
+//! Purpose: the objects `pins/NAME`.
+//! Invariant: a pin that cannot be read ends a collection of garbage, for nobody can say what it keeps.
+//! Must not know: which stages have these keys.
+
+use std::collections::BTreeMap;
+
+use object_store::path::Path as ObjectPath;
+use object_store::{Error, ObjectStoreExt, PutPayload};
+
+use super::error::RemoteError;
+use super::object::Remote;
+use crate::cas::care::{MOST_PIN_BYTES, Pin};
+
+/// The folder of pins.
+pub(super) const PINS: &str = "pins";
+
+impl Remote {
+    /// A pin; none when it is gone.
+    pub(super) async fn read_pin(&self, path: &ObjectPath) -> Result<Option<Pin>, RemoteError> {
+        let Some(bytes) = self.small(path, MOST_PIN_BYTES, "read a pin").await? else { return Ok(None) };
+        let wrong = |why| RemoteError::WrongBytes {
+            remote: self.name.clone(),
+            what: format!("the pin {path}"),
+            why,
+        };
+        Pin::parse(&bytes).map(Some).map_err(wrong)
+    }
+
+    /// All pins by name.
+    pub(super) async fn read_pins(&self) -> Result<BTreeMap<String, Pin>, RemoteError> {
+        self.prepare().await?;
+        let mut pins = BTreeMap::new();
+        for meta in self.list(PINS).await? {
+            let pin = self.read_pin(&meta.location).await?;
+            pins.extend(pin.map(|pin| (meta.location.filename().unwrap_or_default().to_owned(), pin)));
+        }
+        Ok(pins)
+    }
+
+    /// Pins records under a name, in the place of what was pinned under it.
+    pub(super) async fn write_pin(&self, name: &str, pin: &Pin) -> Result<(), RemoteError> {
+        self.prepare().await?;
+        let bytes = pin.to_bytes().map_err(|e| RemoteError::Request {
+            remote: self.name.clone(),
+            what: "write a pin".into(),
+            why: e.to_string(),
+        })?;
+        let put = self.store.put(&self.at(&[PINS, name]), PutPayload::from_bytes(bytes.into())).await;
+        self.done("write a pin", put)
+    }
+
+    /// Removes a pin; false when there is none of this name. (Servers do not always say that there was none.)
+    pub(super) async fn remove_pin(&self, name: &str) -> Result<bool, RemoteError> {
+        self.prepare().await?;
+        let path = self.at(&[PINS, name]);
+        let head = self.store.head(&path).await;
+        if self.noted("look for a pin", head)?.is_none() {
+            return Ok(false);
+        }
+        match self.store.delete(&path).await {
+            Err(Error::NotFound { .. }) => Ok(false),
+            removed => self.done("remove a pin", removed).map(|()| true),
+        }
+    }
+}
