@@ -10,8 +10,10 @@ use std::io;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::args::{Cli, Color, Command, Common, KeyCommand, LockCommand, LogFormat, RemoteCommand};
-use crate::cli::care::{fsck, gc, verify};
+use crate::cli::args::{
+    Cli, Color, Command, Common, KeyCommand, LockCommand, LogFormat, PinCommand, RemoteCommand,
+};
+use crate::cli::care::{fsck, gc, pin, verify};
 use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
 use crate::cli::remotes::{key, provenance, pull, push, remote};
@@ -64,6 +66,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Fsck(args) => fsck::run(common, args, printer),
         Command::Verify(args) => verify::run(common, args, printer),
         Command::Gc(args) => gc::run(common, args, printer),
+        Command::Pin(args) => pin::run(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
         Command::Lock(args) => lock::run(common, args, printer),
         Command::Schema(_) => schema::run(common, printer),
@@ -96,6 +99,7 @@ impl Command {
             Self::Fsck(a) => a.pipeline.json,
             Self::Verify(a) => a.pipeline.json,
             Self::Gc(a) => a.json,
+            Self::Pin(a) => matches!(&a.command, PinCommand::List(a) if a.json),
             Self::Doctor(a) => a.json,
             Self::Lock(a) => matches!(&a.command, LockCommand::Check(a) if a.json),
             Self::Schema(a) => a.json,

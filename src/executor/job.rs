@@ -32,6 +32,8 @@ pub struct Job {
 pub enum StageEnd {
     /// Another runner holds the lock of its action key.
     Held(Holder),
+    /// A runner elsewhere has the lease of its action; this says who.
+    HeldElsewhere(String),
     /// Its outputs were in the store after all.
     Found(Box<Action>),
     /// It ran.

@@ -23,7 +23,8 @@ pub mod spares;
 pub mod stage;
 pub mod supervise;
 
-pub use run::{Options, RunError, Wanted, preflight, run, take_over};
+pub use run::{Options, RunError, Wanted, preflight, run};
+pub use stage::take_over;
 
 /// Does work that blocks on the blocking pool; a panic goes on here.
 async fn blocking<T: Send + Sync + 'static, R: Send + 'static>(

@@ -144,6 +144,15 @@ pub fn count(node: &Node, most: u32, what: impl Display, out: &mut Diagnostics) 
     number
 }
 
+/// `true` or `false`.
+pub fn boolean(node: &Node, what: impl Display, out: &mut Diagnostics) -> Option<bool> {
+    if let Data::Bool(value) = node.data {
+        return Some(value);
+    }
+    out.push(Code::Type, node.span, format!("{what} must be true or false, not {}", shown(node)));
+    None
+}
+
 /// One of a few words.
 pub fn choice<'w, T: Copy>(
     node: &Node,

@@ -101,7 +101,7 @@ fn remote(entry: &Entry, access: Option<Access>, out: &mut Diagnostics) -> Optio
     let what = format!("remote `{}`", entry.key.text);
     let (url, given) = match &entry.value.data {
         Data::Map(entries) if access.is_some() => {
-            fields::only(entries, &["url", "access"], &what, out);
+            fields::only(entries, &["url", "access", "leases"], &what, out);
             (entry.value.get("url"), entry.value.get("access"))
         }
         _ => (Some(&entry.value), None),
@@ -115,8 +115,12 @@ fn remote(entry: &Entry, access: Option<Access>, out: &mut Diagnostics) -> Optio
         None => access.unwrap_or(Access::Read),
         Some(node) => fields::choice(node, &ACCESS, format_args!("`access` of {what}"), out)?,
     };
+    let leases = match entry.value.get("leases").filter(|_| matches!(entry.value.data, Data::Map(_))) {
+        None => true,
+        Some(node) => fields::boolean(node, format_args!("`leases` of {what}"), out)?,
+    };
     match Address::parse(text) {
-        Ok(address) => Some(RemoteSpec { name: entry.key.text.clone(), address, access }),
+        Ok(address) => Some(RemoteSpec { name: entry.key.text.clone(), address, access, leases }),
         Err(error) => {
             out.push(Code::Type, url.span, error.to_string());
             None

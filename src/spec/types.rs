@@ -93,6 +93,8 @@ pub struct RemoteSpec {
     pub address: Address,
     /// What it is used for.
     pub access: Access,
+    /// Whether runners that share it run an action once.
+    pub leases: bool,
 }
 
 /// An input that nobody here makes.

@@ -37,6 +37,8 @@ pub enum Kind {
     Quarantined,
     /// A folder of links for people.
     View,
+    /// The events, logs and metrics of a run.
+    Run,
 }
 
 /// Something that can be removed.
@@ -63,6 +65,16 @@ pub struct GcPlan {
     pub live_actions: usize,
     /// The bytes of the blobs that stay.
     pub live_bytes: u64,
+    /// The runs that made the records that stay.
+    pub live_runs: BTreeSet<String>,
+}
+
+impl Garbage {
+    /// A folder that can be removed, with the bytes of what is in it; none when it is gone.
+    pub fn folder(kind: Kind, path: PathBuf) -> Option<Self> {
+        let bytes = bytes_below(&path);
+        Some(Self { bytes, ..garbage(kind, path, None)? })
+    }
 }
 
 impl GcPlan {
@@ -90,7 +102,7 @@ impl Store {
                 Some(garbage) => plan.garbage.push(garbage),
                 None => {
                     plan.live_actions += 1;
-                    self.mark(&key, &mut live)?;
+                    plan.live_runs.extend(self.mark(&key, &mut live)?);
                 }
             }
         }
@@ -122,7 +134,7 @@ impl Store {
     /// The disk refuses; what was not removed stays whole.
     pub fn collect_garbage(&self, plan: &GcPlan) -> Result<u64, StoreError> {
         let (mut freed, mut folders) = (0, BTreeSet::new());
-        for kind in [Kind::Action, Kind::Blob, Kind::Quarantined, Kind::View] {
+        for kind in [Kind::Action, Kind::Blob, Kind::Quarantined, Kind::View, Kind::Run] {
             for garbage in plan.garbage.iter().filter(|garbage| garbage.kind == kind) {
                 let path = &garbage.path;
                 let is_folder = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
@@ -141,16 +153,16 @@ impl Store {
     }
 
     /// Marks the blobs that a record needs: those of its outputs, and those of its inputs, for a large source has
-    /// entered the store.
-    fn mark(&self, key: &Digest, live: &mut BTreeSet<Digest>) -> Result<(), StoreError> {
-        let Some(action) = self.actions.read(key) else { return Ok(()) };
+    /// entered the store. Gives the run that made it.
+    fn mark(&self, key: &Digest, live: &mut BTreeSet<Digest>) -> Result<Option<String>, StoreError> {
+        let Some(action) = self.actions.read(key) else { return Ok(None) };
         for output in action.outputs.values() {
             self.mark_artifact(output, live)?;
         }
         for input in action.inputs() {
             self.mark_artifact(&input, live)?;
         }
-        Ok(())
+        Ok(Some(action.provenance.run))
     }
 
     fn mark_artifact(&self, artifact: &ArtifactRef, live: &mut BTreeSet<Digest>) -> Result<(), StoreError> {
@@ -173,6 +185,16 @@ fn garbage(kind: Kind, path: PathBuf, key: Option<Digest>) -> Option<Garbage> {
     let age = age.unwrap_or_default().as_secs();
     let bytes = if meta.is_dir() { 0 } else { meta.len() };
     Some(Garbage { kind, path, bytes, age, key })
+}
+
+/// The bytes of all files below a folder.
+fn bytes_below(folder: &Path) -> u64 {
+    let size = |path: PathBuf| match fs::symlink_metadata(&path) {
+        Ok(meta) if meta.is_dir() => bytes_below(&path),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries(folder).into_iter().map(size).sum()
 }
 
 fn is_old(garbage: &Garbage, grace: Duration) -> bool {

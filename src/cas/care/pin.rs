@@ -100,12 +100,14 @@ impl Store {
         for entry in entries {
             let path = entry.during("read", &folder)?.path();
             // A file that is being written has another name.
-            let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| Pin::is_name(name))
+            let Some(name) =
+                path.file_name().and_then(|name| name.to_str()).filter(|name| Pin::is_name(name))
             else {
                 continue;
             };
             let bytes = std::fs::read(&path).during("read", &path)?;
-            let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("it is no pin: {why}"));
+            let wrong =
+                |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("it is no pin: {why}"));
             pins.insert(name.to_owned(), Pin::parse(&bytes).map_err(wrong).during("read", &path)?);
         }
         Ok(pins)

@@ -5,22 +5,30 @@
 //! Must not know: the local store, pipelines.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use object_store::ObjectMeta;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::claims::{Claim, Seen};
 use super::error::RemoteError;
 use super::object::Remote;
 use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
+use crate::cas::unpoisoned;
 use crate::digest::Digest;
 
 /// How long the answer to a lookup may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How old an action is that is made young again when it is used.
+const RENEW_AFTER: Duration = Duration::from_secs(7 * 86_400);
+/// How long is waited for leases to be given back.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 /// How many actions are asked for at a time.
 const LOOKUPS: usize = 64;
 /// How many large blobs are fetched at a time; each takes up to 64 MiB of memory.
@@ -31,12 +39,15 @@ const SENDS: usize = 4;
 /// All remotes of a project.
 #[derive(Debug)]
 pub struct Remotes {
-    pub(super) list: Arc<[Remote]>,
+    pub(super) list: Arc<[Arc<Remote>]>,
     pub(super) runtime: Runtime,
     pub(super) stopped: CancellationToken,
     /// Bounds the large blobs that are fetched at a time, over all stages, and the actions that are sent.
     pub(super) fetching: Semaphore,
     pub(super) sending: Arc<Semaphore>,
+    /// Leases of others that were seen, and our own that may not be given back yet.
+    seen: Mutex<Seen>,
+    leases: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// An action in a remote.
@@ -63,17 +74,19 @@ impl Remotes {
             .enable_all()
             .build()?;
         Ok(Some(Self {
-            list: list.into(),
+            list: list.into_iter().map(Arc::new).collect(),
             runtime,
             stopped: CancellationToken::new(),
             fetching: Semaphore::new(LARGE_FETCHES),
             sending: Arc::new(Semaphore::new(SENDS)),
+            seen: Mutex::default(),
+            leases: Mutex::default(),
         }))
     }
 
     /// The remotes.
     pub fn iter(&self) -> impl Iterator<Item = &Remote> {
-        self.list.iter()
+        self.list.iter().map(|remote| &**remote)
     }
 
     /// Ends what is being fetched and looked up, now and later: a fetch gives `Stopped`, a lookup finds nothing.
@@ -98,6 +111,43 @@ impl Remotes {
         self.runtime.block_on(check)
     }
 
+    /// Asks for the lease of an action for a stage; none where no remote has leases, or none answers. That of the
+    /// first remote which is both read and written counts.
+    pub fn claim(&self, key: &Digest, stage: &str) -> Option<Claim> {
+        let has_leases = |remote: &&Arc<Remote>| remote.has_leases() && remote.check_alive().is_ok();
+        let remote = self.list.iter().find(has_leases)?;
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let holder = format!("process {} on {host} (stage {stage})", std::process::id());
+        let asked = async {
+            remote.prepare().await?;
+            remote.claim(key, &holder, &self.seen).await
+        };
+        let asked = async {
+            let late = |_| Err(remote.silent("give a lease", PATIENCE));
+            tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(late)
+        };
+        match self.runtime.block_on(self.stopped.run_until_cancelled(asked))? {
+            Ok((claim, task)) => {
+                unpoisoned(&self.leases).extend(task);
+                Some(claim)
+            }
+            Err(error) => {
+                remote.report(&error);
+                None
+            }
+        }
+    }
+
+    /// Waits until the leases that were dropped are free, for a few seconds.
+    pub fn give_back_leases(&self) {
+        let leases = std::mem::take(&mut *unpoisoned(&self.leases));
+        let all = futures_util::future::join_all(leases);
+        let given_back = async { tokio::time::timeout(GIVE_BACK, all).await };
+        if self.runtime.block_on(given_back).is_err() {
+            tracing::debug!("a lease was not given back in time; it ends by itself");
+        }
+    }
+
     /// Asks for the actions of these keys, all at once. Gives them in the order of the keys; those that do not count
     /// are absent.
     pub fn lookup(&self, keys: &[Digest], trust: &TrustPolicy) -> Vec<Option<Found>> {
@@ -109,17 +159,24 @@ impl Remotes {
 }
 
 /// The remotes that results are taken from, in order, but for those that cannot be used.
-pub(super) fn readable(list: &[Remote]) -> impl Iterator<Item = &Remote> {
-    list.iter().filter(|remote| remote.access.reads() && remote.check_alive().is_ok())
+pub(super) fn readable(list: &[Arc<Remote>]) -> impl Iterator<Item = &Remote> {
+    list.iter().map(|remote| &**remote).filter(|remote| is_readable(remote))
 }
 
-async fn look_up(list: &[Remote], key: Digest, trust: &TrustPolicy) -> Option<Found> {
-    for remote in readable(list) {
+fn is_readable(remote: &Remote) -> bool {
+    remote.access.reads() && remote.check_alive().is_ok()
+}
+
+async fn look_up(list: &[Arc<Remote>], key: Digest, trust: &TrustPolicy) -> Option<Found> {
+    for remote in list.iter().filter(|remote| is_readable(remote)) {
         match ask(remote, &key).await {
-            Ok(Some(action)) if !trust.accepts(&action) => {
+            Ok(Some((action, _))) if !trust.accepts(&action) => {
                 remote.report(&RemoteError::Untrusted { remote: remote.name.clone(), key });
             }
-            Ok(Some(action)) => {
+            Ok(Some((action, object))) => {
+                if remote.access.writes() {
+                    renew_in_background(remote, object);
+                }
                 return Some(Found { action: Arc::new(action), remote: remote.name.clone() });
             }
             Ok(None) => {}
@@ -129,10 +186,24 @@ async fn look_up(list: &[Remote], key: Digest, trust: &TrustPolicy) -> Option<Fo
     None
 }
 
-async fn ask(remote: &Remote, key: &Digest) -> Result<Option<Action>, RemoteError> {
+/// An action that is used stays in the remote: one that was written long ago, by the clock of this machine, is given
+/// the present time. (A clock that is wrong costs a request, or the action stays for a shorter time.)
+fn renew_in_background(remote: &Arc<Remote>, object: ObjectMeta) {
+    let age = jiff::Timestamp::now().as_millisecond() - object.last_modified.timestamp_millis();
+    if age > RENEW_AFTER.as_millis() as i64 {
+        let remote = Arc::clone(remote);
+        tokio::spawn(async move {
+            if let Err(error) = remote.renew_action(object).await {
+                tracing::debug!("an action that is used was not renewed: {error}");
+            }
+        });
+    }
+}
+
+async fn ask(remote: &Remote, key: &Digest) -> Result<Option<(Action, ObjectMeta)>, RemoteError> {
     let asked = async {
         remote.prepare().await?;
-        remote.action(key).await
+        remote.action_object(key).await
     };
     // A server that accepts requests and never answers them must not hold up a plan.
     tokio::time::timeout(PATIENCE, asked)

@@ -6,20 +6,19 @@
 //! `pieces`.
 
 mod address;
+mod claims;
 mod error;
 mod fetch;
 mod gc;
-mod heartbeat;
-mod intent;
 mod list;
 mod object;
 mod packs;
 mod pieces;
-mod pins;
 mod profile;
 mod push;
 
 pub use address::Address;
+pub use claims::{Claim, Lease};
 pub use error::{FetchError, RemoteError};
 pub use gc::GcRules;
 pub use list::{Found, Remotes};

@@ -73,6 +73,8 @@ pub struct Remote {
     failures: AtomicU32,
     reported: AtomicBool,
     unusable: AtomicBool,
+    /// Whether runners ask it for leases.
+    leases: bool,
     /// Whether its format was looked at and is ours.
     known: tokio::sync::OnceCell<()>,
     /// The blobs that were found to have other bytes.
@@ -119,9 +121,26 @@ impl Remote {
             failures: AtomicU32::new(0),
             reported: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
+            leases: true,
             known: tokio::sync::OnceCell::new(),
             damaged: Mutex::default(),
         }
+    }
+
+    /// The same one, but nobody asks it for leases.
+    #[must_use]
+    pub fn without_leases(self) -> Self {
+        Self { leases: false, ..self }
+    }
+
+    /// Whether it is a folder of this machine, or one that is mounted.
+    pub(super) fn is_folder(&self) -> bool {
+        self.address.file(&self.prefix).is_some()
+    }
+
+    /// Whether runners ask it for leases: those who wait for a result must be able to read it.
+    pub(super) fn has_leases(&self) -> bool {
+        self.leases && self.access == Access::ReadWrite
     }
 
     /// The action of a key; none when it has none that can be used.
@@ -129,12 +148,19 @@ impl Remote {
     /// # Errors
     /// A request failed, or the remote has a newer format.
     pub async fn action(&self, key: &Digest) -> Result<Option<Action>, RemoteError> {
+        Ok(self.action_object(key).await?.map(|(action, _)| action))
+    }
+
+    /// The action of a key, and what is known of its object.
+    pub(super) async fn action_object(
+        &self,
+        key: &Digest,
+    ) -> Result<Option<(Action, ObjectMeta)>, RemoteError> {
         let path = self.place("actions", key);
-        let Some(bytes) = self.small(&path, MOST_ACTION_BYTES, "read an action").await? else {
-            return Ok(None);
-        };
+        let read = self.small_object(&path, MOST_ACTION_BYTES, "read an action").await?;
+        let Some((meta, bytes)) = read else { return Ok(None) };
         match parse_action(&bytes, key) {
-            Ok(action) => Ok(Some(action)),
+            Ok(action) => Ok(Some((action, meta))),
             Err(why) => {
                 let (remote, what) = (self.name.clone(), format!("the action {}", key.short()));
                 Err(RemoteError::WrongBytes { remote, what, why })
@@ -313,7 +339,17 @@ impl Remote {
         most: u64,
         what: &str,
     ) -> Result<Option<Bytes>, RemoteError> {
+        Ok(self.small_object(path, most, what).await?.map(|(_, bytes)| bytes))
+    }
+
+    async fn small_object(
+        &self,
+        path: &ObjectPath,
+        most: u64,
+        what: &str,
+    ) -> Result<Option<(ObjectMeta, Bytes)>, RemoteError> {
         let Some(got) = self.get(path, what).await? else { return Ok(None) };
+        let meta = got.meta.clone();
         let too_large = |size| RemoteError::WrongBytes {
             remote: self.name.clone(),
             what: path.to_string(),
@@ -329,7 +365,7 @@ impl Remote {
                 return Err(too_large(bytes.len() as u64));
             }
         }
-        Ok(Some(bytes.into()))
+        Ok(Some((meta, bytes.into())))
     }
 
     /// The next bytes of a body; none at its end. However slow they come, something must come now and then.

@@ -12,8 +12,8 @@ use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinHandle;
 
+use super::claims::{Intent, Lease};
 use super::error::RemoteError;
-use super::intent::Intent;
 use super::list::Remotes;
 use super::object::{Remote, Sent};
 use super::pieces::{LARGE, Likeness, Near, Packed, Recipe, large_files, pack_up};
@@ -65,8 +65,15 @@ impl Remotes {
         self.list.iter().any(|remote| remote.access.writes())
     }
 
-    /// Sends an action and its outputs to every remote that may be written, in the background.
-    pub fn send(&self, store: Arc<Store>, action: Arc<Action>, how: Sending) -> JoinHandle<Vec<Pushed>> {
+    /// Sends an action and its outputs to every remote that may be written, in the background. The lease is held
+    /// until that is done.
+    pub fn send(
+        &self,
+        store: Arc<Store>,
+        action: Arc<Action>,
+        how: Sending,
+        lease: Option<Lease>,
+    ) -> JoinHandle<Vec<Pushed>> {
         let (list, sending) = (Arc::clone(&self.list), Arc::clone(&self.sending));
         self.runtime.spawn(async move {
             // It is never closed.
@@ -77,6 +84,7 @@ impl Remotes {
                 let sent = push(remote, &store, &action, how, &mut bytes).await;
                 all.push(Pushed { remote: remote.name.clone(), sent, bytes });
             }
+            drop(lease);
             all
         })
     }

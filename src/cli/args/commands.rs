@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::shared::{Common, PipelineArgs, SamplingArgs};
-use super::sharing::{CareArgs, GcArgs, KeyArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs, VerifyArgs};
+use super::sharing::{
+    CareArgs, GcArgs, KeyArgs, PinArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs, VerifyArgs,
+};
 
 /// Run YAML pipelines of content-hashed artifacts, and only the stages that are stale
 #[derive(Debug, Parser)]
@@ -65,8 +67,10 @@ pub enum Command {
     Fsck(CareArgs),
     /// Run a stage again in a store of its own, and compare what comes out with what is recorded
     Verify(VerifyArgs),
-    /// List what nobody needs in the store; remove it with --apply
+    /// List what nobody needs in the store or in a remote; remove it with --apply
     Gc(GcArgs),
+    /// Keep results that `kiln gc` would remove
+    Pin(PinArgs),
     /// Check the machine, and say what to do about anything that is missing
     Doctor(DoctorArgs),
     /// Check the lock file, or merge lock files for git

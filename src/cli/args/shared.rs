@@ -17,6 +17,9 @@ pub struct Common {
     /// Do not use remotes
     #[arg(long, global = true, env = "KILN_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
     pub offline: bool,
+    /// Take no results from remotes; results are still sent there
+    #[arg(long, global = true, env = "KILN_NO_CACHE_READ", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_cache_read: bool,
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,

@@ -56,6 +56,9 @@ pub struct RemoteAddArgs {
     /// Send results to it and take none
     #[arg(long, conflicts_with = "read_only")]
     pub write_only: bool,
+    /// Run a stage even while somebody else runs it
+    #[arg(long)]
+    pub no_leases: bool,
 }
 
 /// `kiln key`.
@@ -136,10 +139,18 @@ pub struct VerifyArgs {
 /// `kiln gc`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What stays: the last good results of every pipeline, those of the newest runs, those that a lock \
-    file in the project root or in pipelines/ names, and everything younger than --older."
+    after_help = "What stays in the store: the last good results of every pipeline, those of the newest runs, those \
+    that a lock file in the project root or in pipelines/ names or that are pinned, and everything younger than \
+    --older.\nWhat stays in a remote: results that were sent or used in the time of --keep, those that are pinned, \
+    what somebody is sending, and everything younger than --older."
 )]
 pub struct GcArgs {
+    /// Clean this remote instead of the store
+    #[arg(long, value_name = "NAME")]
+    pub remote: Option<String>,
+    /// Of a remote: keep the results that were sent or used in this time [default: 90d]
+    #[arg(long, value_name = "AGE", value_parser = age, requires = "remote")]
+    pub keep: Option<u64>,
     /// Remove what is listed
     #[arg(long)]
     pub apply: bool,
@@ -152,6 +163,63 @@ pub struct GcArgs {
     /// Answer with one JSON object on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// `kiln pin`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A pin keeps the results of stages, and of all that they need, in the store or in a remote: \
+    `kiln gc` does not remove them, however old they are."
+)]
+pub struct PinArgs {
+    /// The command.
+    #[command(subcommand)]
+    pub command: PinCommand,
+}
+
+/// The commands of `kiln pin`.
+#[derive(Debug, Subcommand)]
+pub enum PinCommand {
+    /// Keep the present results of stages, and of all that they need
+    Add(PinAddArgs),
+    /// List the pins
+    List(PinListArgs),
+    /// Remove a pin
+    Remove(PinRemoveArgs),
+}
+
+/// `kiln pin add`.
+#[derive(Debug, Args)]
+pub struct PinAddArgs {
+    /// The name of the pin; one of this name is replaced
+    pub name: String,
+    /// Pin in this remote instead of the store
+    #[arg(long, value_name = "NAME")]
+    pub remote: Option<String>,
+    /// The pipeline and the stages; without a name, all of them.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+}
+
+/// `kiln pin list`.
+#[derive(Debug, Args)]
+pub struct PinListArgs {
+    /// List the pins of this remote instead of the store's
+    #[arg(long, value_name = "NAME")]
+    pub remote: Option<String>,
+    /// Answer with one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kiln pin remove`.
+#[derive(Debug, Args)]
+pub struct PinRemoveArgs {
+    /// The name of the pin
+    pub name: String,
+    /// Remove it from this remote instead of the store
+    #[arg(long, value_name = "NAME")]
+    pub remote: Option<String>,
 }
 
 /// Seconds, from a number with `s`, `m`, `h` or `d` behind it.

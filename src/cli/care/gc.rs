@@ -14,7 +14,11 @@ use serde_json::json;
 
 use crate::cas::Store;
 use crate::cas::care::{Garbage, GcPlan, Kind};
+use crate::cas::remote::GcRules;
+use crate::cas::trust::TrustPolicy;
+use crate::cas::types::Action;
 use crate::cli::args::{Common, GcArgs, PipelineArgs};
+use crate::cli::care::pin::{failed, one_remote};
 use crate::cli::context::{Context, open_store};
 use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::root::find_root;
@@ -25,12 +29,19 @@ use crate::report::text::{bytes, printable, seconds, table};
 
 /// The most things that are listed for people.
 const MOST: usize = 40;
+/// How long results stay in a remote that were not used, in seconds.
+const KEEP: u64 = 90 * 86_400;
+/// The least age of what is removed from a remote, in seconds.
+const LEAST_GRACE: u64 = 86_400;
 
 /// Runs the command.
 ///
 /// # Errors
 /// There is no store, it is in use, or the disk refuses.
 pub fn run(common: &Common, args: &GcArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    if let Some(name) = &args.remote {
+        return of_remote(common, args, name, printer);
+    }
     let root = find_root(None)?;
     let store = open_store(common, &root)?;
     let alone = if args.apply { store.own()? } else { None };
@@ -39,18 +50,71 @@ pub fn run(common: &Common, args: &GcArgs, printer: &mut Printer) -> Result<Exit
         return Err(CliError::Failed(message.into()));
     }
     let roots = roots(&store, &root, args.keep_runs)?;
-    let plan = store.plan_gc(&roots, Duration::from_secs(args.older))?;
+    let mut plan = store.plan_gc(&roots, Duration::from_secs(args.older))?;
+    add_runs(&store, args, &mut plan)?;
     let freed = if args.apply { store.collect_garbage(&plan)? } else { 0 };
+    let about =
+        |garbage: &Garbage| about(garbage.key.and_then(|key| store.actions().get(&key).ok().flatten()));
+    print(args, &plan, freed, &about, printer)
+}
+
+/// Cleans a remote.
+fn of_remote(common: &Common, args: &GcArgs, name: &str, printer: &mut Printer) -> Result<Exit, CliError> {
+    let remotes = one_remote(common, &PipelineArgs::default(), name)?;
+    let Some(remote) = remotes.iter().next() else { return Ok(Exit::Ok) };
+    if args.apply && !remote.access.writes() {
+        return Err(CliError::Call(format!(
+            "the remote `{name}` may not be written; an entry of your own says otherwise: `kiln remote add`"
+        )));
+    }
+    if args.older < LEAST_GRACE {
+        return Err(CliError::Call(
+            "`--older` is at least 1d for a remote: others may be sending things now".into(),
+        ));
+    }
+    let keep = Duration::from_secs(args.keep.unwrap_or(KEEP));
+    let rules = GcRules { keep, grace: Duration::from_secs(args.older) };
+    let (plan, freed) = match args.apply {
+        true => remotes.collect_garbage(remote, rules).map_err(failed)?,
+        false => (remotes.plan_gc(remote, rules).map_err(failed)?, 0),
+    };
+    let about = |garbage: &Garbage| {
+        let action = garbage.key.filter(|_| !args.apply).and_then(|key| {
+            let found = remotes.lookup(&[key], &TrustPolicy::default()).pop().flatten()?;
+            Some((*found.action).clone())
+        });
+        about(action)
+    };
+    print(args, &plan, freed, &about, printer)
+}
+
+fn print(
+    args: &GcArgs,
+    plan: &GcPlan,
+    freed: u64,
+    about: &dyn Fn(&Garbage) -> String,
+    printer: &mut Printer,
+) -> Result<Exit, CliError> {
     if args.json {
         let (live, live_bytes) = (plan.live_actions, plan.live_bytes);
         printer.json(&json!({
-            "schema": "kiln.gc/1", "applied": args.apply, "garbage": plan.garbage, "bytes": plan.bytes(),
-            "freed": freed, "live_actions": live, "live_bytes": live_bytes,
+            "schema": "kiln.gc/1", "remote": args.remote, "applied": args.apply, "garbage": plan.garbage,
+            "bytes": plan.bytes(), "freed": freed, "live_actions": live, "live_bytes": live_bytes,
         }))?;
     } else {
-        to_text(&store, &plan, args.apply, printer);
+        to_text(args, plan, freed, about, printer);
     }
     Ok(Exit::Ok)
+}
+
+/// Adds old runs that no record names: their logs and metrics.
+fn add_runs(store: &Store, args: &GcArgs, plan: &mut GcPlan) -> Result<(), CliError> {
+    let all = store.history().list()?;
+    for id in all.iter().rev().skip(args.keep_runs.max(1)).filter(|id| !plan.live_runs.contains(*id)) {
+        let garbage = Garbage::folder(Kind::Run, store.root().join("runs").join(id));
+        plan.garbage.extend(garbage.filter(|garbage| garbage.age >= args.older));
+    }
+    Ok(())
 }
 
 /// The store of the project, with the remotes that its pipeline and the user name.
@@ -66,10 +130,12 @@ pub fn store_and_remotes(common: &Common, args: &PipelineArgs) -> Result<std::sy
     }
 }
 
-/// The records that stay: those that the history, the lock files of the project and work that was not finished name.
+/// The records that stay: those that the history, pins, the lock files of the project and work that was not finished
+/// name.
 fn roots(store: &Store, root: &Path, runs: usize) -> Result<BTreeSet<Digest>, CliError> {
     let mut roots = store.history().keys(runs)?;
     roots.extend(store.works());
+    roots.extend(store.pins()?.into_values().flat_map(|pin| pin.keys));
     for file in lock_files(root) {
         let Ok(text) = fs::read_to_string(&file) else { continue };
         if LockFile::is_ours(&text) {
@@ -86,23 +152,33 @@ fn lock_files(root: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "lock")).collect()
 }
 
-fn to_text(store: &Store, plan: &GcPlan, applied: bool, printer: &mut Printer) {
-    let rows: Vec<_> = plan.garbage.iter().take(MOST).map(|garbage| row(store, garbage)).collect();
+fn to_text(
+    args: &GcArgs,
+    plan: &GcPlan,
+    freed: u64,
+    about: &dyn Fn(&Garbage) -> String,
+    printer: &mut Printer,
+) {
+    let rows: Vec<_> = plan.garbage.iter().take(MOST).map(|garbage| row(garbage, about)).collect();
     table(&rows).into_iter().for_each(|line| printer.line(format!("  {line}")));
     if plan.garbage.len() > MOST {
         printer.line(paint(FAINT, format!("  and {} more", plan.garbage.len() - MOST)));
     }
     let (count, size) = (plan.garbage.len(), bytes(plan.bytes()));
     let stays = format!("{} records and {} of blobs stay", plan.live_actions, bytes(plan.live_bytes));
-    printer.line(match (count, applied) {
+    let remote =
+        args.remote.as_ref().map(|name| format!(" --remote {}", printable(name))).unwrap_or_default();
+    printer.line(match (count, args.apply) {
         (0, _) => format!("Nothing to remove; {stays}."),
-        (_, true) => format!("Removed {count} things, {size}; {stays}."),
-        (_, false) => format!("{count} things can go, {size}; {stays}. `kiln gc --apply` removes them."),
+        (_, true) => format!("Removed {} of {count} things' {size}; {stays}.", bytes(freed)),
+        (_, false) => {
+            format!("{count} things can go, {size}; {stays}. `kiln gc{remote} --apply` removes them.")
+        }
     });
 }
 
 /// What it is, where it lies, its bytes and its age; of a record also its stage's kind and its run.
-fn row(store: &Store, garbage: &Garbage) -> Vec<String> {
+fn row(garbage: &Garbage, about: &dyn Fn(&Garbage) -> String) -> Vec<String> {
     let kind = match garbage.kind {
         Kind::Action => "record",
         Kind::Blob => "blob",
@@ -111,13 +187,17 @@ fn row(store: &Store, garbage: &Garbage) -> Vec<String> {
         Kind::Leftover => "leftover",
         Kind::Quarantined => "quarantined",
         Kind::View => "view",
+        Kind::Run => "run",
     };
-    let action = garbage.key.and_then(|key| store.actions().get(&key).ok().flatten());
-    let about = action.map(|action| {
-        let kind = action.key_inputs.value()["kind"].as_str().unwrap_or_default().to_owned();
-        format!("{}, run {}", printable(&kind), printable(&action.provenance.run))
-    });
-    let path = garbage.path.strip_prefix(store.root()).unwrap_or(&garbage.path);
-    let age = seconds(garbage.age as f64);
-    vec![kind.into(), path.display().to_string(), bytes(garbage.bytes), age, about.unwrap_or_default()]
+    // The place within the store: its kind, and the name.
+    let parts: Vec<_> = garbage.path.iter().map(|part| printable(&part.to_string_lossy())).collect();
+    let path = parts[parts.len().saturating_sub(3)..].join("/");
+    vec![kind.into(), path, bytes(garbage.bytes), seconds(garbage.age as f64), about(garbage)]
+}
+
+/// The kind of stage of a record, and its run.
+fn about(action: Option<Action>) -> String {
+    let Some(action) = action else { return String::new() };
+    let kind = action.key_inputs.value()["kind"].as_str().unwrap_or_default().to_owned();
+    format!("{}, run {}", printable(&kind), printable(&action.provenance.run))
 }

@@ -2,4 +2,5 @@
 
 pub mod fsck;
 pub mod gc;
+pub mod pin;
 pub mod verify;

@@ -48,7 +48,13 @@ pub fn open(pipeline: &Pipeline, common: &Common) -> Result<Option<Remotes>, Cli
     if common.offline {
         return Ok(None);
     }
-    let opened = known(&pipeline.remotes)?.into_iter().map(|known| open_one(&known.spec));
+    let usable = |known: Known| match (common.no_cache_read, known.spec.access) {
+        (false, _) => Some(known.spec),
+        // Nothing is taken from it, and what is sent there is sent as before.
+        (true, Access::ReadWrite | Access::Write) => Some(RemoteSpec { access: Access::Write, ..known.spec }),
+        (true, Access::Read) => None,
+    };
+    let opened = known(&pipeline.remotes)?.into_iter().filter_map(usable).map(|spec| open_one(&spec));
     let opened = opened.collect::<Result<Vec<_>, _>>()?;
     Remotes::new(opened).map_err(CliError::io("start a thread for remotes"))
 }
@@ -58,7 +64,9 @@ pub fn open(pipeline: &Pipeline, common: &Common) -> Result<Option<Remotes>, Cli
 /// # Errors
 /// Something in the environment is missing or wrong.
 pub fn open_one(spec: &RemoteSpec) -> Result<Remote, CliError> {
-    Remote::open(&spec.name, spec.address.clone(), spec.access).map_err(|e| CliError::Call(e.to_string()))
+    let opened = Remote::open(&spec.name, spec.address.clone(), spec.access);
+    let remote = opened.map_err(|e| CliError::Call(e.to_string()))?;
+    Ok(if spec.leases { remote } else { remote.without_leases() })
 }
 
 /// All remotes, in their order of use.
@@ -102,10 +110,12 @@ pub fn write(user: &UserFile) -> Result<PathBuf, CliError> {
     let file = user_file()
         .ok_or_else(|| CliError::Call("there is no home folder; name a file by KILN_CONFIG".into()))?;
     let mut text = HEAD.to_owned();
-    for (n, RemoteSpec { name, address, access }) in user.remotes.iter().enumerate() {
+    for (n, RemoteSpec { name, address, access, leases }) in user.remotes.iter().enumerate() {
         let (name, url) = (json!(name), json!(address.to_string()));
         let section = if n == 0 { "remotes:\n" } else { "" };
-        let _ = writeln!(text, "{section}  {name}: {{ url: {url}, access: {} }}", access_word(*access));
+        let access = access_word(*access);
+        let leases = if *leases { "" } else { ", leases: false" };
+        let _ = writeln!(text, "{section}  {name}: {{ url: {url}, access: {access}{leases} }}");
     }
     for (n, (name, key)) in user.trust.iter().enumerate() {
         let section = if n == 0 { "trust:\n" } else { "" };
@@ -169,7 +179,7 @@ fn environment() -> Result<Vec<Known>, CliError> {
     let one = |(index, url): (usize, &str)| {
         let address = Address::parse(url).map_err(|e| CliError::Call(format!("{REMOTES}: {e}")))?;
         let name = if index == 0 { "env".to_owned() } else { format!("env-{}", index + 1) };
-        let spec = RemoteSpec { name, address, access: Access::ReadWrite };
+        let spec = RemoteSpec { name, address, access: Access::ReadWrite, leases: true };
         Ok(Known { spec, from: "environment" })
     };
     urls.enumerate().map(one).collect()

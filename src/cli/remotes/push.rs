@@ -48,7 +48,7 @@ pub fn run(common: &Common, args: &PushArgs, printer: &mut Printer) -> Result<Ex
         while on_the_way.len() < AT_A_TIME
             && let Some((name, action)) = here.next()
         {
-            let sent = remotes.send(Arc::clone(&context.store), Arc::new(action), Sending::default());
+            let sent = remotes.send(Arc::clone(&context.store), Arc::new(action), Sending::default(), None);
             on_the_way.push_back((name, sent));
         }
         let Some((name, sent)) = on_the_way.pop_front() else { break };

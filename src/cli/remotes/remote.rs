@@ -57,8 +57,9 @@ fn list(known: &[Known], json: bool, printer: &mut Printer) -> Result<Exit, CliE
 }
 
 fn to_json(known: &Known) -> Value {
-    let RemoteSpec { name, address, access } = &known.spec;
-    json!({ "name": name, "url": address.to_string(), "access": access_word(*access), "from": known.from })
+    let RemoteSpec { name, address, access, leases } = &known.spec;
+    let (url, access) = (address.to_string(), access_word(*access));
+    json!({ "name": name, "url": url, "access": access, "leases": leases, "from": known.from })
 }
 
 fn add(args: &RemoteAddArgs, printer: &mut Printer) -> Result<Exit, CliError> {
@@ -72,7 +73,7 @@ fn add(args: &RemoteAddArgs, printer: &mut Printer) -> Result<Exit, CliError> {
         return Err(CliError::Call(format!("{address} can only be read; add it with `--read-only`")));
     }
     let mut user = config::read()?;
-    let spec = RemoteSpec { name: args.name.clone(), address, access };
+    let spec = RemoteSpec { name: args.name.clone(), address, access, leases: !args.no_leases };
     match user.remotes.iter_mut().find(|known| known.name == spec.name) {
         Some(known) => *known = spec.clone(),
         None => user.remotes.push(spec.clone()),

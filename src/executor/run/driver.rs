@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::message::{Decided, Message, decide_all, masked, take_over};
+use super::message::{Decided, Message, decide_all, masked};
 use super::paths;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::{CanonicalJson, Digest};
@@ -20,7 +20,7 @@ use crate::executor::job::{Job, StageEnd};
 use crate::executor::local::Local;
 use crate::executor::orphans;
 use crate::executor::scratch::Scratch;
-use crate::executor::stage::{StageRun, run_stage};
+use crate::executor::stage::{StageRun, run_stage, take_over};
 use crate::graph::Producer;
 use crate::plan::{Decision, Plan, PlanError, StageIx};
 use crate::sched::budget::{Capacity, Permit};
@@ -31,6 +31,8 @@ use crate::state::StageOutcome;
 
 /// How often a stage that another runner is at is looked at again.
 const HELD_FOR: Duration = Duration::from_millis(100);
+/// How often a lease in a remote is asked for again.
+const HELD_ELSEWHERE_FOR: Duration = Duration::from_secs(2);
 /// How often the planner is asked again about a stage whose sources change.
 const MOST_QUESTIONS: u32 = 5;
 
@@ -307,6 +309,17 @@ impl Driver {
                     self.stage_event(slot, StageEvent::Waiting { holder: holder.to_string() });
                 }
                 self.wait_for_holder(slot);
+                self.feed(Input::Held(slot));
+            }
+            StageEnd::HeldElsewhere(holder) => {
+                if !std::mem::replace(&mut self.stages[slot].told_holder, true) {
+                    self.stage_event(slot, StageEvent::Waiting { holder });
+                }
+                let sender = self.sender.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(HELD_ELSEWHERE_FOR).await;
+                    let _ = sender.send(Message::HolderGone(slot));
+                });
                 self.feed(Input::Held(slot));
             }
             StageEnd::InputMissing(producer) => match self.slots.get(&producer) {

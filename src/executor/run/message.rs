@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::cas::remote::FetchError;
-use crate::cas::types::{Action, ArtifactRef};
-use crate::cas::{PendingCommit, Store};
+use crate::cas::types::ArtifactRef;
 use crate::executor::context::RunContext;
 use crate::executor::job::StageEnd;
 use crate::executor::log::Masks;
@@ -100,21 +98,4 @@ fn all_inputs(
         }
     }
     Ok(inputs)
-}
-
-/// Makes the action that a remote has our own, if its outputs are here or, with `fetch`, once they are. Blocks on
-/// disk and network.
-///
-/// # Errors
-/// An output cannot be fetched, or the disk refuses.
-pub fn take_over(store: &Store, action: &Action, fetch: bool) -> Result<(), FetchError> {
-    if !fetch && store.outputs_intact(action, action.outputs.keys())?.is_some() {
-        return Ok(());
-    }
-    let _in_use = store.share()?;
-    store.fetch(&action.outputs.values().copied().collect::<Vec<_>>(), &action.inputs())?;
-    // Whatever record of the key is here could not be used.
-    let pending = PendingCommit { action: Some(action.clone()), replace: true, ..PendingCommit::default() };
-    store.commit(vec![pending]).into_iter().try_for_each(|kept| kept.map(drop))?;
-    Ok(())
 }

@@ -15,6 +15,5 @@ mod sweep;
 mod uploads;
 
 pub use entry::{Options, RunError, Wanted, run};
-pub use message::take_over;
 pub use preflight::preflight;
 pub use uploads::Uploads;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinHandle;
 
-use crate::cas::remote::{Pushed, Sending, Sent};
+use crate::cas::remote::{Lease, Pushed, Remotes, Sending, Sent};
 use crate::cas::{Store, StoreError, unpoisoned};
 use crate::digest::Digest;
 use crate::executor::cancel::Cancellation;
@@ -28,21 +28,22 @@ impl Uploads {
         Self { store, sent: Mutex::default() }
     }
 
-    /// Sends the result of a key, which was committed, unless there is no remote that may be written. Reads the disk.
+    /// Sends the result of a key, which was committed, unless there is no remote that may be written, and gives the
+    /// lease back afterwards. Reads the disk.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn send(&self, key: &Digest, how: Sending) -> Result<(), StoreError> {
+    pub fn send(&self, key: &Digest, how: Sending, lease: Option<Lease>) -> Result<(), StoreError> {
         let Some(remotes) = self.store.remotes().filter(|remotes| remotes.has_writable()) else {
             return Ok(());
         };
         let Some(action) = self.store.action(key)? else { return Ok(()) };
-        let sent = remotes.send(Arc::clone(&self.store), Arc::new(action), how);
+        let sent = remotes.send(Arc::clone(&self.store), Arc::new(action), how, lease);
         unpoisoned(&self.sent).push(sent);
         Ok(())
     }
 
-    /// Waits until everything was sent, and says what was, by remote.
+    /// Waits until everything was sent and no lease is ours any more, and says what was sent, by remote.
     pub async fn finish(&self, cancellation: &Cancellation) -> Vec<Event> {
         let mut all: BTreeMap<String, SharedResults> = BTreeMap::new();
         let on_the_way = std::mem::take(&mut *unpoisoned(&self.sent));
@@ -71,6 +72,11 @@ impl Uploads {
                     }
                 }
             }
+        }
+        let store = Arc::clone(&self.store);
+        let settled = tokio::task::spawn_blocking(move || store.remotes().map(Remotes::give_back_leases));
+        if let Err(error) = settled.await {
+            tracing::debug!("leases were not given back: {error}");
         }
         all.into_values().map(Event::Shared).collect()
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::outputs::{self, Collected};
 use super::watch::watch;
 use crate::cas::disk;
-use crate::cas::remote::Sending;
+use crate::cas::remote::{Lease, Sending};
 use crate::cas::types::Action;
 use crate::executor::attempt::{AttemptError, Executor, Made, Request, Verdict, judge};
 use crate::executor::context::RunContext;
@@ -74,13 +74,13 @@ impl<E: std::error::Error> From<E> for Early {
 }
 
 /// How the work on a stage begins.
-enum Beginning {
+pub(super) enum Beginning {
     /// Its outputs are in the store after all.
     Found(Box<Action>),
     /// An earlier run has made its outputs and could not keep them.
     Kept(KeyLock, Box<Collected>),
-    /// It must run.
-    Ready(KeyLock),
+    /// It must run, with the lease of its action where there are leases.
+    Ready(KeyLock, Option<Lease>),
 }
 
 /// Runs a stage. `process_ended` is called when it needs the machine no more.
@@ -100,21 +100,21 @@ impl StageRun {
 
     async fn live(self: Arc<Self>, process_ended: impl FnOnce() + Send) -> Result<StageEnd, Early> {
         // The lock is held until the outputs are committed.
-        let (_lock, collected) = match self.begin().await? {
+        let (_lock, collected, lease) = match self.begin().await? {
             Beginning::Found(action) => return Ok(StageEnd::Found(action)),
             Beginning::Kept(lock, collected) => {
                 process_ended();
-                (Arc::new(lock), *collected)
+                (Arc::new(lock), *collected, None)
             }
-            Beginning::Ready(lock) => {
+            Beginning::Ready(lock, lease) => {
                 let lock = Arc::new(lock);
                 let (made, finished) = self.attempts(&lock).await?;
                 process_ended();
                 let collected = blocking(&self, move |run| outputs::collect(run, &made, finished)).await?;
-                (lock, collected)
+                (lock, collected, lease)
             }
         };
-        self.commit(collected).await
+        self.commit(collected, lease).await
     }
 
     /// Takes the lock of the key, and looks what is known. A lock that only orphans of a dead runner hold is
@@ -147,7 +147,7 @@ impl StageRun {
         }
         Ok(Ok(match outputs::kept_by_an_earlier_run(self) {
             Some(collected) => Beginning::Kept(lock, Box::new(collected)),
-            None => Beginning::Ready(lock),
+            None => self.claim(lock)?,
         }))
     }
 
@@ -261,7 +261,7 @@ impl StageRun {
         }
     }
 
-    async fn commit(self: Arc<Self>, collected: Collected) -> Result<StageEnd, Early> {
+    async fn commit(self: Arc<Self>, collected: Collected, lease: Option<Lease>) -> Result<StageEnd, Early> {
         let Collected { pending, outputs, made, finished } = collected;
         let kept = pending.action.is_some();
         let answer = self.context.committer.commit(pending).await;
@@ -271,7 +271,7 @@ impl StageRun {
                 let outputs = outputs::announce(&self, committed, outputs);
                 blocking(&self, move |run| {
                     run.discard();
-                    run.share(kept);
+                    run.share(kept, lease);
                 })
                 .await;
                 Ok(StageEnd::Ran { outputs, summary: finished.summary, kept })
@@ -283,12 +283,12 @@ impl StageRun {
         }
     }
 
-    /// Sends the result to the remotes, if later runs may use it.
-    fn share(&self, kept: bool) {
+    /// Sends the result to the remotes, if later runs may use it. Who waits for the lease finds it there.
+    fn share(&self, kept: bool, lease: Option<Lease>) {
         let resend = self.context.planner.was_lost_elsewhere(&self.job.key);
         // A record whose blobs were lost there gives way, too.
         let how = Sending { replace: self.job.replace || resend, resend };
-        if kept && let Err(e) = self.context.uploads.send(&self.job.key, how) {
+        if kept && let Err(e) = self.context.uploads.send(&self.job.key, how, lease) {
             tracing::warn!("a result was not sent to the remotes: {e}");
         }
     }

@@ -18,9 +18,8 @@ use tokio::time::{Instant, sleep};
 use super::mark::{Live, Marker};
 use super::survey::{Owners, Survey};
 use crate::cas::care::{Garbage, GcPlan, Kind};
+use crate::cas::remote::claims::{COLLECTORS, Heartbeat, STANDSTILL, milliseconds};
 use crate::cas::remote::error::RemoteError;
-use crate::cas::remote::heartbeat::{COLLECTORS, Heartbeat, STANDSTILL};
-use crate::cas::remote::intent::milliseconds;
 use crate::cas::remote::object::Remote;
 use crate::digest::Digest;
 
@@ -81,10 +80,12 @@ impl Remote {
         let live = marker.mark(self, &survey, now - milliseconds(rules.keep)).await?;
         let first = garbage(&survey, &live, rules, now);
         let planned = plan(&survey, &first, now);
-        if first.is_empty() && survey.intents.is_empty() && survey.collectors.is_empty() {
+        let has_owners =
+            ![&survey.intents, &survey.collectors, &survey.leases].iter().all(|all| all.is_empty());
+        if first.is_empty() && !has_owners {
             return Ok((planned, 0));
         }
-        if !survey.intents.is_empty() || !survey.collectors.is_empty() {
+        if has_owners {
             // Which of them stand still is known then.
             sleep(STANDSTILL + BETWEEN).await;
         }
@@ -151,7 +152,11 @@ impl Round<'_> {
             let of_kind = items.iter().filter(|item| item.kind == kind);
             let removals = of_kind.map(|item| async {
                 // Who was suspended in between may have been taken for dead.
-                if Instant::now() < until && flag.is_fresh() { self.remove_one(item).await.map(Some) } else { Ok(None) }
+                if Instant::now() < until && flag.is_fresh() {
+                    self.remove_one(item).await.map(Some)
+                } else {
+                    Ok(None)
+                }
             });
             let removed: Vec<_> =
                 stream::iter(removals.collect::<Vec<_>>()).buffer_unordered(REMOVALS).try_collect().await?;
@@ -194,8 +199,8 @@ fn garbage(survey: &Survey, live: &Live, rules: GcRules, now: i64) -> Vec<Item> 
     items.extend(survey.leftovers.iter().map(|meta| item(Kind::Leftover, None, meta)));
     items.retain(|item| item.meta.last_modified.timestamp_millis() < before);
     // What somebody left who is dead needs no grace.
-    let owners = survey.intents.values().chain(survey.collectors.values()).filter(|owner| owner.is_dead);
-    let left = owners.flat_map(|owner| &owner.objects);
+    let owners = survey.intents.values().chain(survey.collectors.values()).chain(survey.leases.values());
+    let left = owners.filter(|owner| owner.is_dead).flat_map(|owner| &owner.objects);
     items.extend(left.map(|meta| Item { of_dead: true, ..item(Kind::Leftover, None, meta) }));
     items
 }
@@ -211,11 +216,14 @@ fn plan(survey: &Survey, items: &[Item], now: i64) -> GcPlan {
     let garbage: Vec<_> = garbage.collect();
     let removed = |kind: Kind| garbage.iter().filter(move |garbage| garbage.kind == kind);
     let all = survey.blobs.values().chain(survey.recipes.values()).chain(survey.packs.values());
-    let gone: u64 =
-        [Kind::Blob, Kind::Recipe, Kind::Pack].into_iter().flat_map(removed).map(|garbage| garbage.bytes).sum();
+    let gone: u64 = [Kind::Blob, Kind::Recipe, Kind::Pack]
+        .into_iter()
+        .flat_map(removed)
+        .map(|garbage| garbage.bytes)
+        .sum();
     let live_actions = survey.actions.len() - removed(Kind::Action).count();
     let live_bytes = all.map(|meta| meta.size).sum::<u64>().saturating_sub(gone);
-    GcPlan { garbage, live_actions, live_bytes }
+    GcPlan { garbage, live_actions, live_bytes, ..GcPlan::default() }
 }
 
 /// Removes what one look finds: what [`Remote::collect_garbage`] would be without the second one.

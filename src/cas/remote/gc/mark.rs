@@ -11,8 +11,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 
 use super::survey::Survey;
+use crate::cas::remote::claims::read_intent;
 use crate::cas::remote::error::RemoteError;
-use crate::cas::remote::intent;
 use crate::cas::remote::object::Remote;
 use crate::cas::tree::MOST_TREE_BYTES;
 use crate::cas::types::{ArtifactRef, Tree};
@@ -48,11 +48,12 @@ impl Marker {
         for pin in &survey.pins {
             live.actions.extend(remote.read_pin(&pin.location).await?.into_iter().flat_map(|pin| pin.keys));
         }
-        let recent = survey.actions.iter().filter(|(_, meta)| meta.last_modified.timestamp_millis() >= oldest);
+        let recent =
+            survey.actions.iter().filter(|(_, meta)| meta.last_modified.timestamp_millis() >= oldest);
         live.actions.extend(recent.map(|(key, _)| *key));
         for owner in survey.intents.values().filter(|owner| !owner.is_dead) {
             for object in owner.objects.iter().filter(|object| object.location.extension() != Some("beat")) {
-                live.blobs.extend(intent::read(remote, &object.location).await?.into_iter().flatten());
+                live.blobs.extend(read_intent(remote, &object.location).await?.into_iter().flatten());
             }
         }
         self.read_actions(remote, survey, &live.actions).await?;
@@ -76,13 +77,15 @@ impl Marker {
         keys: &BTreeSet<Digest>,
     ) -> Result<(), RemoteError> {
         let unread = keys.iter().filter_map(|key| Some((*key, survey.actions.get(key)?)));
-        let unread = unread.filter(|(key, meta)| self.actions.get(key).is_none_or(|(known, _)| known != *meta));
+        let unread =
+            unread.filter(|(key, meta)| self.actions.get(key).is_none_or(|(known, _)| known != *meta));
         let read = unread.map(|(key, meta)| async move {
             let action = undamaged(remote.action(&key).await)?;
             let outputs = action.map(|action| action.outputs.into_values().collect()).unwrap_or_default();
             Ok::<_, RemoteError>((key, (meta.clone(), outputs)))
         });
-        let read: Vec<_> = stream::iter(read.collect::<Vec<_>>()).buffer_unordered(READS).try_collect().await?;
+        let read: Vec<_> =
+            stream::iter(read.collect::<Vec<_>>()).buffer_unordered(READS).try_collect().await?;
         self.actions.extend(read);
         Ok(())
     }
@@ -109,12 +112,17 @@ impl Marker {
     }
 
     /// Marks the packs of large blobs, and the blobs that these are the difference from.
-    async fn mark_packs(&mut self, remote: &Remote, survey: &Survey, live: &mut Live) -> Result<(), RemoteError> {
+    async fn mark_packs(
+        &mut self,
+        remote: &Remote,
+        survey: &Survey,
+        live: &mut Live,
+    ) -> Result<(), RemoteError> {
         let mut next: Vec<Digest> = live.blobs.iter().copied().collect();
         while !next.is_empty() {
             let unread = next.iter().filter_map(|digest| Some((*digest, survey.recipes.get(digest)?)));
-            let unread =
-                unread.filter(|(digest, meta)| self.recipes.get(digest).is_none_or(|(known, ..)| known != *meta));
+            let unread = unread
+                .filter(|(digest, meta)| self.recipes.get(digest).is_none_or(|(known, ..)| known != *meta));
             let read = unread.map(|(digest, meta)| async move {
                 let recipe = undamaged(remote.recipe(&digest).await)?;
                 let (packs, base) = recipe.map(|recipe| (recipe.packs, recipe.base)).unwrap_or_default();

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use object_store::ObjectMeta;
 
+use super::pins::PINS;
+use crate::cas::remote::claims::{COLLECTORS, INTENTS, LEASES, Owner, Watched};
 use crate::cas::remote::error::RemoteError;
-use crate::cas::remote::heartbeat::{COLLECTORS, INTENTS, Owner, Watched};
 use crate::cas::remote::object::Remote;
-use crate::cas::remote::pins::PINS;
 use crate::digest::Digest;
 
 /// What a remote has.
@@ -21,6 +21,8 @@ pub(super) struct Survey {
     pub intents: BTreeMap<String, Owner>,
     /// Those who are removing.
     pub collectors: BTreeMap<String, Owner>,
+    /// Those who run stages; in a folder, leases are locks and end by themselves.
+    pub leases: BTreeMap<String, Owner>,
     /// Lists of records that stay, by name.
     pub pins: Vec<ObjectMeta>,
     /// Records by key.
@@ -40,13 +42,17 @@ impl Survey {
     pub async fn of(remote: &Remote, watched: &mut Owners) -> Result<Self, RemoteError> {
         let intents = watched.intents.look(remote, INTENTS).await?;
         let collectors = watched.collectors.look(remote, COLLECTORS).await?;
+        let leases = match remote.is_folder() {
+            true => BTreeMap::new(),
+            false => watched.leases.look(remote, LEASES).await?,
+        };
         let pins = remote.list(PINS).await?;
         let actions = named(remote.list("actions").await?);
         let blobs = named(remote.list("blobs").await?);
         let recipes = named(remote.list("recipes").await?);
         let packs = named(remote.list("packs").await?);
         let leftovers = [remote.list("renewed").await?, remote.list("probes").await?].concat();
-        Ok(Self { intents, collectors, pins, actions, blobs, recipes, packs, leftovers })
+        Ok(Self { intents, collectors, leases, pins, actions, blobs, recipes, packs, leftovers })
     }
 }
 
@@ -55,6 +61,7 @@ impl Survey {
 pub(super) struct Owners {
     intents: Watched,
     collectors: Watched,
+    leases: Watched,
 }
 
 fn named(objects: Vec<ObjectMeta>) -> BTreeMap<Digest, ObjectMeta> {

@@ -17,9 +17,9 @@ use serde_json::json;
 use tokio::time::{Sleep, sleep};
 
 use super::world::{Client, World};
+use crate::cas::remote::claims::Intent;
 use crate::cas::remote::error::RemoteError;
 use crate::cas::remote::gc::collect::{GcRules, collect_once};
-use crate::cas::remote::intent::Intent;
 use crate::cas::remote::object::{Access, Remote};
 use crate::cas::remote::pieces::{Recipe, Stored};
 use crate::cas::trust::TrustPolicy;
@@ -58,7 +58,7 @@ impl Actor {
             steps: Arc::clone(&self.steps),
             suspend: Arc::clone(&self.suspend),
         };
-        let address = super::super::super::Address::parse("s3://simulated").unwrap();
+        let address = crate::cas::remote::Address::parse("s3://simulated").unwrap();
         Remote::with("simulated", address, Access::ReadWrite, Arc::new(client), ObjectPath::default())
     }
 

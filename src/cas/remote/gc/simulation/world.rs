@@ -140,7 +140,8 @@ impl World {
         }
         for (intent, blobs) in &self.relied_on {
             let beat = format!("{intent}.beat");
-            let written = [intent, &beat].into_iter().filter_map(|path| Some(self.objects.get(path)?.written));
+            let written =
+                [intent, &beat].into_iter().filter_map(|path| Some(self.objects.get(path)?.written));
             let alive = written.max().is_some_and(|written| written.elapsed() < FRESH);
             // What a sender relies on is there; what it has not sent yet is not.
             if alive && self.all_needed(blobs).contains(&(kind.to_owned(), digest)) {
@@ -203,10 +204,7 @@ pub(super) struct Client {
 
 impl Client {
     /// A request that has its effect in a while, whatever becomes of whoever sent it.
-    async fn request<T: Send + 'static>(
-        &self,
-        effect: impl FnOnce(&mut World) -> T + Send + 'static,
-    ) -> T {
+    async fn request<T: Send + 'static>(&self, effect: impl FnOnce(&mut World) -> T + Send + 'static) -> T {
         self.steps.fetch_add(1, Ordering::Relaxed);
         let world = Arc::clone(&self.world);
         let (there, back) = {
@@ -243,7 +241,12 @@ fn missing(path: &str) -> Error {
 
 #[async_trait::async_trait]
 impl ObjectStore for Client {
-    async fn put_opts(&self, path: &ObjectPath, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        path: &ObjectPath,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
         let (path, bytes) = (path.to_string(), Bytes::from(payload));
         if path.starts_with("actions/") {
             self.may_be_suspended().await;
@@ -259,7 +262,11 @@ impl ObjectStore for Client {
                 }
                 _ => world.write(&path, bytes),
             }
-            Ok(PutResult { e_tag: Some(world.writes.to_string()), version: None, extensions: Default::default() })
+            Ok(PutResult {
+                e_tag: Some(world.writes.to_string()),
+                version: None,
+                extensions: Default::default(),
+            })
         };
         self.request(put).await
     }
@@ -293,7 +300,10 @@ impl ObjectStore for Client {
         self.request(get).await
     }
 
-    fn delete_stream(&self, paths: BoxStream<'static, Result<ObjectPath>>) -> BoxStream<'static, Result<ObjectPath>> {
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, Result<ObjectPath>>,
+    ) -> BoxStream<'static, Result<ObjectPath>> {
         let client = Self {
             world: Arc::clone(&self.world),
             steps: Arc::clone(&self.steps),
@@ -325,7 +335,8 @@ impl ObjectStore for Client {
             let delay = Duration::from_millis(world.lock().unwrap().rng.u64(1..200));
             sleep(delay).await;
             let world = world.lock().unwrap();
-            let names: Vec<_> = world.objects.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
+            let names: Vec<_> =
+                world.objects.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
             stream::iter(names.iter().filter_map(|name| world.meta(name)).map(Ok).collect::<Vec<_>>())
         });
         listed.flatten().boxed()

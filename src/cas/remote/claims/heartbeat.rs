@@ -17,16 +17,16 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
 use tokio::time::{Instant, sleep};
 
-use super::error::RemoteError;
-use super::object::Remote;
+use crate::cas::remote::error::RemoteError;
+use crate::cas::remote::object::Remote;
 use crate::cas::unpoisoned;
 
 /// The objects of those who send results.
-pub(super) const INTENTS: &str = "intents";
+pub(in crate::cas::remote) const INTENTS: &str = "intents";
 /// The objects of those who remove things.
-pub(super) const COLLECTORS: &str = "collectors";
+pub(in crate::cas::remote) const COLLECTORS: &str = "collectors";
 /// An owner that stood still for so long is dead.
-pub(super) const STANDSTILL: Duration = Duration::from_secs(60);
+pub(in crate::cas::remote) const STANDSTILL: Duration = Duration::from_secs(60);
 /// How long ago an owner may have refreshed its object to act.
 const FRESH: Duration = Duration::from_secs(30);
 /// How long a request may be on its way that must not arrive when its owner has been taken for dead.
@@ -37,7 +37,7 @@ const EVERY: Duration = Duration::from_secs(10);
 const BEAT: &str = ".beat";
 
 /// An object of ours in a remote, and one beside it that changes as long as we live.
-pub(super) struct Heartbeat<'a> {
+pub(in crate::cas::remote) struct Heartbeat<'a> {
     remote: &'a Remote,
     path: ObjectPath,
     beat: ObjectPath,
@@ -96,7 +96,7 @@ impl<'a> Heartbeat<'a> {
 
 impl Remote {
     /// A request that is given up when it may arrive too late.
-    pub(super) async fn in_time<T>(
+    pub(in crate::cas::remote) async fn in_time<T>(
         &self,
         what: &str,
         request: impl Future<Output = T>,
@@ -111,7 +111,7 @@ impl Remote {
 
 /// One owner as others see it.
 #[derive(Debug, Clone)]
-pub(super) struct Owner {
+pub(in crate::cas::remote) struct Owner {
     /// Its object, and the one that it refreshes.
     pub objects: Vec<ObjectMeta>,
     /// Whether it stood still for so long that it is dead.
@@ -120,7 +120,7 @@ pub(super) struct Owner {
 
 /// The owners that were seen, and since when they stand still.
 #[derive(Debug, Default)]
-pub(super) struct Watched(HashMap<String, (Vec<ObjectMeta>, Instant)>);
+pub(in crate::cas::remote) struct Watched(HashMap<String, (Vec<ObjectMeta>, Instant)>);
 
 impl Watched {
     /// Looks at all owners of a folder.

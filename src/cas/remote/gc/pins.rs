@@ -9,27 +9,27 @@ use std::collections::BTreeMap;
 use object_store::path::Path as ObjectPath;
 use object_store::{Error, ObjectStoreExt, PutPayload};
 
-use super::error::RemoteError;
-use super::object::Remote;
 use crate::cas::care::{MOST_PIN_BYTES, Pin};
+use crate::cas::remote::error::RemoteError;
+use crate::cas::remote::object::Remote;
 
 /// The folder of pins.
 pub(super) const PINS: &str = "pins";
 
 impl Remote {
     /// A pin; none when it is gone.
-    pub(super) async fn read_pin(&self, path: &ObjectPath) -> Result<Option<Pin>, RemoteError> {
+    pub(in crate::cas::remote) async fn read_pin(
+        &self,
+        path: &ObjectPath,
+    ) -> Result<Option<Pin>, RemoteError> {
         let Some(bytes) = self.small(path, MOST_PIN_BYTES, "read a pin").await? else { return Ok(None) };
-        let wrong = |why| RemoteError::WrongBytes {
-            remote: self.name.clone(),
-            what: format!("the pin {path}"),
-            why,
-        };
+        let wrong =
+            |why| RemoteError::WrongBytes { remote: self.name.clone(), what: format!("the pin {path}"), why };
         Pin::parse(&bytes).map(Some).map_err(wrong)
     }
 
     /// All pins by name.
-    pub(super) async fn read_pins(&self) -> Result<BTreeMap<String, Pin>, RemoteError> {
+    pub(in crate::cas::remote) async fn read_pins(&self) -> Result<BTreeMap<String, Pin>, RemoteError> {
         self.prepare().await?;
         let mut pins = BTreeMap::new();
         for meta in self.list(PINS).await? {
@@ -40,7 +40,7 @@ impl Remote {
     }
 
     /// Pins records under a name, in the place of what was pinned under it.
-    pub(super) async fn write_pin(&self, name: &str, pin: &Pin) -> Result<(), RemoteError> {
+    pub(in crate::cas::remote) async fn write_pin(&self, name: &str, pin: &Pin) -> Result<(), RemoteError> {
         self.prepare().await?;
         let bytes = pin.to_bytes().map_err(|e| RemoteError::Request {
             remote: self.name.clone(),
@@ -52,7 +52,7 @@ impl Remote {
     }
 
     /// Removes a pin; false when there is none of this name. (Servers do not always say that there was none.)
-    pub(super) async fn remove_pin(&self, name: &str) -> Result<bool, RemoteError> {
+    pub(in crate::cas::remote) async fn remove_pin(&self, name: &str) -> Result<bool, RemoteError> {
         self.prepare().await?;
         let path = self.at(&[PINS, name]);
         let head = self.store.head(&path).await;

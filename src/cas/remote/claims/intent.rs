@@ -12,15 +12,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use object_store::path::Path as ObjectPath;
-use object_store::{Error, ObjectMeta, ObjectStoreExt};
+use object_store::{Error, ObjectMeta, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use super::error::RemoteError;
 use super::heartbeat::{COLLECTORS, Heartbeat, INTENTS, Watched};
-use super::object::Remote;
-use super::pieces::{MOST_DEPTH, Recipe};
+use crate::cas::remote::error::RemoteError;
+use crate::cas::remote::object::Remote;
+use crate::cas::remote::pieces::{MOST_DEPTH, Recipe};
 use crate::cas::tree::MOST_TREE_BYTES;
 use crate::digest::{Digest, sealed};
 
@@ -43,7 +43,7 @@ struct Content {
 }
 
 /// What somebody is about to name, while it is being sent.
-pub(super) struct Intent<'a> {
+pub(in crate::cas::remote) struct Intent<'a> {
     heartbeat: Heartbeat<'a>,
     declared: Instant,
     /// When it was declared, by the server's clock, in milliseconds.
@@ -193,7 +193,10 @@ async fn wait_for_collectors(remote: &Remote) -> Result<(), RemoteError> {
 ///
 /// # Errors
 /// It could not be read, so that nobody can say what it protects.
-pub(super) async fn read(remote: &Remote, path: &ObjectPath) -> Result<Option<BTreeSet<Digest>>, RemoteError> {
+pub(in crate::cas::remote) async fn read(
+    remote: &Remote,
+    path: &ObjectPath,
+) -> Result<Option<BTreeSet<Digest>>, RemoteError> {
     let Some(bytes) = remote.small(path, MOST_BYTES, "read an intent").await? else { return Ok(None) };
     let content = sealed::open(&bytes).and_then(|text| {
         let content: Content = serde_json::from_str(text).map_err(|e| e.to_string())?;
@@ -201,21 +204,41 @@ pub(super) async fn read(remote: &Remote, path: &ObjectPath) -> Result<Option<BT
     });
     match content {
         Ok(content) => Ok(Some(content.blobs)),
-        Err(why) => {
-            Err(RemoteError::WrongBytes { remote: remote.name.clone(), what: format!("the intent {path}"), why })
-        }
+        Err(why) => Err(RemoteError::WrongBytes {
+            remote: remote.name.clone(),
+            what: format!("the intent {path}"),
+            why,
+        }),
     }
 }
 
 impl Remote {
+    /// Gives an action the present time, if it is still the one that was read.
+    pub(in crate::cas::remote) async fn renew_action(&self, object: ObjectMeta) -> Result<(), RemoteError> {
+        if self.is_folder() {
+            return self.renew(&object.location).await.map(drop);
+        }
+        let Some(bytes) = self.small(&object.location, MOST_BYTES, "read an action").await? else {
+            return Ok(());
+        };
+        let version = UpdateVersion { e_tag: object.e_tag, version: object.version };
+        let put = PutPayload::from_bytes(bytes);
+        match self.store.put_opts(&object.location, put, PutMode::Update(version).into()).await {
+            Err(Error::Precondition { .. } | Error::NotFound { .. }) => Ok(()),
+            put => self.done("renew an action", put),
+        }
+    }
+
     /// Gives an object the present time, by the server's clock, without moving its bytes. False when it is missing.
-    pub(super) async fn renew(&self, path: &ObjectPath) -> Result<bool, RemoteError> {
+    pub(in crate::cas::remote) async fn renew(&self, path: &ObjectPath) -> Result<bool, RemoteError> {
         if let Some(file) = self.address.file(path) {
             let now = std::time::SystemTime::now();
             return match std::fs::File::open(&file).and_then(|file| file.set_modified(now)) {
                 Ok(()) => Ok(true),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-                Err(e) => Err(self.failed("renew an object", &Error::Generic { store: "file", source: e.into() })),
+                Err(e) => {
+                    Err(self.failed("renew an object", &Error::Generic { store: "file", source: e.into() }))
+                }
             };
         }
         // An object cannot be copied onto itself everywhere.
@@ -234,6 +257,6 @@ impl Remote {
 }
 
 /// A time in milliseconds.
-pub(super) fn milliseconds(time: Duration) -> i64 {
+pub(in crate::cas::remote) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

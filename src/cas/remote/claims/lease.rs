@@ -1,0 +1,226 @@
+//! Who runs a stage at the moment.
+//!
+//! Purpose: two runners that share a remote do not run the same action at the same time: one has the lease, the other
+//! one waits for its result.
+//! Invariant: a lease only saves work. Nothing depends on it: a holder that was suspended may run an action a second
+//! time, and the result is the same or is told to be another one. It is created where there is none, refreshed in place
+//! of what its holder wrote last, and taken over only when it stood still on the clock of whoever watches it. In a folder
+//! it is a lock of the file system, which ends with the process that holds it.
+//! Must not know: how a stage runs.
+
+use std::collections::HashMap;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::path::Path as ObjectPath;
+use object_store::{Error, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::heartbeat::STANDSTILL;
+use crate::cas::remote::error::RemoteError;
+use crate::cas::remote::object::Remote;
+use crate::digest::Digest;
+
+/// The folder of leases.
+pub(in crate::cas::remote) const LEASES: &str = "leases";
+/// The most bytes of a lease.
+const MOST_BYTES: u64 = 64 << 10;
+/// How often its holder refreshes it.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// Who has a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Holder {
+    holder: String,
+    /// It differs each time that it is written.
+    beat: u64,
+}
+
+/// What came of asking for a lease.
+#[derive(Debug)]
+pub enum Claim {
+    /// It is ours.
+    Ours(Lease),
+    /// This one has it.
+    Theirs(String),
+}
+
+/// The lease of an action; it is given back when it is dropped.
+#[derive(Debug)]
+pub struct Lease(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// It is refreshed in the background, and removed when this ends.
+    Object(Option<tokio::sync::oneshot::Sender<()>>),
+    /// The file is locked.
+    File { file: File, path: PathBuf },
+}
+
+/// The leases of others that were seen, and since when they stand still.
+#[derive(Debug, Default)]
+pub(in crate::cas::remote) struct Seen(HashMap<Digest, (UpdateVersion, Instant)>);
+
+/// A version of a lease. `UpdateVersion` has no equality.
+fn is_same(a: &UpdateVersion, b: &UpdateVersion) -> bool {
+    a.e_tag == b.e_tag && a.version == b.version
+}
+
+impl Remote {
+    /// Asks for the lease of an action. With one of ours comes the task that ends when it was given back.
+    pub(in crate::cas::remote) async fn claim(
+        self: &Arc<Self>,
+        key: &Digest,
+        holder: &str,
+        seen: &std::sync::Mutex<Seen>,
+    ) -> Result<(Claim, Option<JoinHandle<()>>), RemoteError> {
+        self.check_alive()?;
+        let theirs = |who: String| Ok((Claim::Theirs(who), None));
+        let path = self.at(&[LEASES, &key.to_string()]);
+        if let Some(file) = self.address.file(&path) {
+            let claim = claim_file(&file, holder).map_err(|e| {
+                let error = Error::Generic { store: "file", source: e.into() };
+                self.failed("take a lease", &error)
+            });
+            return Ok((claim?, None));
+        }
+        let content = |beat| payload(&Holder { holder: holder.to_owned(), beat });
+        match self.store.put_opts(&path, content(0), PutMode::Create.into()).await {
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
+            put => {
+                let version = self.noted("take a lease", put)?.map(UpdateVersion::from);
+                return Ok(self.hold(path, holder.to_owned(), version));
+            }
+        }
+        let Some((version, who)) = self.holder_of(&path).await? else {
+            return theirs("another runner".to_owned());
+        };
+        if !self.stands_still(key, &version, seen) {
+            return theirs(who);
+        }
+        let put =
+            self.store.put_opts(&path, content(fastrand::u64(..)), PutMode::Update(version).into()).await;
+        match put {
+            // Somebody was faster, or its holder is alive after all.
+            Err(Error::Precondition { .. } | Error::NotFound { .. }) => theirs(who),
+            put => {
+                let version = self.noted("take a lease over", put)?.map(UpdateVersion::from);
+                Ok(self.hold(path, holder.to_owned(), version))
+            }
+        }
+    }
+
+    async fn holder_of(&self, path: &ObjectPath) -> Result<Option<(UpdateVersion, String)>, RemoteError> {
+        let got = self.store.get(path).await;
+        let Some(got) = self.noted("read a lease", got)? else { return Ok(None) };
+        let version = UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
+        if got.meta.size > MOST_BYTES {
+            return Ok(Some((version, "another runner".to_owned())));
+        }
+        let mut body = got.into_stream();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.next(&mut body, "read a lease").await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        let holder = serde_json::from_slice(&bytes).map(|holder: Holder| holder.holder);
+        Ok(Some((version, holder.unwrap_or_else(|_| "another runner".to_owned()))))
+    }
+
+    fn stands_still(&self, key: &Digest, version: &UpdateVersion, seen: &std::sync::Mutex<Seen>) -> bool {
+        let mut seen = crate::cas::unpoisoned(seen);
+        let known = seen.0.entry(*key).or_insert_with(|| (version.clone(), Instant::now()));
+        if !is_same(&known.0, version) {
+            *known = (version.clone(), Instant::now());
+        }
+        known.1.elapsed() >= STANDSTILL
+    }
+
+    /// Refreshes a lease in the background until it is given back.
+    fn hold(
+        self: &Arc<Self>,
+        path: ObjectPath,
+        holder: String,
+        version: Option<UpdateVersion>,
+    ) -> (Claim, Option<JoinHandle<()>>) {
+        let (end, mut ended) = tokio::sync::oneshot::channel();
+        let remote = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let mut version = version;
+            loop {
+                tokio::select! {
+                    _ = &mut ended => break,
+                    () = sleep(EVERY) => {}
+                }
+                let content = payload(&Holder { holder: holder.clone(), beat: fastrand::u64(..) });
+                let Some(known) = version.clone() else { return };
+                match remote.store.put_opts(&path, content, PutMode::Update(known).into()).await {
+                    Ok(put) => version = Some(put.into()),
+                    // It is somebody else's now: both run, and the results are compared.
+                    Err(Error::Precondition { .. } | Error::NotFound { .. }) => return,
+                    Err(error) => tracing::debug!("a lease was not refreshed: {error}"),
+                }
+            }
+            if let Err(error) = remote.store.delete(&path).await {
+                tracing::debug!("a lease was not removed: {error}");
+            }
+        });
+        (Claim::Ours(Lease(Kind::Object(Some(end)))), Some(task))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match &mut self.0 {
+            Kind::Object(end) => {
+                let _ = end.take().map(|end| end.send(()));
+            }
+            // Removed while it is held, and only if it is ours.
+            Kind::File { file, path } if is_at(file, path) => {
+                let _ = std::fs::remove_file(path);
+            }
+            Kind::File { .. } => {}
+        }
+    }
+}
+
+fn payload(holder: &Holder) -> PutPayload {
+    PutPayload::from_bytes(serde_json::to_vec(holder).unwrap_or_default().into())
+}
+
+fn claim_file(path: &Path, holder: &str) -> std::io::Result<Claim> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    loop {
+        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let _ = (&file).take(MOST_BYTES).read_to_string(&mut text);
+                let holder = serde_json::from_str(&text).map(|holder: Holder| holder.holder);
+                return Ok(Claim::Theirs(holder.unwrap_or_else(|_| "another runner".to_owned())));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => {}
+        }
+        // The one before us removed the file while we opened it: ours locks nothing.
+        if !is_at(&file, path) {
+            continue;
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(&serde_json::to_vec(&Holder { holder: holder.to_owned(), beat: 0 })?)?;
+        return Ok(Claim::Ours(Lease(Kind::File { file, path: path.to_owned() })));
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |meta: &std::fs::Metadata| (meta.dev(), meta.ino());
+    matches!((file.metadata(), std::fs::metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
+}
