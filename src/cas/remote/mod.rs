@@ -9,6 +9,7 @@ mod address;
 mod claims;
 mod error;
 mod fetch;
+mod format;
 mod gc;
 mod list;
 mod object;

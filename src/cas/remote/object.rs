@@ -21,13 +21,9 @@ use super::error::{RemoteError, chain};
 use crate::cas::local::{MOST_ACTION_BYTES, parse_action, spell_action};
 use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
-use crate::cas::{stat, unpoisoned};
+use crate::cas::unpoisoned;
 use crate::digest::Digest;
 
-/// The format of a remote, which stands in its object `format`.
-pub const REMOTE_FORMAT: &str = "kiln.remote/1";
-/// The most bytes of the object `format`.
-const MOST_FORMAT_BYTES: u64 = 1024;
 /// After so many failures in a row a remote is left alone.
 const MOST_FAILURES: u32 = 3;
 /// A server from which nothing comes for so long is passed over.
@@ -76,7 +72,7 @@ pub struct Remote {
     /// Whether runners ask it for leases.
     leases: bool,
     /// Whether its format was looked at and is ours.
-    known: tokio::sync::OnceCell<()>,
+    pub(super) known: tokio::sync::OnceCell<()>,
     /// The blobs that were found to have other bytes.
     pub(super) damaged: Mutex<HashSet<Digest>>,
 }
@@ -225,6 +221,7 @@ impl Remote {
     }
 
     /// Sends an action, whose outputs are there, if there is none for its key; with `replace` even if there is one.
+    /// None when `is_sure` says, right before something is written, that the outputs may be gone again.
     ///
     /// # Errors
     /// A request failed.
@@ -233,7 +230,8 @@ impl Remote {
         action: &Action,
         replace: bool,
         trust: &TrustPolicy,
-    ) -> Result<Sent, RemoteError> {
+        is_sure: impl Fn() -> bool,
+    ) -> Result<Option<Sent>, RemoteError> {
         let path = self.place("actions", &action.key);
         let spelt = spell_action(action).map_err(|e| RemoteError::Request {
             remote: self.name.clone(),
@@ -242,72 +240,29 @@ impl Remote {
         })?;
         let bytes = Bytes::from(spelt);
         let mode = if replace { PutMode::Overwrite } else { PutMode::Create };
+        if !is_sure() {
+            return Ok(None);
+        }
         let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes.clone()), mode.into());
         match self.in_time("write an action", put).await? {
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
-            put => return self.done("write an action", put).map(|()| Sent::New),
+            put => return self.done("write an action", put).map(|()| Some(Sent::New)),
         }
         // Somebody was first, or an answer to us was lost.
         match self.action(&action.key).await {
-            Ok(Some(known)) if trust.is_as_good(&known, action) => Ok(Sent::Same),
+            Ok(Some(known)) if trust.is_as_good(&known, action) => Ok(Some(Sent::Same)),
             Ok(Some(known)) if trust.accepts(&known) && known.outputs != action.outputs => {
-                Ok(Sent::Conflict(Box::new(known)))
+                Ok(Some(Sent::Conflict(Box::new(known))))
             }
             // What does not count, or cannot be used, gives way.
+            Ok(_) | Err(RemoteError::WrongBytes { .. }) if !is_sure() => Ok(None),
             Ok(_) | Err(RemoteError::WrongBytes { .. }) => {
                 let put = self.store.put(&path, PutPayload::from_bytes(bytes));
                 let put = self.in_time("write an action", put).await?;
-                self.done("write an action", put).map(|()| Sent::New)
+                self.done("write an action", put).map(|()| Some(Sent::New))
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Makes sure that the remote has our format, and writes it down where there is none.
-    ///
-    /// # Errors
-    /// It has a newer one; a request failed.
-    pub async fn prepare(&self) -> Result<(), RemoteError> {
-        self.known.get_or_try_init(|| self.check_format()).await.copied()
-    }
-
-    async fn check_format(&self) -> Result<(), RemoteError> {
-        let path = self.at(&["format"]);
-        let found = self.small(&path, MOST_FORMAT_BYTES, "read its format").await?;
-        match found.as_deref().map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned()) {
-            Some(found) if found == REMOTE_FORMAT => Ok(()),
-            Some(found) => Err(RemoteError::NewerFormat { remote: self.name.clone(), found }),
-            None if !self.access.writes() => Ok(()),
-            None => {
-                let put = self.store.put(&path, PutPayload::from_static(b"kiln.remote/1\n")).await;
-                self.done("write its format", put)
-            }
-        }
-    }
-
-    /// Writes an object, reads it back where reading is allowed, and removes it.
-    ///
-    /// # Errors
-    /// One of these fails, or other bytes come back.
-    pub async fn probe(&self) -> Result<(), RemoteError> {
-        let path = self.at(&["probes", &format!("{}-{:x}", std::process::id(), stat::now())]);
-        let put = self.store.put(&path, PutPayload::from_static(b"probe")).await;
-        self.done("write an object", put)?;
-        let got = if self.access.reads() { self.small(&path, 16, "read an object").await? } else { None };
-        let deleted = self.store.delete(&path).await;
-        if self.access.reads() && got.as_deref() != Some(b"probe") {
-            let (remote, what) = (self.name.clone(), "an object that was just written".to_owned());
-            return Err(RemoteError::WrongBytes {
-                remote,
-                what,
-                why: "it is another one, or missing".into(),
-            });
-        }
-        // Who may not remove things can still share results.
-        if let Err(error) = deleted {
-            tracing::debug!("an object was not removed: {}", chain(&error));
-        }
-        Ok(())
     }
 
     /// A request to which there was no answer: the remote is left alone at once.

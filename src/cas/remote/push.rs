@@ -136,6 +136,7 @@ async fn push(
     for _ in 0..TRIES {
         let intent = Intent::declare(remote, named.digests()).await?;
         let sent = tokio::select! {
+            biased;
             sent = send_all(&intent, (remote, store), action, &named, how, bytes) => sent,
             never = intent.keep() => match never {},
         };
@@ -168,10 +169,7 @@ async fn send_all(
         let sent: Vec<u64> = stream::iter(sent).buffer_unordered(BLOBS).try_collect().await?;
         *bytes += sent.iter().sum::<u64>();
     }
-    if !intent.is_fresh() {
-        return Ok(None);
-    }
-    Ok(Some(remote.put_action(action, how.replace, store.trust()).await?))
+    Ok(remote.put_action(action, how.replace, store.trust(), || intent.is_fresh()).await?)
 }
 
 /// Sends a blob unless the remote has it; gives the bytes that were sent.

@@ -61,10 +61,14 @@ impl<'a> Heartbeat<'a> {
         &self.path
     }
 
-    /// Refreshes it for as long as this is polled. A refresh that fails makes it stale, which its owner looks at.
+    /// Refreshes it for as long as this is polled. Once it is stale it stays so: others may have taken its owner for
+    /// dead, and a later refresh does not undo what they did.
     pub async fn keep(&self) -> Infallible {
         loop {
             sleep(EVERY).await;
+            if !self.is_fresh() {
+                std::future::pending::<()>().await;
+            }
             let now = Instant::now();
             let count = {
                 let mut count = unpoisoned(&self.count);
@@ -72,7 +76,7 @@ impl<'a> Heartbeat<'a> {
                 *count
             };
             let beat = PutPayload::from_bytes(count.to_string().into());
-            if self.remote.store.put(&self.beat, beat).await.is_ok() {
+            if self.remote.store.put(&self.beat, beat).await.is_ok() && self.is_fresh() {
                 *unpoisoned(&self.refreshed) = now;
             }
         }

@@ -64,6 +64,7 @@ impl<'a> Intent<'a> {
         let heartbeat = Heartbeat::begin(remote, INTENTS, sealed::seal(&json).into()).await?;
         let intent = Self { heartbeat, declared, server: OnceCell::new(), remote };
         let waited = tokio::select! {
+            biased;
             waited = wait_for_collectors(remote) => waited,
             never = intent.keep() => match never {},
         };

@@ -128,6 +128,7 @@ impl Round<'_> {
     async fn run(&self, owners: &mut Owners, marker: &mut Marker) -> Result<(u64, bool), RemoteError> {
         let flag = Heartbeat::begin(self.remote, COLLECTORS, Bytes::from_static(b"collecting")).await?;
         let ran = tokio::select! {
+            biased;
             ran = self.remove(&flag, owners, marker) => ran,
             never = flag.keep() => match never {},
         };
@@ -235,6 +236,8 @@ pub(super) async fn collect_once(remote: &Remote, rules: GcRules) -> Result<(), 
     let survey = Survey::of(remote, &mut owners).await?;
     let live = marker.mark(remote, &survey, now - milliseconds(rules.keep)).await?;
     flag.end().await;
+    // It has much to remove.
+    sleep(10 * STANDSTILL).await;
     let first = BTreeSet::new();
     let round = Round { remote, rules, first: &first };
     for item in garbage(&survey, &live, rules, now) {

@@ -148,14 +148,17 @@ fn recipe(number: u64) -> Recipe {
 }
 
 /// Sends an action as `push` does.
-async fn send(actor: Actor, remote: Remote, number: u64) {
+async fn send(mut actor: Actor, remote: Remote, number: u64) {
     let (action, blobs, large) = action(number);
     for _ in 0..3 {
         let declared = if actor.without == Without::Intents { BTreeSet::new() } else { blobs.clone() };
         let Ok(intent) = Intent::declare(&remote, declared).await else { return };
+        // Some have much to send, and the server's clock leaps meanwhile.
+        let upload = if actor.rng.u8(..16) == 0 { actor.rng.u64(60..7200) } else { 0 };
         let relying = Relying::on(&actor, &intent, &blobs);
         let sent = tokio::select! {
-            sent = send_all(&remote, &intent, &action, large) => sent,
+            biased;
+            sent = send_all(&remote, &intent, &action, large, slowly(&actor.world, upload)) => sent,
             never = intent.keep() => match never {},
         };
         drop(relying);
@@ -168,11 +171,20 @@ async fn send(actor: Actor, remote: Remote, number: u64) {
     }
 }
 
+/// A transfer of so many seconds, in which the server's clock leaps by days.
+async fn slowly(world: &Mutex<World>, seconds: u64) {
+    if seconds > 0 {
+        unpoisoned(world).leap(i64::try_from(seconds).unwrap_or(0) * 60_000);
+        sleep(Duration::from_secs(seconds)).await;
+    }
+}
+
 async fn send_all(
     remote: &Remote,
     intent: &Intent<'_>,
     action: &Action,
     large: Option<u64>,
+    upload: impl Future<Output = ()>,
 ) -> Result<bool, RemoteError> {
     if let Some(number) = large {
         send_large(remote, intent, number).await?;
@@ -184,10 +196,9 @@ async fn send_all(
             remote.put_blob(&digest, bytes.into()).await?;
         }
     }
-    if !intent.is_fresh() {
-        return Ok(false);
-    }
-    remote.put_action(action, false, &TrustPolicy::default()).await.map(|_| true)
+    upload.await;
+    let sent = remote.put_action(action, false, &TrustPolicy::default(), || intent.is_fresh()).await?;
+    Ok(sent.is_some())
 }
 
 async fn send_large(remote: &Remote, intent: &Intent<'_>, number: u64) -> Result<(), RemoteError> {

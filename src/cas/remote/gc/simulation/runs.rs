@@ -41,6 +41,7 @@ fn simulate(seed: u64, steps: u64, without: Without) -> Seen {
             // A sender relies on what was less than twelve hours old, and may be suspended for five more before its
             // last request: two jumps and these are less than the grace window, which is what it promises.
             clock.lock().unwrap().jump(rng.i64(-3 * 3_600_000..3 * 3_600_000));
+
             assert!(!tasks.iter().any(tokio::task::JoinHandle::is_finished), "an actor panicked");
         }
         tasks.iter().for_each(tokio::task::JoinHandle::abort);

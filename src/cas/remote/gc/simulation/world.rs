@@ -50,6 +50,10 @@ pub(super) struct World {
     rng: fastrand::Rng,
     start: Instant,
     offset: i64,
+    /// How many senders are suspended before their last request.
+    waiting: usize,
+    /// When the clock leapt by days.
+    leapt: Option<Instant>,
     writes: u64,
     /// What went wrong.
     pub violations: Vec<String>,
@@ -68,6 +72,8 @@ impl World {
             rng: fastrand::Rng::with_seed(seed),
             start: Instant::now(),
             offset: EPOCH,
+            waiting: 0,
+            leapt: None,
             writes: 0,
             violations: Vec::new(),
             removed: 0,
@@ -78,6 +84,15 @@ impl World {
     /// Has the server's clock jump by so many milliseconds.
     pub fn jump(&mut self, by: i64) {
         self.offset += by;
+    }
+
+    /// Has the server's clock leap by so many milliseconds, more than a grace window: only an intent helps then, and
+    /// no intent helps a sender that is suspended before its last request.
+    pub fn leap(&mut self, by: i64) {
+        if self.waiting == 0 {
+            self.offset += by;
+            self.leapt = Some(Instant::now());
+        }
     }
 
     fn now(&self) -> i64 {
@@ -225,13 +240,31 @@ impl Client {
     /// The moment between the last look at the clock and the request that depends on it.
     async fn may_be_suspended(&self) {
         let time = {
-            let rng = &mut self.world.lock().unwrap().rng;
-            if rng.u8(..) < 8 { rng.u64(1..5 * 3_600_000) } else { 0 }
+            let mut world = self.world.lock().unwrap();
+            let calm = world.leapt.is_none_or(|leapt| leapt.elapsed() > Duration::from_secs(30 * 3600));
+            if calm && world.rng.u8(..) < 8 { world.rng.u64(1..5 * 3_600_000) } else { 0 }
         };
         if time > 0 {
+            let _waiting = Waiting::new(&self.world);
             self.suspend.store(time, Ordering::Relaxed);
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// A sender that is suspended before its last request; also one that is killed then.
+struct Waiting(Arc<Mutex<World>>);
+
+impl Waiting {
+    fn new(world: &Arc<Mutex<World>>) -> Self {
+        world.lock().unwrap().waiting += 1;
+        Self(Arc::clone(world))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().waiting -= 1;
     }
 }
 
