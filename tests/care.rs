@@ -114,8 +114,8 @@ fn gc_removes_what_no_run_pipeline_or_lock_file_names_and_nothing_else() {
     let young = p.json(&["gc", "--keep-runs", "0"]);
     assert_eq!(young["garbage"].as_array().unwrap().len(), 0, "they are young: {young:#}");
     let plan = p.json(&["gc", "--older", "0s", "--keep-runs", "0"]);
-    // Two records, the seed, the listing, and the links to its files.
-    assert_eq!(plan["garbage"].as_array().unwrap().len(), 5, "{plan:#}");
+    // Two records, the seed, the listing, the links to its files, and the run.
+    assert_eq!(plan["garbage"].as_array().unwrap().len(), 6, "{plan:#}");
     assert_eq!((count("actions"), count("blobs")), (4, 5), "nothing goes without --apply");
     let text = p.ask(&["gc", "--older", "0s", "--keep-runs", "0"]).out;
     assert!(text.contains("record") && text.contains("command, run r-0001"), "{text}");

@@ -227,6 +227,33 @@ fn where_signatures_are_demanded_a_record_counts_only_with_one_by_a_trusted_key(
 }
 
 #[test]
+fn a_record_of_ones_own_that_nobody_signed_is_told_as_the_reason() {
+    let shared = Shared::new();
+    let (project, other) = (shared.project(LADDER), shared.project(LADDER));
+    project.ask(&["run"]);
+    let key = public_key(&other);
+    project.ask(&["key", "trust", "other", &key, "--require"]);
+    let why = project.ask(&["why", "first"]);
+    assert!(why.out.contains("no trusted key has signed its record"), "{}{}", why.out, why.err);
+}
+
+#[test]
+fn a_remote_that_cannot_be_opened_or_is_not_mounted_stops_nothing_and_leaves_no_folder() {
+    let shared = Shared::new();
+    let absent = shared.folder.path().join("not-mounted/kiln");
+    let pipeline =
+        format!("{LADDER}remotes: {{ team: 'az://container', disk: 'file://{}' }}\n", absent.display());
+    let project = shared.project(&pipeline);
+    let run = project.kiln(&["run"]).env("KILN_REMOTES", &absent).output().unwrap();
+    let run = Answer::of(run);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    assert!(run.err.contains("the remote `team` cannot be opened"), "{}", run.err);
+    assert!(run.err.contains("kiln goes on without it") && run.err.contains("not-mounted"), "{}", run.err);
+    assert!(!absent.exists());
+    assert_eq!(out(&project, "last/o"), "seed\nb\n");
+}
+
+#[test]
 fn a_signed_record_that_is_altered_or_replayed_is_refused() {
     type Change = (&'static str, fn(&mut Value, &Value));
     let changes: [Change; 4] = [

@@ -41,6 +41,8 @@ pub(super) enum Known {
     Here(Box<Action>),
     /// An action that cannot give an output.
     Lost(Lost),
+    /// An action that no trusted key has signed.
+    Untrusted,
     /// Nothing.
     Nowhere,
 }
@@ -102,19 +104,21 @@ impl Planner {
         let (reasons, replace) = if self.settings.forced.contains(&spec.name.value) {
             (vec![reasons::forced(spec)], true)
         } else {
-            let lost = match self.known(spec, &key)? {
-                Known::Here(action) => return Ok(Decision::Cached { key, action }),
-                Known::Lost(lost) => Some(lost),
-                Known::Nowhere => None,
-            };
+            let known = self.known(spec, &key)?;
+            if let Known::Here(action) = known {
+                return Ok(Decision::Cached { key, action });
+            }
             if let Some(found) = self.elsewhere(spec, &key) {
                 let bytes = self.bytes_to_fetch(&found)?;
                 return Ok(Decision::Fetch { key, found, bytes });
             }
-            match lost {
-                Some(Lost::Unrecorded(output)) => (vec![reasons::output_unrecorded(spec, &output)], true),
-                Some(Lost::Missing(output)) => (vec![reasons::output_missing(spec, &output)], false),
-                None => (self.changes(spec, &key_inputs)?, false),
+            match known {
+                Known::Lost(Lost::Unrecorded(output)) => {
+                    (vec![reasons::output_unrecorded(spec, &output)], true)
+                }
+                Known::Lost(Lost::Missing(output)) => (vec![reasons::output_missing(spec, &output)], false),
+                Known::Untrusted => (vec![reasons::untrusted(spec)], false),
+                _ => (self.changes(spec, &key_inputs)?, false),
             }
         };
         self.check_cores(stage)?;
@@ -296,7 +300,10 @@ impl Planner {
 
     /// What the local store knows of a key of the stage.
     pub(super) fn known(&self, stage: &Stage, key: &Digest) -> Result<Known, PlanError> {
-        let Some(action) = self.store.action(key)? else { return Ok(Known::Nowhere) };
+        let Some(action) = self.store.action(key)? else {
+            let unsigned = self.store.trust().demanded && self.store.actions().get(key)?.is_some();
+            return Ok(if unsigned { Known::Untrusted } else { Known::Nowhere });
+        };
         let lost = self.store.outputs_intact(&action, stage.outputs.iter().map(|port| &port.name))?;
         Ok(match lost {
             None => Known::Here(Box::new(action)),

@@ -31,6 +31,11 @@ pub fn output_unrecorded(stage: &Stage, output: &str) -> Reason {
     plain(Cause::OutputUnrecorded, &format!("outputs.{output}"), stage)
 }
 
+/// The record of the stage does not count, for no trusted key has signed it.
+pub fn untrusted(stage: &Stage) -> Reason {
+    plain(Cause::Untrusted, "signature", stage)
+}
+
 /// The stage waits on one above it.
 pub fn waits(stage: &Stage, above: &str) -> Reason {
     Reason { from: Some(above.to_owned()), ..plain(Cause::Waits, "waits on", stage) }

@@ -91,6 +91,8 @@ pub enum Cause {
     OutputsMissing,
     /// Its action is known, but does not name one of its outputs.
     OutputUnrecorded,
+    /// Its action is known, but no trusted key has signed it.
+    Untrusted,
     /// It was asked for with `--force`.
     Forced,
     /// It has another kind, or its kind has another revision.

@@ -142,6 +142,7 @@ pub fn subject(reason: &Reason) -> String {
             let output = reason.what.strip_prefix("outputs.").unwrap_or(&reason.what);
             format!("its record lacks the output `{}`", printable(output))
         }
+        (Cause::Untrusted, _) => "no trusted key has signed its record".to_owned(),
         (Cause::Forced, _) => "forced with --force".to_owned(),
         (Cause::Waits, Some(from)) => format!("waits on {}", printable(from)),
         (Cause::Input, Some(from)) => format!("{} ({})", printable(&reason.what), printable(from)),

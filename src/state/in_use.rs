@@ -25,6 +25,17 @@ impl Store {
         Ok(StoreUse { _file: file })
     }
 
+    /// Uses the store together with others, if it is there: what is planned from it stays in it until this is dropped.
+    ///
+    /// # Errors
+    /// As [`Self::share`].
+    pub fn share_if_there(&self) -> Result<Option<StoreUse>, StoreError> {
+        match self.root().join("format").exists() {
+            true => self.share().map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Has the store alone; none while others use it.
     ///
     /// # Errors

@@ -85,14 +85,20 @@ impl Address {
         Some(self.folder.as_ref()?.join(object.as_ref()))
     }
 
-    /// Opens the store, and says below which path in it everything lies.
+    /// Opens the store, and says below which path in it everything lies. The folder of one that is written is made.
     ///
     /// # Errors
     /// Something in the environment is missing or wrong.
-    pub(super) fn open(&self) -> Result<(Arc<dyn ObjectStore>, ObjectPath), String> {
+    pub(super) fn open(&self, writes: bool) -> Result<(Arc<dyn ObjectStore>, ObjectPath), String> {
         let prefix = ObjectPath::from_url_path(self.url.path()).map_err(|e| chain(&e))?;
         if let Some(folder) = &self.folder {
-            std::fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+            // Its parent must be there: it may be the place where a disk is not mounted.
+            if writes && !folder.exists() {
+                std::fs::create_dir(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+            }
+            if !folder.is_dir() {
+                return Err(format!("there is no folder {}", folder.display()));
+            }
             let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| chain(&e))?;
             return Ok((Arc::new(store.with_fsync(true)), ObjectPath::default()));
         }

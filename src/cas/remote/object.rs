@@ -94,7 +94,7 @@ impl Remote {
     /// # Errors
     /// Something in the environment is missing or wrong.
     pub fn open(name: &str, address: Address, access: Access) -> Result<Self, RemoteError> {
-        let opened = address.open();
+        let opened = address.open(access.writes());
         let (store, prefix) = opened.map_err(|why| RemoteError::Open { remote: name.to_owned(), why })?;
         let access = if address.is_read_only() { Access::Read } else { access };
         Ok(Self::with(name, address, access, store, prefix))

@@ -20,6 +20,7 @@ const MOST: usize = 20;
 /// There is no store, or it cannot be read.
 pub fn run(common: &Common, args: &CareArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let store = store_and_remotes(common, &args.pipeline)?;
+    let _in_use = store.share_if_there()?;
     let checked = store.fsck(&mut |_| {})?;
     store.flush()?;
     if args.pipeline.json {

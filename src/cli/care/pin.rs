@@ -39,6 +39,7 @@ fn add(common: &Common, args: &PinAddArgs, printer: &mut Printer) -> Result<Exit
         )));
     }
     let context = Context::open(common, &args.pipeline)?;
+    let _in_use = context.store.share_if_there()?;
     let plan = context.plan(args.pipeline.split().1, &[])?;
     let stale: Vec<_> = plan
         .stages

@@ -31,6 +31,7 @@ pub fn run(common: &Common, args: &VerifyArgs, printer: &mut Printer) -> Result<
         return Err(CliError::Call("`kiln verify` takes one stage: kiln verify [FILE] STAGE".into()));
     };
     let context = Context::open(common, &args.pipeline)?;
+    let _in_use = context.store.share_if_there()?;
     let plan = context.plan(std::slice::from_ref(stage), &[])?;
     let planned = plan.stage(stage).filter(|planned| planned.state == State::Cached);
     let Some(recorded) = planned.and_then(|planned| planned.last.as_deref()) else {

@@ -26,6 +26,7 @@ use crate::state::RunOutcome;
 pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let (_, names) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
+    let _in_use = context.store.share_if_there()?;
     if context.store.trust().demanded && context.store.trust().signer.is_none() {
         tracing::warn!(
             "signatures are demanded and there is no key here that signs, so nothing that runs here will count; \

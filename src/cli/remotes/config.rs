@@ -40,10 +40,11 @@ pub struct Known {
     pub from: &'static str,
 }
 
-/// Opens the remotes of a pipeline; none when there are none, or when none are to be used.
+/// Opens the remotes of a pipeline; none when there are none, or when none are to be used. One that cannot be opened
+/// with what the environment says is left out, with a warning: it stops nothing that goes on without it.
 ///
 /// # Errors
-/// The user's file is wrong, or a remote cannot be opened with what the environment says.
+/// The user's file is wrong.
 pub fn open(pipeline: &Pipeline, common: &Common) -> Result<Option<Remotes>, CliError> {
     if common.offline {
         return Ok(None);
@@ -54,9 +55,15 @@ pub fn open(pipeline: &Pipeline, common: &Common) -> Result<Option<Remotes>, Cli
         (true, Access::ReadWrite | Access::Write) => Some(RemoteSpec { access: Access::Write, ..known.spec }),
         (true, Access::Read) => None,
     };
-    let opened = known(&pipeline.remotes)?.into_iter().filter_map(usable).map(|spec| open_one(&spec));
-    let opened = opened.collect::<Result<Vec<_>, _>>()?;
-    Remotes::new(opened).map_err(CliError::io("start a thread for remotes"))
+    let opened = known(&pipeline.remotes)?.into_iter().filter_map(usable);
+    let or_warn = |spec: RemoteSpec| match open_one(&spec) {
+        Ok(remote) => Some(remote),
+        Err(error) => {
+            tracing::warn!("{error}; kiln goes on without it");
+            None
+        }
+    };
+    Remotes::new(opened.filter_map(or_warn).collect()).map_err(CliError::io("start a thread for remotes"))
 }
 
 /// Opens one remote.

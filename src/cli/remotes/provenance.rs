@@ -36,6 +36,7 @@ pub fn run(common: &Common, args: &ProvenanceArgs, printer: &mut Printer) -> Res
         return Err(CliError::Call("`kiln provenance` takes one stage: kiln provenance [FILE] STAGE".into()));
     };
     let context = Context::open(common, &args.pipeline)?;
+    let _in_use = context.store.share_if_there()?;
     let plan = context.plan(std::slice::from_ref(stage), &[])?;
     let links: Vec<_> = plan
         .stages

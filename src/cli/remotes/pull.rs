@@ -22,6 +22,7 @@ use crate::report::text::{bytes, printable};
 pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let (_, targets) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
+    let _in_use = context.store.share_if_there()?;
     let Some(remotes) = context.store.remotes() else {
         let message = "there is no remote; `kiln remote add NAME URL` adds one, or the pipeline names some";
         return Err(CliError::Call(message.into()));

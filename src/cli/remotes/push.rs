@@ -37,6 +37,7 @@ struct Tally {
 pub fn run(common: &Common, args: &PushArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let (_, targets) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
+    let _in_use = context.store.share_if_there()?;
     let remotes = context.store.remotes().filter(|remotes| remotes.has_writable()).ok_or_else(|| {
         CliError::Call("no remote may be written; `kiln remote add NAME URL` adds one of your own".into())
     })?;

@@ -104,6 +104,7 @@ fn model<'a>(common: &Common, args: &'a PipelineArgs) -> Result<(Model, &'a [Str
         return Ok((model_in_folder(common, name)?, rest));
     }
     let context = Context::open(common, args)?;
+    let _in_use = context.store.share_if_there()?;
     let name = model_output(&context, name);
     let shown = show::find(&context, &name)?;
     let stage = context.graph.index(name.rsplit_once('.').map_or(name.as_str(), |(stage, _)| stage));

@@ -56,6 +56,7 @@ pub fn run(common: &Common, args: &ShowArgs, printer: &mut Printer) -> Result<Ex
         return Err(CliError::Call("`kiln show` takes one artifact: kiln show [FILE] STAGE[.OUTPUT]".into()));
     };
     let context = Context::open(common, &args.pipeline)?;
+    let _in_use = context.store.share_if_there()?;
     let shown = find(&context, name)?;
     if args.path {
         printer.line(shown.path.display().to_string());
