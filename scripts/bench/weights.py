@@ -3,6 +3,7 @@
     weights.py new TENSORS OUT          TENSORS matrices of 512 x 512, f32, some 1 MB each
     weights.py tensor IN OUT            one matrix is another one
     weights.py rows IN OUT              one row in twenty of every matrix is another one
+    weights.py first-rows IN OUT        the first sixteenth of the rows of every matrix is another one
 
 The weights have the signs and exponents of normal numbers with a deviation of .02; their other bits are noise.
 """
@@ -65,5 +66,9 @@ def rows(original, out):
     changed(original, out, places, ROW)
 
 
+def first_rows(original, out):
+    changed(original, out, lambda size: range(0, size, MATRIX), MATRIX // 16)
+
+
 if __name__ == "__main__":
-    {"new": new, "tensor": tensor, "rows": rows}[sys.argv[1]](*sys.argv[2:])
+    {"new": new, "tensor": tensor, "rows": rows, "first-rows": first_rows}[sys.argv[1]](*sys.argv[2:])

@@ -1,7 +1,8 @@
 """near-copy: the bytes that a near-copy of a checkpoint moves where the checkpoint is, beside its plain bytes.
 
 A safetensors file of 64 matrices, 67 MB of random f32, and a second stage that makes a near-copy of it: another
-matrix in the place of one of them (`tensor`), or other rows in the place of one in twenty in every matrix (`rows`).
+matrix in the place of one of them (`tensor`), or other rows in every matrix, one in twenty (`rows`) or the first
+sixteenth (`first-rows`).
 `pushed` is what a remote with the first file grows by, all objects counted; `pulled` is what a server sends to a
 store that has the first file. The size falls with `--size`.
 """
@@ -15,7 +16,7 @@ import writers
 from result import AtLeast, Result
 
 NAME = "near-copy"
-VARIANTS = ("tensor", "rows")
+VARIANTS = ("tensor", "rows", "first-rows")
 PEERS = ()
 ON_REQUEST = False
 TARGET = AtLeast(1 / 0.10)
