@@ -48,6 +48,7 @@ test: libtorch
 test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
 	python3 tests/tools/provenance.py target/release/kiln
+	python3 tests/tools/servers.py target/release/kiln ladder
 	$(CARGO) test --release --workspace -- --ignored --skip cas::tests::speed
 
 # It notes the next seed in target/soak.next now and then; a failure says how to replay it.

@@ -19,9 +19,10 @@ import measure
 import result
 from bench import Bench
 from peers import PINS, Peers
-from rows import cold, cold_build, noop, plan, same_bytes, share, touch
+from rows import cold, cold_build, dedup, lookup, near_copy, noop, plan, policy, same_bytes, share, touch
 
-ROWS = {row.NAME: row for row in (noop, cold, same_bytes, touch, plan, share, cold_build)}
+ROWS = {row.NAME: row for row in (noop, cold, same_bytes, touch, plan, near_copy, dedup, lookup, share, policy,
+                                  cold_build)}
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -32,6 +33,7 @@ def arguments():
     parser.add_argument("--skip", default="", help=f"peers not to measure, with commas: {', '.join(PINS)}")
     parser.add_argument("--size", type=int, default=1000, help="stages of a 1,000-stage row (smaller for trials)")
     parser.add_argument("--samples", type=int, help="samples of each contestant, instead of the row's own number")
+    parser.add_argument("--store", type=Path, help="a store in which pipelines/assistant.yaml has run, for its row")
     parser.add_argument("--target", type=Path, default=ROOT / "target", help="where results and scratch files go")
     parser.add_argument("--keep", action="store_true", help="keep the scratch files, target/bench")
     return parser.parse_args()
@@ -68,7 +70,8 @@ def main():
     if not args.kiln.exists():
         sys.exit(f"bench: there is no binary at {args.kiln}; `make build` makes it")
     peers = Peers(args.target.absolute() / "bench-env", skipped)
-    bench = Bench(args.kiln.absolute(), peers, args.target.absolute() / "bench", args.size, args.samples)
+    bench = Bench(args.kiln.absolute(), peers, args.target.absolute() / "bench", args.size, args.samples,
+                  args.store)
     cpu = machine.describe()
     bench.say(f"{cpu['model']}, {cpu['cores']} cores, {' '.join(cpu['flags'])}, load {cpu['load']}")
     trial = args.size != 1000 or args.samples is not None

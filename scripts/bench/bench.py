@@ -18,6 +18,7 @@ class Bench:
     folder: Path
     size: int = 1000
     samples: int | None = None  # instead of each row's own number, for trials
+    store: Path | None = None  # a store in which the demo has run
     variants: set | None = None  # those asked for; None: all but those that run only when asked for
     problems: list = field(default_factory=list)
 

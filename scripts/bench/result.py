@@ -4,12 +4,12 @@ import json
 import os
 from dataclasses import dataclass, field
 
-UNITS = {"s": 1.0, "ms": 1e-3, "CPU-min": 60.0}
+UNITS = {"s": 1.0, "ms": 1e-3, "CPU-min": 60.0, "MB": 1e6}
 
 
 @dataclass(frozen=True)
 class AtLeast:
-    """A target on the ratio: .25 says at most four times the peer's time."""
+    """A target on the ratio: .25 says at most four times the peer's time, 10 at most a tenth of its bytes."""
 
     ratio: float
 
@@ -35,7 +35,7 @@ class AtMost:
 
 @dataclass
 class Result:
-    """Ours and the peer's figure in seconds (medians); the ratio is above 1 where ours is better."""
+    """Ours and the peer's figure, in seconds (medians) or in bytes; the ratio is above 1 where ours is better."""
 
     name: str
     variant: str
