@@ -2,7 +2,7 @@
 """Shares results through real servers: S3 (moto), Azure (Azurite), HTTP (Python's own server) and a folder.
 
 Purpose: what one project made another one does not run, whatever the remote; a second result with other bytes is
-told; a damaged object is never served; the HTTP remote is only read.
+told; a damaged object is never served; two runners at once run a stage once; the HTTP remote is only read.
 Usage: servers.py KILN [ladder [PIPELINE]]. Packages are installed under target/ on the first call (network: PyPI,
 npm). `ladder` shares what `pipelines/PIPELINE.yaml` makes instead (`ladder.py`); without a name it is `assistant`.
 """
@@ -10,6 +10,7 @@ npm). `ladder` shares what `pipelines/PIPELINE.yaml` makes instead (`ladder.py`)
 import argparse
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,12 @@ stages:
   folder: { inputs: { l: large }, run: 'mkdir {outputs.d}; sha256sum < {inputs.l} > {outputs.d}/sum; echo x > {outputs.d}/x', outputs: { d: any } }
 """
 KINDS = {"folder": remotes.plain_folder, "s3": remotes.s3, "azure": remotes.azure}
+# Says outside of the project that it ran, and takes its time.
+COUNTING = """
+pipeline: c
+stages:
+  slow: {{ sandbox: off, run: 'echo ran >> {count}; sleep 2; echo done > {{outputs.o}}', outputs: {{ o: any }} }}
+"""
 NOISY = "pipeline: n\nstages: { noisy: { run: 'head -c 9 /dev/urandom > {outputs.o}', outputs: { o: any } } }\n"
 
 
@@ -74,6 +81,23 @@ def check(program, folder, remote):
     print(f"{name}: shared, told apart{', healed' if remote.damage else ''}")
 
 
+def check_together(program, folder, remote):
+    """Two runners at once run a stage once; what is used or pinned is not garbage."""
+    count = folder / "count"
+    pair = [project(program, folder / f"together-{n}", remote, COUNTING.format(count=count)) for n in range(2)]
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda one: one.ask("run"), pair))
+    assert [run.returncode for run in runs] == [0, 0], (remote.name, runs)
+    assert count.read_text() == "ran\n", (remote.name, runs)
+    assert pair[0].ask("pin", "add", "v1", "--remote", "env").returncode == 0
+    assert [pin["name"] for pin in pair[1].json("pin", "list", "--remote", "env")["pins"]] == ["v1"]
+    garbage = pair[1].json("gc", "--remote", "env", "--apply")
+    assert (garbage["garbage"], garbage["freed"]) == ([], 0), (remote.name, garbage)
+    assert pair[0].ask("pin", "remove", "v1", "--remote", "env").returncode == 0
+    assert pair[0].json("pin", "list", "--remote", "env")["pins"] == [], remote.name
+    print(f"{remote.name}: run once by two, pinned, cleaned")
+
+
 def check_read_only(program, folder, remote):
     """What is there is read, and nothing is written."""
     reader = project(program, folder / "reader", remote)
@@ -86,6 +110,7 @@ def share_small(program, folders):
     for part, kind in KINDS.items():
         with kind(folders[part]) as remote:
             check(program, folders[part], remote)
+            check_together(program, folders[part], remote)
     with remotes.http(folders["folder"]) as remote:
         check_read_only(program, folders["folder"], remote)
 
