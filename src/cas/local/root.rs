@@ -86,6 +86,26 @@ impl Root {
 
     /// A path for a temporary file on the disk of the store; its folder is there.
     pub fn temporary(&self) -> Result<Temporary, StoreError> {
+        self.temporary_named("")
+    }
+
+    /// A path for a file that becomes this blob and takes long to come. It stays when it is not finished.
+    pub fn partial(&self, blob: &Digest) -> Result<Temporary, StoreError> {
+        Ok(self.temporary_named(&format!("{blob}-"))?.that_stays())
+    }
+
+    /// The files that were to become this blob and were not finished, the largest first.
+    pub fn partials(&self, blob: &Digest) -> Vec<PathBuf> {
+        let prefix = format!("{blob}-");
+        let entries = std::fs::read_dir(self.path.join("work/tmp")).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+        let mut found: Vec<_> =
+            named.filter_map(|entry| Some((entry.metadata().ok()?.len(), entry.path()))).collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.into_iter().map(|(_, path)| path).collect()
+    }
+
+    fn temporary_named(&self, prefix: &str) -> Result<Temporary, StoreError> {
         self.prepare()?;
         let folder = self.path.join("work/tmp");
         let n = self.temporaries.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +114,7 @@ impl Root {
             sweep(&*self.disk, &folder);
         }
         // The time keeps apart two processes of one number on two machines.
-        let path = folder.join(format!("{}-{:x}-{n}", std::process::id(), stat::now()));
+        let path = folder.join(format!("{prefix}{}-{:x}-{n}", std::process::id(), stat::now()));
         Ok(Temporary::at(path, Arc::clone(&self.disk)))
     }
 

@@ -1,6 +1,7 @@
 //! Temporary files.
 //!
-//! Purpose: a file that is removed with its value unless it was given a name.
+//! Purpose: a file that is removed with its value unless it was given a name. One that takes long to come stays, so that
+//! the next process goes on from it.
 //! Invariant: what was named is never removed here.
 //! Must not know: what is in the file.
 
@@ -21,11 +22,23 @@ pub(in crate::cas) struct Temporary {
     path: PathBuf,
     disk: Arc<dyn Disk>,
     named: bool,
+    stays: bool,
 }
 
 impl Temporary {
     pub(super) fn at(path: PathBuf, disk: Arc<dyn Disk>) -> Self {
-        Self { path, disk, named: false }
+        Self { path, disk, named: false, stays: false }
+    }
+
+    /// The same file, which stays when it was given no name.
+    pub(super) fn that_stays(mut self) -> Self {
+        self.stays = true;
+        self
+    }
+
+    /// Has it removed when it was given no name: its bytes are of no use.
+    pub fn set_useless(&mut self) {
+        self.stays = false;
     }
 
     /// Gives it its name by `name`.
@@ -46,7 +59,7 @@ impl Deref for Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.named {
+        if !self.named && !self.stays {
             let _ = self.disk.remove_file(&self.path);
         }
     }

@@ -246,7 +246,7 @@ async fn download(
     if has > most || size.is_some_and(|size| has != size) {
         return Err(wrong(format!("it has {has} bytes instead of {most}")));
     }
-    let mut writing = Writing::begin(store)?;
+    let mut writing = Writing::begin(store, store.root.temporary()?)?;
     while let Some(chunk) = remote.next(&mut chunks, "read a blob").await.map_err(Refusal::Remote)? {
         if writing.length + chunk.len() as u64 > most {
             return Err(wrong(format!("it has more than {most} bytes")));
@@ -268,19 +268,40 @@ async fn put_together(
 ) -> Result<Result<(Temporary, Hashed), Broken>, Refusal> {
     let get =
         |pack, range| async move { remote.range(&pack, range).await.map_err(|error| error.to_string()) };
-    let mut writing = Writing::begin(store)?;
-    match receive(recipe, here, get, &mut |bytes| writing.write(bytes)).await {
-        Ok(()) => {}
+    let partials = store.root.partials(&recipe.digest);
+    let mut front = Here::default();
+    partials.first().into_iter().for_each(|partial| front.add_front(recipe, partial));
+    let here: Vec<_> = [&[&front], here].concat();
+    let mut writing = Writing::begin(store, store.root.partial(&recipe.digest)?)?;
+    match receive(recipe, &here, get, &mut |bytes| writing.write(bytes)).await {
+        Ok(()) => remove_finished(store, &partials),
         Err(Broken::Write(source)) => {
             return Err(
                 StoreError::Io { what: "write", path: writing.temporary.to_path_buf(), source }.into()
             );
         }
-        Err(broken) => return Ok(Err(broken)),
+        Err(broken) => {
+            // What came so far is of use when only a request failed.
+            if !matches!(broken, Broken::Request(_)) {
+                writing.temporary.set_useless();
+            }
+            return Ok(Err(broken));
+        }
     }
     Ok(writing
         .finish(store, &recipe.digest)?
         .map_err(|found| Broken::Wrong(format!("their digest is {found}"))))
+}
+
+/// Removes what was not finished of a blob that is finished now, but for what somebody still writes.
+fn remove_finished(store: &Store, partials: &[PathBuf]) {
+    for partial in partials {
+        if std::fs::File::open(partial).is_ok_and(|file| file.try_lock().is_ok())
+            && let Err(error) = store.disk().remove_file(partial)
+        {
+            tracing::debug!("a temporary file was not removed: {error}");
+        }
+    }
 }
 
 /// A temporary file that is being written and hashed.
@@ -293,9 +314,11 @@ struct Writing {
 }
 
 impl Writing {
-    fn begin(store: &Store) -> Result<Self, StoreError> {
-        let (disk, temporary) = (Arc::clone(store.disk()), store.root.temporary()?);
+    fn begin(store: &Store, temporary: Temporary) -> Result<Self, StoreError> {
+        let disk = Arc::clone(store.disk());
         let file = disk.create(&temporary).during("write", &temporary)?;
+        // It says that somebody writes; a file system without locks has nobody that would ask.
+        let _ = file.try_lock();
         Ok(Self { temporary, file, disk, hasher: Hasher::default(), length: 0 })
     }
 
@@ -311,9 +334,10 @@ impl Writing {
         store: &Store,
         digest: &Digest,
     ) -> Result<Result<(Temporary, Hashed), Digest>, StoreError> {
-        let Self { temporary, file, hasher, .. } = self;
+        let Self { mut temporary, file, hasher, .. } = self;
         let (found, _) = hasher.finish();
         if found != *digest {
+            temporary.set_useless();
             return Ok(Err(found));
         }
         drop(file);

@@ -16,7 +16,7 @@ use super::claims::{Intent, Lease};
 use super::error::RemoteError;
 use super::list::Remotes;
 use super::object::{Remote, Sent};
-use super::pieces::{LARGE, Likeness, Near, Packed, Recipe, large_files, pack_up};
+use super::pieces::{LARGE, Likeness, Near, Recipe, large_files, pack_up};
 use crate::cas::error::StoreError;
 use crate::cas::store::Store;
 use crate::cas::tree::MOST_TREE_BYTES;
@@ -228,7 +228,8 @@ async fn push_pieces(
     }
     let mut bytes = 0;
     for _ in 0..2 {
-        let packed = send_packs((remote, store), (digest, size), std::mem::take(&mut near.like)).await?;
+        let like = std::mem::take(&mut near.like);
+        let packed = send_packs((remote, store), (digest, size), like, how).await?;
         near.like = packed.like;
         bytes += packed.bytes;
         if intent.renew_parts(&packed.recipe, &packed.sent).await? {
@@ -262,6 +263,7 @@ async fn send_packs(
     (remote, store): (&Remote, &Store),
     (digest, size): (Digest, u64),
     like: Likeness,
+    how: Sending,
 ) -> Result<SentPacks, PushError> {
     let (packs, mut filled) = tokio::sync::mpsc::channel::<(Digest, Vec<u8>)>(1);
     let path = store.blob(&digest);
@@ -270,13 +272,18 @@ async fn send_packs(
         let packed = pack_up(&path, &digest, size, &like, on_pack);
         (packed, like)
     });
-    let mut sent = Vec::new();
+    let (mut sent, mut transferred) = (Vec::new(), 0);
     while let Some((name, bytes)) = filled.recv().await {
         // Without a receiver the packing ends.
-        remote.put_pack(&name, bytes.into()).await?;
-        sent.push(name);
+        // A transfer that was broken off has sent some already. One that is old is made young with the recipe.
+        let there = if how.resend { None } else { remote.has("packs", &name).await? };
+        if there.is_none_or(|meta| meta.size != bytes.len() as u64) {
+            transferred += bytes.len() as u64;
+            remote.put_pack(&name, bytes.into()).await?;
+            sent.push(name);
+        }
     }
     let (packed, like) = packing.await.map_err(|_| StoreError::NotIntact(digest))?;
-    let Some(Packed { recipe, bytes }) = packed? else { return Err(StoreError::NotIntact(digest).into()) };
-    Ok(SentPacks { recipe, sent, bytes, like })
+    let Some(recipe) = packed? else { return Err(StoreError::NotIntact(digest).into()) };
+    Ok(SentPacks { recipe, sent, bytes: transferred, like })
 }

@@ -19,7 +19,7 @@ pub(super) use receive::{Broken, Here, receive};
 #[cfg(test)]
 pub(super) use recipe::Stored;
 pub(super) use recipe::{MOST_DEPTH, MOST_RECIPE_BYTES, Recipe};
-pub(super) use send::{Likeness, Near, Packed, pack_up};
+pub(super) use send::{Likeness, Near, pack_up};
 
 /// From this size on a blob is sent in pieces.
 pub(super) const LARGE: u64 = 1 << 20;

@@ -66,6 +66,22 @@ impl Here {
         Ok(())
     }
 
+    /// Adds the pieces at the front of a file that was being made by this recipe and was not finished. What is not
+    /// what it should be ends them: a crash may have left anything there.
+    pub fn add_front(&mut self, recipe: &Recipe, file: &Path) {
+        let Ok(mut open) = File::open(file) else { return };
+        let (mut at, file, mut buffer) = (0, Arc::<Path>::from(file), Vec::new());
+        for piece in &recipe.pieces {
+            buffer.clear();
+            let read = open.by_ref().take(piece.length).read_to_end(&mut buffer);
+            if read.is_err() || Digest::of_bytes(&buffer) != piece.digest {
+                return;
+            }
+            self.0.insert(piece.digest, (Arc::clone(&file), at));
+            at += piece.length;
+        }
+    }
+
     /// Adds the pieces of a file that was made by this recipe.
     pub fn add(&mut self, recipe: &Recipe, file: &Path) {
         let (mut at, file) = (0, Arc::<Path>::from(file));

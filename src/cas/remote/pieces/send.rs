@@ -26,15 +26,6 @@ pub struct Known {
     piece: Stored,
 }
 
-/// What came of a blob.
-#[derive(Debug)]
-pub struct Packed {
-    /// Its recipe.
-    pub recipe: Recipe,
-    /// The bytes of its new packs.
-    pub bytes: u64,
-}
-
 /// A blob that another one may be like, and that is here: its recipe and its file.
 #[derive(Debug)]
 pub struct Near {
@@ -76,7 +67,7 @@ pub fn pack_up(
     size: u64,
     like: &Likeness,
     on_pack: &mut dyn FnMut(Digest, Vec<u8>) -> bool,
-) -> Result<Option<Packed>, StoreError> {
+) -> Result<Option<Recipe>, StoreError> {
     // The pieces of this blob that are packed already.
     let mut packed = HashMap::new();
     let mut from = File::open(file).during("read", file)?;
@@ -124,7 +115,7 @@ pub fn pack_up(
         return Ok(None);
     }
     match hasher.finish().0 == *digest {
-        true => Ok(Some(Packed { recipe: filling.recipe, bytes: filling.bytes })),
+        true => Ok(Some(filling.recipe)),
         false => Err(StoreError::NotIntact(*digest)),
     }
 }
@@ -190,12 +181,11 @@ struct Filling {
     pack: Vec<u8>,
     /// The pieces of the recipe that are in the pack.
     open: Vec<usize>,
-    bytes: u64,
 }
 
 impl Filling {
     fn of(recipe: Recipe) -> Self {
-        Self { recipe, pack: Vec::new(), open: Vec::new(), bytes: 0 }
+        Self { recipe, pack: Vec::new(), open: Vec::new() }
     }
 
     fn pack_index(&mut self, pack: Digest) -> usize {
@@ -230,7 +220,6 @@ impl Filling {
             let piece = self.recipe.pieces[at];
             packed.insert(piece.digest, Known { pack: name, piece });
         }
-        self.bytes += bytes.len() as u64;
         on_pack(name, bytes)
     }
 }
