@@ -293,6 +293,23 @@ fn a_signed_record_that_is_altered_or_replayed_is_refused() {
 }
 
 #[test]
+fn a_record_that_names_more_than_the_outputs_of_its_stage_is_not_used() {
+    let shared = Shared::new();
+    let (ours, theirs) = (shared.project(LADDER), shared.project(LADDER));
+    shared.ask(&ours, &["run"]);
+    for file in shared.files("actions") {
+        let mut record =
+            serde_json::from_str::<Value>(&fs::read_to_string(&file).unwrap()).unwrap()["record"].take();
+        let some = record["outputs"].as_object().unwrap().values().next().unwrap().clone();
+        record["outputs"]["../../escaped"] = some;
+        fs::write(&file, kiln::digest::sealed::seal(&record.to_string())).unwrap();
+    }
+    assert_eq!(states(&shared.json(&theirs, &["plan"]))[0], "first=run");
+    assert_eq!(outcomes(&shared.json(&theirs, &["run"])), ["first=ran", "folder=ran", "last=ran"]);
+    assert!(!theirs.path("artifacts/out/escaped").exists());
+}
+
+#[test]
 fn a_pipeline_may_demand_signatures_and_never_trust_a_key() {
     let shared = Shared::new();
     let yaml = format!("signatures: required\n{LADDER}");

@@ -42,8 +42,9 @@ impl Planner {
         Ok(())
     }
 
-    /// The action of a key in a remote, if it has all outputs of the stage.
-    pub(super) fn elsewhere(&self, stage: &Stage, key: &Digest) -> Option<Found> {
+    /// The action of a key in a remote, if it has all outputs of the stage, and no others: whoever wrote it does not
+    /// decide what is fetched.
+    pub fn elsewhere(&self, stage: &Stage, key: &Digest) -> Option<Found> {
         let remotes = self.store.remotes()?;
         let known = unpoisoned(&self.elsewhere).get(key).cloned();
         let found = match known {
@@ -53,7 +54,16 @@ impl Planner {
                 unpoisoned(&self.elsewhere).entry(*key).or_insert(found).clone()
             }
         };
-        found.filter(|found| stage.outputs.iter().all(|port| found.action.outputs.contains_key(&port.name)))
+        let outputs = |found: &Found| {
+            let all = stage.outputs.iter().all(|port| found.action.outputs.contains_key(&port.name));
+            all && found.action.outputs.len() == stage.outputs.len()
+        };
+        found.filter(outputs)
+    }
+
+    /// Has the remotes asked again for a key.
+    pub fn forget_answer(&self, key: &Digest) {
+        unpoisoned(&self.elsewhere).remove(key);
     }
 
     /// Has a key count as unknown to the remotes from now on: they did not give what its action names.

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use super::error::{FetchError, RemoteError};
 use super::list::{Remotes, readable};
 use super::object::Remote;
-use super::pieces::{Broken, Here, LARGE, MOST_DEPTH, Recipe, large_files, receive};
+use super::pieces::{Broken, Here, LARGE, MOST_DEPTH, Recipe, large_files, most_base_bytes, receive};
 use crate::cas::disk::Disk;
 use crate::cas::error::{During, StoreError};
 use crate::cas::local::{Hashed, READ_ONLY};
@@ -180,7 +180,8 @@ impl Remotes {
         (digest, size): (&Digest, u64),
         near: &Near,
     ) -> Result<Option<(Temporary, Hashed)>, Refusal> {
-        let Some(recipe) = remote.recipe(digest).await.map_err(Refusal::Remote)? else { return Ok(None) };
+        let recipe = remote.recipe_of_at_most(digest, size).await.map_err(Refusal::Remote)?;
+        let Some(recipe) = recipe else { return Ok(None) };
         let wrong = |why: String| {
             remote.note_damage(digest);
             let (remote, what) = (remote.name.clone(), format!("the blob {digest}"));
@@ -194,7 +195,12 @@ impl Remotes {
         while let Some(base) = chain.last().and_then(|recipe| recipe.base)
             && chain.len() <= usize::from(MOST_DEPTH)
         {
-            chain.extend(remote.recipe(&base).await.map_err(Refusal::Remote)?);
+            let most = most_base_bytes(size);
+            let next = remote.recipe_of_at_most(&base, most).await.map_err(Refusal::Remote)?;
+            if let Some(huge) = next.iter().find(|base| base.size > most) {
+                return Err(wrong(format!("it is the difference from a blob of {} bytes", huge.size)));
+            }
+            chain.extend(next);
             if chain.last().is_none_or(|recipe| recipe.digest != base) {
                 break;
             }

@@ -12,7 +12,7 @@ use object_store::{Error, GetOptions, MultipartUpload, ObjectStoreExt, PutPayloa
 
 use super::error::RemoteError;
 use super::object::Remote;
-use super::pieces::{MOST_RECIPE_BYTES, Recipe};
+use super::pieces::{Recipe, most_recipe_bytes};
 use crate::digest::Digest;
 
 /// The bytes of a part of an object that is sent in parts.
@@ -26,8 +26,20 @@ impl Remote {
     /// # Errors
     /// The request failed, or the recipe breaks a rule.
     pub async fn recipe(&self, digest: &Digest) -> Result<Option<Recipe>, RemoteError> {
+        self.recipe_of_at_most(digest, u64::MAX).await
+    }
+
+    /// The recipe of a large blob of no more than so many bytes; no more is read than one of such a blob can have.
+    ///
+    /// # Errors
+    /// As [`Self::recipe`].
+    pub(super) async fn recipe_of_at_most(
+        &self,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<Option<Recipe>, RemoteError> {
         let path = self.place("recipes", digest);
-        let Some(bytes) = self.small(&path, MOST_RECIPE_BYTES, "read a recipe").await? else {
+        let Some(bytes) = self.small(&path, most_recipe_bytes(size), "read a recipe").await? else {
             return Ok(None);
         };
         Recipe::parse(&bytes, digest).map(Some).map_err(|why| {

@@ -53,11 +53,8 @@ impl StageRun {
         if self.context.planner.was_lost_elsewhere(key) {
             return None;
         }
-        let found = store.remotes()?.lookup(&[*key], store.trust()).pop().flatten()?;
-        let has_all = self.stage().outputs.iter().all(|port| found.action.outputs.contains_key(&port.name));
-        if !has_all {
-            return None;
-        }
+        self.context.planner.forget_answer(key);
+        let found = self.context.planner.elsewhere(self.stage(), key)?;
         match take_over(store, &found.action, true) {
             Ok(()) => Some((*found.action).clone()),
             Err(error) => {

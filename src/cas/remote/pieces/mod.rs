@@ -18,7 +18,7 @@ mod send;
 pub(super) use receive::{Broken, Here, receive};
 #[cfg(test)]
 pub(super) use recipe::Stored;
-pub(super) use recipe::{MOST_DEPTH, MOST_RECIPE_BYTES, Recipe};
+pub(super) use recipe::{MOST_DEPTH, Recipe, most_base_bytes, most_recipe_bytes};
 pub(super) use send::{Likeness, Near, pack_up};
 
 /// From this size on a blob is sent in pieces.

@@ -13,13 +13,25 @@ use crate::digest::{Digest, sealed};
 /// The format of a recipe.
 const FORMAT: &str = "kiln.recipe/1";
 /// The most bytes of a recipe.
-pub const MOST_RECIPE_BYTES: u64 = 256 << 20;
+const MOST_RECIPE_BYTES: u64 = 256 << 20;
 /// The most bytes of a pack.
 pub const MOST_PACK: u64 = 256 << 20;
 /// The most differences that it takes to get a piece.
 pub const MOST_DEPTH: u8 = 3;
 /// The most bytes of a piece.
 pub const MOST_PIECE: u64 = 64 << 20;
+
+/// The most bytes of the recipe of a blob of this size. Pieces have 16 KiB at least, but for the last ones and small
+/// tensors, and a piece takes some 250 bytes.
+pub fn most_recipe_bytes(size: u64) -> u64 {
+    MOST_RECIPE_BYTES.min((1 << 20) + size / 16)
+}
+
+/// The most bytes of a blob that one of this size may be the difference from: whoever wants the small one need not
+/// fetch a huge one.
+pub fn most_base_bytes(size: u64) -> u64 {
+    size.saturating_mul(2).saturating_add(64 << 20)
+}
 
 /// The pieces of a blob, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
