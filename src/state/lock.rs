@@ -84,6 +84,11 @@ impl Store {
             if !is_at(&file, &path) {
                 continue;
             }
+            // It says that a dead runner has it, which nobody may believe while we have it.
+            if file.metadata().during("look at", &path)?.len() > 0 {
+                disk.remove_file(&path).during("remove the lock of a dead runner", &path)?;
+                continue;
+            }
             let owner = record_of_owner(stage).during("write the lock", &path)?;
             // From here on the file is removed also when its first line cannot be written.
             let lock = KeyLock { disk: Arc::clone(disk), file, path };

@@ -124,8 +124,7 @@ impl StageRun {
             match blocking(self, Self::lock_and_look_up).await? {
                 Ok(beginning) => return Ok(beginning),
                 Err(holder) if orphans::is_dead(&holder) => {
-                    let lock = self.context.store.lock_path(&self.job.key);
-                    self.note_orphans(orphans::take_over(&lock).await);
+                    self.note_orphans(orphans::take_over(&self.context.store, &self.job.key).await);
                 }
                 Err(holder) => return Err(Early::End(StageEnd::Held(holder))),
             }
