@@ -227,6 +227,22 @@ fn where_signatures_are_demanded_a_record_counts_only_with_one_by_a_trusted_key(
 }
 
 #[test]
+fn remotes_that_are_added_at_the_same_time_are_all_there() {
+    let project = Pipeline::new().yaml(LADDER);
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let (project, name) = (&project, format!("r{n}"));
+            scope.spawn(move || {
+                let url = format!("s3://bucket/{name}");
+                assert_eq!(project.ask(&["remote", "add", &name, &url]).code, 0);
+            });
+        }
+    });
+    let list = project.json(&["remote", "list", "kiln.yaml"]);
+    assert_eq!(list["remotes"].as_array().unwrap().len(), 8, "{list:#}");
+}
+
+#[test]
 fn a_record_of_ones_own_that_nobody_signed_is_told_as_the_reason() {
     let shared = Shared::new();
     let (project, other) = (shared.project(LADDER), shared.project(LADDER));

@@ -31,8 +31,10 @@ pub enum Kind {
     Recipe,
     /// In a remote, pieces.
     Pack,
-    /// In a remote, what somebody left who died.
+    /// What somebody left who died.
     Leftover,
+    /// The record that a forced run replaced.
+    Replaced,
     /// A damaged blob or record that was put aside.
     Quarantined,
     /// A folder of links for people.
@@ -68,6 +70,10 @@ pub struct GcPlan {
     /// The runs that made the records that stay.
     pub live_runs: BTreeSet<String>,
 }
+
+/// Records go before what they name.
+const REMOVED_IN_THIS_ORDER: [Kind; 7] =
+    [Kind::Action, Kind::Replaced, Kind::Blob, Kind::Quarantined, Kind::View, Kind::Run, Kind::Leftover];
 
 impl Garbage {
     /// A folder that can be removed, with the bytes of what is in it; none when it is gone.
@@ -119,6 +125,17 @@ impl Store {
                 plan.garbage.push(garbage);
             }
         }
+        for shard in entries(&self.root().join("actions")) {
+            let replaced =
+                entries(&shard).into_iter().filter(|path| path.extension().is_some_and(|e| e == "previous"));
+            let replaced = replaced.filter_map(|path| garbage(Kind::Replaced, path, None));
+            plan.garbage.extend(replaced.filter(|garbage| is_old(garbage, grace)));
+        }
+        let is_left =
+            |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("verify-"));
+        let left = entries(&self.root().join("work")).into_iter().filter(is_left);
+        let left = left.filter_map(|path| Garbage::folder(Kind::Leftover, path));
+        plan.garbage.extend(left.filter(|garbage| is_old(garbage, grace)));
         for (kind, folder) in [(Kind::Quarantined, "work/quarantine"), (Kind::View, "view")] {
             let old =
                 entries(&self.root().join(folder)).into_iter().filter_map(|path| garbage(kind, path, None));
@@ -134,7 +151,7 @@ impl Store {
     /// The disk refuses; what was not removed stays whole.
     pub fn collect_garbage(&self, plan: &GcPlan) -> Result<u64, StoreError> {
         let (mut freed, mut folders) = (0, BTreeSet::new());
-        for kind in [Kind::Action, Kind::Blob, Kind::Quarantined, Kind::View, Kind::Run] {
+        for kind in REMOVED_IN_THIS_ORDER {
             for garbage in plan.garbage.iter().filter(|garbage| garbage.kind == kind) {
                 let path = &garbage.path;
                 let is_folder = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());

@@ -17,7 +17,7 @@ use crate::cas::disk::{make_durable_folders, replace_on};
 use crate::cas::error::{During, StoreError};
 use crate::cas::stat;
 use crate::cas::traits::ActionCache;
-use crate::cas::types::{ACTION_FORMAT, Action};
+use crate::cas::types::{ACTION_FORMAT, Action, Provenance};
 use crate::digest::{Digest, canonical_json, sealed};
 
 /// The most bytes of an action.
@@ -26,6 +26,8 @@ pub(in crate::cas) const MOST_BYTES: u64 = 16 << 20;
 const MOST_OUTPUTS: usize = 10_000;
 /// The longest name of an output, in bytes.
 const LONGEST_NAME: usize = 255;
+/// The most numbers of the summary of an action.
+const MOST_NUMBERS: usize = 1_000;
 /// The formats that earlier versions wrote.
 const OLDER_FORMATS: [&str; 1] = ["kiln.action/1"];
 
@@ -208,7 +210,22 @@ pub(in crate::cas) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String
     if action.outputs.values().any(|output| output.tree && output.executable) {
         return Err("a folder is marked as executable".into());
     }
-    Ok(action)
+    check_provenance(&action.provenance).map(|()| action)
+}
+
+/// What a record of somebody else says of its origin is shown to people and names a folder of the store.
+fn check_provenance(provenance: &Provenance) -> Result<(), String> {
+    let Provenance { run, started, kiln, summary, .. } = provenance;
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if run.len() > LONGEST_NAME || !run.chars().all(is_word) {
+        return Err("the name of its run is not made of letters, digits, `-` and `_`".into());
+    }
+    let names = summary.iter().map(|(name, _)| name);
+    let is_plain = |text: &String| text.len() <= LONGEST_NAME && !text.chars().any(char::is_control);
+    match summary.len() <= MOST_NUMBERS && [started, kiln].into_iter().chain(names).all(is_plain) {
+        true => Ok(()),
+        false => Err("its provenance has texts that are too long or cannot be shown".into()),
+    }
 }
 
 fn foreign(format: &str) -> String {

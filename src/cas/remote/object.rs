@@ -366,7 +366,12 @@ impl Remote {
     /// Counts a failure.
     pub(super) fn failed(&self, what: &str, error: &Error) -> RemoteError {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        RemoteError::Request { remote: self.name.clone(), what: what.to_owned(), why: chain(error) }
+        let mut why = chain(error);
+        if matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) {
+            why += " (S3 also says this of an object that is not there, to those who may not list the bucket; allow \
+                    s3:ListBucket)";
+        }
+        RemoteError::Request { remote: self.name.clone(), what: what.to_owned(), why }
     }
 
     /// Whether it could not be asked for something, so that it may have more than was found.

@@ -185,6 +185,7 @@ fn row(garbage: &Garbage, about: &dyn Fn(&Garbage) -> String) -> Vec<String> {
         Kind::Recipe => "recipe",
         Kind::Pack => "pack",
         Kind::Leftover => "leftover",
+        Kind::Replaced => "replaced",
         Kind::Quarantined => "quarantined",
         Kind::View => "view",
         Kind::Run => "run",

@@ -71,6 +71,14 @@ fn prepare<'a>(
     above: impl Iterator<Item = &'a Action>,
 ) -> Result<(), CliError> {
     let other = Store::open(folder)?;
+    let above: Vec<_> = above.collect();
+    // Some may be in a remote only.
+    let outputs: Vec<_> = above.iter().flat_map(|action| action.outputs.values().copied()).collect();
+    store.fetch(&outputs, &[]).map_err(|error| {
+        CliError::Failed(format!(
+            "what the stage was made from cannot be had, so nothing was compared: {error}"
+        ))
+    })?;
     let copy = |digest: &Digest| other.blobs().put(digest, &store.blob(digest));
     for action in above {
         for output in action.outputs.values() {

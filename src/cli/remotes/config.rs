@@ -109,13 +109,28 @@ pub fn read() -> Result<UserFile, CliError> {
     read_user_file(&file, &text).map_err(CliError::Pipeline)
 }
 
-/// Replaces the user's file; gives its path.
+/// Changes the user's file; gives its path and what is in it now. One at a time does.
 ///
 /// # Errors
-/// There is no home folder, or the disk refuses.
-pub fn write(user: &UserFile) -> Result<PathBuf, CliError> {
+/// There is no home folder, the file is wrong, or the disk refuses.
+pub fn edit(
+    change: impl FnOnce(&mut UserFile) -> Result<(), CliError>,
+) -> Result<(PathBuf, UserFile), CliError> {
     let file = user_file()
         .ok_or_else(|| CliError::Call("there is no home folder; name a file by KILN_CONFIG".into()))?;
+    let lock = || {
+        file.parent().map_or(Ok(()), fs::create_dir_all)?;
+        let lock = fs::File::create(file.with_extension("lock"))?;
+        lock.lock().map(|()| lock)
+    };
+    let _lock = lock().map_err(CliError::io(format!("lock {}", file.display())))?;
+    let mut user = read()?;
+    change(&mut user)?;
+    write(&file, &user)?;
+    Ok((file, user))
+}
+
+fn write(file: &Path, user: &UserFile) -> Result<(), CliError> {
     let mut text = HEAD.to_owned();
     for (n, RemoteSpec { name, address, access, leases }) in user.remotes.iter().enumerate() {
         let (name, url) = (json!(name), json!(address.to_string()));
@@ -132,13 +147,8 @@ pub fn write(user: &UserFile) -> Result<PathBuf, CliError> {
         text += "signatures: required\n";
     }
     // What is written can be read.
-    read_user_file(&file, &text).map_err(CliError::Pipeline)?;
-    let write = || {
-        file.parent().map_or(Ok(()), fs::create_dir_all)?;
-        disk::replace(&file, text.as_bytes())
-    };
-    write().map_err(CliError::io(format!("write {}", file.display())))?;
-    Ok(file)
+    read_user_file(file, &text).map_err(CliError::Pipeline)?;
+    disk::replace(file, text.as_bytes()).map_err(CliError::io(format!("write {}", file.display())))
 }
 
 /// Whose records count for a pipeline, and the key that signs what is made here.

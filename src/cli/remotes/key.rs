@@ -79,16 +79,17 @@ fn list(json: bool, printer: &mut Printer) -> Result<Exit, CliError> {
 fn trust(args: &KeyTrustArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let key: PublicKey =
         args.key.parse().map_err(|e: crate::cas::trust::KeyError| CliError::Call(e.to_string()))?;
-    let mut user = config::read()?;
-    if let Some(known) = user.trust.get(&args.name).filter(|known| **known != key) {
-        return Err(CliError::Call(format!(
-            "`{}` is the name of another key, {known}; use another name, or remove that one from your file",
-            args.name
-        )));
-    }
-    user.trust.insert(args.name.clone(), key);
-    user.demands_signatures |= args.require;
-    let file = config::write(&user)?;
+    let (file, user) = config::edit(|user| {
+        if let Some(known) = user.trust.get(&args.name).filter(|known| **known != key) {
+            return Err(CliError::Call(format!(
+                "`{}` is the name of another key, {known}; use another name, or remove that one from your file",
+                args.name
+            )));
+        }
+        user.trust.insert(args.name.clone(), key);
+        user.demands_signatures |= args.require;
+        Ok(())
+    })?;
     printer.line(format!("{} is trusted as {}: {}", key, printable(&args.name), file.display()));
     if !user.demands_signatures {
         printer.line("Results without a signature count, too; `--require` changes that.");

@@ -72,13 +72,14 @@ fn add(args: &RemoteAddArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     if address.is_read_only() && access != Access::Read {
         return Err(CliError::Call(format!("{address} can only be read; add it with `--read-only`")));
     }
-    let mut user = config::read()?;
     let spec = RemoteSpec { name: args.name.clone(), address, access, leases: !args.no_leases };
-    match user.remotes.iter_mut().find(|known| known.name == spec.name) {
-        Some(known) => *known = spec.clone(),
-        None => user.remotes.push(spec.clone()),
-    }
-    let file = config::write(&user)?;
+    let (file, _) = config::edit(|user| {
+        match user.remotes.iter_mut().find(|known| known.name == spec.name) {
+            Some(known) => *known = spec.clone(),
+            None => user.remotes.push(spec.clone()),
+        }
+        Ok(())
+    })?;
     let (name, access) = (printable(&spec.name), access_word(access));
     printer.line(format!("{name}  {access}  {}  added to {}", spec.address, file.display()));
     Ok(Exit::Ok)
