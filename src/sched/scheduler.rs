@@ -12,28 +12,30 @@ use std::collections::BTreeSet;
 use super::budget::{Budget, Capacity};
 use super::types::{Command, End, Input, Life, Ready, Slot, Verdict, Wanted, Why};
 
-struct Stage {
-    wanted: Wanted,
-    life: Life,
+pub(super) struct Stage {
+    pub(super) wanted: Wanted,
+    pub(super) life: Life,
     /// How many of its dependencies have no outputs yet.
-    waits_for: usize,
+    pub(super) waits_for: usize,
     /// Counts the times that it became ready, so that an old decision is recognised.
     epoch: u32,
     /// How many others started although it stood before them.
     passed_over: u32,
     /// Whether its outputs proved missing once.
-    revived: bool,
+    pub(super) revived: bool,
+    /// Whether an input of it became another one while it was at work.
+    pub(super) outdated: bool,
 }
 
 /// The longest path first, then the order of the plan.
-type Place = (std::cmp::Reverse<u64>, Slot);
+pub(super) type Place = (std::cmp::Reverse<u64>, Slot);
 
 /// The state of a run.
 pub struct Scheduler {
-    stages: Vec<Stage>,
-    undecided: BTreeSet<Place>,
-    decided: BTreeSet<Place>,
-    held: BTreeSet<Slot>,
+    pub(super) stages: Vec<Stage>,
+    pub(super) undecided: BTreeSet<Place>,
+    pub(super) decided: BTreeSet<Place>,
+    pub(super) held: BTreeSet<Slot>,
     budget: Budget,
     keep_going: bool,
     /// How many stages are decided ahead of those that run.
@@ -42,13 +44,13 @@ pub struct Scheduler {
     deciding: usize,
     /// Stages that are fetching, running or committing.
     at_work: usize,
-    done: usize,
+    pub(super) done: usize,
     failed: Option<Slot>,
     interrupts: u32,
     /// Whether the stages that had not begun were skipped after an interrupt.
     swept: bool,
     finished: bool,
-    out: Vec<Command>,
+    pub(super) out: Vec<Command>,
 }
 
 impl Scheduler {
@@ -62,6 +64,7 @@ impl Scheduler {
             epoch: 0,
             passed_over: 0,
             revived: false,
+            outdated: false,
         };
         Self {
             stages: wanted.into_iter().map(stage).collect(),
@@ -114,7 +117,12 @@ impl Scheduler {
             }
             Input::Ended(slot, end) => {
                 self.leave_work(slot);
-                self.finish(slot, end);
+                let is_outdated = std::mem::take(&mut self.stages[slot].outdated);
+                if is_outdated && matches!(end, End::Cached | End::Fetched | End::Ran) {
+                    self.wait_again(slot);
+                } else {
+                    self.finish(slot, end);
+                }
             }
             Input::Held(slot) => {
                 self.leave_work(slot);
@@ -127,9 +135,10 @@ impl Scheduler {
             }
             Input::Again(slot) => {
                 self.leave_work(slot);
-                self.stages[slot].life = Life::Pending;
+                (self.stages[slot].life, self.stages[slot].outdated) = (Life::Pending, false);
                 self.make_ready(slot);
             }
+            Input::OutputsChanged(slot) => self.outputs_changed(slot),
             Input::InputMissing { consumer, producer } => self.input_missing(consumer, producer),
             Input::Interrupt => {
                 self.interrupts += 1;
@@ -154,20 +163,20 @@ impl Scheduler {
         &self.stages[slot].life
     }
 
-    fn place(&self, slot: Slot) -> Place {
+    pub(super) fn place(&self, slot: Slot) -> Place {
         (std::cmp::Reverse(self.stages[slot].wanted.critical_path), slot)
     }
 
-    fn has_outputs(&self, slot: Slot) -> bool {
+    pub(super) fn has_outputs(&self, slot: Slot) -> bool {
         matches!(self.stages[slot].life, Life::Done(End::Cached | End::Fetched | End::Ran))
     }
 
-    fn missing_dependencies(&self, slot: Slot) -> usize {
+    pub(super) fn missing_dependencies(&self, slot: Slot) -> usize {
         self.stages[slot].wanted.dependencies.iter().filter(|&&above| !self.has_outputs(above)).count()
     }
 
     /// Moves a pending stage whose inputs are all known to `Ready`.
-    fn make_ready(&mut self, slot: Slot) {
+    pub(super) fn make_ready(&mut self, slot: Slot) {
         let stage = &mut self.stages[slot];
         if stage.life == Life::Pending && stage.waits_for == 0 {
             stage.epoch += 1;
@@ -175,7 +184,7 @@ impl Scheduler {
         }
     }
 
-    fn set_ready(&mut self, slot: Slot, ready: Ready) {
+    pub(super) fn set_ready(&mut self, slot: Slot, ready: Ready) {
         let place = self.place(slot);
         match ready {
             Ready::Undecided => drop(self.undecided.insert(place)),
@@ -188,7 +197,9 @@ impl Scheduler {
 
     /// Puts a stage that was at work back, unless an input of it was lost meanwhile.
     fn queue_again(&mut self, slot: Slot, ready: Ready) {
-        if self.stages[slot].waits_for == 0 {
+        if std::mem::take(&mut self.stages[slot].outdated) {
+            self.wait_again(slot);
+        } else if self.stages[slot].waits_for == 0 {
             self.set_ready(slot, ready);
         } else {
             self.stages[slot].life = Life::Pending;
@@ -213,7 +224,7 @@ impl Scheduler {
     }
 
     /// Ends the work on a stage, and gives back what it had acquired.
-    fn leave_work(&mut self, slot: Slot) {
+    pub(super) fn leave_work(&mut self, slot: Slot) {
         match &self.stages[slot].life {
             Life::Running(permit) => self.budget.release(permit),
             Life::Committing | Life::Fetching => {}
@@ -222,7 +233,7 @@ impl Scheduler {
         self.at_work -= 1;
     }
 
-    fn finish(&mut self, slot: Slot, end: End) {
+    pub(super) fn finish(&mut self, slot: Slot, end: End) {
         self.stages[slot].life = Life::Done(end);
         self.done += 1;
         match end {
@@ -263,43 +274,6 @@ impl Scheduler {
         self.stages[slot].life = Life::Done(End::Skipped);
         self.done += 1;
         self.out.push(Command::Skip(slot, why));
-    }
-
-    /// The producer makes its outputs again, once; whatever has not begun waits for it.
-    fn input_missing(&mut self, consumer: Slot, producer: Slot) {
-        self.leave_work(consumer);
-        self.stages[consumer].life = Life::Pending;
-        if self.has_outputs(producer) {
-            if self.stages[producer].revived {
-                self.out.push(Command::FailMissing(consumer, producer));
-                return self.finish(consumer, End::Failed);
-            }
-            self.revive(producer);
-        }
-        self.stages[consumer].waits_for = self.missing_dependencies(consumer);
-        self.make_ready(consumer);
-    }
-
-    fn revive(&mut self, producer: Slot) {
-        self.done -= 1;
-        let stage = &mut self.stages[producer];
-        (stage.revived, stage.life) = (true, Life::Pending);
-        for below in self.stages[producer].wanted.dependents.clone() {
-            match self.stages[below].life {
-                Life::Done(_) => continue,
-                Life::Ready(_) => {
-                    let place = self.place(below);
-                    self.undecided.remove(&place);
-                    self.decided.remove(&place);
-                    self.held.remove(&below);
-                    self.stages[below].life = Life::Pending;
-                }
-                _ => {}
-            }
-            self.stages[below].waits_for += 1;
-        }
-        self.stages[producer].waits_for = self.missing_dependencies(producer);
-        self.make_ready(producer);
     }
 
     /// Whether no other stage will be started.

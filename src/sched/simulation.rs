@@ -4,13 +4,13 @@
 //! Invariant checked: every stage ends exactly once (one revival apart), the budget is never exceeded,
 //! inputs exist before a stage starts, the run always finishes, and a stage is not passed over for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 
 use super::budget::{Capacity, Permit};
 use super::scheduler::Scheduler;
-use super::types::{Command, End, Input, Slot, Verdict, Wanted, Why};
+use super::types::{Command, End, Input, Life, Slot, Verdict, Wanted, Why};
 use crate::spec::types::Resources;
 
 /// How a simulated world behaves.
@@ -24,6 +24,10 @@ struct World {
     /// How each stage ended, with the number of times.
     ends: BTreeMap<Slot, Vec<End>>,
     revivals: Vec<u32>,
+    /// Stages that were done and are to be done again.
+    again: BTreeSet<Slot>,
+    /// Stages that were at work when an input of them became another one.
+    outdated: BTreeSet<Slot>,
     /// Starts of others since a stage became the first in the queue without starting.
     finished: bool,
     interrupts: u32,
@@ -70,6 +74,8 @@ impl World {
             running: BTreeMap::new(),
             ends: BTreeMap::new(),
             revivals: vec![0; n],
+            again: BTreeSet::new(),
+            outdated: BTreeSet::new(),
             finished: false,
             interrupts: 0,
         }
@@ -160,22 +166,30 @@ impl World {
                 let end = if self.rng.f64() < self.failures / 4.0 { End::Failed } else { End::Ran };
                 self.pending.push(Input::Ended(*slot, end));
             }
+            Input::Ended(slot, end) if self.is_outdated(*slot, *end) => {
+                self.running.remove(slot);
+                self.again.insert(*slot);
+            }
             Input::Ended(slot, end) => {
                 self.running.remove(slot);
                 self.end(*slot, *end);
             }
-            Input::Again(slot) => drop(self.running.remove(slot)),
+            Input::Again(slot) => {
+                self.outdated.remove(slot);
+                self.running.remove(slot);
+            }
+            Input::FetchFailed(slot) => drop(self.outdated.remove(slot)),
             Input::Held(slot) => {
+                self.outdated.remove(slot);
                 self.running.remove(slot);
                 self.pending.push(Input::HolderGone(*slot));
             }
             Input::InputMissing { consumer, producer } => {
                 self.running.remove(consumer);
+                self.outdated.remove(consumer);
                 if self.has_outputs(*producer) && self.revivals[*producer] == 0 {
                     self.revivals[*producer] = 1;
-                    self.end(*producer, End::Failed);
-                    self.ends.get_mut(producer).unwrap().clear();
-                    self.wanted[*producer].cached = false;
+                    self.undo(*producer);
                 }
             }
             Input::Interrupt => self.interrupts += 1,
@@ -186,6 +200,29 @@ impl World {
                 Verdict::Fetch | Verdict::Run => {}
             },
             _ => {}
+        }
+    }
+
+    /// A stage that was done is to be done again.
+    fn undo(&mut self, slot: Slot) {
+        self.ends.entry(slot).or_default().clear();
+        self.wanted[slot].cached = false;
+        self.again.insert(slot);
+    }
+
+    /// Whether what a stage made is of no use. It is asked for once.
+    fn is_outdated(&mut self, slot: Slot, end: End) -> bool {
+        self.outdated.remove(&slot) && end != End::Failed
+    }
+
+    /// The stage makes other outputs than before.
+    fn change_outputs(&mut self, slot: Slot, scheduler: &Scheduler) {
+        for below in self.wanted[slot].dependents.clone() {
+            if self.has_outputs(below) {
+                self.undo(below);
+            } else if matches!(scheduler.life(below), Life::Running(_) | Life::Committing | Life::Fetching) {
+                self.outdated.insert(below);
+            }
         }
     }
 
@@ -207,6 +244,16 @@ impl World {
             assert!(!self.pending.is_empty(), "nothing can happen, and the run has not ended");
             let next = self.rng.usize(0..self.pending.len());
             let input = self.pending.swap_remove(next);
+            if let Input::Ended(slot, End::Ran) = input
+                && self.again.contains(&slot)
+                && !self.outdated.contains(&slot)
+                && self.rng.bool()
+            {
+                self.change_outputs(slot, &scheduler);
+                for command in scheduler.handle(Input::OutputsChanged(slot)) {
+                    self.carry_out(command);
+                }
+            }
             self.note(&input, &scheduler);
             for command in scheduler.handle(input) {
                 self.carry_out(command);

@@ -109,6 +109,8 @@ pub enum Input {
     Held(Slot),
     /// The other runner has let go.
     HolderGone(Slot),
+    /// A stage that is at work again makes other outputs than before; to be said before it ends.
+    OutputsChanged(Slot),
     /// An output of `producer` proves missing or damaged, so `consumer` could not begin.
     InputMissing {
         /// The stage that could not begin.

@@ -132,7 +132,7 @@ impl Driver {
         }
     }
 
-    fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: Input) {
         let commands = self.scheduler.handle(input);
         self.commands.extend(commands);
     }
@@ -340,7 +340,7 @@ impl Driver {
                 self.feed(Input::Ended(slot, End::Cached));
             }
             StageEnd::Ran { outputs, summary, kept } => {
-                self.stages[slot].outputs.clone_from(&outputs);
+                self.set_outputs(slot, &outputs);
                 let blank = self.report(slot, StageOutcome::Ran);
                 self.finish(slot, StageReport { outputs, summary, kept, ..blank });
                 self.feed(Input::Ended(slot, End::Ran));

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::driver::Driver;
-use crate::cas::types::Action;
-use crate::sched::types::{Slot, Why};
+use crate::cas::types::{Action, ArtifactRef};
+use crate::sched::types::{Input, Slot, Why};
 use crate::sched::{Event, StageReport};
 use crate::state::StageOutcome;
 
@@ -19,11 +19,21 @@ impl Driver {
     pub(super) fn found(&mut self, slot: Slot, action: &Action, outcome: StageOutcome) {
         let provenance = &action.provenance;
         let (outputs, summary) = (action.outputs.clone(), provenance.summary.clone());
+        self.set_outputs(slot, &outputs);
         let stage = &mut self.stages[slot];
-        stage.outputs.clone_from(&outputs);
         stage.key_inputs = Some(action.key_inputs.clone());
         let blank = self.report(slot, outcome);
         self.finish(slot, StageReport { outputs, summary, saved: provenance.seconds.max(0.0), ..blank });
+    }
+
+    /// Remembers the outputs of a stage for those below it. Those that were done with other ones are done again.
+    pub(super) fn set_outputs(&mut self, slot: Slot, outputs: &BTreeMap<String, ArtifactRef>) {
+        let known = &mut self.stages[slot].outputs;
+        let changed = !known.is_empty() && known != outputs;
+        known.clone_from(outputs);
+        if changed {
+            self.feed(Input::OutputsChanged(slot));
+        }
     }
 
     pub(super) fn skip(&mut self, slot: Slot, why: Why) {

@@ -136,3 +136,28 @@ fn an_input_that_a_provider_now_demands_is_an_error_where_it_is_missing() {
     p.write("inputs", "x?");
     p.run();
 }
+
+#[test]
+fn what_was_made_from_outputs_that_were_lost_and_come_out_as_others_is_made_again() {
+    let p = stages(&[
+        ("root", "", "date +%s%N > {outputs.o}"),
+        ("kept", "inputs: { i: root }", "cp {inputs.i} {outputs.o}"),
+        ("below", "inputs: { i: kept }", "cat < {inputs.i} > {outputs.o}"),
+        ("late", "inputs: { i: root }", "cat {inputs.i} > {outputs.o}"),
+    ]);
+    p.run().expect_ran(&["root", "kept", "below", "late"]);
+    // The blob of the root goes, and only `late` needs it.
+    let blob = p.path("artifacts/out/p/root/o").canonicalize().unwrap();
+    let copies = files(p.path("artifacts/blobs"));
+    let bytes = std::fs::read(&blob).unwrap();
+    for copy in copies.iter().filter(|copy| std::fs::read(copy).unwrap() == bytes) {
+        std::fs::remove_file(copy).unwrap();
+    }
+    p.edit("cat {inputs.i}", "cat {inputs.i} {inputs.i}");
+    let answer = p.ask(&["run"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    let root = p.out("p/root/o");
+    assert_eq!(p.out("p/late/o"), root.repeat(2));
+    assert_eq!((p.out("p/kept/o"), p.out("p/below/o")), (root.clone(), root));
+    p.run().expect_ran(&[]);
+}
