@@ -13,11 +13,11 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::args::{
     Cli, Color, Command, Common, KeyCommand, LockCommand, LogFormat, PinCommand, RemoteCommand,
 };
-use crate::cli::care::{fsck, gc, pin, verify};
+use crate::cli::care::{du, fsck, gc, pin, verify};
 use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
 use crate::cli::remotes::{key, provenance, pull, push, remote};
-use crate::cli::results::{converse, log, metrics, show};
+use crate::cli::results::{card, converse, log, metrics, show};
 use crate::cli::setup::{completions, doctor, explain, init, schema};
 use crate::cli::{CliError, Exit};
 
@@ -55,6 +55,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Log(args) => log::run(common, args, printer),
         Command::Show(args) => show::run(common, args, printer),
         Command::Metrics(args) => metrics::run(common, args, printer),
+        Command::Card(args) => card::run(common, args, printer),
         Command::Run(args) => run::run(common, args, printer),
         Command::Generate(args) => converse::generate(common, args, printer),
         Command::Chat(args) => converse::chat(common, args, printer),
@@ -65,6 +66,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Provenance(args) => provenance::run(common, args, printer),
         Command::Fsck(args) => fsck::run(common, args, printer),
         Command::Verify(args) => verify::run(common, args, printer),
+        Command::Du(args) => du::run(common, args, printer),
         Command::Gc(args) => gc::run(common, args, printer),
         Command::Pin(args) => pin::run(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
@@ -87,17 +89,21 @@ impl Command {
             Self::Log(a) => a.pipeline.json,
             Self::Show(a) => a.pipeline.json,
             Self::Metrics(a) => a.pipeline.json,
+            Self::Card(a) => a.pipeline.json,
             Self::Generate(a) => a.pipeline.json,
             Self::Chat(a) => a.pipeline.json,
             Self::Push(a) => a.pipeline.json,
             Self::Pull(a) => a.pipeline.json,
-            Self::Remote(a) => {
-                matches!(&a.command, RemoteCommand::List(a) | RemoteCommand::Check(a) if a.json)
-            }
+            Self::Remote(a) => match &a.command {
+                RemoteCommand::List(a) | RemoteCommand::Check(a) => a.json,
+                RemoteCommand::Du(a) => a.pipeline.json,
+                RemoteCommand::Add(_) => false,
+            },
             Self::Key(a) => matches!(&a.command, KeyCommand::List(a) if a.json),
             Self::Provenance(a) => a.pipeline.json,
             Self::Fsck(a) => a.pipeline.json,
             Self::Verify(a) => a.pipeline.json,
+            Self::Du(a) => a.pipeline.json,
             Self::Gc(a) => a.json,
             Self::Pin(a) => matches!(&a.command, PinCommand::List(a) if a.json),
             Self::Doctor(a) => a.json,

@@ -59,6 +59,8 @@ def check(program, folder, remote):
     ours, theirs = (project(program, folder / who, remote) for who in ("ours", "theirs"))
     assert ours.ask("remote", "check").returncode == 0, ours.ask("remote", "check")
     assert ours.outcomes() == all_of("ran"), name
+    counted = ours.json("remote", "du")["remotes"][0]["parts"]
+    assert (counted["actions"]["objects"], counted["recipes"]["objects"]) == (3, 1), (name, counted)
     assert theirs.states() == all_of("fetch"), name
     assert theirs.outcomes() == all_of("fetched"), name
     assert sum_of(theirs) == sum_of(ours), name
@@ -103,6 +105,8 @@ def check_read_only(program, folder, remote):
     reader = project(program, folder / "reader", remote)
     assert reader.outcomes() == all_of("fetched")
     assert reader.ask("push").returncode == 3
+    counted = reader.ask("remote", "du")
+    assert counted.returncode == 0 and "has no listing" in counted.stdout, counted
     print(f"{remote.name}: read")
 
 

@@ -46,6 +46,9 @@ pub enum RemoteError {
         /// What was tried.
         what: &'static str,
     },
+    /// A server of files, which has no listing.
+    #[error("the remote `{0}` is reached by HTTP, which has no listing; ask whoever keeps it what it holds")]
+    Unlistable(String),
     /// The remote holds something else than what its name says.
     #[error("the remote `{remote}` gave wrong bytes for {what}: {why}; they were not used")]
     WrongBytes {

@@ -3,7 +3,7 @@
 //! The way through: a URL becomes an object store (`address`) -> a [`Remote`] is one of them with its layout ->
 //! [`Remotes`] are all of a project, in order: `lookup` asks them for actions, `fetch` brings artifacts into the
 //! local store, `push` takes actions and their artifacts out, large blobs in
-//! `pieces`.
+//! `pieces`; `usage` counts what is there.
 
 mod address;
 mod claims;
@@ -17,6 +17,7 @@ mod packs;
 mod pieces;
 mod profile;
 mod push;
+mod usage;
 
 pub use address::Address;
 pub use claims::{Claim, Lease};
@@ -25,3 +26,4 @@ pub use gc::GcRules;
 pub use list::{Found, Remotes};
 pub use object::{Access, Remote, Sent};
 pub use push::{Pushed, Sending};
+pub use usage::{Count, RemoteUsage};

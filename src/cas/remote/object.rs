@@ -27,7 +27,7 @@ use crate::digest::Digest;
 /// After so many failures in a row a remote is left alone.
 const MOST_FAILURES: u32 = 3;
 /// A server from which nothing comes for so long is passed over.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
 /// The bytes of an object as they come.
 pub(super) type Body = BoxStream<'static, object_store::Result<Bytes>>;
@@ -195,20 +195,9 @@ impl Remote {
     /// # Errors
     /// A request failed; `Denied` when the credentials allow no listing.
     pub(super) async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>, RemoteError> {
-        self.check_alive()?;
-        let what = "list its objects";
-        let (mut all, mut listing) = (Vec::new(), self.store.list(Some(&self.at(&[folder]))));
-        loop {
-            match tokio::time::timeout(SILENCE, listing.next()).await {
-                Ok(None) => return Ok(all),
-                Ok(Some(Ok(meta))) => all.push(meta),
-                Ok(Some(Err(Error::PermissionDenied { .. } | Error::Unauthenticated { .. }))) => {
-                    return Err(RemoteError::Denied { remote: self.name.clone(), what });
-                }
-                Ok(Some(Err(error))) => return Err(self.failed(what, &error)),
-                Err(_) => return Err(self.silent(what, SILENCE)),
-            }
-        }
+        let mut all = Vec::new();
+        self.each_object(&self.at(&[folder]), |meta| all.push(meta)).await?;
+        Ok(all)
     }
 
     /// Sends a small blob.

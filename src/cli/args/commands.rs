@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::shared::{Common, PipelineArgs, SamplingArgs};
 use super::sharing::{
-    CareArgs, GcArgs, KeyArgs, PinArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs, VerifyArgs,
+    CareArgs, DuArgs, GcArgs, KeyArgs, PinArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs, VerifyArgs,
 };
 
 /// Run YAML pipelines of content-hashed artifacts, and only the stages that are stale
@@ -49,6 +49,8 @@ pub enum Command {
     Show(ShowArgs),
     /// Show the last metrics of each stage
     Metrics(MetricsArgs),
+    /// Write a model card: what an artifact was made from and how, with every figure from the records
+    Card(CardArgs),
     /// Complete prompts with a model
     Generate(GenerateArgs),
     /// Chat with a model
@@ -57,7 +59,7 @@ pub enum Command {
     Push(PushArgs),
     /// Bring the results here that remotes have
     Pull(PullArgs),
-    /// List, add or check remotes
+    /// List, add, check or count remotes
     Remote(RemoteArgs),
     /// Make a key that signs results, list keys, or trust one
     Key(KeyArgs),
@@ -67,6 +69,8 @@ pub enum Command {
     Fsck(CareArgs),
     /// Run a stage again in a store of its own, and compare what comes out with what is recorded
     Verify(VerifyArgs),
+    /// Show what the store takes, by what it is and by stage
+    Du(DuArgs),
     /// List what nobody needs in the store or in a remote; remove it with --apply
     Gc(GcArgs),
     /// Keep results that `kiln gc` would remove
@@ -214,6 +218,22 @@ pub struct MetricsArgs {
     /// The pipeline and the stages; without a name, all of them.
     #[command(flatten)]
     pub pipeline: PipelineArgs,
+}
+
+/// `kiln card`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The card is Markdown with YAML in front of it, as the Hugging Face Hub shows a README.md. It holds no \
+    time of writing: the same records give the same card. What no record says, such as a license, it leaves out and \
+    lists as a gap."
+)]
+pub struct CardArgs {
+    /// The pipeline, and an artifact as STAGE or STAGE.OUTPUT.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    /// Write the card to a file, and replace an older card there
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `kiln generate`.

@@ -1,6 +1,6 @@
 //! The commands that share results, and those that care for a store.
 //!
-//! Purpose: the options of `push`, `pull`, `remote`, `key`, `provenance`, `fsck` and `gc`.
+//! Purpose: the options of `push`, `pull`, `remote`, `key`, `provenance`, `fsck`, `du` and `gc`.
 //! Invariant: every option has a help text.
 //! Must not know: what commands do.
 
@@ -41,6 +41,20 @@ pub enum RemoteCommand {
     Add(RemoteAddArgs),
     /// Ask each remote whether it answers; exit with 1 if one does not
     Check(PipelineArgs),
+    /// Count the objects of remotes and their bytes, by listing them
+    Du(RemoteDuArgs),
+}
+
+/// `kiln remote du`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "NAME is that of a remote; without one, all that can be read are counted. A remote that is reached by \
+    HTTP has no listing and is left out. Exit code 1 means that a remote could not be counted."
+)]
+pub struct RemoteDuArgs {
+    /// The pipeline whose remotes are counted beside yours, and the names of remotes.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
 }
 
 /// `kiln remote add`.
@@ -132,6 +146,19 @@ pub struct CareArgs {
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// The pipeline and the stage.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+}
+
+/// `kiln du`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It works without a pipeline, too. Of a stage it shows the bytes of its last outputs, wherever they \
+    are, and the bytes here that no other record has among its outputs. A file of several names counts once, links are \
+    not followed, and no remote is asked."
+)]
+pub struct DuArgs {
+    /// The pipeline and the stages that are shown; without a name, all of them.
     #[command(flatten)]
     pub pipeline: PipelineArgs,
 }

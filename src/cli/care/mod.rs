@@ -1,5 +1,6 @@
-//! The commands that check and clean a store.
+//! The commands that check, measure and clean a store.
 
+pub mod du;
 pub mod fsck;
 pub mod gc;
 pub mod pin;

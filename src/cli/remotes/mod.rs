@@ -1,7 +1,7 @@
 //! Remotes: which there are, and what goes to them and comes from them when it is asked for.
 //!
 //! `config` merges the pipeline's, the user's and those of the environment; `push` and `pull` move results; `remote`
-//! lists, adds and checks; `key` makes, lists and trusts keys;
+//! lists, adds and checks, and `usage` counts what they hold; `key` makes, lists and trusts keys;
 //! `provenance` collects what is signed.
 
 pub mod config;
@@ -10,3 +10,4 @@ pub mod provenance;
 pub mod pull;
 pub mod push;
 pub mod remote;
+pub mod usage;

@@ -11,6 +11,7 @@ use crate::cli::args::{Common, PipelineArgs, RemoteAddArgs, RemoteArgs, RemoteCo
 use crate::cli::context::Context;
 use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
 use crate::cli::remotes::config::{self, Known};
+use crate::cli::remotes::usage;
 use crate::cli::{CliError, Exit};
 use crate::report::text::{pad, printable, widest};
 use crate::spec::remotes::access_word;
@@ -25,15 +26,21 @@ pub fn run(common: &Common, args: &RemoteArgs, printer: &mut Printer) -> Result<
         RemoteCommand::List(args) => list(&load(common, args)?, args.json, printer),
         RemoteCommand::Add(args) => add(args, printer),
         RemoteCommand::Check(args) => check(&load(common, args)?, args.json, printer),
+        RemoteCommand::Du(args) => usage::du(common, args, printer),
     }
 }
 
 /// The remotes of the pipeline, if there is one, of the user and of the environment.
-fn load(common: &Common, args: &PipelineArgs) -> Result<Vec<Known>, CliError> {
-    let of_pipeline = match Context::open(common, args) {
+///
+/// # Errors
+/// A file is wrong.
+pub fn load(common: &Common, args: &PipelineArgs) -> Result<Vec<Known>, CliError> {
+    // What cannot be opened is there all the same.
+    let common = Common { offline: true, ..common.clone() };
+    let of_pipeline = match Context::open(&common, args) {
         Ok(context) => context.graph.pipeline().remotes.clone(),
         // There is no pipeline here.
-        Err(CliError::Call(_)) if args.names.is_empty() => Vec::new(),
+        Err(CliError::Call(_)) if args.split().0.is_none() => Vec::new(),
         Err(error) => return Err(error),
     };
     config::known(&of_pipeline)
@@ -56,7 +63,8 @@ fn list(known: &[Known], json: bool, printer: &mut Printer) -> Result<Exit, CliE
     Ok(Exit::Ok)
 }
 
-fn to_json(known: &Known) -> Value {
+/// A remote as it is named.
+pub fn to_json(known: &Known) -> Value {
     let RemoteSpec { name, address, access, leases } = &known.spec;
     let (url, access) = (address.to_string(), access_word(*access));
     json!({ "name": name, "url": url, "access": access, "leases": leases, "from": known.from })

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::cas::Store;
+use crate::cas::{Action, Store};
 use crate::cli::args::{Common, MetricsArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::Printer;
@@ -20,7 +20,7 @@ use crate::cli::results::log::stage_file;
 use crate::cli::{CliError, Exit};
 use crate::plan::StagePlan;
 use crate::report::text::{printable, table};
-use crate::state::StageOutcome;
+use crate::state::{StageOutcome, StageRecord};
 
 /// The format of metrics in JSON.
 pub const METRICS_FORMAT: &str = "kiln.metrics/1";
@@ -36,10 +36,15 @@ struct Line {
 
 /// The last value of a metric.
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Last {
-    last: f64,
-    step: u64,
+pub struct Last {
+    /// The value.
+    pub last: f64,
+    /// Its step.
+    pub step: u64,
 }
+
+/// The last value of each metric of a stage, by name.
+pub type Metrics = BTreeMap<String, Last>;
 
 /// Runs the command.
 ///
@@ -52,7 +57,10 @@ pub fn run(common: &Common, args: &MetricsArgs, printer: &mut Printer) -> Result
     let wanted = |s: &&StagePlan| targets.is_empty() || targets.contains(&s.name);
     let mut stages = Vec::new();
     for stage in plan.stages.iter().filter(wanted) {
-        let metrics = read(&context.store, stage)?;
+        let metrics = match &stage.last {
+            Some(action) => read(&context.store, &stage.name, action)?,
+            None => Metrics::new(),
+        };
         if !metrics.is_empty() {
             stages.push((stage.name.as_str(), metrics));
         }
@@ -74,7 +82,7 @@ pub fn run(common: &Common, args: &MetricsArgs, printer: &mut Printer) -> Result
 }
 
 /// Four significant digits, as many as people compare.
-fn number(x: f64) -> String {
+pub fn number(x: f64) -> String {
     match x.abs() {
         a if a != 0.0 && !(1e-4..1e7).contains(&a) => format!("{x:.3e}"),
         a if a >= 1000.0 || x.fract() == 0.0 => format!("{x:.0}"),
@@ -91,9 +99,13 @@ fn number(x: f64) -> String {
     }
 }
 
-fn read(store: &Store, stage: &StagePlan) -> Result<BTreeMap<String, Last>, CliError> {
-    let mut metrics = BTreeMap::new();
-    let Some(path) = file(store, stage)? else { return Ok(metrics) };
+/// The metrics of the stage whose outputs an action has; none when they are not here.
+///
+/// # Errors
+/// They cannot be read.
+pub fn read(store: &Store, stage: &str, action: &Action) -> Result<Metrics, CliError> {
+    let mut metrics = Metrics::new();
+    let Some(path) = file(store, stage, action) else { return Ok(metrics) };
     let opened = File::open(&path).map_err(CliError::io(format!("read {}", path.display())))?;
     for line in BufReader::new(opened.take(MOST_BYTES)).lines() {
         let line = line.map_err(CliError::io(format!("read {}", path.display())))?;
@@ -104,16 +116,24 @@ fn read(store: &Store, stage: &StagePlan) -> Result<BTreeMap<String, Last>, CliE
     Ok(metrics)
 }
 
-/// The metrics file of the run that made the outputs of the stage, if it wrote one.
-fn file(store: &Store, stage: &StagePlan) -> Result<Option<PathBuf>, CliError> {
-    let Some(action) = &stage.last else { return Ok(None) };
+/// The metrics file of the run that made the outputs of an action, if it wrote one.
+fn file(store: &Store, stage: &str, action: &Action) -> Option<PathBuf> {
     let (runs, id) = (store.history(), action.provenance.run.as_str());
-    let path = |name: &str| Some(stage_file(&runs, id, "metrics", name, "jsonl")).filter(|p| p.is_file());
     // A bad id in a record must not lead out of the folder.
-    let Ok(record) = runs.read(id) else { return Ok(None) };
-    // The same work may have been done for a stage of another name.
-    let doer = record.iter().flat_map(|r| &r.stages).find(|(name, done)| {
-        done.key == Some(action.key) && done.outcome == StageOutcome::Ran && **name != stage.name
-    });
-    Ok(path(&stage.name).or_else(|| path(doer?.0)))
+    let record = runs.read(id).ok()?;
+    let doer = match record.as_ref().map(|record| &record.stages).filter(|stages| !stages.is_empty()) {
+        Some(stages) => maker(stages, action)?,
+        // A run that was killed says nothing of its stages.
+        None => stage,
+    };
+    Some(stage_file(&runs, id, "metrics", doer, "jsonl")).filter(|path| path.is_file())
+}
+
+/// The stage of a run that made the outputs of an action: the same work may have been done for a stage of another
+/// name, and an action of another store may name a run that has the id of one here.
+pub fn maker<'r>(stages: &'r BTreeMap<String, StageRecord>, action: &Action) -> Option<&'r str> {
+    let made = |done: &StageRecord| {
+        done.key == Some(action.key) && done.outcome == StageOutcome::Ran && done.outputs == action.outputs
+    };
+    stages.iter().find(|(_, done)| made(done)).map(|(name, _)| name.as_str())
 }

@@ -1,5 +1,6 @@
 //! The commands that show what runs made: records, metrics, artifacts, and the replies of models.
 
+pub mod card;
 pub mod converse;
 pub mod log;
 pub mod metrics;

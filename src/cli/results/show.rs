@@ -17,7 +17,9 @@ use crate::cli::context::Context;
 use crate::cli::printer::{CHANGED, FAINT, Printer, STRONG, paint};
 use crate::cli::{CliError, Exit};
 use crate::executor::take_over;
-use crate::plan::{Plan, SourceFiles, State};
+use crate::graph::Graph;
+use crate::plan::{Plan, SourceFiles, StageIx, State};
+use crate::protocol::Port;
 use crate::report::links;
 use crate::report::text::{bytes, printable_char, table, time};
 
@@ -89,6 +91,27 @@ fn fetch(context: &Context, plan: &Plan, stage: &str) -> Result<(), CliError> {
         .map_err(|e| CliError::Failed(format!("{e}; `kiln run {stage}` makes them")))
 }
 
+/// The stage and the output that a name means, `stage` or `stage.output`.
+pub fn split<'n>(graph: &Graph, name: &'n str) -> (&'n str, Option<&'n str>) {
+    match (graph.index(name), name.rsplit_once('.')) {
+        (None, Some((stage, output))) if graph.index(stage).is_some() => (stage, Some(output)),
+        _ => (name, None),
+    }
+}
+
+/// An output of a stage by its name, or the default one.
+///
+/// # Errors
+/// The stage has no such output.
+pub fn port<'g>(graph: &'g Graph, stage: StageIx, wanted: Option<&str>) -> Result<&'g Port, CliError> {
+    let stage = graph.stage(stage);
+    stage.output(wanted).ok_or_else(|| {
+        let there: Vec<_> = stage.outputs.iter().map(|port| port.name.as_str()).collect();
+        let (name, wanted, there) = (&stage.name.value, wanted.unwrap_or("?"), there.join(", "));
+        CliError::Call(format!("stage `{name}` has no output `{wanted}`; there is: {there}"))
+    })
+}
+
 /// Finds an artifact by `stage`, `stage.output` or the name of a source, and makes it readable.
 ///
 /// # Errors
@@ -98,24 +121,13 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
     if graph.index(name).is_none() && graph.pipeline().sources.contains_key(name) {
         return source(context, name);
     }
-    let (stage, wanted) = match (graph.index(name), name.rsplit_once('.')) {
-        (None, Some((stage, output))) if graph.index(stage).is_some() => (stage, Some(output)),
-        _ => (name, None),
-    };
+    let (stage, wanted) = split(graph, name);
     let plan = context.plan(&[stage.to_owned()], &[])?;
     fetch(context, &plan, stage)?;
     let (Some(planned), Some(index)) = (plan.stage(stage), graph.index(stage)) else {
         return Err(CliError::Call(format!("there is no stage `{stage}`")));
     };
-    let ports = &graph.stage(index).outputs;
-    let port = ports.iter().find(|p| wanted.is_none_or(|w| p.name == w)).ok_or_else(|| {
-        let there: Vec<_> = ports.iter().map(|p| p.name.as_str()).collect();
-        CliError::Call(format!(
-            "stage `{stage}` has no output `{}`; there is: {}",
-            wanted.unwrap_or("?"),
-            there.join(", ")
-        ))
-    })?;
+    let port = port(graph, index, wanted)?;
     let last = planned.last.as_ref().filter(|action| action.outputs.contains_key(&port.name));
     let (Some(action), Some(artifact)) = (last, last.and_then(|a| a.outputs.get(&port.name)).copied()) else {
         return Err(CliError::Failed(format!(
