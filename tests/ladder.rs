@@ -1,6 +1,6 @@
 //! The ladder itself, through the front door: the pipelines of this repository, run by the binary.
 //!
-//! The default test runs `pipelines/smoke.yaml`; the ignored ones (`make test-long`) kill it twenty
+//! The default test runs `pipelines/smoke.yaml`; the ignored ones (`make test-long`) kill it fifty
 //! times and climb the ladder on real text with three seeds.
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::Pipeline;
+use common::processes::{Process, descendants, kill, left_after};
 use serde_json::Value;
 
 /// A project with one of the repository's pipelines as `kiln.yaml`, and its programs.
@@ -97,42 +98,59 @@ fn what_the_tiny_template_writes_is_a_pipeline_that_the_worker_knows() {
 
 #[test]
 #[ignore = "minutes: make test-long"]
-fn twenty_kills_at_spread_times_end_with_the_bytes_of_an_undisturbed_run() {
+fn fifty_kills_at_random_moments_end_with_the_bytes_of_an_undisturbed_run() {
+    const KILLS: u32 = 50;
     let undisturbed = project("smoke");
     let start = Instant::now();
     run(&undisturbed, &[]);
     let (whole, wanted) = (start.elapsed(), digests(&undisturbed));
-    for i in 0..20u32 {
-        let project = project("smoke");
+    let mut met = BTreeMap::<String, u32>::new();
+    for i in 0..KILLS {
+        let (project, mut rng) = (project("smoke"), fastrand::Rng::with_seed(i.into()));
         let mut runner = spawn(&project);
-        std::thread::sleep(whole * (2 * i + 1) / 40);
-        if i % 2 == 0 {
-            runner.kill().unwrap();
-        } else {
-            kill_workers_of(runner.id());
-        }
+        // At random in the part of the run that is the turn of this kill.
+        std::thread::sleep(whole.mul_f64((f64::from(i) + rng.f64()) / f64::from(KILLS)));
+        let stages = under_way(&project);
+        let victim = strike(runner.id().cast_signed(), i % 2 == 0, &mut rng);
         wait(&mut runner);
         run(&project, &[]);
-        assert_eq!(digests(&project), wanted, "kill {i}");
+        assert_eq!(digests(&project), wanted, "kill {i}: {victim} while {stages} ran");
+        assert_eq!(left_after(project.root(), Duration::from_secs(5)), [""; 0], "kill {i}");
+        *met.entry(format!("{victim} while {stages} ran")).or_default() += 1;
     }
+    println!("{KILLS} kills, a run takes {whole:?}: {met:#?}");
+}
+
+/// The stages whose keys are locked.
+fn under_way(project: &Pipeline) -> String {
+    let locks = std::fs::read_dir(project.path("artifacts/work/locks")).into_iter().flatten().flatten();
+    let owner = |text: String| serde_json::from_str::<Value>(text.lines().last()?).ok();
+    let owners = locks.filter_map(|lock| owner(std::fs::read_to_string(lock.path()).ok()?));
+    let mut names: Vec<_> = owners.filter_map(|owner| Some(owner["stage"].as_str()?.to_owned())).collect();
+    names.sort();
+    if names.is_empty() { "no stage".to_owned() } else { names.join(" and ") }
+}
+
+/// SIGKILL to the runner, or to a process of a stage, as the kernel does when memory runs out; says to which. Without
+/// a process of a stage it is the runner as well.
+fn strike(runner: i32, is_runner: bool, rng: &mut fastrand::Rng) -> &'static str {
+    let ours = |process: &Process| process.parent == runner || process.name == "kiln-supervisor";
+    let mut stages = descendants(runner);
+    stages.retain(|process| !ours(process));
+    if is_runner || stages.is_empty() {
+        kill(runner);
+        return "the runner";
+    }
+    let victim = &stages[rng.usize(..stages.len())];
+    let is_worker = victim.command_line().contains("kiln-stages");
+    kill(victim.pid);
+    if is_worker { "the worker" } else { "a command" }
 }
 
 fn spawn(project: &Pipeline) -> Child {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("kiln"));
     command.args(["run", "--device", "cpu"]).current_dir(project.root());
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// SIGKILL to every child of the runner, as the kernel does when memory runs out.
-fn kill_workers_of(runner: u32) {
-    let children =
-        std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children")).unwrap_or_default();
-    let tasks = std::fs::read_dir(format!("/proc/{runner}/task")).into_iter().flatten().flatten();
-    let of_threads =
-        tasks.filter_map(|t| std::fs::read_to_string(t.path().join("children")).ok()).collect::<String>();
-    for pid in (children + &of_threads).split_whitespace() {
-        let _ = Command::new("kill").args(["-9", pid]).status();
-    }
 }
 
 fn wait(runner: &mut Child) {

@@ -1,6 +1,8 @@
 //! A small builder for black-box tests: a folder, a pipeline file, and the `kiln` binary.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+pub mod processes;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -42,6 +44,11 @@ impl Pipeline {
         let text = fs::read_to_string(self.path("kiln.yaml")).unwrap();
         assert!(text.contains(old), "kiln.yaml does not hold {old:?}");
         self.write("kiln.yaml", &text.replace(old, new));
+    }
+
+    /// Leaves the folder where it is, for somebody to look at.
+    pub fn keep(&mut self) {
+        self.folder.disable_cleanup(true);
     }
 
     pub fn root(&self) -> &Path {
