@@ -5,6 +5,7 @@
 //! Must not know: the local store, pipelines.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +51,17 @@ pub struct Remotes {
     leases: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// A count of bytes that goes on.
+#[derive(Debug)]
+pub struct Moved(Vec<Arc<AtomicU64>>);
+
+impl Moved {
+    /// The bytes that were sent and received so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|remote| remote.load(Ordering::Relaxed)).sum()
+    }
+}
+
 /// An action in a remote.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -87,6 +99,11 @@ impl Remotes {
     /// The remotes.
     pub fn iter(&self) -> impl Iterator<Item = &Remote> {
         self.list.iter().map(|remote| &**remote)
+    }
+
+    /// Counts the bytes that all remotes move.
+    pub fn moved(&self) -> Moved {
+        Moved(self.list.iter().map(|remote| Arc::clone(&remote.moved)).collect())
     }
 
     /// Ends what is being fetched and looked up, now and later: a fetch gives `Stopped`, a lookup finds nothing.

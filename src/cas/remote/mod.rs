@@ -23,7 +23,7 @@ pub use address::Address;
 pub use claims::{Claim, Lease};
 pub use error::{FetchError, RemoteError};
 pub use gc::GcRules;
-pub use list::{Found, Remotes};
+pub use list::{Found, Moved, Remotes};
 pub use object::{Access, Remote, Sent};
 pub use push::{Pushed, Sending};
 pub use usage::{Count, RemoteUsage};

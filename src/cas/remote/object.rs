@@ -6,7 +6,7 @@
 //! Must not know: the local store, other remotes.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ pub struct Remote {
     pub access: Access,
     pub(super) store: Arc<dyn ObjectStore>,
     prefix: ObjectPath,
+    /// The bytes that were sent and received.
+    pub(super) moved: Arc<AtomicU64>,
     failures: AtomicU32,
     reported: AtomicBool,
     unusable: AtomicBool,
@@ -114,6 +116,7 @@ impl Remote {
             access,
             store,
             prefix,
+            moved: Arc::default(),
             failures: AtomicU32::new(0),
             reported: AtomicBool::new(false),
             unusable: AtomicBool::new(false),
@@ -205,8 +208,9 @@ impl Remote {
     /// # Errors
     /// The request failed.
     pub async fn put_blob(&self, digest: &Digest, bytes: Bytes) -> Result<(), RemoteError> {
+        let length = bytes.len();
         let put = self.store.put(&self.place("blobs", digest), PutPayload::from_bytes(bytes)).await;
-        self.done("write a blob", put)
+        self.done("write a blob", put).inspect(|()| self.count(length))
     }
 
     /// Sends an action, whose outputs are there, if there is none for its key; with `replace` even if there is one.
@@ -312,10 +316,19 @@ impl Remote {
         Ok(Some((meta, bytes.into())))
     }
 
+    /// Counts bytes that were moved.
+    pub(super) fn count(&self, bytes: usize) {
+        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// The next bytes of a body; none at its end. However slow they come, something must come now and then.
     pub(super) async fn next(&self, body: &mut Body, what: &str) -> Result<Option<Bytes>, RemoteError> {
         match tokio::time::timeout(SILENCE, body.next()).await {
-            Ok(next) => next.transpose().map_err(|error| self.failed(what, &error)),
+            Ok(next) => {
+                let next = next.transpose().map_err(|error| self.failed(what, &error))?;
+                self.count(next.as_ref().map_or(0, Bytes::len));
+                Ok(next)
+            }
             Err(_) => Err(self.silent(what, SILENCE)),
         }
     }

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use object_store::{Error, GetOptions, MultipartUpload, ObjectStoreExt, PutPayload};
 
@@ -95,11 +96,17 @@ impl Remote {
         let failed = |error: Error| self.failed("write a pack", &error);
         let path = self.place("packs", pack);
         if bytes.len() <= PART {
-            return self.done("write a pack", self.store.put(&path, PutPayload::from_bytes(bytes)).await);
+            let length = bytes.len();
+            let put = self.store.put(&path, PutPayload::from_bytes(bytes)).await;
+            return self.done("write a pack", put).inspect(|()| self.count(length));
         }
         let mut upload = self.store.put_multipart(&path).await.map_err(failed)?;
         let parts = (0..bytes.len()).step_by(PART).map(|at| bytes.slice(at..bytes.len().min(at + PART)));
-        let sent = parts.map(|part| upload.put_part(PutPayload::from_bytes(part))).collect::<Vec<_>>();
+        let mut send = |part: Bytes| {
+            let length = part.len();
+            upload.put_part(PutPayload::from_bytes(part)).inspect_ok(move |()| self.count(length))
+        };
+        let sent = parts.map(&mut send).collect::<Vec<_>>();
         let sent = futures_util::stream::iter(sent).buffer_unordered(PARTS);
         match sent.try_collect::<Vec<()>>().await {
             Ok(_) => self.done("write a pack", upload.complete().await),

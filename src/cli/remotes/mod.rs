@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod key;
+pub mod progress;
 pub mod provenance;
 pub mod pull;
 pub mod push;

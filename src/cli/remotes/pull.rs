@@ -9,11 +9,12 @@ use serde_json::json;
 use crate::cli::args::{Common, PullArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{BAD, GOOD, Printer, paint};
+use crate::cli::remotes::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::executor::take_over;
 use crate::plan::State;
 use crate::report::links::link_output;
-use crate::report::text::{bytes, printable};
+use crate::report::text::printable;
 
 /// Runs the command.
 ///
@@ -28,6 +29,7 @@ pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Ex
         return Err(CliError::Call(message.into()));
     };
     let plan = context.plan(targets, &[])?;
+    let progress = Progress::of(remotes, "fetched");
     let (mut fetched, mut transferred, mut errors) = (Vec::new(), 0, Vec::new());
     for stage in plan.stages.iter().filter(|stage| stage.state == State::Fetch) {
         let Some(action) = stage.last.as_deref() else { continue };
@@ -62,7 +64,7 @@ pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Ex
             "{} {} fetched ({}), {} here already, {absent} in no remote",
             paint(GOOD, "="),
             fetched.len(),
-            bytes(transferred),
+            progress.summary(transferred),
             summary.cached
         ));
         errors

@@ -13,9 +13,10 @@ use crate::cas::remote::{Pushed, Sending, Sent};
 use crate::cli::args::{Common, PushArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{BAD, CHANGED, GOOD, Printer, paint};
+use crate::cli::remotes::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::plan::State;
-use crate::report::text::{bytes, printable};
+use crate::report::text::printable;
 
 /// How many results are on their way at a time.
 const AT_A_TIME: usize = 16;
@@ -45,6 +46,7 @@ pub fn run(common: &Common, args: &PushArgs, printer: &mut Printer) -> Result<Ex
     let here = plan.stages.iter().filter(|stage| stage.state == State::Cached);
     let mut here = here.filter_map(|stage| Some((stage.name.clone(), stage.last.as_deref()?.clone())));
     let (mut tallies, mut on_the_way) = (BTreeMap::<String, Tally>::new(), std::collections::VecDeque::new());
+    let progress = Progress::of(remotes, "sent");
     loop {
         while on_the_way.len() < AT_A_TIME
             && let Some((name, action)) = here.next()
@@ -66,7 +68,7 @@ pub fn run(common: &Common, args: &PushArgs, printer: &mut Printer) -> Result<Ex
         let remotes: Vec<_> = tallies.iter().map(remote).collect();
         printer.json(&json!({ "schema": "kiln.push/1", "pipeline": plan.pipeline, "remotes": remotes }))?;
     } else {
-        tallies.iter().for_each(|(name, tally)| to_text(name, tally, printer));
+        tallies.iter().for_each(|(name, tally)| to_text(name, tally, &progress, printer));
         if tallies.is_empty() {
             printer.line("Nothing to push: no result of this pipeline is here.");
         }
@@ -88,7 +90,7 @@ fn tally(tally: &mut Tally, stage: &str, pushed: Pushed) {
     }
 }
 
-fn to_text(name: &str, tally: &Tally, printer: &mut Printer) {
+fn to_text(name: &str, tally: &Tally, progress: &Progress, printer: &mut Printer) {
     const MOST: usize = 5;
     let mark = if tally.errors.is_empty() { paint(GOOD, "^") } else { paint(CHANGED, "!") };
     printer.line(format!(
@@ -96,7 +98,7 @@ fn to_text(name: &str, tally: &Tally, printer: &mut Printer) {
         printable(name),
         tally.new,
         tally.same,
-        bytes(tally.bytes)
+        progress.summary(tally.bytes)
     ));
     for error in tally.errors.iter().take(MOST) {
         printer.line(format!("  {} {}", paint(BAD, "error:"), printable(error)));
