@@ -191,7 +191,7 @@ fn a_dozen_runners_at_once_run_every_stage_once_and_make_what_one_after_the_othe
 }
 
 #[test]
-#[ignore = "a minute on a small machine: make test-long"]
+#[ignore = "takes seconds, and many processes; part of `make test-long`"]
 fn fifty_runners_at_once_run_every_stage_once_and_make_what_one_after_the_other_makes() {
     together(50);
 }
@@ -239,7 +239,7 @@ fn runners_on_two_stores_with_one_remote_run_no_stage_twice_on_a_store() {
 }
 
 #[test]
-#[ignore = "a minute on a small machine: make test-long"]
+#[ignore = "takes seconds, and many processes; part of `make test-long`"]
 fn ten_runners_on_each_of_two_stores_with_one_remote_run_no_stage_twice_on_a_store() {
     apart(10);
 }
