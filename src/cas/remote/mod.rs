@@ -11,7 +11,7 @@ mod fetch;
 mod list;
 mod object;
 mod packs;
-mod pieces;
+pub(crate) mod pieces;
 mod profile;
 mod push;
 

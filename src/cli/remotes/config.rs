@@ -6,19 +6,16 @@
 //! name or its URL says otherwise.
 //! Must not know: what a remote is used for.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
-use serde_json::json;
 
 use crate::cas::disk;
 use crate::cas::remote::{Access, Address, Remote, Remotes};
 use crate::cas::trust::{KeyError, PrivateKey, TrustPolicy};
 use crate::cli::CliError;
 use crate::cli::args::Common;
-use crate::spec::remotes::{UserFile, access_word, read_user_file};
+use crate::spec::remotes::{UserFile, read_user_file};
 use crate::spec::types::{Pipeline, RemoteSpec};
 
 /// The variable with more remotes, as URLs with commas or blanks between them.
@@ -101,19 +98,7 @@ pub fn read() -> Result<UserFile, CliError> {
 pub fn write(user: &UserFile) -> Result<PathBuf, CliError> {
     let file = user_file()
         .ok_or_else(|| CliError::Call("there is no home folder; name a file by KILN_CONFIG".into()))?;
-    let mut text = HEAD.to_owned();
-    for (n, RemoteSpec { name, address, access }) in user.remotes.iter().enumerate() {
-        let (name, url) = (json!(name), json!(address.to_string()));
-        let section = if n == 0 { "remotes:\n" } else { "" };
-        let _ = writeln!(text, "{section}  {name}: {{ url: {url}, access: {} }}", access_word(*access));
-    }
-    for (n, (name, key)) in user.trust.iter().enumerate() {
-        let section = if n == 0 { "trust:\n" } else { "" };
-        let _ = writeln!(text, "{section}  {}: {}", json!(name), json!(key.to_string()));
-    }
-    if user.demands_signatures {
-        text += "signatures: required\n";
-    }
+    let text = HEAD.to_owned() + &user.to_text();
     // What is written can be read.
     read_user_file(&file, &text).map_err(CliError::Pipeline)?;
     let write = || {

@@ -15,9 +15,11 @@ mod receive;
 mod recipe;
 mod send;
 
-pub(super) use receive::{Broken, Here, receive};
-pub(super) use recipe::{MOST_DEPTH, MOST_RECIPE_BYTES, Recipe};
-pub(super) use send::{Likeness, Near, Packed, pack_up};
+pub(crate) use coding::{decode, encode};
+pub(crate) use receive::{Broken, Here, receive};
+pub(super) use recipe::{MOST_DEPTH, MOST_RECIPE_BYTES};
+pub(crate) use recipe::{Recipe, Stored};
+pub(crate) use send::{Likeness, Near, Packed, pack_up};
 
 /// From this size on a blob is sent in pieces.
 pub(super) const LARGE: u64 = 1 << 20;
