@@ -4,6 +4,7 @@
 #   make demo BACKEND=flex    the same in pure Rust, without libtorch
 #   make build                kiln and its worker
 #   make test                 the default tests; make test-long the long ones as well
+#   make fuzz TARGET=tree     feeds the reader of a format with what libFuzzer finds; SECONDS=600 (60 else)
 #   make soak                 random histories of random pipelines; SEED=7 CASES=1000, else on from where it stopped
 #   make speed                measures the store, on a quiet machine
 #   make bench                our figures beside those of ninja, DVC and Snakemake; ONLY=noop-1000,.. for some rows
@@ -15,20 +16,20 @@ BACKEND ?= libtorch
 CARGO ?= cargo
 
 ifeq ($(BACKEND),flex)
-TARGET := target/flex
-BUILD  := $(CARGO) build --release --workspace --no-default-features --target-dir $(TARGET)
+BUILT := target/flex
+BUILD  := $(CARGO) build --release --workspace --no-default-features --target-dir $(BUILT)
 SETUP  :=
 else ifeq ($(BACKEND),libtorch)
-TARGET := target
+BUILT := target
 BUILD  := $(CARGO) build --release --workspace
 SETUP  := libtorch
 else
 $(error BACKEND is `$(BACKEND)`; there are libtorch and flex)
 endif
 
-KILN := $(TARGET)/release/kiln
+KILN := $(BUILT)/release/kiln
 
-.PHONY: demo build libtorch test test-long soak speed bench lint
+.PHONY: demo build libtorch test test-long fuzz soak speed bench lint
 
 demo: build
 	@$(KILN) run pipelines/assistant.yaml
@@ -55,6 +56,20 @@ test-long: test
 CASES ?= 1000
 soak:
 	$(if $(SEED),KILN_SOAK_SEED=$(SEED)) KILN_SOAK_CASES=$(CASES) $(CARGO) test --release -p kiln --test soak -- --ignored --exact soak --nocapture
+
+# The flags are those of `cargo fuzz`, which is not needed; all of them are known to a stable compiler.
+FUZZ_FLAGS := -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters \
+  pc-table trace-compares) --cfg fuzzing
+FUZZ_TARGET_DIR ?= fuzz/target
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+SECONDS ?= 60
+fuzz:
+	$(if $(TARGET),,$(error TARGET is one of $(notdir $(wildcard fuzz/corpus/*))))
+	@mkdir -p fuzz/work/$(TARGET)
+	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --release --manifest-path fuzz/Cargo.toml --target-dir $(FUZZ_TARGET_DIR) \
+	  --target $(HOST) --bin $(TARGET)
+	$(FUZZ_TARGET_DIR)/$(HOST)/release/$(TARGET) -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=2048 \
+	  -artifact_prefix=fuzz/work/ -print_final_stats=1 fuzz/work/$(TARGET) fuzz/corpus/$(TARGET)
 
 speed: libtorch
 	$(CARGO) test --release --workspace --lib -- --ignored --nocapture cas::tests::speed

@@ -145,6 +145,12 @@ impl StoreError {
         *what == SYNC || errno.is_some_and(|errno| passes.contains(&errno))
     }
 
+    /// Whether the disk of this machine refused something. What a remote has cannot help then, and neither can running
+    /// a stage.
+    pub fn is_of_disk(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+
     /// The same error once more, for another stage that shares the step that failed.
     pub(super) fn again(&self) -> Self {
         match self {

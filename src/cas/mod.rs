@@ -28,7 +28,7 @@ pub mod types;
 pub(crate) use error::During;
 pub use error::{CollectError, StoreError};
 pub use format::{MARKER, STORE_FORMAT, is_store};
-pub(crate) use local::unpoisoned;
+pub(crate) use local::{parse_action, spell_action, unpoisoned};
 pub use materialize::{How, LastWritten};
 pub use outputs::{Committed, Manifest, PendingCommit, StagedOutput};
 pub use sources::Ignore;

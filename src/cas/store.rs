@@ -157,7 +157,11 @@ impl Store {
     /// # Errors
     /// The disk refuses.
     pub fn label_work(&self, key: &Digest) -> io::Result<()> {
-        fs::write(self.work(key).join(KEY), key.to_string())
+        let (disk, file) = (self.disk(), self.work(key).join(KEY));
+        match disk.remove_file(&file) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => disk.write(&file, key.to_string().as_bytes()),
+        }
     }
 
     /// The keys that have a lock file or a labelled scratch folder.
@@ -282,6 +286,13 @@ impl Store {
     /// need not.
     pub fn settle(&self) {
         self.blobs.settle();
+    }
+
+    /// As [`Self::flush`], with a warning where it fails: files are read once more then, and nothing else is lost.
+    pub fn flush_or_warn(&self) {
+        if let Err(error) = self.flush() {
+            tracing::warn!("the stat cache was not saved: {error}");
+        }
     }
 
     /// Saves what is known of files by their stat, if that changed and the store's folder exists.

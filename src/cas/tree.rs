@@ -50,7 +50,7 @@ impl Tree {
     }
 
     /// The artifact it is, given the digest of its JSON. The sizes of a checked tree add up.
-    pub(super) fn artifact(&self, digest: Digest) -> ArtifactRef {
+    pub(crate) fn artifact(&self, digest: Digest) -> ArtifactRef {
         let size = self.files.iter().map(|f| f.size).sum();
         ArtifactRef { digest, tree: true, executable: false, size }
     }
@@ -59,7 +59,7 @@ impl Tree {
     ///
     /// # Errors
     /// The rule broken, as a fragment.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         /// The one field that every format has.
         #[derive(serde::Deserialize)]
         struct Format {

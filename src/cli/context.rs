@@ -94,10 +94,7 @@ impl Context {
         let targets = self.graph.targets(targets).map_err(CliError::Pipeline)?;
         let plan = self.planner(forced)?.plan(&targets).map_err(|e| self.plan_error(e));
         let plan = plan.and_then(|plan| Self::check_forced(&plan, &self.graph, forced).map(|()| plan));
-        // Without it the next plan reads more files; nothing else is lost.
-        if let Err(error) = self.store.flush() {
-            tracing::warn!("the stat cache was not saved: {error}");
-        }
+        self.store.flush_or_warn();
         plan
     }
 

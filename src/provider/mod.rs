@@ -19,4 +19,6 @@ mod validate;
 pub use discovery::{DEFAULT, VARIABLE, program};
 pub use environment::{ENVIRONMENT_POLICY, EnvironmentError, StageEnvironment, stage_environment};
 pub use error::{LIBRARY_MISSING, ProviderError};
+pub(crate) use validate::parse as parse_description;
+
 pub use registry::{Known, Provider, ProviderFacts, Providers};

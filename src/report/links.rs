@@ -3,7 +3,7 @@
 //! Purpose: `out/<pipeline>/<stage>/<output>` in the folder of the store is a link to the newest artifact of
 //! each output, which is a file or a folder.
 //! Invariant: a link is replaced in one step; links are relative, so that they are right in a copy of the project;
-//! Kiln itself never reads these links.
+//! Kiln itself never reads these links. Executable files are copies, and one with other bytes is made anew.
 //! Must not know: how an artifact was made.
 
 use std::fs;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cas::types::{ArtifactRef, TreeFile};
-use crate::cas::{How, Store, StoreError};
+use crate::cas::{How, Ignore, Store, StoreError};
 use crate::digest::Digest;
 use crate::sched::{Event, Reporter};
 use crate::state::StageOutcome;
@@ -80,11 +80,10 @@ pub fn link_output(
 ) -> Result<PathBuf, LinkError> {
     let folder = folder(store, pipeline, stage);
     let link = folder.join(plain(output));
-    // A blob is never executable.
+    // A blob is never executable. That it is there is for the store to know; a view is ours, with its copies.
     let has_view = artifact.tree || artifact.executable;
     let target = if has_view { view(store, artifact) } else { store.blob(&artifact.digest) };
-    // That a blob is there is for the store to know; a view is ours.
-    if leads(store, &link, &target) && (!has_view || link.exists()) {
+    if leads(store, &link, &target) && (!has_view || link.exists() && has_copies(store, artifact, &target)) {
         return Ok(link);
     }
     let io = |path: &Path| {
@@ -134,7 +133,7 @@ pub fn readable(store: &Store, artifact: &ArtifactRef) -> Result<PathBuf, LinkEr
         return Ok(place);
     }
     let fresh = views.join(fresh_name());
-    store.materialize(artifact, &fresh, How::RelativeLinks)?;
+    store.materialize(artifact, &fresh, How::RelativeLinks).inspect_err(|_| _ = clear(&fresh))?;
     let _ = clear(&place);
     match fs::rename(&fresh, &place) {
         // Another runner made the same view in the meantime.
@@ -151,17 +150,34 @@ fn clear(path: &Path) -> io::Result<()> {
 
 /// Whether all files of an artifact are there: links to blobs, and copies of what is executable.
 fn is_complete(store: &Store, artifact: &ArtifactRef, place: &Path) -> bool {
-    let is_there = |path: &Path, digest: &Digest, size: u64, executable: bool| match executable {
-        true => fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == size),
+    let is_there = |path: &Path, digest: &Digest, executable: bool| match executable {
+        true => is_copy(store, path, digest),
         false => leads(store, path, &store.blob(digest)) && path.exists(),
     };
     if !artifact.tree {
-        return is_there(place, &artifact.digest, artifact.size, artifact.executable);
+        return is_there(place, &artifact.digest, artifact.executable);
     }
     let tree = place.is_dir().then(|| store.tree(&artifact.digest).ok()).flatten();
-    let is_there =
-        |file: &TreeFile| is_there(&place.join(&file.path), &file.digest, file.size, file.executable);
+    let is_there = |file: &TreeFile| is_there(&place.join(&file.path), &file.digest, file.executable);
     tree.is_some_and(|tree| tree.files.iter().all(is_there))
+}
+
+/// Whether the executable files of an artifact are there, each with its bytes.
+fn has_copies(store: &Store, artifact: &ArtifactRef, place: &Path) -> bool {
+    if !artifact.tree {
+        return is_copy(store, place, &artifact.digest);
+    }
+    let is_right =
+        |file: &TreeFile| !file.executable || is_copy(store, &place.join(&file.path), &file.digest);
+    store.tree(&artifact.digest).is_ok_and(|tree| tree.files.iter().all(is_right))
+}
+
+/// Whether this is a file with these bytes. It is read only when its stat is not the one recorded.
+fn is_copy(store: &Store, path: &Path, digest: &Digest) -> bool {
+    let found = fs::symlink_metadata(path).ok().filter(|meta| meta.is_file());
+    found
+        .and_then(|_| store.identify(path, &Ignore::none()).ok())
+        .is_some_and(|found| found.digest == *digest)
 }
 
 /// Whether a link is ours to this place in the folder of the store.
@@ -235,6 +251,29 @@ mod tests {
         assert_eq!(fs::read_to_string(link.join("x/y")).unwrap(), "deep");
         fs::remove_file(fs::canonicalize(&link).unwrap().join("x/y")).unwrap();
         assert_eq!(fs::read_to_string(readable(&store, &tree).unwrap().join("x/y")).unwrap(), "deep");
+    }
+
+    #[test]
+    fn a_copy_of_a_program_that_somebody_changed_is_made_anew() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        fs::create_dir(folder.path().join("d")).unwrap();
+        for name in ["d/tool", "tool"] {
+            fs::write(folder.path().join(name), "right").unwrap();
+            fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        for (name, below) in [("d", Some("tool")), ("tool", None)] {
+            let artifact = store.ingest(&folder.path().join(name)).unwrap();
+            let copy = |place: PathBuf| below.map_or(place.clone(), |below| place.join(below));
+            let makers: [&dyn Fn() -> PathBuf; 2] = [&|| readable(&store, &artifact).unwrap(), &|| {
+                link_output(&store, "p", "s", name, &artifact).unwrap()
+            }];
+            for make in makers {
+                fs::write(copy(make()), "wrong").unwrap();
+                assert_eq!(fs::read_to_string(copy(make())).unwrap(), "right", "{name}");
+            }
+        }
     }
 
     #[test]

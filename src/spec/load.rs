@@ -82,18 +82,24 @@ pub struct Unresolved {
 
 /// Reads a pipeline file, with every error in it.
 pub fn load(file: &Path, options: &LoadOptions, providers: &mut dyn Providers) -> Loaded {
-    let mut loaded = Loaded {
-        pipeline: blank(file, &options.root),
-        unresolved: Unresolved { names: true, ..Unresolved::default() },
-        diagnostics: Diagnostics::new(file, String::new()),
-    };
     match read_text(file) {
-        Ok(text) => loaded.diagnostics = Diagnostics::new(file, text),
+        Ok(text) => load_text(file, text, options, providers),
         Err(message) => {
+            let mut loaded = Loaded::nothing(file, String::new(), options);
             loaded.diagnostics.push(Code::Io, Span::default(), message);
-            return loaded;
+            loaded
         }
     }
+}
+
+/// As [`load`], with the text of the file.
+pub(crate) fn load_text(
+    file: &Path,
+    text: String,
+    options: &LoadOptions,
+    providers: &mut dyn Providers,
+) -> Loaded {
+    let mut loaded = Loaded::nothing(file, text, options);
     match yaml::parse(loaded.diagnostics.text()) {
         Ok(root) => loaded.read(root, options, providers),
         Err(error) => loaded.diagnostics.push(Code::Syntax, error.span, error.message),
@@ -128,6 +134,14 @@ fn read_text(file: &Path) -> Result<String, String> {
 }
 
 impl Loaded {
+    fn nothing(file: &Path, text: String, options: &LoadOptions) -> Self {
+        Self {
+            pipeline: blank(file, &options.root),
+            unresolved: Unresolved { names: true, ..Unresolved::default() },
+            diagnostics: Diagnostics::new(file, text),
+        }
+    }
+
     fn read(&mut self, mut root: Node, options: &LoadOptions, providers: &mut dyn Providers) {
         let out = &mut self.diagnostics;
         fields::drop_duplicates(&mut root, out);

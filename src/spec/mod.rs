@@ -8,7 +8,7 @@ mod catalog;
 pub mod code;
 pub mod command;
 pub mod diagnostic;
-mod document;
+pub(crate) mod document;
 mod fields;
 mod load;
 mod params;
@@ -25,4 +25,5 @@ mod units;
 
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub(crate) use load::load_text;
 pub use load::{LoadOptions, Loaded, Providers, Unresolved, load};

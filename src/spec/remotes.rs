@@ -6,7 +6,10 @@
 //! Must not know: how a remote is opened, where the user's file is.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
+
+use serde_json::json;
 
 use crate::cas::remote::{Access, Address};
 use crate::cas::trust::PublicKey;
@@ -29,7 +32,7 @@ pub fn read(node: &Node, out: &mut Diagnostics) -> Vec<RemoteSpec> {
 }
 
 /// The file of a user.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct UserFile {
     /// Remotes, in the order of the file.
     pub remotes: Vec<RemoteSpec>,
@@ -37,6 +40,28 @@ pub struct UserFile {
     pub trust: BTreeMap<String, PublicKey>,
     /// Whether a record counts only with a signature by a trusted key.
     pub demands_signatures: bool,
+}
+
+impl UserFile {
+    /// Its text, without a head.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (n, RemoteSpec { name, address, access, leases }) in self.remotes.iter().enumerate() {
+            let (name, url) = (json!(name), json!(address.to_string()));
+            let section = if n == 0 { "remotes:\n" } else { "" };
+            let access = access_word(*access);
+            let leases = if *leases { "" } else { ", leases: false" };
+            let _ = writeln!(text, "{section}  {name}: {{ url: {url}, access: {access}{leases} }}");
+        }
+        for (n, (name, key)) in self.trust.iter().enumerate() {
+            let section = if n == 0 { "trust:\n" } else { "" };
+            let _ = writeln!(text, "{section}  {}: {}", json!(name), json!(key.to_string()));
+        }
+        if self.demands_signatures {
+            text += "signatures: required\n";
+        }
+        text
+    }
 }
 
 /// Reads the file of a user.

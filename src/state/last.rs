@@ -3,7 +3,7 @@
 //! Purpose: answer in one read what each stage of a pipeline was when it was last fresh, and which run
 //! was the last, without looking through all runs.
 //! Invariant: the file is a journal, `runs/last/<pipeline>.jsonl`, a line a change, the last one
-//! counts; a torn or foreign line is skipped. Writers take turns by a lock.
+//! counts; each line has a checksum, and a torn, damaged or foreign one is skipped. Writers take turns by a lock.
 //! Must not know: what a key means.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,16 +17,46 @@ use serde::{Deserialize, Serialize};
 use super::files::{bounded, file_name};
 use crate::cas::disk::{Disk, Os, make_durable_folders, replace_on};
 use crate::cas::{During, StoreError};
-use crate::digest::Digest;
+use crate::digest::{Digest, sealed};
 
 /// What is remembered of a pipeline.
 pub(super) struct Last {
     disk: Arc<dyn Disk>,
     file: PathBuf,
+    journal: Journal,
+    torn: bool,
+}
+
+/// What the lines of a journal say.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Journal {
     run: Option<String>,
     keys: BTreeMap<String, Digest>,
     lines: usize,
-    torn: bool,
+}
+
+impl Journal {
+    /// Reads the lines; those that are damaged or mean nothing here are skipped.
+    pub fn parse(text: &str) -> Self {
+        let mut journal = Self::default();
+        for line in text.lines() {
+            journal.lines += 1;
+            // A line of an earlier version has no checksum.
+            match serde_json::from_str(sealed::open(line.as_bytes()).unwrap_or(line)) {
+                Ok(Line { run: Some(run), .. }) => journal.run = Some(run),
+                Ok(Line { stage: Some(stage), key: Some(key), .. }) => drop(journal.keys.insert(stage, key)),
+                _ => tracing::debug!("a line of a journal was skipped"),
+            }
+        }
+        journal
+    }
+
+    /// The fewest lines that say the same.
+    pub fn to_text(&self) -> Result<String, StoreError> {
+        let run = self.run.iter().map(|run| Line::run(run));
+        let keys = self.keys.iter().map(|(stage, key)| Line::stage(stage, *key));
+        run.chain(keys).map(|one| line(&one)).collect()
+    }
 }
 
 /// A line of the journal: a run, or a stage and its key.
@@ -65,7 +95,7 @@ impl Last {
             entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
         let mut keys = BTreeSet::new();
         for file in files {
-            keys.extend(Self::read_file(&disk, file)?.keys.into_values());
+            keys.extend(Self::read_file(&disk, file)?.journal.keys.into_values());
         }
         Ok(keys)
     }
@@ -83,17 +113,7 @@ impl Last {
             text => text.during("read", &file)?,
         };
         let torn = !text.is_empty() && !text.ends_with('\n');
-        let (run, keys, lines, disk) = (None, BTreeMap::new(), 0, Arc::clone(disk));
-        let mut last = Self { disk, file, run, keys, lines, torn };
-        for line in text.lines() {
-            last.lines += 1;
-            match serde_json::from_str(line) {
-                Ok(Line { run: Some(run), .. }) => last.run = Some(run),
-                Ok(Line { stage: Some(stage), key: Some(key), .. }) => drop(last.keys.insert(stage, key)),
-                _ => tracing::debug!(file = %last.file.display(), "a line was skipped"),
-            }
-        }
-        Ok(last)
+        Ok(Self { disk: Arc::clone(disk), file, journal: Journal::parse(&text), torn })
     }
 
     /// Notes that run `id` of `pipeline` begins, and tidies the journal where it has grown or is torn.
@@ -102,12 +122,9 @@ impl Last {
         make_durable_folders(&**disk, &folder).during("make", &folder)?;
         let _turn = turn(&**disk, &folder)?;
         let mut last = Self::read_on(disk, runs, pipeline)?;
-        last.run = Some(id.to_owned());
-        if last.torn || last.lines > 64 + 4 * last.keys.len() {
-            let mut text = line(&Line::run(id))?;
-            for (stage, key) in &last.keys {
-                text += &line(&Line::stage(stage, *key))?;
-            }
+        last.journal.run = Some(id.to_owned());
+        if last.torn || last.journal.lines > 64 + 4 * last.journal.keys.len() {
+            let text = last.journal.to_text()?;
             replace_on(&**disk, &last.file, text.as_bytes()).during("write", &last.file)?;
         } else {
             last.append(&[Line::run(id)])?;
@@ -117,25 +134,25 @@ impl Last {
 
     /// Notes the keys of stages, those that are others than before.
     pub fn remember(&mut self, stages: &[(String, Digest)]) -> Result<(), StoreError> {
-        let new = stages.iter().filter(|(stage, key)| self.keys.get(stage) != Some(key));
+        let new = stages.iter().filter(|(stage, key)| self.journal.keys.get(stage) != Some(key));
         let new: Vec<Line> = new.map(|(stage, key)| Line::stage(stage, *key)).collect();
         if new.is_empty() {
             return Ok(());
         }
         let _turn = turn(&*self.disk, self.file.parent().unwrap_or(&self.file))?;
         self.append(&new)?;
-        self.keys.extend(stages.iter().cloned());
+        self.journal.keys.extend(stages.iter().cloned());
         Ok(())
     }
 
     /// The last run's id.
     pub fn run(&self) -> Option<&str> {
-        self.run.as_deref()
+        self.journal.run.as_deref()
     }
 
     /// The last good key of each stage.
     pub fn into_keys(self) -> BTreeMap<String, Digest> {
-        self.keys
+        self.journal.keys
     }
 
     fn append(&self, changes: &[Line]) -> Result<(), StoreError> {
@@ -147,7 +164,7 @@ impl Last {
 
 fn line(line: &Line) -> Result<String, StoreError> {
     let json = serde_json::to_string(line).map_err(io::Error::from);
-    json.map(|json| json + "\n").during("write", Path::new("runs/last"))
+    json.map(|json| sealed::seal(&json) + "\n").during("write", Path::new("runs/last"))
 }
 
 /// Waits for the journals' lock.

@@ -18,6 +18,8 @@ mod tests;
 
 pub use history::{History, RunDir};
 pub use in_use::StoreUse;
+pub(crate) use last::Journal;
 pub use lock::{Holder, KeyLock, Lock};
 pub use records::{RECORD_FORMAT, RunOutcome, RunRecord, StageOutcome, StageRecord};
 pub use stat_index::StatIndex;
+pub(crate) use stat_index::{HEADER as STAT_HEADER, Table as StatTable};

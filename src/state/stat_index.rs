@@ -17,12 +17,13 @@ use crate::cas::disk::{Disk, make_durable_folders, replace_on};
 use crate::cas::{Stat, Trust, unpoisoned};
 use crate::digest::Digest;
 
-const HEADER: &str = "kiln.stat/1";
+pub(crate) const HEADER: &str = "kiln.stat/1";
 /// With more records than this, those that nobody asked for are dropped when saving.
 const MANY: usize = 200_000;
 /// No more than this is read: far above what `MANY` records take.
 const MOST_BYTES: u64 = 1 << 30;
 
+#[derive(Debug, PartialEq)]
 struct Record<V> {
     stat: Stat,
     value: V,
@@ -78,8 +79,8 @@ impl Trust for StatIndex {
 }
 
 /// Stats by path (of files outside) and by digest (of blobs).
-#[derive(Default)]
-struct Table {
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Table {
     /// By the path's bytes, which hash faster than a path.
     files: HashMap<Box<[u8]>, Record<Digest>>,
     blobs: HashMap<Digest, Record<()>>,
@@ -159,7 +160,8 @@ impl Table {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(160 * (self.files.len() + self.blobs.len()));
         self.blobs.iter().for_each(|(digest, r)| encode(&mut body, digest, &r.stat, b""));
         self.files.iter().for_each(|(path, r)| encode(&mut body, &r.value, &r.stat, path));
@@ -168,7 +170,8 @@ impl Table {
         out
     }
 
-    fn decode(&mut self, bytes: &[u8]) -> Option<()> {
+    /// Takes in the records of a file; none when its checksum or its form is wrong.
+    pub fn decode(&mut self, bytes: &[u8]) -> Option<()> {
         let end = bytes.iter().position(|b| *b == b'\n')?;
         let (header, mut body) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
         let sum: Digest = header.strip_prefix(HEADER)?.strip_prefix(' ')?.parse().ok()?;

@@ -218,7 +218,7 @@ fn is_old(garbage: &Garbage, grace: Duration) -> bool {
     garbage.age >= grace.as_secs()
 }
 
-fn entries(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 

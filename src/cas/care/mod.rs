@@ -1,8 +1,10 @@
 //! Care for a store: check every byte, and remove what nobody needs.
 //!
-//! `fsck` reads everything, whatever the records of stats say, and repairs from the remotes; `gc` marks what is live,
-//! plans what can go, and removes it; a `pin` keeps records; `usage` counts what a store takes.
+//! `fsck` reads everything, whatever the records of stats say, and repairs from the remotes, and `copies` does so for
+//! the copies below `view`; `gc` marks what is live, plans what can go, and removes it; a `pin` keeps records; `usage`
+//! counts what a store takes.
 
+mod copies;
 mod fsck;
 mod gc;
 mod pin;

@@ -79,6 +79,11 @@ impl LocalActions {
         read_at(&self.previous_path(key), key)
     }
 
+    /// Whether there is a file for the action that a forced run replaced.
+    pub fn has_previous(&self, key: &Digest) -> bool {
+        self.previous_path(key).exists()
+    }
+
     /// The format of what lies under a key, if an earlier version wrote it.
     pub fn older_format(&self, key: &Digest) -> Option<String> {
         let bytes = read(&self.path(key)).ok()?;
@@ -88,10 +93,19 @@ impl LocalActions {
 
     /// Puts a record aside that cannot be used.
     pub fn quarantine(&self, key: &Digest) -> Result<(), StoreError> {
-        let (path, folder) = (self.path(key), self.root.path().join("work/quarantine"));
+        self.put_aside(key, &self.path(key))
+    }
+
+    /// Puts aside what a forced run replaced and cannot be used.
+    pub fn quarantine_previous(&self, key: &Digest) -> Result<(), StoreError> {
+        self.put_aside(key, &self.previous_path(key))
+    }
+
+    fn put_aside(&self, key: &Digest, path: &Path) -> Result<(), StoreError> {
+        let folder = self.root.path().join("work/quarantine");
         let aside = folder.join(format!("{key}-{:x}.action", stat::now()));
         make_durable_folders(&*self.root.disk, &folder).during("make", &folder)?;
-        self.root.disk.rename(&path, &aside).during("put aside", &path)
+        self.root.disk.rename(path, &aside).during("put aside", path)
     }
 
     /// Keeps an action that is about to be replaced.
@@ -154,7 +168,7 @@ impl ActionCache for LocalActions {
 }
 
 /// The text of an action.
-pub(in crate::cas) fn spell(action: &Action) -> Result<String, StoreError> {
+pub(crate) fn spell(action: &Action) -> Result<String, StoreError> {
     let json = serde_json::to_value(action);
     let json = json.map_err(|e| StoreError::BadAction { key: action.key, why: e.to_string() })?;
     Ok(sealed::seal(&canonical_json(&json)))
@@ -182,7 +196,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// The rule broken, as a fragment.
-pub(in crate::cas) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
+pub(crate) fn parse(bytes: &[u8], key: &Digest) -> Result<Action, String> {
     let text = sealed::open(bytes).map_err(|why| match serde_json::from_slice(bytes) {
         // Older formats had no checksum.
         Ok(Format { format }) if format != ACTION_FORMAT => foreign(&format),

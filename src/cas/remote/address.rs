@@ -47,7 +47,7 @@ impl Address {
         if text.starts_with('/') {
             let folder = PathBuf::from(text);
             let url = Url::from_directory_path(&folder).map_err(|()| wrong("it is not a path".into()))?;
-            return Ok(Self { url, folder: Some(folder) });
+            return Ok(Self::of(url, Some(folder)));
         }
         let url = Url::parse(text).map_err(|e| wrong(format!("{e}; it looks like s3://bucket/prefix")))?;
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
@@ -59,7 +59,7 @@ impl Address {
             "file" => {
                 let folder =
                     url.to_file_path().map_err(|()| wrong("file:// needs an absolute path".into()))?;
-                return Ok(Self { url, folder: Some(folder) });
+                return Ok(Self::of(url, Some(folder)));
             }
             "s3" | "gs" | "az" | "https" => {}
             "http" if is_loopback(&url) => {}
@@ -70,9 +70,16 @@ impl Address {
             }
         }
         match url.host_str() {
-            Some(host) if !host.is_empty() => Ok(Self { url, folder: None }),
+            Some(host) if !host.is_empty() => Ok(Self::of(url, None)),
             _ => Err(wrong(format!("it names no bucket; it looks like {}://bucket/prefix", url.scheme()))),
         }
+    }
+
+    /// One place has one address: a slash at the end says nothing.
+    fn of(mut url: Url, folder: Option<PathBuf>) -> Self {
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        Self { url, folder }
     }
 
     /// Whether only reading is possible.
@@ -187,6 +194,9 @@ mod tests {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Address::parse("/srv/kiln").unwrap().to_string(), "file:///srv/kiln");
+        for (one, other) in [("/srv/kiln", "file:///srv/kiln/"), ("s3://bucket/a/", "s3://bucket/a")] {
+            assert_eq!(Address::parse(one).unwrap(), Address::parse(other).unwrap());
+        }
         assert!(Address::parse("http://127.0.0.1:8000/x").unwrap().is_read_only());
         for (text, why) in [
             ("ftp://host/x", "`ftp` is not a kind of remote"),

@@ -14,7 +14,7 @@ mod gc;
 mod list;
 mod object;
 mod packs;
-mod pieces;
+pub(crate) mod pieces;
 mod profile;
 mod push;
 mod usage;

@@ -210,7 +210,7 @@ impl Remote {
     pub async fn put_blob(&self, digest: &Digest, bytes: Bytes) -> Result<(), RemoteError> {
         let length = bytes.len();
         let put = self.store.put(&self.place("blobs", digest), PutPayload::from_bytes(bytes)).await;
-        self.done("write a blob", put).inspect(|()| self.count(length))
+        self.done("write a blob", put).inspect(|()| self.count_moved(length))
     }
 
     /// Sends an action, whose outputs are there, if there is none for its key; with `replace` even if there is one.
@@ -317,7 +317,7 @@ impl Remote {
     }
 
     /// Counts bytes that were moved.
-    pub(super) fn count(&self, bytes: usize) {
+    pub(super) fn count_moved(&self, bytes: usize) {
         self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -326,7 +326,7 @@ impl Remote {
         match tokio::time::timeout(SILENCE, body.next()).await {
             Ok(next) => {
                 let next = next.transpose().map_err(|error| self.failed(what, &error))?;
-                self.count(next.as_ref().map_or(0, Bytes::len));
+                self.count_moved(next.as_ref().map_or(0, Bytes::len));
                 Ok(next)
             }
             Err(_) => Err(self.silent(what, SILENCE)),

@@ -98,13 +98,13 @@ impl Remote {
         if bytes.len() <= PART {
             let length = bytes.len();
             let put = self.store.put(&path, PutPayload::from_bytes(bytes)).await;
-            return self.done("write a pack", put).inspect(|()| self.count(length));
+            return self.done("write a pack", put).inspect(|()| self.count_moved(length));
         }
         let mut upload = self.store.put_multipart(&path).await.map_err(failed)?;
         let parts = (0..bytes.len()).step_by(PART).map(|at| bytes.slice(at..bytes.len().min(at + PART)));
         let mut send = |part: Bytes| {
             let length = part.len();
-            upload.put_part(PutPayload::from_bytes(part)).inspect_ok(move |()| self.count(length))
+            upload.put_part(PutPayload::from_bytes(part)).inspect_ok(move |()| self.count_moved(length))
         };
         let sent = parts.map(&mut send).collect::<Vec<_>>();
         let sent = futures_util::stream::iter(sent).buffer_unordered(PARTS);

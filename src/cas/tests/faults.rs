@@ -104,7 +104,7 @@ impl Disk for Faulty {
 }
 
 /// What a stage made: a folder with a script, a link, an empty folder and a large file, and a file beside it.
-fn attempt(dir: &Path) -> PathBuf {
+pub(super) fn attempt(dir: &Path) -> PathBuf {
     let attempt = dir.join("artifacts/work/ab/cdef/attempt");
     fs::create_dir_all(attempt.join("model/empty")).unwrap();
     fs::write(attempt.join("model/weights"), vec![7; (1 << 20) + 1]).unwrap();
@@ -116,7 +116,7 @@ fn attempt(dir: &Path) -> PathBuf {
     attempt
 }
 
-fn keep(store: &Store, attempt: &Path) -> Result<Action, CollectError> {
+pub(super) fn keep(store: &Store, attempt: &Path) -> Result<Action, CollectError> {
     let (model, table) = (attempt.join("model"), attempt.join("table"));
     commit(store, store.collect(&model, &[])?, store.collect(&table, &[])?)
 }

@@ -7,6 +7,7 @@
 mod actions;
 mod artifacts;
 pub(crate) mod crash;
+mod damage;
 pub(crate) mod faults;
 mod format;
 mod hostile;

@@ -5,9 +5,8 @@
 //! Must not know: what is signed.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -17,6 +16,7 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 
+use crate::cas::disk::{Disk, Os, beside, make_durable_folders};
 use crate::digest::Digest;
 
 /// How the text of a public key begins.
@@ -121,19 +121,32 @@ impl PrivateKey {
     /// # Errors
     /// The file exists, or the disk refuses.
     pub fn save(&self, path: &Path) -> Result<(), KeyError> {
+        self.save_on(&Os::default(), path)
+    }
+
+    /// The file appears whole or not at all: a part of a key would be no key, and would be in the way of one.
+    fn save_on(&self, disk: &dyn Disk, path: &Path) -> Result<(), KeyError> {
         let io = |what| move |source| KeyError::Io { what, path: path.to_owned(), source };
         // Without the public key: older programs read no other form.
         let pair = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
         let text = pair.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Private(path.to_owned()))?;
-        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(io("make the folder of"))?;
-        let mut options = OpenOptions::new();
-        let mut file = match options.write(true).create_new(true).mode(0o600).open(path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(KeyError::Exists(path.to_owned()));
-            }
-            file => file.map_err(io("write"))?,
-        };
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write"))
+        let folder = path.parent().unwrap_or(path);
+        make_durable_folders(disk, folder).map_err(io("make the folder of"))?;
+        let fresh = beside(path).map_err(io("write"))?;
+        let file = disk.create(&fresh).map_err(io("write"))?;
+        // Its owner's alone before there is anything in it.
+        let named = disk
+            .set_mode(&fresh, 0o600)
+            .and_then(|()| disk.append(&file, text.as_bytes()))
+            .and_then(|()| disk.sync(&fresh))
+            .and_then(|()| disk.rename_new(&fresh, path));
+        if named.is_err() {
+            let _ = disk.remove_file(&fresh);
+        }
+        match named {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(KeyError::Exists(path.to_owned())),
+            named => named.and_then(|()| disk.sync_folder(folder)).map_err(io("write")),
+        }
     }
 
     /// Reads a key.
@@ -144,7 +157,12 @@ impl PrivateKey {
         let text = fs::File::open(path)
             .and_then(|file| io::read_to_string(io::Read::take(file, MOST_BYTES)))
             .map_err(|source| KeyError::Io { what: "read", path: path.to_owned(), source })?;
-        SigningKey::from_pkcs8_pem(&text).map(Self).map_err(|_| KeyError::Private(path.to_owned()))
+        Self::from_pem(&text).ok_or_else(|| KeyError::Private(path.to_owned()))
+    }
+
+    /// The key of a text in PEM; none when it holds none of ed25519.
+    pub(crate) fn from_pem(text: &str) -> Option<Self> {
+        SigningKey::from_pkcs8_pem(text).map(Self).ok()
     }
 
     pub(super) fn sign(&self, bytes: &[u8]) -> [u8; 64] {
@@ -161,6 +179,7 @@ impl fmt::Debug for PrivateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cas::tests::faults::Faulty;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -174,6 +193,33 @@ mod tests {
         assert!(matches!(key.save(&path), Err(KeyError::Exists(_))));
         assert_eq!(key.public().to_string().parse::<PublicKey>().unwrap(), key.public());
         assert!(!format!("{key:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_key_that_finds_no_room_on_the_disk_leaves_nothing_and_the_next_try_works() {
+        let mut faults = 0;
+        for step in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("keys/a.pem");
+            let disk = Faulty::at(step, rustix::io::Errno::NOSPC);
+            let key = PrivateKey::generate().unwrap();
+            let saved = key.save_on(&*disk, &path);
+            if !disk.failed() {
+                saved.unwrap();
+                break;
+            }
+            faults += 1;
+            let error = saved.unwrap_err().to_string();
+            assert!(error.contains("a.pem") && error.contains("No space left"), "{error}");
+            match key.save(&path) {
+                // The last step syncs the name of a file that is whole.
+                Err(KeyError::Exists(_)) => {}
+                saved => saved.unwrap(),
+            }
+            assert_eq!(PrivateKey::load(&path).unwrap().public(), key.public(), "step {step}");
+            assert_eq!(fs::read_dir(folder.path().join("keys")).unwrap().count(), 1, "step {step}");
+        }
+        assert!(faults > 5, "only {faults} steps: do keys still go through the disk?");
     }
 
     #[test]

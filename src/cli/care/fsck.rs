@@ -22,7 +22,7 @@ pub fn run(common: &Common, args: &CareArgs, printer: &mut Printer) -> Result<Ex
     let store = store_and_remotes(common, &args.pipeline)?;
     let _in_use = store.share_if_there()?;
     let checked = store.fsck(&mut |_| {})?;
-    store.flush()?;
+    store.flush_or_warn();
     if args.pipeline.json {
         let mut answer = serde_json::to_value(&checked).map_err(std::io::Error::from)?;
         answer["schema"] = "kiln.fsck/1".into();
@@ -51,6 +51,10 @@ fn to_text(checked: &Checked, printer: &mut Printer) {
             printable(kind),
             printable(run)
         ));
+    }
+    for copy in checked.damaged_copies.iter().take(MOST) {
+        let path = printable(&copy.display().to_string());
+        printer.line(format!("{} the copy {path} had other bytes and is put aside", paint(BAD, "x")));
     }
     let more = [checked.damaged_blobs.len(), checked.damaged_actions.len(), checked.incomplete.len()];
     let more: usize = more.iter().map(|n| n.saturating_sub(MOST)).sum();

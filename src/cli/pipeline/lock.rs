@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::cas::disk;
 use crate::cli::args::{Common, LockArgs, LockCommand, LockMergeArgs, PipelineArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{BAD, Printer, paint};
@@ -114,7 +115,7 @@ pub fn complain(lock: &LockFile, differences: &[Difference], printer: &Printer) 
 fn merge_files(args: &LockMergeArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let merged = merge(&read(&args.base, true)?, &read(&args.ours, false)?, &read(&args.theirs, false)?);
     let ours = args.ours.display();
-    fs::write(&args.ours, &merged.text).map_err(CliError::io(format!("write {ours}")))?;
+    disk::replace(&args.ours, merged.text.as_bytes()).map_err(CliError::io(format!("write {ours}")))?;
     for stage in &merged.conflicts {
         let stage = printable(stage);
         printer.complain(format!("conflict: both sides changed the stage `{stage}` in {ours}\n"));

@@ -6,19 +6,16 @@
 //! name or its URL says otherwise.
 //! Must not know: what a remote is used for.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
-use serde_json::json;
 
 use crate::cas::disk;
 use crate::cas::remote::{Access, Address, Remote, Remotes};
 use crate::cas::trust::{KeyError, PrivateKey, TrustPolicy};
 use crate::cli::CliError;
 use crate::cli::args::Common;
-use crate::spec::remotes::{UserFile, access_word, read_user_file};
+use crate::spec::remotes::{UserFile, read_user_file};
 use crate::spec::types::{Pipeline, RemoteSpec};
 
 /// The variable with more remotes, as URLs with commas or blanks between them.
@@ -131,21 +128,7 @@ pub fn edit(
 }
 
 fn write(file: &Path, user: &UserFile) -> Result<(), CliError> {
-    let mut text = HEAD.to_owned();
-    for (n, RemoteSpec { name, address, access, leases }) in user.remotes.iter().enumerate() {
-        let (name, url) = (json!(name), json!(address.to_string()));
-        let section = if n == 0 { "remotes:\n" } else { "" };
-        let access = access_word(*access);
-        let leases = if *leases { "" } else { ", leases: false" };
-        let _ = writeln!(text, "{section}  {name}: {{ url: {url}, access: {access}{leases} }}");
-    }
-    for (n, (name, key)) in user.trust.iter().enumerate() {
-        let section = if n == 0 { "trust:\n" } else { "" };
-        let _ = writeln!(text, "{section}  {}: {}", json!(name), json!(key.to_string()));
-    }
-    if user.demands_signatures {
-        text += "signatures: required\n";
-    }
+    let text = HEAD.to_owned() + &user.to_text();
     // What is written can be read.
     read_user_file(file, &text).map_err(CliError::Pipeline)?;
     disk::replace(file, text.as_bytes()).map_err(CliError::io(format!("write {}", file.display())))

@@ -6,7 +6,7 @@
 
 use serde_json::json;
 
-use crate::cas::trust::{PrivateKey, PublicKey};
+use crate::cas::trust::{KeyError, PrivateKey, PublicKey};
 use crate::cli::args::{KeyArgs, KeyCommand, KeyNewArgs, KeyTrustArgs};
 use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::remotes::config;
@@ -37,7 +37,10 @@ fn new(args: &KeyNewArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let file = config::key_file(&args.name)
         .ok_or_else(|| CliError::Call("there is no home folder; name a file by KILN_CONFIG".into()))?;
     let key = PrivateKey::generate().map_err(CliError::io("make a key"))?;
-    key.save(&file).map_err(|e| CliError::Call(e.to_string()))?;
+    key.save(&file).map_err(|e| match e {
+        KeyError::Io { .. } => CliError::Failed(e.to_string()),
+        _ => CliError::Call(e.to_string()),
+    })?;
     printer.line(format!("The private key is in {}; keep it to yourself.", file.display()));
     printer.line(match args.name.as_str() {
         "default" => "From now on it signs what is made here.".to_owned(),
@@ -77,8 +80,7 @@ fn list(json: bool, printer: &mut Printer) -> Result<Exit, CliError> {
 }
 
 fn trust(args: &KeyTrustArgs, printer: &mut Printer) -> Result<Exit, CliError> {
-    let key: PublicKey =
-        args.key.parse().map_err(|e: crate::cas::trust::KeyError| CliError::Call(e.to_string()))?;
+    let key: PublicKey = args.key.parse().map_err(|e: KeyError| CliError::Call(e.to_string()))?;
     let (file, user) = config::edit(|user| {
         if let Some(known) = user.trust.get(&args.name).filter(|known| **known != key) {
             return Err(CliError::Call(format!(

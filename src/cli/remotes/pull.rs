@@ -51,7 +51,7 @@ pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Ex
     errors.extend(
         failed.map(|remote| format!("the remote `{}` could not be asked for everything", remote.name)),
     );
-    context.store.flush()?;
+    context.store.flush_or_warn();
     let summary = plan.summary();
     let absent = summary.run + summary.maybe + summary.people;
     if args.pipeline.json {

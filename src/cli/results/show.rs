@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::cas::Store;
+use crate::cas::remote::FetchError;
 use crate::cas::types::ArtifactRef;
 use crate::cli::args::{Common, ShowArgs};
 use crate::cli::context::Context;
@@ -87,8 +88,10 @@ pub fn run(common: &Common, args: &ShowArgs, printer: &mut Printer) -> Result<Ex
 fn fetch(context: &Context, plan: &Plan, stage: &str) -> Result<(), CliError> {
     let planned = plan.stage(stage).filter(|planned| planned.state == State::Fetch);
     let Some(action) = planned.and_then(|planned| planned.last.as_deref()) else { return Ok(()) };
-    take_over(&context.store, action, true)
-        .map_err(|e| CliError::Failed(format!("{e}; `kiln run {stage}` makes them")))
+    take_over(&context.store, action, true).map_err(|error| match error {
+        FetchError::Store(error) if error.is_of_disk() => CliError::Store(error),
+        error => CliError::Failed(format!("{error}; `kiln run {stage}` makes them")),
+    })
 }
 
 /// The stage and the output that a name means, `stage` or `stage.output`.

@@ -40,7 +40,11 @@ pub fn run(args: &InitArgs, printer: &mut Printer) -> Result<Exit, CliError> {
         }
         _ => CliError::io(format!("write {name}"))(e),
     })?;
-    made.write_all(text.as_bytes()).map_err(CliError::io(format!("write {name}")))?;
+    if let Err(error) = made.write_all(text.as_bytes()) {
+        // A part of it would be in the way of the next try.
+        let _ = fs::remove_file(file);
+        return Err(CliError::io(format!("write {name}"))(error));
+    }
     printer.line(format!("Wrote {name}. Next: {next}:"));
     printer.line(format!("  kiln plan {name}"));
     printer.line(format!("  kiln run {name}"));

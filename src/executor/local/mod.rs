@@ -27,6 +27,8 @@ use super::supervise::launch::Launch;
 use crate::cas::How;
 use crate::cas::types::ArtifactRef;
 use crate::spec::types::{Sandbox, Work};
+pub(crate) use events::{EventReader, Sink};
+pub(crate) use lines::Lines;
 use watch::Started;
 
 /// How long descendants may outlive the leader when a stage does not say.

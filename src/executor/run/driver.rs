@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::message::{Decided, Message, decide_all, masked};
 use super::paths;
+use crate::cas::remote::FetchError;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::{CanonicalJson, Digest};
 use crate::executor::context::RunContext;
@@ -250,19 +251,23 @@ impl Driver {
         let is_last = !dependents.iter().any(|below| self.slots.contains_key(below));
         let (context, sender) = (Arc::clone(&self.context), self.sender.clone());
         tokio::task::spawn_blocking(move || {
-            let fetched = take_over(&context.store, &action, is_last);
-            let _ = sender.send(Message::Fetched(slot, fetched.map_err(|error| error.to_string())));
+            let _ = sender.send(Message::Fetched(slot, take_over(&context.store, &action, is_last)));
         });
     }
 
-    fn fetched(&mut self, slot: Slot, fetched: Result<(), String>) {
+    fn fetched(&mut self, slot: Slot, fetched: Result<(), FetchError>) {
         match (fetched, self.stages[slot].elsewhere.take(), self.stages[slot].key) {
             (Ok(()), Some(action), _) => {
                 self.found(slot, &action, StageOutcome::Fetched);
                 self.feed(Input::Ended(slot, End::Fetched));
             }
+            // What the disk here refuses it would refuse the stage, too.
+            (Err(FetchError::Store(error)), ..) if error.is_of_disk() => {
+                self.finish_failed(slot, error.to_string(), None);
+                self.feed(Input::Ended(slot, End::Failed));
+            }
             (fetched, _, key) => {
-                let why = fetched.err().unwrap_or_default();
+                let why = fetched.err().map(|error| error.to_string()).unwrap_or_default();
                 // After a stop it is not run either.
                 if !self.context.cancellation.is_stopping() {
                     self.stage_event(slot, StageEvent::Note { message: format!("runs, because {why}") });

@@ -22,6 +22,7 @@ use crate::executor::context::RunContext;
 use crate::executor::machine::Machine;
 use crate::executor::orphans;
 use crate::executor::spares::Spares;
+use crate::executor::stage::reserve;
 use crate::graph::Graph;
 use crate::plan::{Plan, Planner};
 use crate::provider::Known;
@@ -131,6 +132,7 @@ async fn drive(
     if !plan.summary().is_fresh() {
         orphans::sweep(&store).await;
         sweep::sweep(&store).await;
+        reserve::make(store.root());
     }
     let stages = driver.run().await;
     let shared = {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::cas::remote::FetchError;
 use crate::cas::types::ArtifactRef;
 use crate::executor::context::RunContext;
 use crate::executor::job::StageEnd;
@@ -21,7 +22,7 @@ pub enum Message {
     /// The planner's answers.
     Decided(Vec<(Slot, u32, Result<Decided, PlanError>)>),
     /// The outputs of a stage that a remote has were fetched, or could not be.
-    Fetched(Slot, Result<(), String>),
+    Fetched(Slot, Result<(), FetchError>),
     /// An event of a stage.
     Stage(Slot, StageEvent),
     /// The process of a stage has ended well.

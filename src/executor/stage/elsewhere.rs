@@ -39,7 +39,7 @@ impl StageRun {
             None => Ok(Beginning::Ready(lock, None)),
             Some(Claim::Theirs(holder)) => Err(Early::End(StageEnd::HeldElsewhere(holder))),
             // Whoever had the lease before us may have sent the result since it was looked for.
-            Some(Claim::Ours(lease)) => Ok(match self.made_elsewhere() {
+            Some(Claim::Ours(lease)) => Ok(match self.made_elsewhere()? {
                 Some(action) => Beginning::Found(Box::new(action)),
                 None => Beginning::Ready(lock, Some(lease)),
             }),
@@ -47,19 +47,21 @@ impl StageRun {
     }
 
     /// The action, if a remote has it now and gives its outputs.
-    fn made_elsewhere(&self) -> Option<Action> {
+    fn made_elsewhere(&self) -> Result<Option<Action>, Early> {
         let (store, key) = (&self.context.store, &self.job.key);
         // Its record there has lost its blobs, or is damaged.
         if self.context.planner.was_lost_elsewhere(key) {
-            return None;
+            return Ok(None);
         }
         self.context.planner.forget_answer(key);
-        let found = self.context.planner.elsewhere(self.stage(), key)?;
+        let Some(found) = self.context.planner.elsewhere(self.stage(), key) else { return Ok(None) };
         match take_over(store, &found.action, true) {
-            Ok(()) => Some((*found.action).clone()),
+            Ok(()) => Ok(Some((*found.action).clone())),
+            // Without room here the stage would find none, either.
+            Err(FetchError::Store(error)) if error.is_of_disk() => Err(error.into()),
             Err(error) => {
                 tracing::debug!("a result that `{}` has just got was not taken over: {error}", found.remote);
-                None
+                Ok(None)
             }
         }
     }

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::outputs::{self, Collected};
+use super::reserve;
 use super::watch::watch;
-use crate::cas::disk;
-use crate::cas::remote::{Lease, Sending};
+use crate::cas::remote::{FetchError, Lease, Sending};
 use crate::cas::types::Action;
+use crate::cas::{During, disk};
 use crate::executor::attempt::{AttemptError, Executor, Made, Request, Verdict, judge};
 use crate::executor::context::RunContext;
 use crate::executor::job::{Job, StageEnd};
@@ -144,7 +145,7 @@ impl StageRun {
             }
             return Ok(Ok(Beginning::Found(Box::new(action))));
         }
-        Ok(Ok(match outputs::kept_by_an_earlier_run(self) {
+        Ok(Ok(match outputs::kept_by_an_earlier_run(self)? {
             Some(collected) => Beginning::Kept(lock, Box::new(collected)),
             None => self.claim(lock)?,
         }))
@@ -209,11 +210,10 @@ impl StageRun {
         let path = self.context.run.log_path(&self.stage().name.value);
         let (run, key_lock) = (Arc::clone(&self), Arc::clone(lock));
         let opened = blocking(&self, move |this| {
-            let log = Log::open(&path)
-                .map_err(|source| AttemptError::Io { what: "open the log of the stage", source })?;
+            let log = Log::open(&path).during("open the log", &path)?;
             let request = run.request(&log, &key_lock);
             let resumed = this.prepare_resume();
-            this.fetch_inputs();
+            this.fetch_inputs()?;
             let prepared = this.executor.prepare(&request)?;
             Ok::<_, AttemptError>((log, prepared, resumed))
         });
@@ -250,6 +250,9 @@ impl StageRun {
             }
             AttemptError::InputMissing { input } => input,
             AttemptError::Changed { what } => return Early::End(StageEnd::Changed(what.clone())),
+            AttemptError::Io { .. } => {
+                return Early::Failed(format!("{error}, in {}", self.scratch.root().display()));
+            }
             _ => return error.into(),
         };
         let inputs = self.context.graph.inputs(self.job.stage);
@@ -293,16 +296,24 @@ impl StageRun {
     }
 
     /// Brings inputs here that remotes have. What cannot be had is found missing when it is materialized.
-    fn fetch_inputs(&self) {
+    ///
+    /// # Errors
+    /// The disk here refuses: the stage that makes an input could not write it either.
+    fn fetch_inputs(&self) -> Result<(), AttemptError> {
         let made = self.context.graph.inputs(self.job.stage);
         let made = made.iter().filter(|input| matches!(input.from, Producer::Stage { .. }));
         let inputs: Vec<_> = made.filter_map(|input| self.job.inputs.get(input.name).copied()).collect();
-        if self.context.store.remotes().is_some()
-            && let Err(e) = self.context.store.fetch(&inputs, &[])
-            && !self.context.cancellation.is_stopping()
-        {
-            (self.emit)(StageEvent::Note { message: format!("an input could not be fetched: {e}") });
+        if self.context.store.remotes().is_none() {
+            return Ok(());
         }
+        match self.context.store.fetch(&inputs, &[]) {
+            Err(FetchError::Store(error)) if error.is_of_disk() => return Err(error.into()),
+            Err(e) if !self.context.cancellation.is_stopping() => {
+                (self.emit)(StageEvent::Note { message: format!("an input could not be fetched: {e}") });
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Whether there is a checkpoint to resume from. If so, the metrics of the attempt that left it are
@@ -346,8 +357,12 @@ impl StageRun {
         outputs::label(self);
     }
 
-    /// A failure, with the last lines of the log.
-    fn failure(&self, error: String) -> StageEnd {
+    /// A failure, with the last lines of the log. On a full disk there may be none, and the program of a stage may have
+    /// said so there.
+    fn failure(&self, mut error: String) -> StageEnd {
+        if reserve::is_full(self.scratch.root()) {
+            error = format!("{error}; the disk is full: {}", self.scratch.root().display());
+        }
         let log = self.context.run.log_path(&self.stage().name.value);
         let tail = disk::tail(&log, TAIL).unwrap_or_default();
         let log = log.exists().then_some((log, tail));

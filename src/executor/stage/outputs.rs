@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::life::{Early, StageRun};
+use super::reserve;
 use crate::cas::disk;
 use crate::cas::types::{ACTION_FORMAT, Action, ArtifactRef, Provenance};
 use crate::cas::{CollectError, Committed, Manifest, PendingCommit, StoreError};
@@ -178,8 +179,12 @@ fn keep(
     let folder = run.scratch.run();
     let written = run.context.store.manifest(&folder).map_err(std::io::Error::other).and_then(|manifest| {
         let kept = Kept { finished, outputs: made.outputs.clone(), manifest, artifacts };
-        let json = serde_json::to_vec(&kept)?;
-        disk::replace(&run.scratch.manifest(), &json)
+        let (json, file) = (serde_json::to_vec(&kept)?, run.scratch.manifest());
+        disk::replace(&file, &json).or_else(|_| {
+            // A disk that is full has room for it when something else goes.
+            reserve::release(run.context.store.root());
+            disk::replace(&file, &json)
+        })
     });
     let next = match written {
         Ok(()) => "the next run collects it without running the stage again",
@@ -189,25 +194,41 @@ fn keep(
 }
 
 /// The outputs that an earlier run had to leave behind, if they are as it left them.
-pub fn kept_by_an_earlier_run(run: &StageRun) -> Option<Collected> {
-    let file = run.scratch.manifest();
-    let small = fs::metadata(&file).is_ok_and(|meta| meta.len() <= MOST_BYTES);
-    let kept: Kept = serde_json::from_slice(&small.then(|| fs::read(&file).ok())??).ok()?;
-    let folder = run.scratch.run();
-    let inside = kept.outputs.values().all(|path| path.starts_with(&folder));
-    if run.job.replace || !inside || !run.context.store.matches(&kept.manifest, &folder) {
-        return None;
-    }
+///
+/// # Errors
+/// The disk still fails; they stay for the run after this one.
+pub fn kept_by_an_earlier_run(run: &StageRun) -> Result<Option<Collected>, Early> {
+    let (Some(kept), folder) = (read_kept(run), run.scratch.run()) else { return Ok(None) };
     let made =
         Made { outputs: kept.outputs, inputs: std::sync::Arc::default(), shared: std::sync::Arc::default() };
-    let unchanged = inputs_are_unchanged(run).ok()?;
-    let collected = stage_outputs(run, &made, &kept.finished, (unchanged, true)).ok()?;
+    let Ok(unchanged) = inputs_are_unchanged(run) else { return Ok(None) };
+    let collected = match stage_outputs(run, &made, &kept.finished, (unchanged, true)) {
+        Ok(collected) => collected,
+        Err(CollectError::Recoverable(error)) => {
+            let folder = folder.display();
+            return Err(Early::Failed(format!(
+                "{error}; what an earlier run made stays in {folder}: the next run collects it, or runs the stage \
+                 again if that folder is removed"
+            )));
+        }
+        Err(CollectError::Refused(_)) => return Ok(None),
+    };
     if kept.artifacts.is_some_and(|artifacts| artifacts != collected.outputs) {
-        return None;
+        return Ok(None);
     }
     let message = "collected what an earlier run had made and could not keep".to_owned();
     (run.emit)(StageEvent::Note { message });
-    Some(collected)
+    Ok(Some(collected))
+}
+
+/// What an earlier run wrote down of an execution folder that is still what it was.
+fn read_kept(run: &StageRun) -> Option<Kept> {
+    let (file, folder) = (run.scratch.manifest(), run.scratch.run());
+    let small = fs::metadata(&file).is_ok_and(|meta| meta.len() <= MOST_BYTES);
+    let kept: Kept = serde_json::from_slice(&small.then(|| fs::read(&file).ok())??).ok()?;
+    let inside = kept.outputs.values().all(|path| path.starts_with(&folder));
+    let is_same = !run.job.replace && inside && run.context.store.matches(&kept.manifest, &folder);
+    is_same.then_some(kept)
 }
 
 /// Reports other bytes for the same key, and says which outputs the stage has now.

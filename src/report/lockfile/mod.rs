@@ -8,9 +8,10 @@ mod compare;
 mod file;
 mod merge;
 mod reporter;
-mod stanza;
+pub(crate) mod stanza;
 
 pub use compare::{Difference, LockCheck, compare, compare_outputs};
+pub(crate) use file::write as write_stanzas;
 pub use file::{LockFile, LockFileError, check_version};
 pub use merge::{Merged, merge};
 pub use reporter::LockFileReporter;

@@ -15,11 +15,11 @@ mod receive;
 mod recipe;
 mod send;
 
-pub(super) use receive::{Broken, Here, receive};
-#[cfg(test)]
-pub(super) use recipe::Stored;
-pub(super) use recipe::{MOST_DEPTH, Recipe, most_base_bytes, most_recipe_bytes};
-pub(super) use send::{Likeness, Near, pack_up};
+pub(crate) use coding::{decode, encode};
+pub(crate) use receive::{Broken, Here, receive};
+pub(super) use recipe::{MOST_DEPTH, most_base_bytes, most_recipe_bytes};
+pub(crate) use recipe::{Recipe, Stored};
+pub(crate) use send::{Likeness, Near, pack_up};
 
 /// From this size on a blob is sent in pieces.
 pub(super) const LARGE: u64 = 1 << 20;
