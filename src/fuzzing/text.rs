@@ -32,10 +32,23 @@ pub fn pipeline(bytes: &[u8]) {
     if let Ok(node) = yaml::parse(text) {
         // JSON is YAML, and says the same.
         let value = node.to_json();
-        let again = yaml::parse(&value.to_string()).map(|node| node.to_json());
-        assert_eq!(again.as_ref(), Ok(&value));
+        if !has_long_key(&value) {
+            let again = yaml::parse(&value.to_string()).map(|node| node.to_json());
+            assert_eq!(again.as_ref(), Ok(&value));
+        }
     }
     load(text, provider());
+}
+
+/// YAML has no key of more than 1024 characters on one line.
+fn has_long_key(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| json!(key).to_string().len() > 1000 || has_long_key(value))
+        }
+        Value::Array(items) => items.iter().any(has_long_key),
+        _ => false,
+    }
 }
 
 /// Loads a pipeline as `kiln` does, and fills in its commands.

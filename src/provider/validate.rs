@@ -24,15 +24,16 @@ const COMMAND: &str = "command";
 pub fn parse(program: &Path, text: &[u8]) -> Result<Description, ProviderError> {
     let bad = |why: String| ProviderError::BadDescription { program: program.to_owned(), why };
     let value: Value = serde_json::from_slice(text).map_err(|e| bad(e.to_string()))?;
+    // In canonical form a whole number has no fraction, whatever language wrote it.
+    let text = canonical_json(&value);
+    let value: Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
     // Before its shape is looked at: another version may have another shape.
     if let Some(theirs) = value.get("protocol").and_then(Value::as_u64)
         && theirs != u64::from(PROTOCOL)
     {
         return Err(ProviderError::Protocol { program: program.to_owned(), theirs });
     }
-    // In canonical form a whole number has no fraction, whatever language wrote it.
-    let description: Description =
-        serde_json::from_str(&canonical_json(&value)).map_err(|e| bad(e.to_string()))?;
+    let description: Description = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
     check(&description).map_err(bad)?;
     Ok(description)
 }

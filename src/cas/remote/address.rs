@@ -55,6 +55,9 @@ impl Address {
                 "it holds credentials or a query; credentials belong in the environment".into(),
             ));
         }
+        if url.fragment().is_some() {
+            return Err(wrong("what stands behind a `#` names no place; write it as %23 if it does".into()));
+        }
         match url.scheme() {
             "file" => {
                 let folder =
@@ -205,6 +208,7 @@ mod tests {
             ("s3:///prefix", "it names no bucket"),
             ("s3://key:secret@bucket/prefix", "credentials belong in the environment"),
             ("https://host/x?sig=abc", "credentials belong in the environment"),
+            ("s3://bucket/a#b", "behind a `#`"),
         ] {
             let error = Address::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
