@@ -209,6 +209,7 @@ fn outputs(action: &crate::cas::Action) -> BTreeSet<Digest> {
 }
 
 /// The server as one process sees it.
+#[derive(Clone)]
 pub(super) struct Client {
     pub world: Arc<Mutex<World>>,
     /// The requests of all clients.
@@ -337,17 +338,9 @@ impl ObjectStore for Client {
         &self,
         paths: BoxStream<'static, Result<ObjectPath>>,
     ) -> BoxStream<'static, Result<ObjectPath>> {
-        let client = Self {
-            world: Arc::clone(&self.world),
-            steps: Arc::clone(&self.steps),
-            suspend: Arc::clone(&self.suspend),
-        };
+        let client = self.clone();
         let removed = paths.then(move |path| {
-            let client = Self {
-                world: Arc::clone(&client.world),
-                steps: Arc::clone(&client.steps),
-                suspend: Arc::clone(&client.suspend),
-            };
+            let client = client.clone();
             async move {
                 let path = path?;
                 let name = path.to_string();
