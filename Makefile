@@ -6,6 +6,7 @@
 #   make test                 the default tests; make test-long the long ones as well
 #   make fuzz TARGET=tree     feeds the reader of a format with what libFuzzer finds; SECONDS=600 (60 else)
 #   make soak                 random histories of random pipelines; SEED=7 CASES=1000, else on from where it stopped
+#   make soak-shared          10,000 corruptions of stores and remotes, and 950 kills
 #   make speed                measures the store, on a quiet machine
 #   make bench                our figures beside those of ninja, DVC and Snakemake; ONLY=noop-1000,.. for some rows
 #   make lint                 formatting and clippy
@@ -29,7 +30,7 @@ endif
 
 KILN := $(BUILT)/release/kiln
 
-.PHONY: demo build libtorch test test-long fuzz soak speed bench lint
+.PHONY: demo build libtorch test test-long fuzz soak soak-shared speed bench lint
 
 demo: build
 	@$(KILN) run pipelines/assistant.yaml
@@ -50,7 +51,13 @@ test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
 	python3 tests/tools/provenance.py target/release/kiln
 	python3 tests/tools/servers.py target/release/kiln ladder
-	$(CARGO) test --release --workspace -- --ignored --skip cas::tests::speed
+	$(CARGO) test --release --workspace -- --ignored --skip cas::tests::speed $(addprefix --skip ,$(SOAKED))
+
+# What would take test-long beyond an hour: 10,000 corruptions, 950 kills. KILN_KILLS_SEED replays one of these.
+SOAKED := cas::tests::damage nine_hundred_and_fifty_kills
+soak-shared:
+	$(CARGO) test --release -p kiln --lib -- --ignored --nocapture cas::tests::damage
+	$(CARGO) test --release -p kiln --test kills -- --ignored --nocapture nine_hundred_and_fifty_kills
 
 # It notes the next seed in target/soak.next now and then; a failure says how to replay it.
 CASES ?= 1000

@@ -43,7 +43,7 @@ fn a_plain_run_makes_good_a_kill_in_every_phase() {
 
 /// `KILN_KILLS_SEED` alone replays a case, with `KILN_KILLS_CASES` so many from there on.
 #[test]
-#[ignore = "takes minutes; part of `make test-long`"]
+#[ignore = "takes minutes; part of `make soak-shared`"]
 fn a_plain_run_makes_good_nine_hundred_and_fifty_kills() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("KILN_KILLS_SEED") {
