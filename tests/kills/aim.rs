@@ -18,6 +18,8 @@ use crate::trace::{self, Moment, Next, Stop};
 
 /// The longest wait before a kill while a stage runs, in microseconds: about what a stage takes.
 const LONGEST_WAIT: u64 = 15_000;
+/// How often a process of a stage is looked for.
+const LOOKS: usize = 10;
 
 /// Whom the kernel takes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,6 +195,17 @@ fn strike(leader: i32, aim: &Aim) -> Option<String> {
         return Some("the command, after the call".to_owned());
     }
     std::thread::sleep(aim.wait);
+    // On a busy machine a stage takes a while to begin.
+    (0..LOOKS).find_map(|_| {
+        let victim = strike_a_stage(leader, aim);
+        if victim.is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        victim
+    })
+}
+
+fn strike_a_stage(leader: i32, aim: &Aim) -> Option<String> {
     let (mut spawners, mut supervisors, mut stages) = (Vec::new(), Vec::new(), Vec::new());
     for process in descendants(leader) {
         match process.parent {

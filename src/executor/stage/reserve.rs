@@ -40,5 +40,5 @@ pub fn release(store: &Path) {
 }
 
 fn file(store: &Path) -> PathBuf {
-    store.join("work/reserve")
+    store.join("cache/reserve")
 }
