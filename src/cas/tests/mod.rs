@@ -124,8 +124,10 @@ pub(crate) fn key_inputs(n: u64) -> Value {
 pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+        let entry = entry.unwrap();
+        // A link to a folder is not followed: several that lead upwards would give endless many files.
+        let is_folder = entry.file_type().unwrap().is_dir();
+        if is_folder { files.extend(files_below(&entry.path())) } else { files.push(entry.path()) }
     }
     files.sort();
     files
@@ -134,5 +136,9 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
 /// The bytes of all files below a folder, by path.
 pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let name = |path: &Path| path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
-    files_below(folder).into_iter().map(|path| (name(&path), fs::read(&path).unwrap())).collect()
+    let bytes = |path: &Path| match path.is_dir() {
+        true => fs::read_link(path).unwrap().into_os_string().into_encoded_bytes(),
+        false => fs::read(path).unwrap(),
+    };
+    files_below(folder).into_iter().map(|path| (name(&path), bytes(&path))).collect()
 }

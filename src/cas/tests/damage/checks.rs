@@ -12,8 +12,8 @@ use crate::cas::disk::remove_tree;
 use crate::cas::remote::{FetchError, Sending};
 
 /// The cases that `cargo test` takes.
-const CASES: u64 = 500;
-/// Those of `make test-long`.
+const CASES: u64 = 200;
+/// Those of `make soak-shared`.
 const MANY_CASES: u64 = 10_000;
 
 #[test]
