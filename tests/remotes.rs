@@ -410,6 +410,24 @@ fn a_near_copy_moves_little_more_than_its_difference_both_ways() {
 }
 
 #[test]
+fn near_copies_that_are_sent_at_once_are_differences_from_each_other() {
+    let more = |name: &str, of: &str| {
+        format!("  {name}: {{ inputs: {{ f: {of} }}, run: '(echo {name}; cat {{inputs.f}}) > {{outputs.o}}', outputs: {{ o: any }} }}\n")
+    };
+    // The first letters of the names are no order.
+    let yaml = [LARGE, &more("even", "last"), &more("deep", "even"), &more("and", "last")].concat();
+    let shared = Shared::new();
+    let (ours, theirs) = (shared.project(&yaml), shared.project(&yaml));
+    ours.ask(&["run"]);
+    let size = fs::metadata(ours.path("artifacts/out/p/last/o")).unwrap().len();
+    let sent = shared.json(&ours, &["push"])["remotes"][0]["bytes"].as_u64().unwrap();
+    assert!(sent < size, "{sent} bytes for five files of {size} bytes that differ in a line each");
+    assert_eq!(shared.json(&theirs, &["run"])["outcome"], "ok");
+    let bytes = |p: &Pipeline| fs::read(p.path("artifacts/out/p/deep/o")).unwrap();
+    assert!(bytes(&ours) == bytes(&theirs));
+}
+
+#[test]
 fn damaged_packs_and_recipes_are_never_served_and_are_healed() {
     for kind in ["packs", "recipes"] {
         for cut in [false, true] {

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -92,17 +93,30 @@ fn lines(file: &Path) -> usize {
 
 #[test]
 fn two_runners_with_stores_of_their_own_run_an_action_once_where_they_share_a_remote() {
-    let (shared, count) = (Shared::new(), tempfile::tempdir().unwrap());
-    let file = count.path().join("count");
-    let projects = [shared.project(&counting(&file), ""), shared.project(&counting(&file), "")];
-    let runs: Vec<_> = projects.iter().map(|project| shared.start(project)).collect();
-    let answers: Vec<_> = runs.into_iter().map(|run| Answer::of(run.wait_with_output().unwrap())).collect();
-    for answer in &answers {
-        assert_eq!(answer.code, 0, "{}{}", answer.out, answer.err);
+    let (shared, outside) = (Shared::new(), tempfile::tempdir().unwrap());
+    let (file, go) = (outside.path().join("count"), outside.path().join("go"));
+    let run = format!(
+        "echo ran >> {}; for n in $(seq 300); do [ -e {} ] || sleep .1; done; echo done > {{outputs.o}}",
+        file.display(),
+        go.display()
+    );
+    let yaml = format!(
+        "pipeline: p\nstages:\n  slow: {{ sandbox: off, run: '{run}', outputs: {{ o: any }} }}\n"
+    );
+    let projects = [shared.project(&yaml, ""), shared.project(&yaml, "")];
+    let first = shared.start(&projects[0]);
+    while lines(&file) == 0 {
+        std::thread::sleep(Duration::from_millis(10));
     }
+    let mut second = shared.start(&projects[1]);
+    let said = BufReader::new(second.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let waits = said.inspect(|line| eprintln!("{line}")).any(|line| line.contains("slow  waits for process"));
+    fs::write(&go, "").unwrap();
+    assert!(waits, "the second runner does not say for whom it waits");
+    assert!(second.wait().unwrap().success());
+    let first = Answer::of(first.wait_with_output().unwrap());
+    assert_eq!(first.code, 0, "{}{}", first.out, first.err);
     assert_eq!(lines(&file), 1);
-    let waited = answers.iter().filter(|answer| answer.err.contains("waits for process")).count();
-    assert_eq!(waited, 1, "{}{}", answers[0].err, answers[1].err);
     for project in &projects {
         assert_eq!(fs::read_to_string(project.path("artifacts/out/p/slow/o")).unwrap(), "done\n");
     }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::claims::{Claim, Seen};
 use super::error::RemoteError;
 use super::object::Remote;
+use super::push::Underway;
 use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
 use crate::cas::unpoisoned;
@@ -46,6 +47,8 @@ pub struct Remotes {
     /// Bounds the large blobs that are fetched at a time, over all stages, and the actions that are sent.
     pub(super) fetching: Semaphore,
     pub(super) sending: Arc<Semaphore>,
+    /// Large artifacts that are on their way, until they are there.
+    pub(super) underway: Underway,
     /// Leases of others that were seen, and our own that may not be given back yet.
     seen: Mutex<Seen>,
     leases: Mutex<Vec<JoinHandle<()>>>,
@@ -91,6 +94,7 @@ impl Remotes {
             stopped: CancellationToken::new(),
             fetching: Semaphore::new(LARGE_FETCHES),
             sending: Arc::new(Semaphore::new(SENDS)),
+            underway: Underway::default(),
             seen: Mutex::default(),
             leases: Mutex::default(),
         }))

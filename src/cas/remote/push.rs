@@ -2,15 +2,17 @@
 //!
 //! Purpose: send actions and the blobs of their outputs to every remote that may be written.
 //! Invariant: blobs before the tree that lists them, trees before the action; bytes are verified while they are
-//! sent, and what is damaged here gets no name there.
+//! sent, and what is damaged here gets no name there. An action waits for those that made what its stage read, if they
+//! were handed over before it: it is sent as a difference from them.
 //! Must not know: when something is sent, how it is shown.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::claims::{Intent, Lease};
 use super::error::RemoteError;
@@ -21,6 +23,7 @@ use crate::cas::error::StoreError;
 use crate::cas::store::Store;
 use crate::cas::tree::MOST_TREE_BYTES;
 use crate::cas::types::Action;
+use crate::cas::unpoisoned;
 use crate::digest::Digest;
 
 /// How many blobs are sent at a time.
@@ -75,7 +78,11 @@ impl Remotes {
         lease: Option<Lease>,
     ) -> JoinHandle<Vec<Pushed>> {
         let (list, sending) = (Arc::clone(&self.list), Arc::clone(&self.sending));
+        let (parents, underway) = self.underway.add(&action);
         self.runtime.spawn(async move {
+            for parent in parents {
+                parent.cancelled().await;
+            }
             // It is never closed.
             let _permit = sending.acquire().await;
             let mut all = Vec::new();
@@ -84,7 +91,7 @@ impl Remotes {
                 let sent = push(remote, &store, &action, how, &mut bytes).await;
                 all.push(Pushed { remote: remote.name.clone(), sent, bytes });
             }
-            drop(lease);
+            drop((lease, underway));
             all
         })
     }
@@ -92,6 +99,24 @@ impl Remotes {
     /// Waits for something that was sent; none when it panicked.
     pub fn wait(&self, sent: JoinHandle<Vec<Pushed>>) -> Option<Vec<Pushed>> {
         self.runtime.block_on(sent).ok()
+    }
+}
+
+/// The large artifacts that are being sent, or wait for it, each with the token that is cancelled at the end.
+#[derive(Debug, Default)]
+pub(super) struct Underway(Mutex<HashMap<Digest, CancellationToken>>);
+
+impl Underway {
+    /// Adds the outputs of an action, until the guard is dropped, and gives what the action has to wait for. It waits
+    /// only for what was added before, so that none waits for itself through others.
+    fn add(&self, action: &Action) -> (Vec<CancellationToken>, DropGuard) {
+        let sent = CancellationToken::new();
+        let mut underway = unpoisoned(&self.0);
+        underway.retain(|_, sent| !sent.is_cancelled());
+        let parents = action.inputs().iter().filter_map(|input| underway.get(&input.digest).cloned()).collect();
+        let large = action.outputs.values().filter(|output| output.size >= LARGE);
+        underway.extend(large.map(|output| (output.digest, sent.clone())));
+        (parents, sent.drop_guard())
     }
 }
 

@@ -33,6 +33,9 @@ pub(in crate::cas::remote) const LEASES: &str = "leases";
 const MOST_BYTES: u64 = 64 << 10;
 /// How often its holder refreshes it.
 const EVERY: Duration = Duration::from_secs(15);
+/// How often the name of a holder is looked for in a file that it has just locked, and the time between.
+const NAME_TRIES: usize = 20;
+const NAME_EVERY: Duration = Duration::from_millis(5);
 
 /// Who has a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,12 +203,7 @@ fn claim_file(path: &Path, holder: &str) -> std::io::Result<Claim> {
     loop {
         let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let _ = (&file).take(MOST_BYTES).read_to_string(&mut text);
-                let holder = serde_json::from_str(&text).map(|holder: Holder| holder.holder);
-                return Ok(Claim::Theirs(holder.unwrap_or_else(|_| "another runner".to_owned())));
-            }
+            Err(TryLockError::WouldBlock) => return Ok(Claim::Theirs(holder_in(&file))),
             Err(TryLockError::Error(error)) => return Err(error),
             Ok(()) => {}
         }
@@ -218,6 +216,19 @@ fn claim_file(path: &Path, holder: &str) -> std::io::Result<Claim> {
         file.write_all(&serde_json::to_vec(&Holder { holder: holder.to_owned(), beat: 0 })?)?;
         return Ok(Claim::Ours(Lease(Kind::File { file, path: path.to_owned() })));
     }
+}
+
+/// Who is named in the lock file of a lease. Its holder writes the name after it has locked the file.
+fn holder_in(mut file: &File) -> String {
+    for _ in 0..NAME_TRIES {
+        let mut text = String::new();
+        let read = file.rewind().and_then(|()| file.take(MOST_BYTES).read_to_string(&mut text));
+        if let (Ok(_), Ok(Holder { holder, .. })) = (read, serde_json::from_str(&text)) {
+            return holder;
+        }
+        std::thread::sleep(NAME_EVERY);
+    }
+    "another runner".to_owned()
 }
 
 fn is_at(file: &File, path: &Path) -> bool {

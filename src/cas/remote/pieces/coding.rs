@@ -12,6 +12,8 @@ use std::borrow::Cow;
 const PAYS: f64 = 0.95;
 /// How many bytes are tried before a whole piece is coded: a sixteenth of it, and no fewer or more than these.
 const SAMPLE: (usize, usize) = (4 << 10, 64 << 10);
+/// From how many places, spread over the piece, they are taken: the first rows of a tensor may be unlike the others.
+const PLACES: usize = 16;
 /// The level of zstd: the fastest, because what is noise stays noise.
 const LEVEL: i32 = 1;
 
@@ -32,10 +34,10 @@ pub fn encode<'a>(piece: &'a [u8], element: u8, base: Option<&[u8]>) -> (u8, Cow
     let width = usize::from(element.clamp(1, 8));
     let base = base.filter(|base| width > 1 && base.len() == piece.len());
     // A sample says which way is worth its time.
-    let sample = (piece.len() / 16).clamp(SAMPLE.0, SAMPLE.1).min(piece.len()) / width * width;
-    let plain = coded(&piece[..sample], width, None);
-    let delta = base.and_then(|base| coded(&piece[..sample], width, Some(&base[..sample])));
-    let (plain, delta) = (plain.map_or(sample, |c| c.len()).min(sample), delta.map(|c| c.len()));
+    let tried = sample_of(piece, width);
+    let sample = tried.len();
+    let plain = coded(&tried, width, None).map_or(sample, |c| c.len()).min(sample);
+    let delta = base.and_then(|base| coded(&tried, width, Some(&sample_of(base, width)))).map(|c| c.len());
     let saves = |delta: usize| (delta as f64) < (1.0 - DELTA_SAVES) * plain as f64;
     let pays = |stored: usize, of: usize| (stored as f64) < PAYS * of as f64;
     if let Some(base) = base.filter(|_| delta.is_some_and(|delta| saves(delta) && pays(delta, sample)))
@@ -51,6 +53,18 @@ pub fn encode<'a>(piece: &'a [u8], element: u8, base: Option<&[u8]>) -> (u8, Cow
         }
         _ => (RAW, piece.into()),
     }
+}
+
+/// Some whole numbers of a piece, from places spread over it. Pieces of one length are sampled at the same places.
+fn sample_of(piece: &[u8], width: usize) -> Vec<u8> {
+    let numbers = piece.len() / width;
+    let most = (piece.len() / 16).clamp(SAMPLE.0, SAMPLE.1) / width;
+    let each = most.div_ceil(PLACES);
+    if numbers <= each * PLACES {
+        return piece[..numbers * width].to_vec();
+    }
+    let starts = (0..PLACES).map(|place| (numbers - each) * place / (PLACES - 1) * width);
+    starts.flat_map(|start| &piece[start..start + each * width]).copied().collect()
 }
 
 /// Numbers, or their differences from others, plane by plane and by zstd; other bytes by zstd.
@@ -206,6 +220,22 @@ mod tests {
             .flat_map(|n| (n.wrapping_mul(2_246_822_519) & 0x3fff_ffff).to_le_bytes())
             .collect();
         assert_ne!(encode(&far, 4, Some(&base)).0, DELTA);
+    }
+
+    #[test]
+    fn a_piece_whose_first_or_last_rows_alone_are_new_is_a_difference() {
+        let noise = |n: u32, by: u32| n.wrapping_mul(by).wrapping_add(n >> 3) & 0x3fff_ffff;
+        let tensor = |new: std::ops::Range<u32>| -> Vec<u8> {
+            let by = |n| if new.contains(&n) { 2_246_822_519 } else { 2_654_435_761 };
+            (0..250_000u32).flat_map(|n| noise(n, by(n)).to_le_bytes()).collect()
+        };
+        let base = tensor(0..0);
+        for new in [0..20_000, 230_000..250_000] {
+            let piece = tensor(new);
+            let (how, stored) = encode(&piece, 4, Some(&base));
+            assert_eq!(how, DELTA);
+            assert!(stored.len() < piece.len() / 8, "{} of {}", stored.len(), piece.len());
+        }
     }
 
     #[test]
