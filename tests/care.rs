@@ -101,6 +101,38 @@ fn fsck_repairs_from_a_remote() {
 }
 
 #[test]
+fn fsck_goes_on_where_the_disk_gives_a_blob_no_more() {
+    let p = project();
+    p.ask(&["run"]);
+    let blob = |path: &str| {
+        let digest = p.json(&["show", path])["digest"].as_str().unwrap().to_owned();
+        p.path("artifacts/blobs").join(&digest[..2]).join(&digest[2..])
+    };
+    let (lost, tree) = (blob("first"), blob("folder"));
+    rot(&tree, 1);
+    // The memory of a process cannot be read at its start.
+    let mut fsck = std::process::Command::new("unshare");
+    fsck.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+    fsck.arg("mount --bind /proc/$$/mem \"$0\" || exit 77; \"$@\"");
+    fsck.arg(&lost).arg(assert_cmd::cargo::cargo_bin("kiln")).args(["fsck", "--json"]);
+    let done = fsck.current_dir(p.root()).env("KILN_CONFIG", p.path("no-config.yaml")).output();
+    let done = done.map(Answer::of);
+    match &done {
+        Ok(done) if done.code == 1 && !done.err.contains("unshare failed") => {
+            let found: Value = serde_json::from_str(&done.out).unwrap();
+            let unreadable = &found["unreadable_blobs"];
+            assert!(unreadable[0]["why"].as_str().unwrap().contains("Input/output error"), "{found:#}");
+            let counts = ["unreadable_blobs", "damaged_blobs", "incomplete"];
+            assert_eq!(counts.map(|name| found[name].as_array().unwrap().len()), [1, 1, 2], "{found:#}");
+        }
+        Ok(done) if done.code == 77 || done.err.contains("unshare failed") => {
+            eprintln!("left out, because nothing can be mounted here: {}", done.err);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn gc_removes_what_no_run_pipeline_or_lock_file_names_and_nothing_else() {
     let p = project();
     p.ask(&["run"]);

@@ -151,6 +151,11 @@ impl StoreError {
         matches!(self, Self::Io { .. })
     }
 
+    /// Whether the disk cannot give back what it was given.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.raw_os_error() == Some(Errno::IO.raw_os_error()))
+    }
+
     /// The same error once more, for another stage that shares the step that failed.
     pub(super) fn again(&self) -> Self {
         match self {

@@ -29,6 +29,8 @@ pub struct Checked {
     pub actions: usize,
     /// Blobs that had other bytes than their names say and could not be had from a remote; they were quarantined.
     pub damaged_blobs: Vec<Digest>,
+    /// Blobs that could not be read, and could not be had from a remote.
+    pub unreadable_blobs: Vec<Unreadable>,
     /// Records that could not be used; they were quarantined.
     pub damaged_actions: Vec<Digest>,
     /// Records whose outputs are not whole, and cannot be made whole from the remotes.
@@ -38,6 +40,15 @@ pub struct Checked {
     pub damaged_copies: Vec<PathBuf>,
     /// How many records have their outputs again, or are there again, from the remotes.
     pub repaired: usize,
+}
+
+/// A blob that the disk did not give.
+#[derive(Debug, Serialize)]
+pub struct Unreadable {
+    /// Its name.
+    pub digest: Digest,
+    /// What the disk said.
+    pub why: String,
 }
 
 /// A record whose outputs are not whole.
@@ -56,7 +67,8 @@ pub struct Incomplete {
 impl Checked {
     /// Whether everything is as it should be, as far as it is known.
     pub fn is_sound(&self) -> bool {
-        self.damaged_blobs.is_empty() && self.damaged_actions.is_empty() && self.incomplete.is_empty()
+        let blobs_are = self.damaged_blobs.is_empty() && self.unreadable_blobs.is_empty();
+        blobs_are && self.damaged_actions.is_empty() && self.incomplete.is_empty()
     }
 }
 
@@ -75,24 +87,25 @@ impl Store {
             Ok(())
         })?;
         for digest in blobs {
-            match self.blobs.verify_bytes(&digest)? {
-                Some(size) => {
+            match self.blobs.verify_bytes(&digest) {
+                Ok(Some(size)) => {
                     checked.blobs += 1;
                     checked.bytes += size;
                     on_bytes(checked.bytes);
                 }
-                None => checked.damaged_blobs.push(digest),
+                Ok(None) => checked.damaged_blobs.push(digest),
+                Err(error) => {
+                    let why = error.to_string();
+                    checked.unreadable_blobs.push(Unreadable { digest, why });
+                }
             }
         }
         self.check_actions(&mut checked)?;
         self.check_copies(&mut checked)?;
         // What a remote had is sound again.
-        let mut damaged = std::mem::take(&mut checked.damaged_blobs);
-        for digest in damaged.drain(..) {
-            if self.blobs.verify(&digest)?.is_none() {
-                checked.damaged_blobs.push(digest);
-            }
-        }
+        let is_sound = |digest: &Digest| matches!(self.blobs.verify(digest), Ok(Some(_)));
+        checked.damaged_blobs.retain(|digest| !is_sound(digest));
+        checked.unreadable_blobs.retain(|blob| !is_sound(&blob.digest));
         Ok(checked)
     }
 
@@ -145,7 +158,8 @@ impl Store {
         for (name, output) in &action.outputs {
             let intact = match known.get(output) {
                 Some(intact) => *intact,
-                None => self.is_intact(output)?,
+                // What cannot be read is not whole.
+                None => self.is_intact(output).or_else(|e| if e.is_of_disk() { Ok(false) } else { Err(e) })?,
             };
             known.insert(*output, intact);
             if !intact {

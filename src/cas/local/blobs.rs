@@ -108,10 +108,18 @@ impl LocalBlobs {
         Ok(None)
     }
 
-    /// As [`Self::verify`], but reads the bytes whatever the records say.
+    /// As [`Self::verify`], but reads the bytes whatever the records say, and quarantines what the disk has lost.
     pub fn verify_bytes(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         self.trust.forget_blob(digest);
-        self.verify(digest)
+        let verified = self.verify(digest);
+        if let Err(error) = &verified
+            && error.is_lost()
+            && let Ok(meta) = fs::symlink_metadata(self.path(digest))
+        {
+            // To be read again would fail again. Somebody else may make it, or have it.
+            self.quarantine(digest, &self.path(digest), &Stat::of(&meta));
+        }
+        verified
     }
 
     /// The path of a blob that is intact.

@@ -38,6 +38,9 @@ fn to_text(checked: &Checked, printer: &mut Printer) {
     for digest in checked.damaged_blobs.iter().take(MOST) {
         printer.line(format!("{} blob {digest} was damaged and is put aside", paint(BAD, "x")));
     }
+    for blob in checked.unreadable_blobs.iter().take(MOST) {
+        printer.line(format!("{} blob {}: {}", paint(BAD, "x"), blob.digest, printable(&blob.why)));
+    }
     for key in checked.damaged_actions.iter().take(MOST) {
         printer.line(format!("{} the record {key} cannot be used and is put aside", paint(BAD, "x")));
     }
@@ -56,8 +59,9 @@ fn to_text(checked: &Checked, printer: &mut Printer) {
         let path = printable(&copy.display().to_string());
         printer.line(format!("{} the copy {path} had other bytes and is put aside", paint(BAD, "x")));
     }
-    let more = [checked.damaged_blobs.len(), checked.damaged_actions.len(), checked.incomplete.len()];
-    let more: usize = more.iter().map(|n| n.saturating_sub(MOST)).sum();
+    let Checked { damaged_blobs, unreadable_blobs, damaged_actions, incomplete, .. } = checked;
+    let all = [damaged_blobs.len(), unreadable_blobs.len(), damaged_actions.len(), incomplete.len()];
+    let more: usize = all.iter().map(|n| n.saturating_sub(MOST)).sum();
     if more > 0 {
         printer.line(format!("  and {more} more"));
     }
