@@ -412,7 +412,9 @@ fn a_near_copy_moves_little_more_than_its_difference_both_ways() {
 #[test]
 fn near_copies_that_are_sent_at_once_are_differences_from_each_other() {
     let more = |name: &str, of: &str| {
-        format!("  {name}: {{ inputs: {{ f: {of} }}, run: '(echo {name}; cat {{inputs.f}}) > {{outputs.o}}', outputs: {{ o: any }} }}\n")
+        format!(
+            "  {name}: {{ inputs: {{ f: {of} }}, run: '(echo {name}; cat {{inputs.f}}) > {{outputs.o}}', outputs: {{ o: any }} }}\n"
+        )
     };
     // The first letters of the names are no order.
     let yaml = [LARGE, &more("even", "last"), &more("deep", "even"), &more("and", "last")].concat();

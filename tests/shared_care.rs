@@ -100,9 +100,8 @@ fn two_runners_with_stores_of_their_own_run_an_action_once_where_they_share_a_re
         file.display(),
         go.display()
     );
-    let yaml = format!(
-        "pipeline: p\nstages:\n  slow: {{ sandbox: off, run: '{run}', outputs: {{ o: any }} }}\n"
-    );
+    let yaml =
+        format!("pipeline: p\nstages:\n  slow: {{ sandbox: off, run: '{run}', outputs: {{ o: any }} }}\n");
     let projects = [shared.project(&yaml, ""), shared.project(&yaml, "")];
     let first = shared.start(&projects[0]);
     while lines(&file) == 0 {

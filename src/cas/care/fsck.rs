@@ -159,7 +159,9 @@ impl Store {
             let intact = match known.get(output) {
                 Some(intact) => *intact,
                 // What cannot be read is not whole.
-                None => self.is_intact(output).or_else(|e| if e.is_of_disk() { Ok(false) } else { Err(e) })?,
+                None => {
+                    self.is_intact(output).or_else(|e| if e.is_of_disk() { Ok(false) } else { Err(e) })?
+                }
             };
             known.insert(*output, intact);
             if !intact {

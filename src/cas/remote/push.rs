@@ -113,7 +113,8 @@ impl Underway {
         let sent = CancellationToken::new();
         let mut underway = unpoisoned(&self.0);
         underway.retain(|_, sent| !sent.is_cancelled());
-        let parents = action.inputs().iter().filter_map(|input| underway.get(&input.digest).cloned()).collect();
+        let parents =
+            action.inputs().iter().filter_map(|input| underway.get(&input.digest).cloned()).collect();
         let large = action.outputs.values().filter(|output| output.size >= LARGE);
         underway.extend(large.map(|output| (output.digest, sent.clone())));
         (parents, sent.drop_guard())
