@@ -195,6 +195,31 @@ fn a_pinned_result_stays_however_old_it_is() {
 }
 
 #[test]
+fn what_killed_runners_leave_in_a_folder_goes_and_a_lease_that_is_held_stays() {
+    let shared = Shared::new();
+    let project = shared.project(TWO, "new\n");
+    assert_eq!(shared.ask(&project, &["run"]).code, 0);
+    let before = shared.objects();
+    let (held, free) = ("leases/".to_owned() + &sha256("held"), "leases/".to_owned() + &sha256("free"));
+    let half = before.iter().find(|object| object.starts_with("actions/")).unwrap().clone() + "#1";
+    fs::create_dir_all(shared.0.path().join("leases")).unwrap();
+    for name in [&held, &free, &half] {
+        fs::write(shared.0.path().join(name), "half").unwrap();
+    }
+    let lock = fs::File::open(shared.0.path().join(&held)).unwrap();
+    lock.lock().unwrap();
+    shared.age(40);
+    // This one may still be written.
+    let young = half.replace("#1", "#2");
+    fs::write(shared.0.path().join(&young), "half").unwrap();
+    let gc = shared.ask(&project, &["gc", "--remote", "env", "--apply"]);
+    assert_eq!(gc.code, 0, "{}{}", gc.out, gc.err);
+    let mut stays = [before, vec![held, young]].concat();
+    stays.sort();
+    assert_eq!(shared.objects(), stays, "{}", gc.out);
+}
+
+#[test]
 fn a_pin_that_cannot_be_read_ends_a_collection() {
     let shared = Shared::new();
     let project = shared.project(TWO, "old\n");

@@ -15,6 +15,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{Error, ObjectMeta, ObjectStoreExt};
 use tokio::time::{Instant, sleep};
 
+use super::folder;
 use super::mark::{Live, Marker};
 use super::survey::{Owners, Survey};
 use crate::cas::care::{Garbage, GcPlan, Kind};
@@ -171,6 +172,13 @@ impl Round<'_> {
 
     /// Removes an object; gives its bytes.
     async fn remove_one(&self, item: &Item) -> Result<u64, RemoteError> {
+        if let Some(file) = folder::unfinished_file(self.remote, &item.meta.location) {
+            let removed = folder::remove(&file).map_err(|e| {
+                let error = Error::Generic { store: "file", source: e.into() };
+                self.remote.failed("remove an object", &error)
+            })?;
+            return Ok(if removed { item.meta.size } else { 0 });
+        }
         match self.remote.in_time("remove an object", self.remote.store.delete(&item.meta.location)).await? {
             // Somebody else was faster.
             Err(Error::NotFound { .. }) => Ok(0),

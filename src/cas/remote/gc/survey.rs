@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use object_store::ObjectMeta;
 
+use super::folder::unfinished;
 use super::pins::PINS;
 use crate::cas::remote::claims::{COLLECTORS, INTENTS, LEASES, Owner, Watched};
 use crate::cas::remote::error::RemoteError;
@@ -33,7 +34,7 @@ pub(super) struct Survey {
     pub recipes: BTreeMap<Digest, ObjectMeta>,
     /// Packs.
     pub packs: BTreeMap<Digest, ObjectMeta>,
-    /// What was left by somebody who died: probes and copies.
+    /// What was left by somebody who died: probes and copies; in a folder, halves of objects and leases.
     pub leftovers: Vec<ObjectMeta>,
 }
 
@@ -51,7 +52,8 @@ impl Survey {
         let blobs = named(remote.list("blobs").await?);
         let recipes = named(remote.list("recipes").await?);
         let packs = named(remote.list("packs").await?);
-        let leftovers = [remote.list("renewed").await?, remote.list("probes").await?].concat();
+        let leftovers =
+            [remote.list("renewed").await?, remote.list("probes").await?, unfinished(remote).await].concat();
         Ok(Self { intents, collectors, leases, pins, actions, blobs, recipes, packs, leftovers })
     }
 }

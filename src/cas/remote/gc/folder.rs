@@ -1,0 +1,92 @@
+//! What killed runners leave in a remote that is a folder.
+//!
+//! Purpose: find and remove the halves of objects, `NAME#1`, which `object_store` writes before it gives an object its
+//! name and never lists, and the lock files of leases.
+//! Invariant: a lease that somebody holds stays. Nothing else in the folder is looked at.
+//! Must not know: what is garbage.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use object_store::ObjectMeta;
+use object_store::path::Path as ObjectPath;
+
+use crate::cas::remote::claims::{COLLECTORS, INTENTS, LEASES};
+use crate::cas::remote::gc::pins::PINS;
+use crate::cas::remote::object::Remote;
+use crate::digest::Digest;
+
+/// Where objects are written.
+const KINDS: [&str; 9] =
+    ["actions", "blobs", "recipes", "packs", "renewed", "probes", PINS, INTENTS, COLLECTORS];
+
+/// What was left in the folder, if the remote is one: what may still be written is among it.
+pub(super) async fn unfinished(remote: &Remote) -> Vec<ObjectMeta> {
+    let kinds: Vec<_> = KINDS.into_iter().chain([LEASES]).collect();
+    let folders = kinds.into_iter().filter_map(|kind| {
+        let place = remote.at(&[kind]);
+        Some((remote.address.file(&place)?, place, kind == LEASES))
+    });
+    let folders: Vec<_> = folders.collect();
+    let found = tokio::task::spawn_blocking(move || {
+        folders.into_iter().flat_map(|(folder, place, leases)| in_folder(&folder, &place, leases)).collect()
+    });
+    // It never panics, and is not ended.
+    found.await.unwrap_or_default()
+}
+
+/// What was left in a folder of objects. One that is not there, or gives no names, has nothing.
+fn in_folder(folder: &Path, place: &ObjectPath, leases: bool) -> Vec<ObjectMeta> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| is_half(name) || leases && is_digest(name)) else {
+            continue;
+        };
+        let Ok(meta) = entry.metadata() else { continue };
+        let (Ok(location), Ok(time)) = (ObjectPath::parse(format!("{place}/{name}")), meta.modified()) else {
+            continue;
+        };
+        if meta.is_file() {
+            let size = meta.len();
+            found.push(ObjectMeta { location, last_modified: time.into(), size, e_tag: None, version: None });
+        }
+    }
+    found
+}
+
+/// The file of such a thing; none for an object.
+pub(super) fn unfinished_file(remote: &Remote, location: &ObjectPath) -> Option<PathBuf> {
+    let name = location.filename()?;
+    let is_lease = location.prefix_matches(&remote.at(&[LEASES]));
+    remote.address.file(location).filter(|_| is_half(name) || is_lease)
+}
+
+/// Removes a file unless somebody has locked it; says whether it did.
+///
+/// # Errors
+/// The disk refuses.
+pub(super) fn remove(path: &Path) -> io::Result<bool> {
+    let gone = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(false),
+        _ => Err(error),
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) => return gone(error),
+    };
+    if file.try_lock().is_err() {
+        return Ok(false);
+    }
+    fs::remove_file(path).map(|()| true).or_else(gone)
+}
+
+/// Whether this is the name of an object that is being written, or was.
+fn is_half(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn is_digest(name: &str) -> bool {
+    name.parse::<Digest>().is_ok()
+}
