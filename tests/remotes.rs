@@ -188,6 +188,64 @@ fn what_a_pipeline_names_is_read_and_only_the_user_allows_writing() {
 }
 
 #[test]
+fn what_changed_since_others_ran_a_stage_is_why_it_runs_here() {
+    let shared = Shared::new();
+    let yaml = "pipeline: p\nparams: { n: 3 }\nstages:\n  a: { run: 'seq {params.n} > {outputs.o}', outputs: { o: any } }\n  \
+                b: { inputs: { i: a }, run: 'cat {inputs.i} > {outputs.o}', outputs: { o: any } }\n";
+    let ours = shared.project(yaml);
+    shared.ask(&ours, &["run"]);
+    let causes = |project: &Pipeline| {
+        let why = shared.json(project, &["why", "b"]);
+        let reasons =
+            why["roots"].as_array().unwrap().iter().flat_map(|root| root["reasons"].as_array().unwrap());
+        reasons.map(|reason| format!("{} {}", reason["what"], reason["old"])).collect::<Vec<_>>()
+    };
+    // A checkout in which nothing ran, with the lock file, and one whose run left everything but the last in the remote.
+    let (fresh, ran) = (shared.project(yaml), shared.project(yaml));
+    fresh.write("kiln.lock", &fs::read_to_string(ours.path("kiln.lock")).unwrap());
+    assert_eq!(outcomes(&shared.json(&ran, &["run"])), ["a=fetched", "b=fetched"]);
+    for project in [&fresh, &ran] {
+        project.edit("n: 3", "n: 4");
+        assert_eq!(causes(project), [r#""params.n" "3""#]);
+    }
+    assert!(shared.ask(&ours, &["why", "b"]).out.contains("fresh"));
+}
+
+#[test]
+fn what_is_in_a_remote_is_fresh_and_what_was_pulled_is_remembered() {
+    let shared = Shared::new();
+    let (ours, theirs) = (shared.project(LADDER), shared.project(LADDER));
+    shared.ask(&ours, &["run"]);
+    let why = shared.ask(&theirs, &["why", "last"]);
+    assert!(why.out.contains("last is fresh; its result is in the remote `env`"), "{}{}", why.out, why.err);
+    let show = shared.ask(&theirs, &["show", "first"]);
+    assert!(show.code == 0 && !show.out.contains("stale"), "{}{}", show.out, show.err);
+    shared.ask(&theirs, &["pull"]);
+    let du = theirs.json(&["du"]);
+    assert!(du["stages"].as_array().unwrap().iter().all(|stage| stage["key"].is_string()), "{du:#}");
+    for flag in ["--offline", "--no-cache-read"] {
+        let refused = shared.ask(&theirs, &[flag, "pull"]);
+        assert!(refused.code == 3 && refused.err.contains(flag), "{}{}", refused.out, refused.err);
+    }
+}
+
+#[test]
+fn a_damaged_remote_is_repaired_by_sending_again() {
+    let shared = Shared::new();
+    let (ours, theirs) = (shared.project(LARGE), shared.project(LARGE));
+    shared.ask(&ours, &["run"]);
+    for file in [shared.files("packs"), shared.files("blobs")].concat() {
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&file, bytes).unwrap();
+    }
+    let pull = shared.ask(&theirs, &["pull"]);
+    assert!(pull.code == 1 && (pull.out + &pull.err).contains("kiln push --resend first"));
+    assert_eq!(shared.ask(&ours, &["push", "--resend"]).code, 0);
+    assert_eq!(shared.json(&theirs, &["pull"])["fetched"], serde_json::json!(["first", "last"]));
+}
+
+#[test]
 fn wrong_urls_and_files_are_errors_with_their_place() {
     let p = Pipeline::new().yaml("remotes: { team: 'ftp://host' }\nstages: { a: { run: 'true' } }\n");
     let answer = p.ask(&["plan"]);

@@ -195,6 +195,21 @@ fn a_pinned_result_stays_however_old_it_is() {
 }
 
 #[test]
+fn nothing_is_pinned_in_a_remote_that_is_only_read() {
+    let shared = Shared::new();
+    assert_eq!(shared.ask(&shared.project(TWO, "seed\n"), &["run"]).code, 0);
+    let yaml = format!("remotes: {{ team: 'file://{}' }}\n{TWO}", shared.0.path().display());
+    let reader = Pipeline::new().yaml(&yaml).file("seed.txt", "seed\n");
+    let before = shared.objects();
+    for words in [["pin", "add", "a", "--remote", "team"], ["pin", "remove", "a", "--remote", "team"]] {
+        let refused = reader.ask(&words);
+        assert!(refused.code == 3 && refused.err.contains("read-only"), "{}{}", refused.out, refused.err);
+    }
+    assert_eq!(shared.objects(), before);
+    assert_eq!(reader.ask(&["pin", "list", "--remote", "team"]).code, 0);
+}
+
+#[test]
 fn what_killed_runners_leave_in_a_folder_goes_and_a_lease_that_is_held_stays() {
     let shared = Shared::new();
     let project = shared.project(TWO, "new\n");

@@ -5,6 +5,7 @@
 //! planning may save the stat index. Nothing else is written.
 //! Must not know: how answers are printed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +15,11 @@ use crate::cli::CliError;
 use crate::cli::args::{Common, PipelineArgs};
 use crate::cli::remotes::config;
 use crate::cli::root::{STORE, find_root};
+use crate::digest::Digest;
 use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, Settings};
 use crate::provider::{Known, ProviderFacts, Providers};
+use crate::report::lockfile::LockFile;
 use crate::spec::{Diagnostic, LoadOptions};
 
 /// A pipeline, its store and its providers.
@@ -67,8 +70,22 @@ impl Context {
             forced: forced.iter().cloned().collect(),
             cores: cores(),
             providers: self.provider_facts(),
+            locked: self.locked(),
         };
         Planner::new(Arc::clone(&self.graph), Arc::clone(&self.store), settings).map_err(CliError::Plan)
+    }
+
+    /// The keys that the lock file names, where remotes may have their results: what has changed since then is why a
+    /// stage runs in a checkout in which nothing has run yet.
+    fn locked(&self) -> BTreeMap<String, Digest> {
+        let name = &self.graph.pipeline().name;
+        let has_run = self.store.history().last_keys(name).is_ok_and(|keys| !keys.is_empty());
+        if has_run || self.store.remotes().is_none() {
+            return BTreeMap::new();
+        }
+        let Ok(lock) = LockFile::of(self.graph.pipeline().file()) else { return BTreeMap::new() };
+        let stages = self.graph.pipeline().stages.iter().map(|stage| &stage.name.value);
+        stages.filter_map(|stage| Some((stage.clone(), lock.key(stage)?))).collect()
     }
 
     /// Checks that a plan has the stages that are to be run whatever is known.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::cas::remote::Found;
+use crate::cas::remote::{Found, Remotes};
 use crate::cas::types::ArtifactRef;
 use crate::cas::unpoisoned;
 use crate::digest::Digest;
@@ -36,10 +36,34 @@ impl Planner {
                 }
             }
         }
+        self.ask(remotes, keys);
+        Ok(())
+    }
+
+    /// Asks the remotes for the last actions of stages that are neither fresh nor here, all in one round: what changed
+    /// since then is why a stage runs.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(super) fn look_back(&self, stages: &[StageIx]) -> Result<(), PlanError> {
+        let Some(remotes) = self.store.remotes() else { return Ok(()) };
+        let mut keys = Vec::new();
+        for stage in stages {
+            let last = self.last_keys.get(&self.graph.stage(*stage).name.value);
+            if let Some(key) = last.filter(|key| !unpoisoned(&self.elsewhere).contains_key(*key))
+                && self.store.action(key)?.is_none()
+            {
+                keys.push(*key);
+            }
+        }
+        self.ask(remotes, keys);
+        Ok(())
+    }
+
+    fn ask(&self, remotes: &Remotes, mut keys: Vec<Digest>) {
         keys.retain(|key| !unpoisoned(&self.elsewhere).contains_key(key));
         let found = remotes.lookup(&keys, self.store.trust());
         unpoisoned(&self.elsewhere).extend(keys.into_iter().zip(found));
-        Ok(())
     }
 
     /// The action of a key in a remote, if it has all outputs of the stage, and no others: whoever wrote it does not

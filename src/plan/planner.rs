@@ -27,7 +27,7 @@ pub struct Planner {
     pub(super) graph: Arc<Graph>,
     pub(super) store: Arc<Store>,
     pub(super) settings: Settings,
-    last_keys: BTreeMap<String, Digest>,
+    pub(super) last_keys: BTreeMap<String, Digest>,
     sources: Sources,
     /// The actions that remotes were asked for, and what they gave.
     pub(super) elsewhere: Mutex<HashMap<Digest, Option<Found>>>,
@@ -61,7 +61,10 @@ impl Planner {
     /// # Errors
     /// The index of last keys cannot be read, or an ignore rule is wrong.
     pub fn new(graph: Arc<Graph>, store: Arc<Store>, settings: Settings) -> Result<Self, PlanError> {
-        let last_keys = store.history().last_keys(&graph.pipeline().name)?;
+        let mut last_keys = store.history().last_keys(&graph.pipeline().name)?;
+        if last_keys.is_empty() {
+            last_keys.clone_from(&settings.locked);
+        }
         let sources = Sources::new(Arc::clone(&graph), Arc::clone(&store))?;
         Ok(Self {
             graph,
@@ -135,6 +138,7 @@ impl Planner {
             let known = |&ix: &StageIx| Ok((ix, self.inputs_above(ix, &done)?.0));
             if self.store.remotes().is_some() {
                 self.look_ahead(&level.iter().map(known).collect::<Result<Vec<_>, PlanError>>()?)?;
+                self.look_back(&level)?;
             }
             for ix in level {
                 let stage_plan = self.plan_stage(ix, &done)?;
@@ -312,11 +316,12 @@ impl Planner {
         })
     }
 
-    /// The stage's last successful action in this pipeline.
+    /// The stage's last successful action in this pipeline: it is here, or a run has left it in a remote.
     fn last(&self, stage: &Stage) -> Result<Option<Action>, PlanError> {
-        match self.last_keys.get(&stage.name.value) {
-            Some(key) => Ok(self.store.action(key)?),
-            None => Ok(None),
+        let Some(key) = self.last_keys.get(&stage.name.value) else { return Ok(None) };
+        match self.store.action(key)? {
+            Some(action) => Ok(Some(action)),
+            None => Ok(self.elsewhere(stage, key).map(|found| (*found.action).clone())),
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Settings {
     /// What is known of each provider, in the order of `Pipeline::providers`; a provider that no
     /// stage uses may be missing at the end.
     pub providers: Vec<ProviderFacts>,
+    /// The key that each stage had elsewhere, by name, for a pipeline that has never run here.
+    pub locked: BTreeMap<String, Digest>,
 }
 
 /// What is to be done with a stage whose inputs are known.

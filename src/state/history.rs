@@ -129,6 +129,15 @@ impl<'a> History<'a> {
         Last::read(&self.folder, pipeline).map(Last::into_keys)
     }
 
+    /// Remembers the keys of stages of a pipeline whose results came here without a run.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remember(&self, pipeline: &str, stages: &[(String, Digest)]) -> Result<(), StoreError> {
+        self.store.prepare()?;
+        Last::open(self.store.disk(), &self.folder, pipeline)?.remember(stages)
+    }
+
     /// The keys that the history names: the last good ones of every stage of every pipeline, and those of the newest
     /// `runs` runs.
     ///

@@ -116,19 +116,25 @@ impl Last {
         Ok(Self { disk: Arc::clone(disk), file, journal: Journal::parse(&text), torn })
     }
 
-    /// Notes that run `id` of `pipeline` begins, and tidies the journal where it has grown or is torn.
-    pub fn begin(disk: &Arc<dyn Disk>, runs: &Path, pipeline: &str, id: &str) -> Result<Self, StoreError> {
+    /// Reads what is remembered of `pipeline` to add to it, and tidies the journal where it has grown or is torn.
+    pub fn open(disk: &Arc<dyn Disk>, runs: &Path, pipeline: &str) -> Result<Self, StoreError> {
         let folder = runs.join("last");
         make_durable_folders(&**disk, &folder).during("make", &folder)?;
         let _turn = turn(&**disk, &folder)?;
-        let mut last = Self::read_on(disk, runs, pipeline)?;
-        last.journal.run = Some(id.to_owned());
+        let last = Self::read_on(disk, runs, pipeline)?;
         if last.torn || last.journal.lines > 64 + 4 * last.journal.keys.len() {
             let text = last.journal.to_text()?;
             replace_on(&**disk, &last.file, text.as_bytes()).during("write", &last.file)?;
-        } else {
-            last.append(&[Line::run(id)])?;
         }
+        Ok(last)
+    }
+
+    /// As [`Self::open`]; notes that run `id` of `pipeline` begins.
+    pub fn begin(disk: &Arc<dyn Disk>, runs: &Path, pipeline: &str, id: &str) -> Result<Self, StoreError> {
+        let mut last = Self::open(disk, runs, pipeline)?;
+        last.journal.run = Some(id.to_owned());
+        let _turn = turn(&**disk, &runs.join("last"))?;
+        last.append(&[Line::run(id)])?;
         Ok(last)
     }
 

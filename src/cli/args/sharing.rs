@@ -14,6 +14,10 @@ pub struct PushArgs {
     /// The pipeline and the stages; without a name, all of them.
     #[command(flatten)]
     pub pipeline: PipelineArgs,
+
+    /// Send again what seems to be there: this repairs a remote whose objects were damaged
+    #[arg(long)]
+    pub resend: bool,
 }
 
 /// `kiln pull`.

@@ -59,7 +59,7 @@ fn add(common: &Common, args: &PinAddArgs, printer: &mut Printer) -> Result<Exit
             "the store".to_owned()
         }
         Some(name) => {
-            let remotes = one_remote(common, &args.pipeline, name)?;
+            let remotes = one_writable(common, &args.pipeline, name)?;
             for remote in remotes.iter() {
                 remotes.pin(remote, &args.name, &pin).map_err(failed)?;
             }
@@ -72,7 +72,8 @@ fn add(common: &Common, args: &PinAddArgs, printer: &mut Printer) -> Result<Exit
             format!("the remote `{name}`")
         }
     };
-    printer.line(format!("Pinned {count} results as {} in {place}.", args.name));
+    let plural = if count == 1 { "" } else { "s" };
+    printer.line(format!("Pinned {count} result{plural} as {} in {place}.", args.name));
     Ok(Exit::Ok)
 }
 
@@ -96,7 +97,9 @@ fn list(common: &Common, args: &PinListArgs, printer: &mut Printer) -> Result<Ex
     }
     let width = widest(pins.keys().map(String::as_str), 40);
     for (name, pin) in &pins {
-        printer.line(format!("{}  {} results", pad(&printable(name), width), pin.keys.len()));
+        let count = pin.keys.len();
+        let plural = if count == 1 { "" } else { "s" };
+        printer.line(format!("{}  {count} result{plural}", pad(&printable(name), width)));
     }
     Ok(Exit::Ok)
 }
@@ -106,7 +109,7 @@ fn remove(common: &Common, args: &PinRemoveArgs, printer: &mut Printer) -> Resul
     let removed = match &args.remote {
         None => Pin::is_name(&args.name) && store_and_remotes(common, &pipeline)?.unpin(&args.name)?,
         Some(name) => {
-            let remotes = one_remote(common, &pipeline, name)?;
+            let remotes = one_writable(common, &pipeline, name)?;
             let unpin = |remote| remotes.unpin(remote, &args.name);
             let removed = remotes.iter().map(unpin).collect::<Result<Vec<_>, _>>().map_err(failed)?;
             removed.contains(&true)
@@ -120,7 +123,22 @@ fn remove(common: &Common, args: &PinRemoveArgs, printer: &mut Printer) -> Resul
     Ok(Exit::Ok)
 }
 
-/// The remote of this name, of the pipeline, the user or the environment; to be read and written.
+/// As [`one_remote`], if it may be written.
+///
+/// # Errors
+/// It may not; or as [`one_remote`].
+pub fn one_writable(common: &Common, args: &PipelineArgs, name: &str) -> Result<Remotes, CliError> {
+    let remotes = one_remote(common, args, name)?;
+    match remotes.has_writable() {
+        true => Ok(remotes),
+        false => Err(CliError::Call(format!(
+            "the remote `{name}` is read-only; `kiln remote add {name} URL` without --read-only allows writing, if it \
+             can be written at all"
+        ))),
+    }
+}
+
+/// The remote of this name, of the pipeline, the user or the environment.
 ///
 /// # Errors
 /// There is none; it cannot be opened.

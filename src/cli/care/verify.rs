@@ -18,7 +18,7 @@ use crate::cli::pipeline::run;
 use crate::cli::printer::{BAD, GOOD, Printer, paint};
 use crate::cli::{CliError, Exit};
 use crate::digest::Digest;
-use crate::plan::State;
+use crate::plan::{StagePlan, State};
 use crate::report::text::printable;
 
 /// Runs the command.
@@ -33,10 +33,11 @@ pub fn run(common: &Common, args: &VerifyArgs, printer: &mut Printer) -> Result<
     let context = Context::open(common, &args.pipeline)?;
     let _in_use = context.store.share_if_there()?;
     let plan = context.plan(std::slice::from_ref(stage), &[])?;
-    let planned = plan.stage(stage).filter(|planned| planned.state == State::Cached);
+    // What is to be compared are digests, which a record in a remote has as well.
+    let is_known = |planned: &&StagePlan| matches!(planned.state, State::Cached | State::Fetch);
+    let planned = plan.stage(stage).filter(is_known);
     let Some(recorded) = planned.and_then(|planned| planned.last.as_deref()) else {
-        let message =
-            format!("`{stage}` has no result here that could be compared; `kiln run {stage}` makes one");
+        let message = format!("`{stage}` has no result that could be compared; `kiln run {stage}` makes one");
         return Err(CliError::Failed(message));
     };
     let folder = context.store.root().join(format!("work/verify-{}", std::process::id()));

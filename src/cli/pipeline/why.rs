@@ -1,8 +1,8 @@
 //! `kiln why STAGE`.
 //!
 //! Purpose: shows the upstream stages where staleness begins, with old and new values and their position.
-//! Invariant: a stage that is not cached has at least one root cause, and all of them are reasons of
-//! the planner.
+//! Invariant: a stage whose result is neither here nor in a remote has at least one root cause, and all of them are
+//! reasons of the planner.
 //! Must not know: how reasons are found.
 
 use std::collections::{BTreeSet, HashMap};
@@ -15,7 +15,7 @@ use crate::cli::pipeline::plan::reason_to_json;
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, STRONG, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{Cause, Plan, Reason, StagePlan, State};
-use crate::report::text::{change, seconds, subject, table, time};
+use crate::report::text::{bytes, change, printable, seconds, subject, table, time};
 
 /// The format of an answer in JSON.
 pub const WHY_FORMAT: &str = "kiln.why/1";
@@ -44,7 +44,7 @@ pub fn run(common: &Common, args: &WhyArgs, printer: &mut Printer) -> Result<Exi
     let answer = trace(&plan, asked);
     if args.pipeline.json {
         printer.json(&to_json(&answer, &plan))?;
-    } else if asked.state == State::Cached {
+    } else if matches!(asked.state, State::Cached | State::Fetch) {
         fresh_to_text(asked, printer);
     } else {
         to_text(&answer, &plan, printer);
@@ -57,7 +57,7 @@ fn trace<'a>(plan: &'a Plan, asked: &'a StagePlan) -> Answer<'a> {
     let by_name: HashMap<_, _> = plan.stages.iter().map(|s| (s.name.as_str(), s)).collect();
     let (mut seen, mut next) = (BTreeSet::new(), vec![asked]);
     while let Some(stage) = next.pop() {
-        if stage.state != State::Cached && seen.insert(stage.name.as_str()) {
+        if !matches!(stage.state, State::Cached | State::Fetch) && seen.insert(stage.name.as_str()) {
             next.extend(stage.waits_on.iter().filter_map(|above| by_name.get(above.as_str())));
         }
     }
@@ -127,7 +127,13 @@ fn to_json(answer: &Answer, plan: &Plan) -> Value {
 }
 
 fn fresh_to_text(stage: &StagePlan, printer: &mut Printer) {
-    printer.line(format!("{} is {}", paint(STRONG, &stage.name), paint(GOOD, "fresh")));
+    let place = match &stage.remote {
+        Some((remote, size)) => {
+            format!("; its result is in the remote `{}` ({})", printable(remote), bytes(*size))
+        }
+        None => String::new(),
+    };
+    printer.line(format!("{} is {}{place}", paint(STRONG, &stage.name), paint(GOOD, "fresh")));
     if let Some(last) = &stage.last {
         let (run, started) = (&last.provenance.run, time(&last.provenance.started));
         printer.line(format!("made by run {run} ({started}) in {}", seconds(last.provenance.seconds)));

@@ -17,6 +17,7 @@ use crate::cli::context::Context;
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
 use crate::graph::Producer;
+use crate::plan::types::Cause;
 use crate::plan::{Plan, StageIx, key_inputs};
 
 /// A stage with its action, as far as it is known.
@@ -24,6 +25,8 @@ struct Link<'a> {
     index: StageIx,
     name: &'a str,
     action: Option<&'a Action>,
+    /// Whether it has a record, which no trusted key has signed although that is required.
+    is_untrusted: bool,
 }
 
 /// Runs the command.
@@ -44,7 +47,7 @@ pub fn run(common: &Common, args: &ProvenanceArgs, printer: &mut Printer) -> Res
         .map(|planned| link(planned.stage, &plan))
         .collect::<Option<_>>()
         .unwrap_or_default();
-    if links.iter().all(|link| link.action.is_none()) {
+    if links.iter().all(|link| link.action.is_none() && !link.is_untrusted) {
         let message = format!("nothing is known of `{stage}` here; `kiln run {stage}` makes it");
         return Err(CliError::Failed(message));
     }
@@ -69,13 +72,22 @@ pub fn run(common: &Common, args: &ProvenanceArgs, printer: &mut Printer) -> Res
 fn link(index: StageIx, plan: &Plan) -> Option<Link<'_>> {
     let planned = plan.stages.iter().find(|planned| planned.stage == index)?;
     let action = planned.last.as_deref().filter(|action| Some(action.key) == planned.key);
-    Some(Link { index, name: &planned.name, action })
+    let is_untrusted = planned.reasons.iter().any(|reason| reason.cause == Cause::Untrusted);
+    Some(Link { index, name: &planned.name, action, is_untrusted })
 }
 
 /// What a reader of the bundle cannot check: unknown stages, missing signatures, edges that do not meet.
 fn gaps(context: &Context, links: &[Link<'_>]) -> Vec<String> {
     let mut gaps = Vec::new();
     for link in links {
+        if link.is_untrusted {
+            let name = link.name;
+            gaps.push(format!(
+                "no trusted key has signed the record of `{name}`; once this machine has a key (`kiln key new`), \
+                 `kiln run {name}` makes it again and signs it"
+            ));
+            continue;
+        }
         let Some(action) = link.action else {
             gaps.push(format!("`{}` is stale or was never made, so nothing is known of it", link.name));
             continue;

@@ -6,13 +6,14 @@
 
 use serde_json::json;
 
+use crate::cas::remote::FetchError;
 use crate::cli::args::{Common, PullArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{BAD, GOOD, Printer, paint};
 use crate::cli::remotes::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::executor::take_over;
-use crate::plan::State;
+use crate::plan::{StagePlan, State};
 use crate::report::links::link_output;
 use crate::report::text::printable;
 
@@ -21,6 +22,11 @@ use crate::report::text::printable;
 /// # Errors
 /// A wrong pipeline or call; there is no remote to read; a store that fails.
 pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    for (is_given, flag) in [(common.offline, "--offline"), (common.no_cache_read, "--no-cache-read")] {
+        if is_given {
+            return Err(CliError::Call(format!("`{flag}` reads no remote, so nothing can be pulled")));
+        }
+    }
     let (_, targets) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
     let _in_use = context.store.share_if_there()?;
@@ -44,6 +50,10 @@ pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Ex
                 }
                 fetched.push(stage.name.clone());
             }
+            Err(error @ FetchError::Missing(_)) => errors.push(format!(
+                "`{name}`: {error}; where `{name}` has run, `kiln push --resend {name}` sends them again",
+                name = stage.name
+            )),
             Err(error) => errors.push(format!("`{}`: {error}", stage.name)),
         }
     }
@@ -51,6 +61,9 @@ pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Ex
     errors.extend(
         failed.map(|remote| format!("the remote `{}` could not be asked for everything", remote.name)),
     );
+    let is_here = |stage: &&StagePlan| stage.state == State::Cached || fetched.contains(&stage.name);
+    let here = plan.stages.iter().filter(is_here).filter_map(|stage| Some((stage.name.clone(), stage.key?)));
+    context.store.history().remember(&plan.pipeline, &here.collect::<Vec<_>>())?;
     context.store.flush_or_warn();
     let summary = plan.summary();
     let absent = summary.run + summary.maybe + summary.people;
@@ -61,7 +74,7 @@ pub fn run(common: &Common, args: &PullArgs, printer: &mut Printer) -> Result<Ex
         }))?;
     } else {
         printer.line(format!(
-            "{} {} fetched ({}), {} here already, {absent} in no remote",
+            "{} {} fetched ({}), {} here already, {absent} not found",
             paint(GOOD, "="),
             fetched.len(),
             progress.summary(transferred),

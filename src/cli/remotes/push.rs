@@ -36,6 +36,9 @@ struct Tally {
 /// # Errors
 /// A wrong pipeline or call; no remote may be written; a store that fails.
 pub fn run(common: &Common, args: &PushArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    if common.offline {
+        return Err(CliError::Call("`--offline` uses no remote, so nothing can be pushed".into()));
+    }
     let (_, targets) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
     let _in_use = context.store.share_if_there()?;
@@ -45,13 +48,14 @@ pub fn run(common: &Common, args: &PushArgs, printer: &mut Printer) -> Result<Ex
     let plan = context.plan(targets, &[])?;
     let here = plan.stages.iter().filter(|stage| stage.state == State::Cached);
     let mut here = here.filter_map(|stage| Some((stage.name.clone(), stage.last.as_deref()?.clone())));
+    let how = Sending { resend: args.resend, ..Sending::default() };
     let (mut tallies, mut on_the_way) = (BTreeMap::<String, Tally>::new(), std::collections::VecDeque::new());
     let progress = Progress::of(remotes, "sent");
     loop {
         while on_the_way.len() < AT_A_TIME
             && let Some((name, action)) = here.next()
         {
-            let sent = remotes.send(Arc::clone(&context.store), Arc::new(action), Sending::default(), None);
+            let sent = remotes.send(Arc::clone(&context.store), Arc::new(action), how, None);
             on_the_way.push_back((name, sent));
         }
         let Some((name, sent)) = on_the_way.pop_front() else { break };

@@ -150,7 +150,8 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
         files: files(store, &artifact)?,
         artifact,
         made: Some((action.provenance.run.clone(), action.provenance.started.clone())),
-        stale: planned.state != State::Cached,
+        // What was in a remote is here now.
+        stale: !matches!(planned.state, State::Cached | State::Fetch),
     })
 }
 

@@ -62,8 +62,12 @@ impl Project {
     }
 
     pub fn planner(&self, graph: Graph) -> Planner {
-        let settings =
-            Settings { forced: self.forced.clone(), cores: self.cores, providers: vec![self.facts.clone()] };
+        let settings = Settings {
+            forced: self.forced.clone(),
+            cores: self.cores,
+            providers: vec![self.facts.clone()],
+            locked: BTreeMap::new(),
+        };
         Planner::new(Arc::new(graph), Arc::clone(&self.store), settings).unwrap()
     }
 

@@ -120,8 +120,12 @@ impl LockFile {
 
     /// The action keys that it names.
     pub fn keys(&self) -> impl Iterator<Item = Digest> {
-        let keys = self.stanzas.values().filter_map(|text| stanza::read(text).remove(stanza::KEY));
-        keys.filter_map(|key| key.as_str()?.parse().ok())
+        self.stanzas.values().filter_map(|text| key_in(text))
+    }
+
+    /// The action key that it names for a stage.
+    pub fn key(&self, stage: &str) -> Option<Digest> {
+        key_in(self.stanza(stage)?)
     }
 
     /// Whether its stanzas have the form of today.
@@ -151,6 +155,11 @@ impl LockFile {
     pub fn stanza(&self, stage: &str) -> Option<&str> {
         self.stanzas.get(&stanza::yaml_key(stage)).map(String::as_str)
     }
+}
+
+/// The action key in a stanza.
+fn key_in(stanza: &str) -> Option<Digest> {
+    stanza::read(stanza).remove(stanza::KEY)?.as_str()?.parse().ok()
 }
 
 /// The text of a lock file.

@@ -17,7 +17,8 @@ use crate::cli::CliError;
 use crate::cli::args::PipelineArgs;
 use crate::cli::context::Context;
 use crate::graph::{Producer, render};
-use crate::plan::{Plan, SourceFiles, Sources, StageIx, key_inputs};
+use crate::plan::types::Cause;
+use crate::plan::{Plan, SourceFiles, Sources, StageIx, StagePlan, key_inputs};
 use crate::protocol::Port;
 
 /// The facts of the card of an output of a stage.
@@ -32,7 +33,14 @@ pub fn gather(context: &Context, args: &PipelineArgs, index: StageIx, port: &Por
     let planned = plan.stage(name).and_then(|planned| Some((planned, planned.last.as_deref()?)));
     let known = planned.and_then(|(plan, action)| Some((plan, action, *action.outputs.get(&port.name)?)));
     let Some((planned, action, artifact)) = known else {
-        let message = format!("nothing is known of `{name}.{}` here; `kiln run {name}` makes it", port.name);
+        let is_unsigned = |stage: &StagePlan| stage.reasons.iter().any(|r| r.cause == Cause::Untrusted);
+        let message = match plan.stage(name).is_some_and(is_unsigned) {
+            true => format!(
+                "no trusted key has signed the record of `{name}`; once this machine has a key (`kiln key new`), \
+                 `kiln run {name}` makes it again and signs it"
+            ),
+            false => format!("nothing is known of `{name}.{}` here; `kiln run {name}` makes it", port.name),
+        };
         return Err(CliError::Failed(message));
     };
     let target = Target { index, port, artifact };
