@@ -33,7 +33,7 @@ fn chain() -> Pipeline {
 #[test]
 fn a_plan_of_nothing_done_yet() {
     assert_snapshot!(chain().ask(&["plan"]).good(), @r"
-      upper  ~ run     never ran
+      upper  ~ run     no result yet
       lines  ~ maybe   waits on upper (kept if its bytes do not change)
     Plan: 1 to run, 1 maybe.
     ");
@@ -49,7 +49,7 @@ fn a_plan_in_json() {
     );
     assert_eq!(plan["stages"][0]["key"].as_str().unwrap().len(), 64);
     assert!(plan["stages"][1]["key"].is_null());
-    assert_snapshot!(plan["stages"][0]["reasons"], @r#"[{"column":3,"file":"kiln.yaml","from":null,"line":5,"new":null,"old":null,"what":"never ran"}]"#);
+    assert_snapshot!(plan["stages"][0]["reasons"], @r#"[{"column":3,"file":"kiln.yaml","from":null,"line":5,"new":null,"old":null,"what":"no result yet"}]"#);
     assert_snapshot!(plan["stages"][1]["outputs"], @r#"{"count":{"digest":null,"type":"table"}}"#);
 }
 
@@ -92,13 +92,13 @@ fn exit_codes_tell_changes() {
 #[test]
 fn status_and_why_before_the_first_run() {
     assert_snapshot!(chain().ask(&["status"]).good(), @r"
-      upper  stale    never ran
+      upper  stale    no result yet
       lines  stale    waits on upper
     0 fresh, 2 stale, 0 running.
     ");
     assert_snapshot!(chain().ask(&["why", "lines"]).good(), @r"
     lines is stale because of 1 root cause
-      upper  never ran    kiln.yaml:5:3
+      upper  no result yet    kiln.yaml:5:3
       then: lines
     ");
 }
@@ -301,6 +301,18 @@ fn a_comment_the_order_of_keys_and_the_spelling_of_numbers_make_nothing_stale() 
 }
 
 #[test]
+fn a_stage_that_failed_is_told_with_the_run_and_the_reason() {
+    let project = Pipeline::new().yaml("stages: { a: { run: 'exit 7', outputs: { o: any } } }\n");
+    assert_eq!(project.ask(&["run"]).code, 1);
+    for words in [["plan"].as_slice(), &["why", "a"]] {
+        let said = project.ask(words).good();
+        assert!(said.contains("no result yet"), "{said}");
+        assert!(said.contains("it failed in run r-0001: ") && said.contains("exit code 7"), "{said}");
+        assert!(said.contains("`kiln log a`"), "{said}");
+    }
+}
+
+#[test]
 fn a_changed_param_is_told_with_old_and_new_value_and_line() {
     let project = after_a_run();
     project.edit("to: A-Z", "to: B-ZA");
@@ -311,12 +323,12 @@ fn a_changed_param_is_told_with_old_and_new_value_and_line() {
     assert!(plan.contains("~ maybe   waits on upper (kept if its bytes do not change)"), "{plan}");
     let why = project.ask(&["why", "lines"]).good();
     let (why, compared) = why.rsplit_once("compared with ").unwrap();
-    assert!(compared.starts_with("run r-0001 (today "), "{compared}");
+    assert!(compared.starts_with("what was made by run r-0001 (today "), "{compared}");
     assert_snapshot!(why, @r"
     lines is stale because of 1 root cause
       upper  params.to  A-Z -> B-ZA  kiln.yaml:8:30
       then: lines
-    unchanged: 1 param, 1 input, kiln 0.1.0
+    unchanged: 1 param, 1 input
     ");
     let why = project.json(&["why", "lines"]);
     assert_eq!(why["schema"], "kiln.why/1");

@@ -3,9 +3,11 @@
 //! `plan`, `status`, `why`, `run` and the report ask [`Planner::decide`] and can never disagree.
 //!
 //! The way through: `files` (a path or glob -> files) -> [`sources`] (their digests) -> [`key_inputs`] (what
-//! makes a key) -> `planner` (the decision) -> [`reasons`] (why) -> [`types`].
+//! makes a key) -> `planner` (the decision) -> [`reasons`] (why) -> [`types`]; `elsewhere` asks
+//! remotes, `notes` says what decides nothing.
 
 pub mod key_inputs;
+mod notes;
 pub mod reasons;
 pub mod sources;
 pub mod types;

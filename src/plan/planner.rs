@@ -8,7 +8,7 @@
 //! Must not know: how a plan is printed or executed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::Value;
 
@@ -28,6 +28,8 @@ pub struct Planner {
     pub(super) store: Arc<Store>,
     pub(super) settings: Settings,
     pub(super) last_keys: BTreeMap<String, Digest>,
+    /// Why stages failed in the last run, and that run; read when it is asked for.
+    pub(super) failures: OnceLock<(String, BTreeMap<String, String>)>,
     sources: Sources,
     /// The actions that remotes were asked for, and what they gave.
     pub(super) elsewhere: Mutex<HashMap<Digest, Option<Found>>>,
@@ -71,6 +73,7 @@ impl Planner {
             store,
             settings,
             last_keys,
+            failures: OnceLock::new(),
             sources,
             elsewhere: Mutex::default(),
             lost: Mutex::default(),
@@ -201,6 +204,7 @@ impl Planner {
                 plan.key_inputs = Some(key_inputs);
                 plan.state = State::Run;
                 plan.key = Some(key);
+                plan.notes = self.failure(spec, &reasons);
                 plan.reasons = reasons;
                 plan.last = self.last(spec)?.map(Box::new);
                 return Ok(plan);
@@ -322,21 +326,6 @@ impl Planner {
         match self.store.action(key)? {
             Some(action) => Ok(Some(action)),
             None => Ok(self.elsewhere(stage, key).map(|found| (*found.action).clone())),
-        }
-    }
-
-    fn notes(&self, stage: &Stage, action: &Action) -> Vec<String> {
-        let Work::Kind { provider, revision, .. } = &stage.work else { return Vec::new() };
-        let now = self.settings.providers.get(*provider).and_then(|p| p.program);
-        match (action.provenance.provider, now) {
-            (Some(then), Some(now)) if then != now => vec![format!(
-                "the provider's program changed ({} -> {}) and the kind's revision {revision} did not; \
-                 `--force {}` runs it again",
-                then.short(),
-                now.short(),
-                stage.name.value
-            )],
-            _ => Vec::new(),
         }
     }
 }

@@ -18,7 +18,7 @@ pub fn forced(stage: &Stage) -> Reason {
 
 /// No action of the stage is known.
 pub fn never_ran(stage: &Stage) -> Reason {
-    plain(Cause::NeverRan, "never ran", stage)
+    plain(Cause::NeverRan, "no result yet", stage)
 }
 
 /// The bytes of an output are gone.

@@ -178,9 +178,9 @@ pub struct StagePlan {
     pub waits_on: Vec<String>,
     /// The stage's last successful action (when cached: this very one).
     pub last: Option<Box<Action>>,
-    /// How long its last successful run took; none if it never ran.
+    /// How long its last successful run took; none if it no result yet.
     pub seconds: Option<f64>,
-    /// How many bytes its last successful run made; none if it never ran.
+    /// How many bytes its last successful run made; none if it no result yet.
     pub bytes: Option<u64>,
     /// Where an interrupted attempt would go on, such as `step 500 of 2000`; none if there is none.
     pub resumes: Option<String>,

@@ -134,7 +134,7 @@ pub fn summary(report: &RunReport) -> String {
     let counts = [
         (StageOutcome::Failed, "failed"),
         (StageOutcome::Ran, "ran"),
-        (StageOutcome::Fetched, "fetched"),
+        (StageOutcome::Fetched, "from remotes"),
         (StageOutcome::Cached, "cached"),
         (StageOutcome::Skipped, "skipped"),
         (StageOutcome::Waiting, "waiting"),

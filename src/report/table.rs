@@ -29,7 +29,7 @@ pub fn lines(report: &RunReport) -> Vec<String> {
 fn row(stage: &StageReport) -> Vec<String> {
     let (word, time) = match stage.outcome {
         StageOutcome::Cached => ("cached", format!("({})", seconds(stage.saved))),
-        StageOutcome::Fetched => ("fetched", seconds(stage.seconds)),
+        StageOutcome::Fetched => ("from remote", seconds(stage.seconds)),
         StageOutcome::Ran => ("ran", seconds(stage.seconds)),
         StageOutcome::Failed => ("failed", seconds(stage.seconds)),
         StageOutcome::Skipped => ("skipped", String::new()),

@@ -66,8 +66,10 @@ impl Terminal {
 
     /// Prints the stages that were gathered.
     fn flush_cached(&mut self) {
-        let groups =
-            [(std::mem::take(&mut self.cached), "cached"), (std::mem::take(&mut self.fetched), "fetched")];
+        let groups = [
+            (std::mem::take(&mut self.cached), "cached"),
+            (std::mem::take(&mut self.fetched), "from remotes"),
+        ];
         for (names, what) in groups.iter().filter(|(names, _)| !names.is_empty()) {
             self.line(&lines::group("=", names, what));
         }

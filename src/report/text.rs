@@ -134,7 +134,7 @@ fn digest(value: &Value) -> String {
     }
 }
 
-/// What a reason is about, without values: `params.learning_rate`, `never ran`.
+/// What a reason is about, without values: `params.learning_rate`, `no result yet`.
 pub fn subject(reason: &Reason) -> String {
     match (&reason.cause, &reason.from) {
         (Cause::OutputsMissing, _) => format!("{} is not intact in the store", printable(&reason.what)),

@@ -110,7 +110,11 @@ pub fn to_text(plan: &Plan, resumes: &Resumes, printer: &mut Printer) {
         let time = pad(time, time_width);
         printer.line(format!("  {name}  {}  {detail}  {time}  {size}", paint(style, mark)));
         for note in &stage.notes {
-            printer.line(format!("  {}  {}", pad("", name_width), paint(FAINT, format!("note: {note}"))));
+            printer.line(format!(
+                "  {}  {}",
+                pad("", name_width),
+                paint(FAINT, format!("note: {}", printable(note)))
+            ));
         }
     }
     printer.line(summary_line(plan));

@@ -9,13 +9,16 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
+use crate::cas::Store;
+use crate::cas::types::Action;
 use crate::cli::args::{Common, WhyArgs};
 use crate::cli::context::Context;
 use crate::cli::pipeline::plan::reason_to_json;
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, STRONG, paint};
+use crate::cli::results::origin::origin;
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{Cause, Plan, Reason, StagePlan, State};
-use crate::report::text::{bytes, change, printable, seconds, subject, table, time};
+use crate::report::text::{bytes, change, printable, seconds, subject, table};
 
 /// The format of an answer in JSON.
 pub const WHY_FORMAT: &str = "kiln.why/1";
@@ -45,9 +48,9 @@ pub fn run(common: &Common, args: &WhyArgs, printer: &mut Printer) -> Result<Exi
     if args.pipeline.json {
         printer.json(&to_json(&answer, &plan))?;
     } else if matches!(asked.state, State::Cached | State::Fetch) {
-        fresh_to_text(asked, printer);
+        fresh_to_text(&context.store, asked, printer);
     } else {
-        to_text(&answer, &plan, printer);
+        to_text(&context.store, &answer, &plan, printer);
     }
     Ok(Exit::Ok)
 }
@@ -76,9 +79,7 @@ fn own_reasons(stage: &StagePlan) -> impl Iterator<Item = &Reason> {
 struct Unchanged<'a> {
     params: usize,
     inputs: usize,
-    run: &'a str,
-    started: &'a str,
-    kiln: &'a str,
+    last: &'a Action,
 }
 
 fn unchanged(stage: &StagePlan) -> Option<Unchanged<'_>> {
@@ -90,9 +91,7 @@ fn unchanged(stage: &StagePlan) -> Option<Unchanged<'_>> {
     Some(Unchanged {
         params: count("params").saturating_sub(gone(Cause::Param)),
         inputs: count("inputs").saturating_sub(gone(Cause::Input) + waiting),
-        run: &last.provenance.run,
-        started: &last.provenance.started,
-        kiln: &last.provenance.kiln,
+        last,
     })
 }
 
@@ -113,7 +112,7 @@ fn to_json(answer: &Answer, plan: &Plan) -> Value {
             "name": stage.name,
             "reasons": reasons,
             "unchanged": same.as_ref().map(|u| json!({ "params": u.params, "inputs": u.inputs })),
-            "compared_with": same.as_ref().map(|u| u.run),
+            "compared_with": same.as_ref().map(|u| &u.last.provenance.run),
         })
     };
     json!({
@@ -126,7 +125,7 @@ fn to_json(answer: &Answer, plan: &Plan) -> Value {
     })
 }
 
-fn fresh_to_text(stage: &StagePlan, printer: &mut Printer) {
+fn fresh_to_text(store: &Store, stage: &StagePlan, printer: &mut Printer) {
     let place = match &stage.remote {
         Some((remote, size)) => {
             format!("; its result is in the remote `{}` ({})", printable(remote), bytes(*size))
@@ -135,13 +134,12 @@ fn fresh_to_text(stage: &StagePlan, printer: &mut Printer) {
     };
     printer.line(format!("{} is {}{place}", paint(STRONG, &stage.name), paint(GOOD, "fresh")));
     if let Some(last) = &stage.last {
-        let (run, started) = (&last.provenance.run, time(&last.provenance.started));
-        printer.line(format!("made by run {run} ({started}) in {}", seconds(last.provenance.seconds)));
+        printer.line(format!("made {} in {}", origin(store, last), seconds(last.provenance.seconds)));
     }
     stage.notes.iter().for_each(|note| printer.line(format!("note: {note}")));
 }
 
-fn to_text(answer: &Answer, plan: &Plan, printer: &mut Printer) {
+fn to_text(store: &Store, answer: &Answer, plan: &Plan, printer: &mut Printer) {
     let causes: usize = answer.roots.iter().map(|s| own_reasons(s).count()).sum();
     let plural = if causes == 1 { "" } else { "s" };
     let name = paint(STRONG, &answer.asked.name);
@@ -160,22 +158,22 @@ fn to_text(answer: &Answer, plan: &Plan, printer: &mut Printer) {
     if !answer.then.is_empty() {
         printer.line(format!("  then: {}", answer.then.join(", ")));
     }
+    for stage in &answer.roots {
+        for note in &stage.notes {
+            printer.line(format!("note: {}: {}", stage.name, printable(note)));
+        }
+    }
     let mut compared: Vec<_> = answer.roots.iter().filter_map(|s| Some((*s, unchanged(s)?))).collect();
-    compared.dedup_by_key(|(_, u)| (u.params, u.inputs, u.run));
+    compared.dedup_by_key(|(_, u)| (u.params, u.inputs, u.last.provenance.run.clone()));
     let several = compared.len() > 1;
     for (stage, same) in &compared {
         let whose = if several { format!(" in {}", stage.name) } else { String::new() };
-        let kiln = if same.kiln == env!("CARGO_PKG_VERSION") {
-            format!(", kiln {}", same.kiln)
-        } else {
-            String::new()
-        };
         printer.line(format!(
-            "unchanged{whose}: {}, {}{kiln}",
+            "unchanged{whose}: {}, {}",
             counted(same.params, "param"),
             counted(same.inputs, "input")
         ));
-        let run = format!("compared with run {} ({})", same.run, time(same.started));
+        let run = format!("compared with what was made {}", origin(store, same.last));
         printer.line(paint(FAINT, run));
     }
 }

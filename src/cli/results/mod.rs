@@ -4,4 +4,5 @@ pub mod card;
 pub mod converse;
 pub mod log;
 pub mod metrics;
+pub mod origin;
 pub mod show;

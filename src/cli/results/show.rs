@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::origin::origin;
 use crate::cas::Store;
 use crate::cas::remote::FetchError;
 use crate::cas::types::ArtifactRef;
@@ -22,7 +23,7 @@ use crate::graph::Graph;
 use crate::plan::{Plan, SourceFiles, StageIx, State};
 use crate::protocol::Port;
 use crate::report::links;
-use crate::report::text::{bytes, printable_char, table, time};
+use crate::report::text::{bytes, printable_char, table};
 
 /// The format of an answer in JSON.
 pub const SHOW_FORMAT: &str = "kiln.show/1";
@@ -45,6 +46,7 @@ pub struct Shown {
     pub path: PathBuf,
     /// Its files, if it is a folder.
     files: Vec<(String, u64)>,
+    /// The run that made it, and how people are told of it.
     made: Option<(String, String)>,
     stale: bool,
 }
@@ -149,7 +151,7 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
         path: links::readable(store, &artifact).map_err(|e| CliError::Failed(e.to_string()))?,
         files: files(store, &artifact)?,
         artifact,
-        made: Some((action.provenance.run.clone(), action.provenance.started.clone())),
+        made: Some((action.provenance.run.clone(), origin(store, action))),
         // What was in a remote is here now.
         stale: !matches!(planned.state, State::Cached | State::Fetch),
     })
@@ -193,8 +195,8 @@ fn to_text(shown: &Shown, printer: &mut Printer) {
     printer.line(format!("{}  {artifact_type}, {form}, {}", paint(STRONG, name), bytes(artifact.size)));
     printer.line(format!("digest  {}", artifact.digest));
     printer.line(format!("path    {}", path.display()));
-    if let Some((run, started)) = made {
-        printer.line(format!("made    by run {run} ({})", time(started)));
+    if let Some((_, origin)) = made {
+        printer.line(format!("made    {origin}"));
     }
     if *stale {
         printer.line(paint(CHANGED, "stale   `kiln why` says why; this is what the last run made"));
