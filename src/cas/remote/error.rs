@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 
+use object_store::Error;
+
 use crate::cas::error::StoreError;
 use crate::digest::Digest;
 
@@ -59,6 +61,19 @@ pub enum RemoteError {
         /// What is wrong.
         why: String,
     },
+    /// What a collection has to read, so that it removes nothing that is needed.
+    #[error(
+        "nothing was removed from the remote `{remote}`: {what} cannot be read, and what it needs is not known ({why}); \
+         `kiln push --resend`, where its results are, replaces it"
+    )]
+    Unreadable {
+        /// Its name.
+        remote: String,
+        /// Which object.
+        what: String,
+        /// What is wrong.
+        why: String,
+    },
     /// A record that no trusted key has signed, where that is demanded.
     #[error(
         "the remote `{remote}` has a record for the key {} that no trusted key has signed; it counts as absent",
@@ -97,6 +112,19 @@ pub enum FetchError {
     /// The local store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Whether the credentials do not allow a request. Listings wrap the answer of the server in an error that has no name,
+/// whose text alone says it.
+pub(super) fn is_denied(error: &Error) -> bool {
+    match error {
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => true,
+        Error::Generic { .. } => {
+            let text = chain(error);
+            ["401", "403"].iter().any(|status| text.contains(&format!("status code: {status}")))
+        }
+        _ => false,
+    }
 }
 
 /// An error with what caused it, on one line. The libraries below say the same thing more than once.

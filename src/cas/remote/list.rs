@@ -25,7 +25,7 @@ use crate::cas::types::Action;
 use crate::cas::unpoisoned;
 use crate::digest::Digest;
 
-/// How long the answer to a lookup may take.
+/// How long nothing may come from a remote that is asked for an action.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How old an action is that is made young again when it is used.
 const RENEW_AFTER: Duration = Duration::from_secs(7 * 86_400);
@@ -144,8 +144,11 @@ impl Remotes {
             remote.claim(key, &holder, &self.seen).await
         };
         let asked = async {
-            let late = |_| Err(remote.silent("give a lease", PATIENCE));
-            tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(late)
+            tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+                let (remote, why) =
+                    (remote.name.clone(), format!("nothing came for {} s", PATIENCE.as_secs()));
+                Err(RemoteError::Request { remote, what: "give a lease".to_owned(), why })
+            })
         };
         match self.runtime.block_on(self.stopped.run_until_cancelled(asked))? {
             Ok((claim, task)) => {
@@ -153,7 +156,7 @@ impl Remotes {
                 Some(claim)
             }
             Err(error) => {
-                remote.report(&error);
+                remote.give_up_leases(&error);
                 None
             }
         }
@@ -226,8 +229,16 @@ async fn ask(remote: &Remote, key: &Digest) -> Result<Option<(Action, ObjectMeta
         remote.prepare().await?;
         remote.action_object(key).await
     };
-    // A server that accepts requests and never answers them must not hold up a plan.
-    tokio::time::timeout(PATIENCE, asked)
-        .await
-        .unwrap_or_else(|_| Err(remote.silent("give an action", PATIENCE)))
+    // A server that accepts requests and never answers them must not hold up a plan; one that is slow may.
+    tokio::pin!(asked);
+    loop {
+        let moved = remote.moved.load(Ordering::Relaxed);
+        match tokio::time::timeout(PATIENCE, &mut asked).await {
+            Ok(answer) => return answer,
+            Err(_) if remote.moved.load(Ordering::Relaxed) == moved => {
+                return Err(remote.silent("give an action", PATIENCE));
+            }
+            Err(_) => {}
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod error;
 mod fetch;
 mod format;
 mod gc;
+mod health;
 mod list;
 mod object;
 mod packs;

@@ -2,11 +2,11 @@
 //!
 //! Purpose: `format`, `actions/KEY` and `blobs/DIGEST` in an object store: read and written one by one.
 //! Invariant: an action that is given has the key that was asked for; the caller verifies the bytes of blobs. An
-//! action is created only where there is none. After several failures in a row a remote is left alone.
+//! action is created only where there is none.
 //! Must not know: the local store, other remotes.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,14 +18,13 @@ use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, Pu
 
 use super::address::Address;
 use super::error::{RemoteError, chain};
+use super::health::Health;
 use crate::cas::local::{MOST_ACTION_BYTES, parse_action, spell_action};
 use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
 use crate::cas::unpoisoned;
 use crate::digest::Digest;
 
-/// After so many failures in a row a remote is left alone.
-const MOST_FAILURES: u32 = 3;
 /// A server from which nothing comes for so long is passed over.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
@@ -68,9 +67,8 @@ pub struct Remote {
     prefix: ObjectPath,
     /// The bytes that were sent and received.
     pub(super) moved: Arc<AtomicU64>,
-    failures: AtomicU32,
-    reported: AtomicBool,
-    unusable: AtomicBool,
+    /// How its requests went.
+    pub(super) health: Health,
     /// Whether runners ask it for leases.
     leases: bool,
     /// Whether its format was looked at and is ours.
@@ -117,9 +115,7 @@ impl Remote {
             store,
             prefix,
             moved: Arc::default(),
-            failures: AtomicU32::new(0),
-            reported: AtomicBool::new(false),
-            unusable: AtomicBool::new(false),
+            health: Health::default(),
             leases: true,
             known: tokio::sync::OnceCell::new(),
             damaged: Mutex::default(),
@@ -139,7 +135,7 @@ impl Remote {
 
     /// Whether runners ask it for leases: those who wait for a result must be able to read it.
     pub(super) fn has_leases(&self) -> bool {
-        self.leases && self.access == Access::ReadWrite
+        self.leases && self.access == Access::ReadWrite && !self.health.is_without_leases()
     }
 
     /// The action of a key; none when it has none that can be used.
@@ -239,6 +235,15 @@ impl Remote {
         let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes.clone()), mode.into());
         match self.in_time("write an action", put).await? {
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
+            // Not every server knows conditions, and not every file system hard links. Of two who send other results at
+            // the same time the last one wins there.
+            Err(error) if !replace && self.is_absent(&path).await => {
+                tracing::debug!("an action is written without a condition: {}", chain(&error));
+                if !is_sure() {
+                    return Ok(None);
+                }
+                return self.overwrite(&path, bytes).await.map(Some);
+            }
             put => return self.done("write an action", put).map(|()| Some(Sent::New)),
         }
         // Somebody was first, or an answer to us was lost.
@@ -249,20 +254,20 @@ impl Remote {
             }
             // What does not count, or cannot be used, gives way.
             Ok(_) | Err(RemoteError::WrongBytes { .. }) if !is_sure() => Ok(None),
-            Ok(_) | Err(RemoteError::WrongBytes { .. }) => {
-                let put = self.store.put(&path, PutPayload::from_bytes(bytes));
-                let put = self.in_time("write an action", put).await?;
-                self.done("write an action", put).map(|()| Some(Sent::New))
-            }
+            Ok(_) | Err(RemoteError::WrongBytes { .. }) => self.overwrite(&path, bytes).await.map(Some),
             Err(error) => Err(error),
         }
     }
 
-    /// A request to which there was no answer: the remote is left alone at once.
-    pub(super) fn silent(&self, what: &str, time: Duration) -> RemoteError {
-        self.failures.store(MOST_FAILURES, Ordering::Relaxed);
-        let why = format!("nothing came for {} s", time.as_secs());
-        RemoteError::Request { remote: self.name.clone(), what: what.to_owned(), why }
+    async fn overwrite(&self, path: &ObjectPath, bytes: Bytes) -> Result<Sent, RemoteError> {
+        let put = self.store.put(path, PutPayload::from_bytes(bytes));
+        let put = self.in_time("write an action", put).await?;
+        self.done("write an action", put).map(|()| Sent::New)
+    }
+
+    /// Whether the remote says that it has no such object.
+    async fn is_absent(&self, path: &ObjectPath) -> bool {
+        matches!(self.store.head(path).await, Err(Error::NotFound { .. }))
     }
 
     pub(super) fn place(&self, kind: &str, digest: &Digest) -> ObjectPath {
@@ -330,65 +335,6 @@ impl Remote {
                 Ok(next)
             }
             Err(_) => Err(self.silent(what, SILENCE)),
-        }
-    }
-
-    /// Fails when the remote is left alone.
-    pub fn check_alive(&self) -> Result<(), RemoteError> {
-        match self.failures.load(Ordering::Relaxed) < MOST_FAILURES {
-            true => Ok(()),
-            false => Err(RemoteError::LeftAlone(self.name.clone())),
-        }
-    }
-
-    /// What a request gave; none for what is not there.
-    pub(super) fn noted<T>(
-        &self,
-        what: &str,
-        result: object_store::Result<T>,
-    ) -> Result<Option<T>, RemoteError> {
-        match result {
-            // It answered.
-            Err(Error::NotFound { .. }) => {
-                self.failures.store(0, Ordering::Relaxed);
-                Ok(None)
-            }
-            Ok(got) => {
-                self.failures.store(0, Ordering::Relaxed);
-                Ok(Some(got))
-            }
-            Err(error) => Err(self.failed(what, &error)),
-        }
-    }
-
-    pub(super) fn done<T>(&self, what: &str, result: object_store::Result<T>) -> Result<(), RemoteError> {
-        result.map(drop).map_err(|error| self.failed(what, &error))
-    }
-
-    /// Counts a failure.
-    pub(super) fn failed(&self, what: &str, error: &Error) -> RemoteError {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        let mut why = chain(error);
-        if matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) {
-            why += " (S3 also says this of an object that is not there, to those who may not list the bucket; allow \
-                    s3:ListBucket)";
-        }
-        RemoteError::Request { remote: self.name.clone(), what: what.to_owned(), why }
-    }
-
-    /// Whether it could not be asked for something, so that it may have more than was found.
-    pub fn has_failed(&self) -> bool {
-        self.unusable.load(Ordering::Relaxed)
-    }
-
-    /// Says a failure to the user: the first one of each remote, the others in the log for those who look for them.
-    pub fn report(&self, error: &RemoteError) {
-        let answered = matches!(error, RemoteError::Untrusted { .. } | RemoteError::WrongBytes { .. });
-        self.unusable.fetch_or(!answered, Ordering::Relaxed);
-        if self.reported.swap(true, Ordering::Relaxed) {
-            tracing::debug!("{error}");
-        } else {
-            tracing::warn!("{error}; kiln goes on without it where it can");
         }
     }
 }

@@ -93,7 +93,7 @@ impl Remote {
     /// # Errors
     /// A request failed.
     pub async fn put_pack(&self, pack: &Digest, bytes: Bytes) -> Result<(), RemoteError> {
-        let failed = |error: Error| self.failed("write a pack", &error);
+        let failed = |error: Error| self.write_failed("write a pack", &error);
         let path = self.place("packs", pack);
         if bytes.len() <= PART {
             let length = bytes.len();
@@ -111,7 +111,7 @@ impl Remote {
         match sent.try_collect::<Vec<()>>().await {
             Ok(_) => self.done("write a pack", upload.complete().await),
             Err(error) => {
-                // What stays of it is no object; the server removes it in time.
+                // What stays of it is no object; a rule of the bucket removes it in time.
                 let _ = upload.abort().await;
                 Err(failed(error))
             }

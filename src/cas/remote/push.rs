@@ -156,7 +156,7 @@ async fn push(
     how: Sending,
     bytes: &mut u64,
 ) -> Result<Sent, PushError> {
-    remote.check_alive()?;
+    remote.check_writable()?;
     remote.prepare().await?;
     let named = Named::by(action, store)?;
     for _ in 0..TRIES {
@@ -206,7 +206,7 @@ async fn push_blob(
     how: Sending,
 ) -> Result<u64, PushError> {
     let digest = &digest;
-    remote.check_alive()?;
+    remote.check_writable()?;
     if !how.resend && intent.has_blob(digest).await? == Some(size) {
         return Ok(0);
     }
@@ -242,7 +242,7 @@ async fn push_pieces(
     near: &mut Relatives,
     how: Sending,
 ) -> Result<u64, PushError> {
-    remote.check_alive()?;
+    remote.check_writable()?;
     if !how.resend && intent.has_recipe(&digest).await? {
         near.unasked.push(digest);
         return Ok(0);

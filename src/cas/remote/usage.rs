@@ -8,11 +8,11 @@
 use std::ops::AddAssign;
 
 use futures_util::StreamExt;
+use object_store::ObjectMeta;
 use object_store::path::Path as ObjectPath;
-use object_store::{Error, ObjectMeta};
 use serde::Serialize;
 
-use super::error::RemoteError;
+use super::error::{RemoteError, is_denied};
 use super::list::Remotes;
 use super::object::{Remote, SILENCE};
 use crate::digest::Digest;
@@ -109,7 +109,11 @@ impl Remote {
             };
             *count += Count { objects: 1, bytes: meta.size };
         })
-        .await
+        .await?;
+        for half in super::gc::halves(self).await {
+            usage.other += Count { objects: 1, bytes: half.size };
+        }
+        Ok(())
     }
 
     /// Fails for a remote whose layout another version has made.
@@ -134,7 +138,7 @@ impl Remote {
             match tokio::time::timeout(SILENCE, listing.next()).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(Ok(meta))) => each(meta),
-                Ok(Some(Err(Error::PermissionDenied { .. } | Error::Unauthenticated { .. }))) => {
+                Ok(Some(Err(error))) if is_denied(&error) => {
                     return Err(RemoteError::Denied { remote: self.name.clone(), what });
                 }
                 Ok(Some(Err(error))) => return Err(self.failed(what, &error)),

@@ -9,10 +9,13 @@
 //! Must not know: how blobs are sent, what is garbage.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use object_store::path::Path as ObjectPath;
 use object_store::{Error, ObjectMeta, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
@@ -164,12 +167,16 @@ impl<'a> Intent<'a> {
         Ok(next.is_none())
     }
 
-    /// Makes an object young, if it is not. False when it is missing.
+    /// Makes an object young, if it is not. False when it must be sent: it is missing, or somebody else's, whose time
+    /// is not for us to change.
     async fn renew_object(&self, kind: &str, digest: &Digest) -> Result<bool, RemoteError> {
         match self.remote.has(kind, digest).await? {
             None => Ok(false),
             Some(meta) if self.is_young(&meta).await? => Ok(true),
-            Some(meta) => self.remote.renew(&meta.location).await,
+            Some(meta) => Ok(self.remote.renew(&meta.location).await.unwrap_or_else(|error| {
+                tracing::debug!("{error}");
+                false
+            })),
         }
     }
 }
@@ -226,34 +233,53 @@ impl Remote {
         let put = PutPayload::from_bytes(bytes);
         match self.store.put_opts(&object.location, put, PutMode::Update(version).into()).await {
             Err(Error::Precondition { .. } | Error::NotFound { .. }) => Ok(()),
-            put => self.done("renew an action", put),
+            put => put.map(drop).map_err(|error| self.refused("renew an action", &error)),
         }
     }
 
     /// Gives an object the present time, by the server's clock, without moving its bytes. False when it is missing.
     pub(in crate::cas::remote) async fn renew(&self, path: &ObjectPath) -> Result<bool, RemoteError> {
         if let Some(file) = self.address.file(path) {
-            let now = std::time::SystemTime::now();
-            return match std::fs::File::open(&file).and_then(|file| file.set_modified(now)) {
-                Ok(()) => Ok(true),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-                Err(e) => {
-                    Err(self.failed("renew an object", &Error::Generic { store: "file", source: e.into() }))
-                }
-            };
+            return self.renew_file(path, &file).await;
         }
         // An object cannot be copied onto itself everywhere.
         let aside = self.at(&["renewed", &format!("{:016x}", fastrand::u64(..))]);
-        let copied = self.store.copy(path, &aside).await;
-        if self.noted("renew an object", copied)?.is_none() {
-            return Ok(false);
+        match self.store.copy(path, &aside).await {
+            Ok(()) => {}
+            Err(Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(self.refused("renew an object", &error)),
         }
         let back = self.store.copy(&aside, path).await;
-        let back = self.noted("renew an object", back)?;
         if let Err(error) = self.store.delete(&aside).await {
             tracing::debug!("an object was not removed: {error}");
         }
-        Ok(back.is_some())
+        back.map(|()| true).map_err(|error| self.refused("renew an object", &error))
+    }
+
+    /// The present time is for whoever may write the file; another time would be for its owner alone. Where nobody else
+    /// may write it, but the folder, a copy takes its place.
+    async fn renew_file(&self, path: &ObjectPath, file: &Path) -> Result<bool, RemoteError> {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        match rustix::fs::utimensat(CWD, file, &times, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(Errno::ACCESS | Errno::PERM) => {
+                let copied = match self.store.get(path).await {
+                    Ok(got) => got.bytes().await,
+                    Err(error) => Err(error),
+                };
+                let copied = match copied {
+                    Ok(bytes) => self.store.put(path, PutPayload::from_bytes(bytes)).await,
+                    Err(error) => Err(error),
+                };
+                copied.map(|_| true).map_err(|error| self.refused("renew an object", &error))
+            }
+            Err(error) => {
+                let error = Error::Generic { store: "file", source: std::io::Error::from(error).into() };
+                Err(self.refused("renew an object", &error))
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,50 +89,55 @@ impl Remote {
         if let Some(file) = self.address.file(&path) {
             let claim = claim_file(&file, holder).map_err(|e| {
                 let error = Error::Generic { store: "file", source: e.into() };
-                self.failed("take a lease", &error)
+                self.refused("take a lease", &error)
             });
             return Ok((claim?, None));
         }
-        let content = |beat| payload(&Holder { holder: holder.to_owned(), beat });
-        match self.store.put_opts(&path, content(0), PutMode::Create.into()).await {
+        let ours = Holder { holder: holder.to_owned(), beat: fastrand::u64(..) };
+        match self.store.put_opts(&path, payload(&ours), PutMode::Create.into()).await {
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
-            put => {
-                let version = self.noted("take a lease", put)?.map(UpdateVersion::from);
-                return Ok(self.hold(path, holder.to_owned(), version));
-            }
+            Err(error) => return Err(self.refused("take a lease", &error)),
+            Ok(put) => return Ok(self.hold(path, holder.to_owned(), put.into())),
         }
-        let Some((version, who)) = self.holder_of(&path).await? else {
+        let Some((version, known)) = self.holder_of(&path).await? else {
             return theirs("another runner".to_owned());
         };
+        if known.as_ref() == Some(&ours) {
+            // It was created, and the answer was lost.
+            return Ok(self.hold(path, holder.to_owned(), version));
+        }
+        let who = known.map_or_else(|| "another runner".to_owned(), |known| known.holder);
         if !self.stands_still(key, &version, seen) {
             return theirs(who);
         }
-        let put =
-            self.store.put_opts(&path, content(fastrand::u64(..)), PutMode::Update(version).into()).await;
+        let put = self.store.put_opts(&path, payload(&ours), PutMode::Update(version).into()).await;
         match put {
             // Somebody was faster, or its holder is alive after all.
             Err(Error::Precondition { .. } | Error::NotFound { .. }) => theirs(who),
-            put => {
-                let version = self.noted("take a lease over", put)?.map(UpdateVersion::from);
-                Ok(self.hold(path, holder.to_owned(), version))
-            }
+            Err(error) => Err(self.refused("take a lease over", &error)),
+            Ok(put) => Ok(self.hold(path, holder.to_owned(), put.into())),
         }
     }
 
-    async fn holder_of(&self, path: &ObjectPath) -> Result<Option<(UpdateVersion, String)>, RemoteError> {
-        let got = self.store.get(path).await;
-        let Some(got) = self.noted("read a lease", got)? else { return Ok(None) };
+    /// The version of a lease, and its holder if it can be read; none when there is none any more.
+    async fn holder_of(
+        &self,
+        path: &ObjectPath,
+    ) -> Result<Option<(UpdateVersion, Option<Holder>)>, RemoteError> {
+        let got = match self.store.get(path).await {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            got => got.map_err(|error| self.refused("read a lease", &error))?,
+        };
         let version = UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
         if got.meta.size > MOST_BYTES {
-            return Ok(Some((version, "another runner".to_owned())));
+            return Ok(Some((version, None)));
         }
         let mut body = got.into_stream();
         let mut bytes = Vec::new();
         while let Some(chunk) = self.next(&mut body, "read a lease").await? {
             bytes.extend_from_slice(&chunk);
         }
-        let holder = serde_json::from_slice(&bytes).map(|holder: Holder| holder.holder);
-        Ok(Some((version, holder.unwrap_or_else(|_| "another runner".to_owned()))))
+        Ok(Some((version, serde_json::from_slice(&bytes).ok())))
     }
 
     fn stands_still(&self, key: &Digest, version: &UpdateVersion, seen: &std::sync::Mutex<Seen>) -> bool {
@@ -149,21 +154,19 @@ impl Remote {
         self: &Arc<Self>,
         path: ObjectPath,
         holder: String,
-        version: Option<UpdateVersion>,
+        mut version: UpdateVersion,
     ) -> (Claim, Option<JoinHandle<()>>) {
         let (end, mut ended) = tokio::sync::oneshot::channel();
         let remote = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let mut version = version;
             loop {
                 tokio::select! {
                     _ = &mut ended => break,
                     () = sleep(EVERY) => {}
                 }
                 let content = payload(&Holder { holder: holder.clone(), beat: fastrand::u64(..) });
-                let Some(known) = version.clone() else { return };
-                match remote.store.put_opts(&path, content, PutMode::Update(known).into()).await {
-                    Ok(put) => version = Some(put.into()),
+                match remote.store.put_opts(&path, content, PutMode::Update(version.clone()).into()).await {
+                    Ok(put) => version = put.into(),
                     // It is somebody else's now: both run, and the results are compared.
                     Err(Error::Precondition { .. } | Error::NotFound { .. }) => return,
                     Err(error) => tracing::debug!("a lease was not refreshed: {error}"),
@@ -201,7 +204,20 @@ fn claim_file(path: &Path, holder: &str) -> std::io::Result<Claim> {
         std::fs::create_dir_all(folder)?;
     }
     loop {
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = match opened {
+            // Another user has left it, or holds it.
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                let file = File::open(path)?;
+                match file.try_lock() {
+                    Err(TryLockError::WouldBlock) => return Ok(Claim::Theirs(holder_in(&file))),
+                    Err(TryLockError::Error(error)) => return Err(error),
+                    Ok(()) => std::fs::remove_file(path)?,
+                }
+                continue;
+            }
+            opened => opened?,
+        };
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(Claim::Theirs(holder_in(&file))),
             Err(TryLockError::Error(error)) => return Err(error),

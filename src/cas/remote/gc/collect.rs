@@ -16,7 +16,7 @@ use object_store::{Error, ObjectMeta, ObjectStoreExt};
 use tokio::time::{Instant, sleep};
 
 use super::folder;
-use super::mark::{Live, Marker};
+use super::mark::{Live, Marker, unreadable};
 use super::survey::{Owners, Survey};
 use crate::cas::care::{Garbage, GcPlan, Kind};
 use crate::cas::remote::claims::{COLLECTORS, Heartbeat, STANDSTILL, milliseconds};
@@ -28,6 +28,8 @@ use crate::digest::Digest;
 const ROUND: Duration = Duration::from_secs(20);
 /// How long senders have between two rounds.
 const BETWEEN: Duration = Duration::from_secs(2);
+/// How often it is looked again for what is needed, when others remove things meanwhile.
+const LOOKS: usize = 10;
 /// How many objects are removed at a time.
 const REMOVALS: usize = 16;
 
@@ -56,9 +58,9 @@ impl Remote {
     /// A request failed.
     pub(in crate::cas::remote) async fn plan_gc(&self, rules: GcRules) -> Result<GcPlan, RemoteError> {
         self.prepare().await?;
-        let survey = Survey::of(self, &mut Owners::default()).await?;
         let now = jiff::Timestamp::now().as_millisecond();
-        let live = Marker::default().mark(self, &survey, now - milliseconds(rules.keep)).await?;
+        let (mut owners, mut marker) = (Owners::default(), Marker::default());
+        let (survey, live) = self.look(&mut owners, &mut marker, now - milliseconds(rules.keep)).await?;
         let items = garbage(&survey, &live, rules, now);
         Ok(plan(&survey, &items, now))
     }
@@ -77,8 +79,7 @@ impl Remote {
         let now = self.clock(flag.path()).await;
         flag.end().await;
         let now = now?;
-        let survey = Survey::of(self, &mut owners).await?;
-        let live = marker.mark(self, &survey, now - milliseconds(rules.keep)).await?;
+        let (survey, live) = self.look(&mut owners, &mut marker, now - milliseconds(rules.keep)).await?;
         let first = garbage(&survey, &live, rules, now);
         let planned = plan(&survey, &first, now);
         let has_owners =
@@ -101,6 +102,23 @@ impl Remote {
             }
             sleep(BETWEEN).await;
         }
+    }
+
+    /// What the remote has, and what of it is needed.
+    async fn look(
+        &self,
+        owners: &mut Owners,
+        marker: &mut Marker,
+        oldest: i64,
+    ) -> Result<(Survey, Live), RemoteError> {
+        for _ in 0..LOOKS {
+            let survey = Survey::of(self, owners).await?;
+            if let Some(live) = marker.mark(self, &survey, oldest).await? {
+                return Ok((survey, live));
+            }
+        }
+        let why = "objects that were listed are gone each time that they are read".to_owned();
+        Err(unreadable(self, &self.at(&["actions"]), why))
     }
 
     /// The time of an object, in milliseconds by the server's clock.
@@ -144,8 +162,8 @@ impl Round<'_> {
         marker: &mut Marker,
     ) -> Result<(u64, bool), RemoteError> {
         let now = self.remote.clock(flag.path()).await?;
-        let survey = Survey::of(self.remote, owners).await?;
-        let live = marker.mark(self.remote, &survey, now - milliseconds(self.rules.keep)).await?;
+        let oldest = now - milliseconds(self.rules.keep);
+        let (survey, live) = self.remote.look(owners, marker, oldest).await?;
         let items = garbage(&survey, &live, self.rules, now);
         let twice = |item: &Item| item.of_dead || self.first.contains(&identity(item));
         let items: Vec<_> = items.into_iter().filter(twice).collect();
@@ -175,7 +193,7 @@ impl Round<'_> {
         if let Some(file) = folder::unfinished_file(self.remote, &item.meta.location) {
             let removed = folder::remove(&file).map_err(|e| {
                 let error = Error::Generic { store: "file", source: e.into() };
-                self.remote.failed("remove an object", &error)
+                self.remote.write_failed("remove an object", &error)
             })?;
             return Ok(if removed { item.meta.size } else { 0 });
         }
@@ -241,8 +259,7 @@ pub(super) async fn collect_once(remote: &Remote, rules: GcRules) -> Result<(), 
     let (mut owners, mut marker) = (Owners::default(), Marker::default());
     let flag = Heartbeat::begin(remote, COLLECTORS, Bytes::from_static(b"collecting")).await?;
     let now = remote.clock(flag.path()).await?;
-    let survey = Survey::of(remote, &mut owners).await?;
-    let live = marker.mark(remote, &survey, now - milliseconds(rules.keep)).await?;
+    let (survey, live) = remote.look(&mut owners, &mut marker, now - milliseconds(rules.keep)).await?;
     flag.end().await;
     // It has much to remove.
     sleep(10 * STANDSTILL).await;

@@ -21,9 +21,17 @@ use crate::digest::Digest;
 const KINDS: [&str; 9] =
     ["actions", "blobs", "recipes", "packs", "renewed", "probes", PINS, INTENTS, COLLECTORS];
 
-/// What was left in the folder, if the remote is one: what may still be written is among it.
+/// What was left in the folder, if the remote is one: what may still be written is among it, and so are leases.
 pub(super) async fn unfinished(remote: &Remote) -> Vec<ObjectMeta> {
-    let kinds: Vec<_> = KINDS.into_iter().chain([LEASES]).collect();
+    look(remote, KINDS.into_iter().chain([LEASES]).collect()).await
+}
+
+/// The objects that are being written to the folder, if the remote is one, or that killed runners left halfway.
+pub(in crate::cas::remote) async fn halves(remote: &Remote) -> Vec<ObjectMeta> {
+    look(remote, KINDS.to_vec()).await
+}
+
+async fn look(remote: &Remote, kinds: Vec<&str>) -> Vec<ObjectMeta> {
     let folders = kinds.into_iter().filter_map(|kind| {
         let place = remote.at(&[kind]);
         Some((remote.address.file(&place)?, place, kind == LEASES))

@@ -1,14 +1,16 @@
 //! What the records that stay need.
 //!
 //! Purpose: from the records that stay, and from what somebody is about to name, to blobs, recipes and packs.
-//! Invariant: a request that fails ends the collection: what could not be read never counts as needing nothing. A
-//! record or recipe that is damaged needs nothing, for whoever reads it treats it as absent.
+//! Invariant: a request that fails ends the collection, and so does a record, listing or recipe that stays and is damaged:
+//! what could not be read never counts as needing nothing. A server, or something before it, may have given other bytes
+//! this once.
 //! Must not know: what is removed, and when.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
+use object_store::path::Path as ObjectPath;
 
 use super::survey::Survey;
 use crate::cas::remote::claims::read_intent;
@@ -38,13 +40,21 @@ pub(super) struct Marker {
     actions: BTreeMap<Digest, (ObjectMeta, Vec<ArtifactRef>)>,
     trees: BTreeMap<Digest, Vec<Digest>>,
     recipes: BTreeMap<Digest, (ObjectMeta, Vec<Digest>, Option<Digest>)>,
+    /// Whether something that was listed was gone when it was read: others remove things, too.
+    gone: bool,
 }
 
 impl Marker {
     /// Marks what records need that are pinned, or not older than `oldest` (milliseconds by the server's clock), and
-    /// what those who are sending are about to name.
-    pub async fn mark(&mut self, remote: &Remote, survey: &Survey, oldest: i64) -> Result<Live, RemoteError> {
+    /// what those who are sending are about to name. None when something that the survey lists is gone meanwhile.
+    pub async fn mark(
+        &mut self,
+        remote: &Remote,
+        survey: &Survey,
+        oldest: i64,
+    ) -> Result<Option<Live>, RemoteError> {
         let mut live = Live::default();
+        self.gone = false;
         for pin in &survey.pins {
             live.actions.extend(remote.read_pin(&pin.location).await?.into_iter().flat_map(|pin| pin.keys));
         }
@@ -67,7 +77,7 @@ impl Marker {
         self.read_trees(remote, survey, &trees).await?;
         live.blobs.extend(trees.iter().filter_map(|tree| self.trees.get(tree)).flatten());
         self.mark_packs(remote, survey, &mut live).await?;
-        Ok(live)
+        Ok((!self.gone).then_some(live))
     }
 
     async fn read_actions(
@@ -80,13 +90,14 @@ impl Marker {
         let unread =
             unread.filter(|(key, meta)| self.actions.get(key).is_none_or(|(known, _)| known != *meta));
         let read = unread.map(|(key, meta)| async move {
-            let action = undamaged(remote.action(&key).await)?;
-            let outputs = action.map(|action| action.outputs.into_values().collect()).unwrap_or_default();
-            Ok::<_, RemoteError>((key, (meta.clone(), outputs)))
+            let action = needed(remote, &meta.location, remote.action(&key).await)?;
+            let outputs = action.map(|action| action.outputs.into_values().collect());
+            Ok::<_, RemoteError>(outputs.map(|outputs| (key, (meta.clone(), outputs))))
         });
         let read: Vec<_> =
             stream::iter(read.collect::<Vec<_>>()).buffer_unordered(READS).try_collect().await?;
-        self.actions.extend(read);
+        self.gone |= read.iter().any(Option::is_none);
+        self.actions.extend(read.into_iter().flatten());
         Ok(())
     }
 
@@ -100,13 +111,17 @@ impl Marker {
             let Some(meta) = survey.blobs.get(digest).filter(|_| !self.trees.contains_key(digest)) else {
                 continue;
             };
-            let bytes = undamaged(remote.small(&meta.location, MOST_TREE_BYTES, "read a listing").await)?;
-            let bytes = bytes.filter(|bytes| Digest::of_bytes(bytes) == *digest);
-            let tree = bytes.and_then(|bytes| Tree::parse(&bytes).ok());
-            // What is damaged or gone now may be whole the next time.
-            if let Some(tree) = tree {
-                self.trees.insert(*digest, tree.files.iter().map(|file| file.digest).collect());
-            }
+            let read = remote.small(&meta.location, MOST_TREE_BYTES, "read a listing").await;
+            let Some(bytes) = needed(remote, &meta.location, read)? else {
+                self.gone = true;
+                continue;
+            };
+            let tree = match Digest::of_bytes(&bytes) == *digest {
+                true => Tree::parse(&bytes),
+                false => Err("it has other bytes than its name says".to_owned()),
+            };
+            let tree = tree.map_err(|why| unreadable(remote, &meta.location, why))?;
+            self.trees.insert(*digest, tree.files.iter().map(|file| file.digest).collect());
         }
         Ok(())
     }
@@ -124,13 +139,13 @@ impl Marker {
             let unread = unread
                 .filter(|(digest, meta)| self.recipes.get(digest).is_none_or(|(known, ..)| known != *meta));
             let read = unread.map(|(digest, meta)| async move {
-                let recipe = undamaged(remote.recipe(&digest).await)?;
-                let (packs, base) = recipe.map(|recipe| (recipe.packs, recipe.base)).unwrap_or_default();
-                Ok::<_, RemoteError>((digest, (meta.clone(), packs, base)))
+                let recipe = needed(remote, &meta.location, remote.recipe(&digest).await)?;
+                Ok::<_, RemoteError>(recipe.map(|recipe| (digest, (meta.clone(), recipe.packs, recipe.base))))
             });
             let read: Vec<_> =
                 stream::iter(read.collect::<Vec<_>>()).buffer_unordered(READS).try_collect().await?;
-            self.recipes.extend(read);
+            self.gone |= read.iter().any(Option::is_none);
+            self.recipes.extend(read.into_iter().flatten());
             let mut bases = Vec::new();
             for digest in next {
                 if let Some((_, packs, base)) = self.recipes.get(&digest) {
@@ -144,10 +159,18 @@ impl Marker {
     }
 }
 
-/// What was read; none when it is damaged or gone.
-fn undamaged<T>(read: Result<Option<T>, RemoteError>) -> Result<Option<T>, RemoteError> {
+/// What was read of an object that was listed; none when it is gone.
+fn needed<T>(
+    remote: &Remote,
+    path: &ObjectPath,
+    read: Result<Option<T>, RemoteError>,
+) -> Result<Option<T>, RemoteError> {
     match read {
-        Err(RemoteError::WrongBytes { .. }) => Ok(None),
+        Err(RemoteError::WrongBytes { why, .. }) => Err(unreadable(remote, path, why)),
         read => read,
     }
+}
+
+pub(super) fn unreadable(remote: &Remote, path: &ObjectPath, why: String) -> RemoteError {
+    RemoteError::Unreadable { remote: remote.name.clone(), what: path.to_string(), why }
 }

@@ -14,3 +14,4 @@ mod simulation;
 mod survey;
 
 pub use collect::GcRules;
+pub(super) use folder::halves;
