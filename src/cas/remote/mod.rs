@@ -18,6 +18,8 @@ mod packs;
 pub(crate) mod pieces;
 mod profile;
 mod push;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 pub use address::Address;

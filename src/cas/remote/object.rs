@@ -17,7 +17,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use super::address::Address;
-use super::error::{RemoteError, chain};
+use super::error::RemoteError;
 use super::health::Health;
 use crate::cas::local::{MOST_ACTION_BYTES, parse_action, spell_action};
 use crate::cas::trust::TrustPolicy;
@@ -237,13 +237,14 @@ impl Remote {
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
             // Not every server knows conditions, and not every file system hard links. Of two who send other results at
             // the same time the last one wins there.
-            Err(error) if !replace && self.is_absent(&path).await => {
-                tracing::debug!("an action is written without a condition: {}", chain(&error));
-                if !is_sure() {
-                    return Ok(None);
+            Err(error) if !replace => match self.store.head(&path).await {
+                Ok(_) => {}
+                Err(Error::NotFound { .. }) if is_sure() => {
+                    return self.overwrite(&path, bytes).await.map(Some);
                 }
-                return self.overwrite(&path, bytes).await.map(Some);
-            }
+                Err(Error::NotFound { .. }) => return Ok(None),
+                Err(_) => return Err(self.write_failed("write an action", &error)),
+            },
             put => return self.done("write an action", put).map(|()| Some(Sent::New)),
         }
         // Somebody was first, or an answer to us was lost.
@@ -263,11 +264,6 @@ impl Remote {
         let put = self.store.put(path, PutPayload::from_bytes(bytes));
         let put = self.in_time("write an action", put).await?;
         self.done("write an action", put).map(|()| Sent::New)
-    }
-
-    /// Whether the remote says that it has no such object.
-    async fn is_absent(&self, path: &ObjectPath) -> bool {
-        matches!(self.store.head(path).await, Err(Error::NotFound { .. }))
     }
 
     pub(super) fn place(&self, kind: &str, digest: &Digest) -> ObjectPath {
