@@ -163,6 +163,11 @@ pub struct DuArgs {
     pub pipeline: PipelineArgs,
 }
 
+/// The default of `--older`, in seconds: 14d.
+pub const OLDER: u64 = 14 * 86_400;
+/// The default of `--keep-runs`.
+pub const KEEP_RUNS: usize = 20;
+
 /// `kiln gc`.
 #[derive(Debug, Args)]
 #[command(
@@ -181,11 +186,11 @@ pub struct GcArgs {
     /// Remove what is listed
     #[arg(long)]
     pub apply: bool,
-    /// Keep everything that is younger, such as 12h or 30d
+    /// Keep everything that is younger, such as 12h or 30d; of a remote at least 1d
     #[arg(long, default_value = "14d", value_name = "AGE", value_parser = age)]
     pub older: u64,
     /// Keep the results of so many of the newest runs
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    #[arg(long, default_value_t = KEEP_RUNS, value_name = "N")]
     pub keep_runs: usize,
     /// Answer with one JSON object on stdout
     #[arg(long)]
