@@ -32,12 +32,12 @@ pub fn age(seconds: u64) -> String {
     }
 }
 
-/// A rough duration for a forecast: `under 1s`, `10s`, `16m`, `2h05m`.
+/// A rough duration for a forecast: `Under 1s`, `About 10s`, `About 16m`, `About 2h05m`.
 pub fn about(seconds_: f64) -> String {
     match seconds_ {
-        s if s < 0.95 => "under 1s".to_owned(),
-        s if (90.0..3600.0).contains(&s) => format!("{:.0}m", s / 60.0),
-        s => seconds(s),
+        s if s < 0.95 => "Under 1s".to_owned(),
+        s if (90.0..3600.0).contains(&s) => format!("About {:.0}m", s / 60.0),
+        s => format!("About {}", seconds(s)),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Purpose: `format`, `actions/KEY` and `blobs/DIGEST` in an object store: read and written one by one.
 //! Invariant: an action that is given has the key that was asked for; the caller verifies the bytes of blobs. An
-//! action is created only where there is none. After several failures in a row a remote is left alone.
+//! action is created only where there is none. After several failures in a row, or one that every request would
+//! share, a remote is left alone.
 //! Must not know: the local store, other remotes.
 
 use std::collections::HashSet;
@@ -17,7 +18,8 @@ use object_store::path::Path as ObjectPath;
 use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use super::address::Address;
-use super::error::{RemoteError, chain};
+use super::error::RemoteError;
+use super::explain::{explain, is_without_bucket};
 use crate::cas::local::{MOST_ACTION_BYTES, parse_action, spell_action};
 use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
@@ -349,7 +351,7 @@ impl Remote {
     ) -> Result<Option<T>, RemoteError> {
         match result {
             // It answered.
-            Err(Error::NotFound { .. }) => {
+            Err(error @ Error::NotFound { .. }) if !is_without_bucket(&error) => {
                 self.failures.store(0, Ordering::Relaxed);
                 Ok(None)
             }
@@ -365,15 +367,14 @@ impl Remote {
         result.map(drop).map_err(|error| self.failed(what, &error))
     }
 
-    /// Counts a failure.
+    /// Counts a failure. Where every other request would fail, too, the remote is left alone at once.
     pub(super) fn failed(&self, what: &str, error: &Error) -> RemoteError {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        let mut why = chain(error);
-        if matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) {
-            why += " (S3 also says this of an object that is not there, to those who may not list the bucket; allow \
-                    s3:ListBucket)";
+        let explained = explain(&self.name, &self.address, what, error);
+        match explained {
+            RemoteError::Unusable { .. } => self.failures.store(MOST_FAILURES, Ordering::Relaxed),
+            _ => _ = self.failures.fetch_add(1, Ordering::Relaxed),
         }
-        RemoteError::Request { remote: self.name.clone(), what: what.to_owned(), why }
+        explained
     }
 
     /// Whether it could not be asked for something, so that it may have more than was found.
@@ -385,10 +386,11 @@ impl Remote {
     pub fn report(&self, error: &RemoteError) {
         let answered = matches!(error, RemoteError::Untrusted { .. } | RemoteError::WrongBytes { .. });
         self.unusable.fetch_or(!answered, Ordering::Relaxed);
+        let next = if answered { "" } else { "; kiln goes on without the remote where it can" };
         if self.reported.swap(true, Ordering::Relaxed) {
             tracing::debug!("{error}");
         } else {
-            tracing::warn!("{error}; kiln goes on without it where it can");
+            tracing::warn!("{error}{next}");
         }
     }
 }

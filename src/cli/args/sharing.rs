@@ -39,6 +39,8 @@ pub enum RemoteCommand {
     List(PipelineArgs),
     /// Add a remote to your own file, or change it there
     Add(RemoteAddArgs),
+    /// Remove a remote from your own file; nothing in the remote is removed
+    Remove(RemoteRemoveArgs),
     /// Ask each remote whether it answers; exit with 1 if one does not
     Check(PipelineArgs),
     /// Count the objects of remotes and their bytes, by listing them
@@ -75,6 +77,13 @@ pub struct RemoteAddArgs {
     pub no_leases: bool,
 }
 
+/// `kiln remote remove`.
+#[derive(Debug, Args)]
+pub struct RemoteRemoveArgs {
+    /// The name of the remote
+    pub name: String,
+}
+
 /// `kiln key`.
 #[derive(Debug, Args)]
 pub struct KeyArgs {
@@ -92,6 +101,8 @@ pub enum KeyCommand {
     List(KeyListArgs),
     /// Trust the results that a key has signed
     Trust(KeyTrustArgs),
+    /// Trust a key no longer
+    Distrust(KeyDistrustArgs),
 }
 
 /// `kiln key new`.
@@ -122,11 +133,18 @@ pub struct KeyTrustArgs {
     pub require: bool,
 }
 
+/// `kiln key distrust`.
+#[derive(Debug, Args)]
+pub struct KeyDistrustArgs {
+    /// The name by which the key is trusted, as `kiln key list` prints it
+    pub name: String,
+}
+
 /// `kiln provenance`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The output is an in-toto bundle: one DSSE envelope a line. Exit code 1 means that there are gaps: \
-    stages that are not known or not signed by a trusted key, or that do not meet."
+    stages that are not known or not signed by a trusted key, or whose digests do not match."
 )]
 pub struct ProvenanceArgs {
     /// The pipeline and the stage.

@@ -242,8 +242,9 @@ fn shown(args: &GcArgs, plan: &GcPlan, origin: &dyn Fn(Digest) -> String) -> Sho
 fn row(garbage: &Garbage, origin: &dyn Fn(Digest) -> String) -> Vec<String> {
     let kind = KINDS.iter().find(|(kind, ..)| *kind == garbage.kind).map_or("", |(_, one, _)| one);
     // The place within the store: its kind, and the name.
+    let most = if matches!(garbage.kind, Kind::View | Kind::Run | Kind::Leftover) { 2 } else { 3 };
     let parts: Vec<_> = garbage.path.iter().map(|part| printable(&part.to_string_lossy())).collect();
-    let path = parts[parts.len().saturating_sub(3)..].join("/");
+    let path = parts[parts.len().saturating_sub(most)..].join("/");
     let origin = garbage.key.map(origin).unwrap_or_default();
     vec![kind.into(), path, bytes(garbage.bytes), age(garbage.age), origin]
 }
