@@ -150,7 +150,8 @@ fn gc_removes_what_no_run_pipeline_or_lock_file_names_and_nothing_else() {
     assert_eq!(plan["garbage"].as_array().unwrap().len(), 6, "{plan:#}");
     assert_eq!((count("actions"), count("blobs")), (4, 5), "nothing goes without --apply");
     let text = p.ask(&["gc", "--older", "0s", "--keep-runs", "0"]).out;
-    assert!(text.contains("record") && text.contains("command, run r-0001"), "{text}");
+    assert!(text.contains("stage first, run r-0001") && text.contains("2 records, 2 blobs"), "{text}");
+    assert!(text.contains("`kiln gc --older 0s --keep-runs 0 --apply` removes them."), "{text}");
     let removed = p.json(&["gc", "--older", "0s", "--keep-runs", "0", "--apply"]);
     assert_eq!(removed["freed"], plan["bytes"]);
     assert_eq!((count("actions"), count("blobs")), (2, 3));

@@ -318,7 +318,7 @@ fn a_changed_param_is_told_with_old_and_new_value_and_line() {
     project.edit("to: A-Z", "to: B-ZA");
     let plan = project.ask(&["plan"]).good();
     // How long it took the last time is the machine's business.
-    assert!(plan.contains("Plan: 1 to run, 1 maybe. About "), "{plan}");
+    assert!(plan.contains("Plan: 1 to run, 1 maybe. "), "{plan}");
     assert!(plan.contains("~ run     to A-Z -> B-ZA"), "{plan}");
     assert!(plan.contains("~ maybe   waits on upper (kept if its bytes do not change)"), "{plan}");
     let why = project.ask(&["why", "lines"]).good();

@@ -301,6 +301,79 @@ fn remotes_that_are_added_at_the_same_time_are_all_there() {
 }
 
 #[test]
+fn a_remote_and_a_key_that_were_added_can_be_removed() {
+    let (p, other) = (Pipeline::new().yaml(LADDER), Pipeline::new().yaml(LADDER));
+    let key = public_key(&other);
+    p.ask(&["remote", "add", "team", "s3://bucket/a"]).good();
+    p.ask(&["remote", "add", "web", "https://host/b", "--read-only"]).good();
+    p.ask(&["key", "trust", "ci", &key, "--require"]).good();
+    let removed = p.ask(&["remote", "remove", "team"]).good();
+    assert!(removed.contains("s3://bucket/a  removed"), "{removed}");
+    let list = p.json(&["remote", "list", "kiln.yaml"]);
+    assert_eq!(list["remotes"].as_array().unwrap().len(), 1, "{list:#}");
+    assert_eq!(list["remotes"][0]["name"], "web");
+    let again = p.ask(&["remote", "remove", "team"]);
+    assert!(again.code == 3 && again.err.contains("names no remote `team`"), "{}", again.err);
+    let distrusted = p.ask(&["key", "distrust", "ci"]).good();
+    assert!(distrusted.contains(&key) && distrusted.contains("only what you sign counts"), "{distrusted}");
+    let keys = p.json(&["key", "list"]);
+    assert_eq!((keys["keys"].as_array().unwrap().len(), &keys["required"]), (0, &true.into()));
+    let again = p.ask(&["key", "distrust", "ci"]);
+    assert!(again.code == 3 && again.err.contains("no key is trusted as `ci`"), "{}", again.err);
+}
+
+#[test]
+fn a_wrong_name_url_or_key_of_the_environment_says_where_it_comes_from() {
+    let p = Pipeline::new().yaml(LADDER).file("seed.txt", "seed\n");
+    let name = p.ask(&["remote", "add", "a b", "s3://bucket"]);
+    assert!(name.code == 3 && name.err.contains("`a b` cannot be the name of a remote"), "{}", name.err);
+    let url = Answer::of(p.kiln(&["plan"]).env("KILN_REMOTES", "kiln/assistant").output().unwrap());
+    assert!(url.code == 3 && url.err.contains("KILN_REMOTES: `kiln/assistant`"), "{}", url.err);
+    assert!(url.err.contains("looks like s3://bucket/prefix"), "{}", url.err);
+    let key = Answer::of(p.kiln(&["plan"]).env("KILN_SIGNING_KEY", "/nope.pem").output().unwrap());
+    assert!(key.code == 3 && key.err.contains("KILN_SIGNING_KEY: cannot read /nope.pem"), "{}", key.err);
+}
+
+#[test]
+fn a_check_without_remotes_or_with_offline_says_so() {
+    let p = Pipeline::new().yaml(LADDER);
+    assert!(p.ask(&["remote", "check"]).good().contains("There are no remotes"));
+    p.ask(&["remote", "add", "team", "s3://bucket/a"]).good();
+    let offline = p.ask(&["remote", "check", "--offline"]);
+    assert!(offline.code == 3 && offline.err.contains("`--offline` uses no remote"), "{}", offline.err);
+}
+
+#[test]
+fn what_keeps_every_request_from_a_remote_is_said_with_the_next_step() {
+    let p = Pipeline::new().yaml(LADDER);
+    let check = |url: &str, variables: &[(&str, &str)]| {
+        let mut kiln = p.kiln(&["remote", "check"]);
+        ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().for_each(|name| _ = kiln.env_remove(name));
+        kiln.env("KILN_REMOTES", url).env("HOME", p.root()).envs(variables.iter().copied());
+        Answer::of(kiln.output().unwrap()).out
+    };
+    let key = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_REGION", "us-east-1")];
+    let endpoint = |url| [&key[..], &[("AWS_ENDPOINT_URL", url)]].concat();
+    let refused = check("s3://bucket/a", &endpoint("http://127.0.0.1:9"));
+    assert!(refused.contains("cannot connect to http://127.0.0.1:9: Connection refused"), "{refused}");
+    assert!(refused.contains("AWS_ENDPOINT_URL"), "{refused}");
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut connection in server.incoming().flatten() {
+            let head = BufReader::new(&connection).lines().map_while(Result::ok);
+            head.take_while(|line| !line.is_empty()).for_each(drop);
+            let body = "<Error><Code>NoSuchBucket</Code></Error>";
+            let length = body.len();
+            let answer = format!("HTTP/1.1 404 x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            let _ = connection.write_all(answer.as_bytes());
+        }
+    });
+    let missing = check("s3://bucket/a", &endpoint(&url));
+    assert!(missing.contains("the bucket `bucket` does not exist; create it"), "{missing}");
+}
+
+#[test]
 fn a_record_of_ones_own_that_nobody_signed_is_told_as_the_reason() {
     let shared = Shared::new();
     let (project, other) = (shared.project(LADDER), shared.project(LADDER));

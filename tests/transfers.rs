@@ -33,8 +33,9 @@ fn start(project: &Pipeline, remote: &str, word: &str) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// A server of a folder that gives ranges of packs, counts their bytes, and stalls at ranges from there on.
-fn server(folder: &Path, most: u64) -> (String, Arc<AtomicU64>) {
+/// A server of a folder that gives ranges of packs, counts their bytes, and stalls at ranges from there on; with no
+/// `most` it gives whole objects alone.
+fn server(folder: &Path, most: Option<u64>) -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (url, sent) = (format!("http://{}", listener.local_addr().unwrap()), Arc::new(AtomicU64::new(0)));
     let (folder, count) = (folder.to_owned(), Arc::clone(&sent));
@@ -47,7 +48,7 @@ fn server(folder: &Path, most: u64) -> (String, Arc<AtomicU64>) {
     (url, sent)
 }
 
-fn answer(mut connection: &TcpStream, folder: &Path, count: &AtomicU64, most: u64) {
+fn answer(mut connection: &TcpStream, folder: &Path, count: &AtomicU64, most: Option<u64>) {
     let mut lines = BufReader::new(connection).lines().map_while(Result::ok);
     while let Some(request) = lines.next() {
         let headers: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
@@ -59,7 +60,7 @@ fn answer(mut connection: &TcpStream, folder: &Path, count: &AtomicU64, most: u6
         let range = headers
             .iter()
             .find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
-        let (code, from, to) = match range {
+        let (code, from, to) = match range.filter(|_| most.is_some()) {
             None => (200, 0, body.len()),
             Some(range) => {
                 let (from, to) = range.trim().split_once('-').unwrap();
@@ -75,7 +76,7 @@ fn answer(mut connection: &TcpStream, folder: &Path, count: &AtomicU64, most: u6
         if path.starts_with("packs/") {
             count.fetch_add((to - from) as u64, Ordering::SeqCst);
             // By the place, because requests come in any order.
-            if from as u64 >= most {
+            if most.is_some_and(|most| from as u64 >= most) {
                 std::thread::sleep(Duration::from_secs(100));
             }
         }
@@ -104,7 +105,7 @@ fn wait_for(what: impl Fn() -> bool) {
 fn a_fetch_that_was_killed_goes_on_where_it_was() {
     let (remote, ours, theirs) = (tempfile::tempdir().unwrap(), project(SIZE), project(SIZE));
     assert_eq!(ask(&ours, remote.path().to_str().unwrap(), &["run"]).code, 0);
-    let (url, _) = server(remote.path(), 24_000_000);
+    let (url, _) = server(remote.path(), Some(24_000_000));
     let mut killed = start(&theirs, &url, "run");
     let large = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.len() >= 16_000_000);
     wait_for(|| temporary_files(&theirs).iter().any(large));
@@ -114,7 +115,7 @@ fn a_fetch_that_was_killed_goes_on_where_it_was() {
     let partial = temporary_files(&theirs).into_iter().find(large).unwrap();
     fs::File::options().append(true).open(&partial).unwrap().write_all(&[0; 5_000_000]).unwrap();
 
-    let (url, sent) = server(remote.path(), u64::MAX);
+    let (url, sent) = server(remote.path(), Some(u64::MAX));
     let run = ask(&theirs, &url, &["run", "--json"]);
     let answer: Value = serde_json::from_str(&run.out).unwrap();
     assert_eq!(answer["stages"][0]["outcome"], "fetched", "{}{}", run.out, run.err);
@@ -152,4 +153,22 @@ fn a_push_that_was_killed_sends_no_pack_again() {
     assert_eq!(ask(&theirs, remote, &["pull"]).code, 0);
     let out = "artifacts/out/p/a/o";
     assert!(fs::read(theirs.path(out)).unwrap() == fs::read(project.path(out)).unwrap());
+}
+
+#[test]
+fn a_server_without_ranges_gives_large_files_all_the_same() {
+    let (remote, ours, theirs) = (tempfile::tempdir().unwrap(), project(SIZE), project(SIZE));
+    assert_eq!(ask(&ours, remote.path().to_str().unwrap(), &["run"]).code, 0);
+    let (url, _) = server(remote.path(), None);
+    let run = ask(&theirs, &url, &["run"]);
+    assert!(run.code == 0 && run.err.contains("fetched") && !run.err.contains("WARN"), "{}", run.err);
+    let out = "artifacts/out/p/a/o";
+    assert!(fs::read(theirs.path(out)).unwrap() == fs::read(ours.path(out)).unwrap());
+    for words in [["gc", "--remote", "env"], ["remote", "du", "env"]] {
+        let answer = ask(&theirs, &url, &words);
+        let said = answer.out + &answer.err;
+        assert!(answer.code != 0 && said.contains("HTTP"), "{words:?}: {said}");
+    }
+    let pins = ask(&theirs, &url, &["pin", "list", "--remote", "env"]);
+    assert!(pins.code == 1 && pins.err.contains("cannot be listed"), "{}{}", pins.out, pins.err);
 }

@@ -97,7 +97,7 @@ impl Command {
             Self::Remote(a) => match &a.command {
                 RemoteCommand::List(a) | RemoteCommand::Check(a) => a.json,
                 RemoteCommand::Du(a) => a.pipeline.json,
-                RemoteCommand::Add(_) => false,
+                RemoteCommand::Add(_) | RemoteCommand::Remove(_) => false,
             },
             Self::Key(a) => matches!(&a.command, KeyCommand::List(a) if a.json),
             Self::Provenance(a) => a.pipeline.json,

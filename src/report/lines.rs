@@ -111,7 +111,13 @@ pub fn shared(shared: &SharedResults) -> Vec<String> {
     }
     if shared.failed > 0 {
         let why = printable_error(shared.error.as_deref().unwrap_or_default());
-        lines.push(format!("{} {name}  lacks {} of the results: {why}", paint(WARNING, "!"), shared.failed));
+        let results = if shared.failed == 1 { "result" } else { "results" };
+        lines.push(format!(
+            "{} {name}  lacks {} {results} of this run: {}; `kiln push` sends what is missing",
+            paint(WARNING, "!"),
+            shared.failed,
+            why.trim_end_matches('.')
+        ));
     }
     lines.extend(shared.conflicts.iter().map(|key| {
         format!(

@@ -14,6 +14,9 @@ use crate::state::StageOutcome;
 /// With more stages than this, only those that failed are shown.
 const MANY: usize = 30;
 
+/// The most characters of an error.
+const MOST_ERROR: usize = 80;
+
 /// The lines of the table; none when no stage is shown.
 pub fn lines(report: &RunReport) -> Vec<String> {
     let many = report.stages.len() > MANY;
@@ -26,6 +29,16 @@ pub fn lines(report: &RunReport) -> Vec<String> {
     table(&[vec![head], rows].concat()).into_iter().map(|line| format!("  {line}")).collect()
 }
 
+/// The first clause of an error; the whole of it stands above the table.
+fn short(error: &str) -> String {
+    let clause = error.split([';', '\n']).next().unwrap_or_default();
+    let mut text = printable(&clause.chars().take(MOST_ERROR).collect::<String>());
+    if clause.chars().nth(MOST_ERROR).is_some() {
+        text.push('…');
+    }
+    text
+}
+
 fn row(stage: &StageReport) -> Vec<String> {
     let (word, time) = match stage.outcome {
         StageOutcome::Cached => ("cached", format!("({})", seconds(stage.saved))),
@@ -36,7 +49,7 @@ fn row(stage: &StageReport) -> Vec<String> {
         StageOutcome::Waiting => ("waiting", String::new()),
     };
     let numbers = match &stage.error {
-        Some(error) => printable(error),
+        Some(error) => short(error),
         None => numbers(&stage.summary),
     };
     vec![printable(&stage.name), word.to_owned(), time, numbers]

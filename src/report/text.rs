@@ -22,12 +22,22 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A rough duration for a forecast: `under 1s`, `10s`, `16m`, `2h05m`.
+/// An age in its largest unit: `40s`, `12m`, `5h`, `200d`.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        s if s < 60 => format!("{s}s"),
+        s if s < 3_600 => format!("{}m", s / 60),
+        s if s < 86_400 => format!("{}h", s / 3_600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+/// A rough duration for a forecast: `Under 1s`, `About 10s`, `About 16m`, `About 2h05m`.
 pub fn about(seconds_: f64) -> String {
     match seconds_ {
-        s if s < 0.95 => "under 1s".to_owned(),
-        s if (90.0..3600.0).contains(&s) => format!("{:.0}m", s / 60.0),
-        s => seconds(s),
+        s if s < 0.95 => "Under 1s".to_owned(),
+        s if (90.0..3600.0).contains(&s) => format!("About {:.0}m", s / 60.0),
+        s => format!("About {}", seconds(s)),
     }
 }
 
@@ -194,6 +204,12 @@ mod tests {
         assert_eq!(texts, ["0.0s", "9.9s", "58s", "4m10s", "1h00m", "1h05m"]);
         let texts: Vec<_> = [312, 4_200, 48_000_000, 999_999, 3_000_000_000_000].map(bytes).into();
         assert_eq!(texts, ["312 B", "4.2 KB", "48.0 MB", "1.0 MB", "3.0 TB"]);
+    }
+
+    #[test]
+    fn an_age_has_one_unit() {
+        let texts: Vec<_> = [0, 59, 60, 7_199, 86_399, 17_280_000].map(age).into();
+        assert_eq!(texts, ["0s", "59s", "1m", "1h", "23h", "200d"]);
     }
 
     #[test]

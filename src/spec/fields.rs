@@ -95,6 +95,9 @@ pub fn unknown_key<'k>(
     near
 }
 
+/// What a name is made of.
+pub const NAME_RULE: &str = "a name has at most 100 letters, digits, `_` and `-`, and starts with no `-`";
+
 /// Whether a text can be the name of a stage, source, input, output or parameter of a command.
 pub fn is_name(text: &str) -> bool {
     text.len() <= 100
@@ -108,8 +111,7 @@ pub fn check_name(key: &Key, what: impl Display, out: &mut Diagnostics) -> bool 
         return true;
     }
     let message = format!("`{}` cannot be the name of {what}", key.text);
-    let hint = "a name has at most 100 letters, digits, `_` and `-`, and starts with no `-`";
-    out.push_hint(Code::BadName, key.span, message, Some(hint.to_owned()));
+    out.push_hint(Code::BadName, key.span, message, Some(NAME_RULE.to_owned()));
     false
 }
 

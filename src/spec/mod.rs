@@ -9,7 +9,7 @@ pub mod code;
 pub mod command;
 pub mod diagnostic;
 pub(crate) mod document;
-mod fields;
+pub(crate) mod fields;
 mod load;
 mod params;
 pub mod remotes;

@@ -6,7 +6,7 @@
 //! is a hint, and losing it loses no artifact.
 //! Must not know: how events are shown, or what a pipeline file says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -150,6 +150,19 @@ impl<'a> History<'a> {
             keys.extend(stages.values().filter_map(|stage| stage.key));
         }
         Ok(keys)
+    }
+
+    /// The names of stages by the keys of their records, as all runs have them; the newest run decides.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn stages(&self) -> Result<HashMap<Digest, String>, StoreError> {
+        let mut names = HashMap::new();
+        for id in self.list()? {
+            let stages = self.read(&id)?.map(|record| record.stages).unwrap_or_default();
+            names.extend(stages.into_iter().filter_map(|(name, stage)| Some((stage.key?, name))));
+        }
+        Ok(names)
     }
 
     fn numbers(&self) -> Result<Vec<u64>, StoreError> {

@@ -181,7 +181,8 @@ fn read_at(path: &Path, key: &Digest) -> Option<Action> {
     };
     let action = bytes.map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes, key));
     if let Err(why) = &action {
-        tracing::warn!(%key, file = %path.display(), "an action cannot be used and counts as unknown: {why}");
+        let (key, path) = (key.short(), path.display());
+        tracing::warn!("the record {key} cannot be used and counts as absent: {why}; it is {path}");
     }
     action.ok()
 }

@@ -222,8 +222,10 @@ impl LocalBlobs {
         let aside = folder.join(format!("{digest}-{:x}", stat::now()));
         let disk = &*self.root.disk;
         match make_durable_folders(disk, &folder).and_then(|()| disk.rename(path, &aside)) {
-            Ok(()) => tracing::warn!(%digest, moved_to = %aside.display(), "a damaged blob was quarantined"),
-            Err(e) => tracing::warn!(%digest, "a blob is damaged and cannot be quarantined: {e}"),
+            Ok(()) => {
+                tracing::warn!("the blob {} was damaged and is now {}", digest.short(), aside.display());
+            }
+            Err(e) => tracing::warn!("the blob {digest} is damaged and cannot be put aside: {e}"),
         }
     }
 

@@ -29,6 +29,9 @@ const REQUEST: Duration = Duration::from_secs(300);
 const RETRIES: usize = 4;
 const RETRY_FOR: Duration = Duration::from_secs(20);
 
+/// What a remote looks like.
+const LOOKS: &str = "a remote looks like s3://bucket/prefix, https://host/path or /folder";
+
 /// Where a remote is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
@@ -49,7 +52,7 @@ impl Address {
             let url = Url::from_directory_path(&folder).map_err(|()| wrong("it is not a path".into()))?;
             return Ok(Self::of(url, Some(folder)));
         }
-        let url = Url::parse(text).map_err(|e| wrong(format!("{e}; it looks like s3://bucket/prefix")))?;
+        let url = Url::parse(text).map_err(|e| wrong(format!("{}; {LOOKS}", reason(e))))?;
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
             return Err(wrong(
                 "it holds credentials or a query; credentials belong in the environment".into(),
@@ -90,6 +93,16 @@ impl Address {
         matches!(self.url.scheme(), "http" | "https")
     }
 
+    /// The scheme of its URL.
+    pub(super) fn scheme(&self) -> &str {
+        self.url.scheme()
+    }
+
+    /// The bucket, the container or the host.
+    pub(super) fn bucket(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
     /// The file of an object, where the remote is a folder.
     pub(super) fn file(&self, object: &ObjectPath) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(object.as_ref()))
@@ -114,7 +127,7 @@ impl Address {
         }
         // The client finds its cryptography there. A second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (bucket, retry) = (self.url.host_str().unwrap_or_default(), retry());
+        let (bucket, retry) = (self.bucket(), retry());
         let store: Result<Arc<dyn ObjectStore>, object_store::Error> = match self.url.scheme() {
             "s3" => {
                 let builder = profile::complete(AmazonS3Builder::from_env());
@@ -142,7 +155,11 @@ impl Address {
                 builder.with_client_options(options).build().map(|s| Arc::new(s) as Arc<dyn ObjectStore>)
             }
         };
-        Ok((store.map_err(|e| chain(&e))?, prefix))
+        let why = |text: String| match text.contains("Account must be specified") {
+            true => "no account was found; set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY".to_owned(),
+            false => text,
+        };
+        Ok((store.map_err(|e| why(chain(&e)))?, prefix))
     }
 }
 
@@ -166,6 +183,14 @@ fn retry() -> RetryConfig {
         base: 2.0,
     };
     RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_FOR }
+}
+
+/// Why a text is no URL.
+fn reason(error: url::ParseError) -> String {
+    match error {
+        url::ParseError::RelativeUrlWithoutBase => "it does not begin with a scheme".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -204,7 +229,7 @@ mod tests {
         for (text, why) in [
             ("ftp://host/x", "`ftp` is not a kind of remote"),
             ("http://example.com/x", "plain http is for this machine alone"),
-            ("bucket/prefix", "it looks like s3://bucket/prefix"),
+            ("bucket/prefix", "it does not begin with a scheme; a remote looks like s3://bucket/prefix"),
             ("s3:///prefix", "it names no bucket"),
             ("s3://key:secret@bucket/prefix", "credentials belong in the environment"),
             ("https://host/x?sig=abc", "credentials belong in the environment"),

@@ -40,6 +40,22 @@ pub enum RemoteError {
         /// What the server or the network said.
         why: String,
     },
+    /// There was no connection.
+    #[error("the remote `{remote}` did not answer: {why}")]
+    Unreachable {
+        /// Its name.
+        remote: String,
+        /// Why, and the next step.
+        why: String,
+    },
+    /// The bucket is missing, or there are no credentials: no request can succeed.
+    #[error("the remote `{remote}` cannot be used: {why}")]
+    Unusable {
+        /// Its name.
+        remote: String,
+        /// Why, and the next step.
+        why: String,
+    },
     /// The credentials do not allow a request.
     #[error("the remote `{remote}` does not let us {what}; its credentials do not allow it")]
     Denied {
@@ -49,7 +65,7 @@ pub enum RemoteError {
         what: &'static str,
     },
     /// A server of files, which has no listing.
-    #[error("the remote `{0}` is reached by HTTP, which has no listing; ask whoever keeps it what it holds")]
+    #[error("the remote `{0}` is reached by HTTP, so it cannot be listed; ask its administrator what it holds")]
     Unlistable(String),
     /// The remote holds something else than what its name says.
     #[error("the remote `{remote}` gave wrong bytes for {what}: {why}; they were not used")]
@@ -74,16 +90,22 @@ pub enum RemoteError {
         /// What is wrong.
         why: String,
     },
-    /// A record that no trusted key has signed, where that is demanded.
+    /// A record that no trusted key has signed, where that is required.
     #[error(
-        "the remote `{remote}` has a record for the key {} that no trusted key has signed; it counts as absent",
-        key.short()
+        "the record {} in the remote `{remote}` counts as absent, because no trusted key has signed it: {}",
+        key.short(),
+        signer.as_ref().map_or_else(
+            || "it has no signature".to_owned(),
+            |id| format!("it names the key id {id}; `kiln key trust NAME KEY` trusts a key")
+        )
     )]
     Untrusted {
-        /// Its name.
+        /// The name of the remote.
         remote: String,
         /// The key of the action.
         key: Digest,
+        /// The id of the key that the record says has signed it.
+        signer: Option<String>,
     },
     /// The remote was made by a newer Kiln.
     #[error(
@@ -96,7 +118,7 @@ pub enum RemoteError {
         found: String,
     },
     /// The remote failed often and is left alone for the rest of the run.
-    #[error("the remote `{0}` is left alone after several failures in a row")]
+    #[error("the remote `{0}` is left alone after earlier failures")]
     LeftAlone(String),
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
@@ -24,7 +24,7 @@ use crate::cas::stat::{self, Stat};
 use crate::cas::store::Store;
 use crate::cas::tree::MOST_TREE_BYTES;
 use crate::cas::types::{ArtifactRef, Tree};
-use crate::cas::{PendingCommit, local::Temporary};
+use crate::cas::{PendingCommit, local::Temporary, unpoisoned};
 use crate::digest::{Digest, Hasher};
 
 /// How many blobs are fetched at a time.
@@ -211,7 +211,7 @@ impl Remotes {
             // As few as possible: what is here may be enough.
             let (mut done, mut broken) = (None, None);
             for recipe in chain[..=from].iter().rev() {
-                match put_together(remote, store, recipe, &[near, &above]).await? {
+                match put_together(remote, store, (digest, recipe), &[near, &above]).await? {
                     Ok(file) => {
                         above.add(recipe, &file.0);
                         done = Some(file);
@@ -265,15 +265,25 @@ async fn download(
     }
 }
 
-/// A large blob from its pieces, some of which are here.
+/// A blob from its pieces, some of which are here, on the way to the blob `digest`.
 async fn put_together(
     remote: &Remote,
     store: &Store,
-    recipe: &Recipe,
+    (digest, recipe): (&Digest, &Recipe),
     here: &[&Here],
 ) -> Result<Result<(Temporary, Hashed), Broken>, Refusal> {
-    let get =
-        |pack, range| async move { remote.range(&pack, range).await.map_err(|error| error.to_string()) };
+    let refused = Mutex::new(None);
+    let get = |pack, range| {
+        let refused = &refused;
+        async move {
+            let noted = |error: RemoteError| {
+                let text = error.to_string();
+                unpoisoned(refused).get_or_insert(error);
+                text
+            };
+            remote.range(&pack, range).await.map_err(noted)
+        }
+    };
     let partials = store.root.partials(&recipe.digest);
     let mut front = Here::default();
     partials.first().into_iter().for_each(|partial| front.add_front(recipe, partial));
@@ -290,8 +300,14 @@ async fn put_together(
             // What came so far is of use when only a request failed.
             if !matches!(broken, Broken::Request(_)) {
                 writing.temporary.set_useless();
+                return Ok(Err(broken));
             }
-            return Ok(Err(broken));
+            let refused = unpoisoned(&refused).take();
+            // A pack that is missing, say, is sent again; what was not answered says nothing of the blob.
+            if let Some(RemoteError::WrongBytes { .. }) = refused {
+                remote.note_damage(digest);
+            }
+            return refused.map_or(Ok(Err(broken)), |error| Err(Refusal::Remote(error)));
         }
     }
     Ok(writing

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use object_store::Error;
 
-use super::error::{RemoteError, chain, is_denied};
+use super::error::{RemoteError, is_denied};
+use super::explain::{explain, is_without_bucket};
 use super::object::Remote;
 
 /// After so many failures in a row a remote is left alone.
@@ -63,7 +64,7 @@ impl Remote {
     ) -> Result<Option<T>, RemoteError> {
         match result {
             // It answered.
-            Err(Error::NotFound { .. }) => {
+            Err(error @ Error::NotFound { .. }) if !is_without_bucket(&error) => {
                 self.health.reads.store(0, Ordering::Relaxed);
                 Ok(None)
             }
@@ -88,16 +89,19 @@ impl Remote {
 
     /// Counts a failure of writing.
     pub(super) fn write_failed(&self, what: &str, error: &Error) -> RemoteError {
-        self.health.writes.fetch_add(1, Ordering::Relaxed);
-        self.refused(what, error)
+        let refused = self.refused(what, error);
+        self.count_failure(&self.health.writes, &refused);
+        refused
     }
 
     /// Counts a failure of reading.
     pub(super) fn failed(&self, what: &str, error: &Error) -> RemoteError {
-        self.health.reads.fetch_add(1, Ordering::Relaxed);
         let refused = self.refused(what, error);
+        self.count_failure(&self.health.reads, &refused);
         match refused {
-            RemoteError::Request { remote, what, mut why } if is_denied(error) => {
+            RemoteError::Request { remote, what, mut why }
+                if is_denied(error) && self.address.scheme() == "s3" =>
+            {
                 why += " (S3 also says this of an object that is not there, to those who may not list the bucket; \
                         allow s3:ListBucket)";
                 RemoteError::Request { remote, what, why }
@@ -108,7 +112,15 @@ impl Remote {
 
     /// A failure that does not count.
     pub(super) fn refused(&self, what: &str, error: &Error) -> RemoteError {
-        RemoteError::Request { remote: self.name.clone(), what: what.to_owned(), why: chain(error) }
+        explain(&self.name, &self.address, what, error)
+    }
+
+    /// Where every other request would fail, too, the remote is left alone at once.
+    fn count_failure(&self, failures: &AtomicU32, error: &RemoteError) {
+        match error {
+            RemoteError::Unusable { .. } => self.health.reads.store(MOST_FAILURES, Ordering::Relaxed),
+            _ => _ = failures.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     /// A request to which there was no answer: the remote is left alone at once.
@@ -136,10 +148,11 @@ impl Remote {
     pub fn report(&self, error: &RemoteError) {
         let answered = matches!(error, RemoteError::Untrusted { .. } | RemoteError::WrongBytes { .. });
         self.health.unusable.fetch_or(!answered, Ordering::Relaxed);
+        let next = if answered { "" } else { "; kiln goes on without the remote where it can" };
         if self.health.reported.swap(true, Ordering::Relaxed) {
             tracing::debug!("{error}");
         } else {
-            tracing::warn!("{error}; kiln goes on without it where it can");
+            tracing::warn!("{error}{next}");
         }
     }
 }

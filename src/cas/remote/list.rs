@@ -195,7 +195,10 @@ async fn look_up(list: &[Arc<Remote>], key: Digest, trust: &TrustPolicy) -> Opti
     for remote in list.iter().filter(|remote| is_readable(remote)) {
         match ask(remote, &key).await {
             Ok(Some((action, _))) if !trust.accepts(&action) => {
-                remote.report(&RemoteError::Untrusted { remote: remote.name.clone(), key });
+                // Whoever wrote the record wrote this text.
+                let shown = |id: &str| id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+                let signer = action.signatures.first().map(|signature| shown(&signature.keyid));
+                remote.report(&RemoteError::Untrusted { remote: remote.name.clone(), key, signer });
             }
             Ok(Some((action, object))) => {
                 if remote.access.writes() {

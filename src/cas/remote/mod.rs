@@ -3,11 +3,12 @@
 //! The way through: a URL becomes an object store (`address`) -> a [`Remote`] is one of them with its layout ->
 //! [`Remotes`] are all of a project, in order: `lookup` asks them for actions, `fetch` brings artifacts into the
 //! local store, `push` takes actions and their artifacts out, large blobs in
-//! `pieces`; `usage` counts what is there.
+//! `pieces`; `usage` counts what is there; `explain` says what an error of a request means.
 
 mod address;
 mod claims;
 mod error;
+mod explain;
 mod fetch;
 mod format;
 mod gc;

@@ -95,9 +95,7 @@ impl Remotes {
 
 impl Remote {
     async fn count(&self, usage: &mut RemoteUsage) -> Result<(), RemoteError> {
-        if self.address.is_read_only() {
-            return Err(RemoteError::Unlistable(self.name.clone()));
-        }
+        self.check_listable()?;
         self.knows_format().await?;
         let prefix = self.at(&[]);
         self.each_object(&prefix, |meta| {
@@ -116,6 +114,14 @@ impl Remote {
         Ok(())
     }
 
+    /// Fails for a server of files.
+    pub(super) fn check_listable(&self) -> Result<(), RemoteError> {
+        match self.address.is_read_only() {
+            true => Err(RemoteError::Unlistable(self.name.clone())),
+            false => Ok(()),
+        }
+    }
+
     /// Fails for a remote whose layout another version has made.
     async fn knows_format(&self) -> Result<(), RemoteError> {
         let answer = tokio::time::timeout(SILENCE, self.prepare()).await;
@@ -125,12 +131,13 @@ impl Remote {
     /// Gives every object below a path as it comes.
     ///
     /// # Errors
-    /// A request failed; nothing came for long; `Denied` when the credentials allow no listing.
+    /// It cannot be listed; a request failed; nothing came for long; `Denied` when the credentials allow no listing.
     pub(super) async fn each_object(
         &self,
         below: &ObjectPath,
         mut each: impl FnMut(ObjectMeta),
     ) -> Result<(), RemoteError> {
+        self.check_listable()?;
         self.check_alive()?;
         let what = "list its objects";
         let mut listing = self.store.list(Some(below));

@@ -10,5 +10,5 @@ mod statement;
 
 pub use envelope::{Signature, envelope};
 pub use key::{KeyError, PrivateKey, PublicKey};
-pub use policy::TrustPolicy;
+pub use policy::{OWN, TrustPolicy};
 pub use statement::statement;

@@ -14,6 +14,9 @@ use crate::cas::types::Action;
 /// The most signatures of an action that are looked at.
 const MOST_SIGNATURES: usize = 16;
 
+/// What stands for the name of our own key.
+pub const OWN: &str = "you";
+
 /// The keys of a user.
 #[derive(Debug, Default)]
 pub struct TrustPolicy {
@@ -45,12 +48,21 @@ impl TrustPolicy {
 
     /// The trusted key that signed an action, by name; our own is `you`.
     pub fn signed_by(&self, action: &Action) -> Option<&str> {
-        let own = self.signer.iter().map(|key| ("you", key.public()));
-        let keys: Vec<_> = own.chain(self.keys.iter().map(|(name, key)| (name.as_str(), *key))).collect();
+        self.signer_of(action).map(|(name, _)| name)
+    }
+
+    /// The trusted key that signed an action, with its name; that of our own is `you`, unless it is trusted by another
+    /// name, too.
+    pub fn signer_of(&self, action: &Action) -> Option<(&str, PublicKey)> {
+        let own = self.signer.iter().map(|key| (OWN, key.public()));
+        let named = self.keys.iter().map(|(name, key)| (name.as_str(), *key));
+        let keys: Vec<_> = own.chain(named.clone()).collect();
         // The id of a key is a hint, and that of another key does not take a signature away.
         let signed = |key: &PublicKey| {
             action.signatures.iter().take(MOST_SIGNATURES).any(|signature| signature.is_of(action, key))
         };
-        keys.into_iter().find(|(_, key)| signed(key)).map(|(name, _)| name)
+        let (name, key) = keys.into_iter().find(|(_, key)| signed(key))?;
+        let by_name = named.clone().find(|(_, known)| *known == key).map(|(name, _)| name);
+        Some((by_name.unwrap_or(name), key))
     }
 }

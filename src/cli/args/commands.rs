@@ -15,7 +15,7 @@ use super::sharing::{
 
 /// Run YAML pipelines of content-hashed artifacts, and only the stages that are stale
 #[derive(Debug, Parser)]
-#[command(name = "kiln", version, propagate_version = false, disable_help_subcommand = true)]
+#[command(name = "kiln", version, propagate_version = false)]
 #[command(after_help = "A pipeline is named by its FILE or, without one, is the only file under \
     pipelines/ or kiln.yaml here.\nExit codes: 0 ok, 1 a stage failed, 2 changes pending, 3 the file \
     or the call is wrong, 4 waiting for people, 130 interrupted and resumable.")]
@@ -59,9 +59,9 @@ pub enum Command {
     Push(PushArgs),
     /// Bring the results here that remotes have
     Pull(PullArgs),
-    /// List, add, check or count remotes
+    /// List, add, remove, check or count remotes
     Remote(RemoteArgs),
-    /// Make a key that signs results, list keys, or trust one
+    /// Make a key that signs results, list keys, or trust one or no longer
     Key(KeyArgs),
     /// Print the signed statements of all that an artifact was made from
     Provenance(ProvenanceArgs),

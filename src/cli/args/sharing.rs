@@ -43,6 +43,8 @@ pub enum RemoteCommand {
     List(PipelineArgs),
     /// Add a remote to your own file, or change it there
     Add(RemoteAddArgs),
+    /// Remove a remote from your own file; nothing in the remote is removed
+    Remove(RemoteRemoveArgs),
     /// Ask each remote whether it answers; exit with 1 if one does not
     Check(PipelineArgs),
     /// Count the objects of remotes and their bytes, by listing them
@@ -79,6 +81,13 @@ pub struct RemoteAddArgs {
     pub no_leases: bool,
 }
 
+/// `kiln remote remove`.
+#[derive(Debug, Args)]
+pub struct RemoteRemoveArgs {
+    /// The name of the remote
+    pub name: String,
+}
+
 /// `kiln key`.
 #[derive(Debug, Args)]
 pub struct KeyArgs {
@@ -96,6 +105,8 @@ pub enum KeyCommand {
     List(KeyListArgs),
     /// Trust the results that a key has signed
     Trust(KeyTrustArgs),
+    /// Trust a key no longer
+    Distrust(KeyDistrustArgs),
 }
 
 /// `kiln key new`.
@@ -126,11 +137,18 @@ pub struct KeyTrustArgs {
     pub require: bool,
 }
 
+/// `kiln key distrust`.
+#[derive(Debug, Args)]
+pub struct KeyDistrustArgs {
+    /// The name by which the key is trusted, as `kiln key list` prints it
+    pub name: String,
+}
+
 /// `kiln provenance`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The output is an in-toto bundle: one DSSE envelope a line. Exit code 1 means that there are gaps: \
-    stages that are not known or not signed by a trusted key, or that do not meet."
+    stages that are not known or not signed by a trusted key, or whose digests do not match."
 )]
 pub struct ProvenanceArgs {
     /// The pipeline and the stage.
@@ -167,6 +185,11 @@ pub struct DuArgs {
     pub pipeline: PipelineArgs,
 }
 
+/// The default of `--older`, in seconds: 14d.
+pub const OLDER: u64 = 14 * 86_400;
+/// The default of `--keep-runs`.
+pub const KEEP_RUNS: usize = 20;
+
 /// `kiln gc`.
 #[derive(Debug, Args)]
 #[command(
@@ -185,11 +208,11 @@ pub struct GcArgs {
     /// Remove what is listed
     #[arg(long)]
     pub apply: bool,
-    /// Keep everything that is younger, such as 12h or 30d
+    /// Keep everything that is younger, such as 12h or 30d; of a remote at least 1d
     #[arg(long, default_value = "14d", value_name = "AGE", value_parser = age)]
     pub older: u64,
     /// Keep the results of so many of the newest runs
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    #[arg(long, default_value_t = KEEP_RUNS, value_name = "N")]
     pub keep_runs: usize,
     /// Answer with one JSON object on stdout
     #[arg(long)]

@@ -4,11 +4,14 @@
 //! Invariant: exit code 1 when something is damaged or missing that could not be repaired.
 //! Must not know: how a store is checked.
 
+use std::collections::HashMap;
+
 use crate::cas::care::{Checked, Incomplete};
 use crate::cli::args::{CareArgs, Common};
 use crate::cli::care::gc::store_and_remotes;
 use crate::cli::printer::{BAD, GOOD, Printer, paint};
 use crate::cli::{CliError, Exit};
+use crate::digest::Digest;
 use crate::report::text::{bytes, printable};
 
 /// The most damages that are listed for people.
@@ -28,13 +31,13 @@ pub fn run(common: &Common, args: &CareArgs, printer: &mut Printer) -> Result<Ex
         answer["schema"] = "kiln.fsck/1".into();
         printer.json(&answer)?;
     } else {
-        to_text(&checked, printer);
+        // Without a history records are named by their kinds.
+        to_text(&checked, &store.history().stages().unwrap_or_default(), printer);
     }
     Ok(if checked.is_sound() { Exit::Ok } else { Exit::Failed })
 }
 
-fn to_text(checked: &Checked, printer: &mut Printer) {
-    let (blobs, size) = (checked.blobs, bytes(checked.bytes));
+fn to_text(checked: &Checked, stages: &HashMap<Digest, String>, printer: &mut Printer) {
     for digest in checked.damaged_blobs.iter().take(MOST) {
         printer.line(format!("{} blob {digest} was damaged and is put aside", paint(BAD, "x")));
     }
@@ -47,11 +50,12 @@ fn to_text(checked: &Checked, printer: &mut Printer) {
     for Incomplete { key, kind, outputs, run } in checked.incomplete.iter().take(MOST) {
         let outputs =
             outputs.iter().map(|name| format!("`{}`", printable(name))).collect::<Vec<_>>().join(", ");
+        let stage = stages.get(key).map(|stage| format!("stage {}", printable(stage)));
         printer.line(format!(
             "{} the record {} ({}, run {}) lacks {outputs}; the stage runs again when it is wanted",
             paint(BAD, "x"),
             key.short(),
-            printable(kind),
+            stage.unwrap_or_else(|| printable(kind)),
             printable(run)
         ));
     }
@@ -65,10 +69,31 @@ fn to_text(checked: &Checked, printer: &mut Printer) {
     if more > 0 {
         printer.line(format!("  and {more} more"));
     }
-    let repaired = match checked.repaired {
-        0 => String::new(),
-        n => format!(", {n} repaired from remotes"),
+    printer.line(summary(checked));
+}
+
+/// The last line: what was read, and how much of it is damaged.
+fn summary(checked: &Checked) -> String {
+    let Checked { blobs, actions, damaged_blobs, unreadable_blobs, damaged_actions, incomplete, .. } = checked;
+    let (size, repaired) = (bytes(checked.bytes), checked.repaired);
+    let repaired = if repaired == 0 { String::new() } else { format!(", {repaired} repaired from remotes") };
+    if checked.is_sound() {
+        let line = format!("{} ({size}) and {} read", counted(*blobs, "blob"), counted(*actions, "record"));
+        return format!("{}  {line}{repaired}", paint(GOOD, "ok"));
+    }
+    let said = |counts: [(usize, &str); 3]| {
+        let counts = counts.into_iter().filter(|(n, _)| *n > 0);
+        counts.map(|(n, what)| format!("{n} {what}")).collect::<Vec<_>>().join(", ")
     };
-    let mark = if checked.is_sound() { paint(GOOD, "ok") } else { paint(BAD, "damaged") };
-    printer.line(format!("{mark}  {blobs} blobs ({size}) and {} records read{repaired}", checked.actions));
+    let (damaged, unreadable) = (damaged_blobs.len(), unreadable_blobs.len());
+    let intact = format!("intact ({size})");
+    let blobs = said([(damaged, "damaged"), (unreadable, "unreadable"), (*blobs, &intact)]);
+    let (damaged, incomplete) = (damaged_actions.len(), incomplete.len());
+    let intact = actions.saturating_sub(damaged + incomplete);
+    let records = said([(damaged, "damaged"), (incomplete, "incomplete"), (intact, "intact")]);
+    format!("{}  blobs: {blobs}; records: {records}{repaired}", paint(BAD, "damaged"))
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -22,6 +22,9 @@ use crate::report::text::{about, bytes, pad, printable, reason, seconds, widest}
 /// The format of a plan in JSON.
 pub const PLAN_FORMAT: &str = "kiln.plan/1";
 
+/// The most characters of two reasons; wider ones are counted, and `kiln why` has them all.
+const MOST_DETAIL: usize = 64;
+
 /// The stages that resume from a checkpoint, by name.
 pub type Resumes = BTreeMap<String, ResumePoint>;
 
@@ -96,7 +99,7 @@ pub fn to_text(plan: &Plan, resumes: &Resumes, printer: &mut Printer) {
     let forecasts: Vec<_> = plan.stages.iter().map(forecast_columns).collect();
     let name_width = widest(plan.stages.iter().map(|s| s.name.as_str()), 40);
     let with_forecast = details.iter().zip(&forecasts).filter(|(_, (time, _))| !time.is_empty());
-    let detail_width = with_forecast.map(|(detail, _)| detail.chars().count()).max().unwrap_or(0).min(64);
+    let detail_width = with_forecast.map(|(detail, _)| detail.chars().count()).max().unwrap_or(0).min(MOST_DETAIL + 32);
     let time_width = widest(forecasts.iter().map(|(time, _)| time.as_str()), 20);
     for ((stage, detail), (time, size)) in plan.stages.iter().zip(&details).zip(&forecasts) {
         let (style, mark) = match stage.state {
@@ -163,12 +166,14 @@ pub fn with_resume(text: &str, reasons: &[Reason], point: ResumePoint) -> String
 /// The reasons of a stage on one line.
 fn reasons(stage: &StagePlan) -> String {
     const MOST: usize = 2;
+    let is_too_wide = |all: &[String]| all.join(", ").chars().count() > MOST_DETAIL;
     let mut all: Vec<_> = stage.reasons.iter().filter(|r| r.cause != Cause::Waits).map(reason).collect();
     if !stage.waits_on.is_empty() {
         all.insert(0, format!("waits on {}", stage.waits_on.join(", ")));
     }
-    let more = all.len().saturating_sub(MOST);
-    all.truncate(MOST);
+    let kept = if all.len() > 1 && is_too_wide(&all[..MOST]) { 1 } else { MOST };
+    let more = all.len().saturating_sub(kept);
+    all.truncate(kept);
     if more > 0 {
         all.push(format!("and {more} more"));
     }
@@ -213,7 +218,7 @@ fn summary_line(plan: &Plan) -> String {
     let known: Vec<_> = plan.stages.iter().filter_map(|stage| Some(forecast(stage)?.seconds)).collect();
     let forecast = match known.iter().sum::<f64>() {
         _ if known.is_empty() => String::new(),
-        sum => format!(" About {}{}.", about(sum), if people > 0 { " and labelling" } else { "" }),
+        sum => format!(" {}{}.", about(sum), if people > 0 { " and labelling" } else { "" }),
     };
     format!("Plan: {counts}.{forecast}")
 }

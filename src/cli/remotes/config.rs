@@ -22,9 +22,9 @@ use crate::spec::types::{Pipeline, RemoteSpec};
 const REMOTES: &str = "KILN_REMOTES";
 /// The variable with the path of the key that signs.
 const SIGNING_KEY: &str = "KILN_SIGNING_KEY";
-/// The head of a file that `kiln remote add` or `kiln key trust` writes.
+/// The head of a file that `kiln remote` or `kiln key` writes.
 const HEAD: &str =
-    "# Remotes and trusted keys of yours; `kiln remote add` and `kiln key trust` write this file.\n";
+    "# Remotes and trusted keys of yours; `kiln remote` and `kiln key` write this file, without your comments.\n";
 /// The variable with the path of the user's file.
 const CONFIG: &str = "KILN_CONFIG";
 
@@ -151,7 +151,8 @@ pub fn trust(pipeline: &Pipeline) -> Result<TrustPolicy, CliError> {
 pub fn signing_key() -> Result<Option<PrivateKey>, CliError> {
     let wrong = |e: KeyError| CliError::Call(e.to_string());
     if let Some(path) = std::env::var_os(SIGNING_KEY).filter(|path| !path.is_empty()) {
-        return PrivateKey::load(Path::new(&path)).map(Some).map_err(wrong);
+        let named = |e: KeyError| CliError::Call(format!("{SIGNING_KEY}: {e}"));
+        return PrivateKey::load(Path::new(&path)).map(Some).map_err(named);
     }
     match key_file("default").filter(|file| file.exists()) {
         Some(file) => PrivateKey::load(&file).map(Some).map_err(wrong),

@@ -1,13 +1,14 @@
 //! `kiln key`.
 //!
-//! Purpose: makes a key that signs results, lists the keys, and trusts one of a builder.
+//! Purpose: makes a key that signs results, lists the keys, and trusts one of a builder or no
+//! longer.
 //! Invariant: no private key is printed; a key that exists is never replaced.
 //! Must not know: what is signed.
 
 use serde_json::json;
 
 use crate::cas::trust::{KeyError, PrivateKey, PublicKey};
-use crate::cli::args::{KeyArgs, KeyCommand, KeyNewArgs, KeyTrustArgs};
+use crate::cli::args::{KeyArgs, KeyCommand, KeyDistrustArgs, KeyNewArgs, KeyTrustArgs};
 use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::remotes::config;
 use crate::cli::{CliError, Exit};
@@ -22,6 +23,7 @@ pub fn run(args: &KeyArgs, printer: &mut Printer) -> Result<Exit, CliError> {
         KeyCommand::New(args) => new(args, printer),
         KeyCommand::List(args) => list(args.json, printer),
         KeyCommand::Trust(args) => trust(args, printer),
+        KeyCommand::Distrust(args) => distrust(args, printer),
     }
 }
 
@@ -70,12 +72,11 @@ fn list(json: bool, printer: &mut Printer) -> Result<Exit, CliError> {
     if all.is_empty() {
         printer.line("There are no keys; `kiln key new` makes one, `kiln key trust NAME KEY` trusts one.");
     }
-    let demanded = if user.demands_signatures {
-        "count only with a signature by one of these"
+    printer.line(if user.demands_signatures {
+        "Results count only with a signature by one of these."
     } else {
-        "count without a signature, too"
-    };
-    printer.line(format!("Results {demanded}."));
+        "Results without a signature count, too, unless a pipeline has `signatures: required`."
+    });
     Ok(Exit::Ok)
 }
 
@@ -84,8 +85,9 @@ fn trust(args: &KeyTrustArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let (file, user) = config::edit(|user| {
         if let Some(known) = user.trust.get(&args.name).filter(|known| **known != key) {
             return Err(CliError::Call(format!(
-                "`{}` is the name of another key, {known}; use another name, or remove that one from your file",
-                args.name
+                "`{}` is the name of another key, {known}; use another name, or run `kiln key distrust {}` \
+                 first",
+                args.name, args.name
             )));
         }
         user.trust.insert(args.name.clone(), key);
@@ -94,7 +96,30 @@ fn trust(args: &KeyTrustArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     })?;
     printer.line(format!("{} is trusted as {}: {}", key, printable(&args.name), file.display()));
     if !user.demands_signatures {
-        printer.line("Results without a signature count, too; `--require` changes that.");
+        printer.line(
+            "Results without a signature count, too, unless a pipeline has `signatures: required`; `--require` \
+             requires them everywhere.",
+        );
+    }
+    Ok(Exit::Ok)
+}
+
+fn distrust(args: &KeyDistrustArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let mut removed = None;
+    let (file, user) = config::edit(|user| {
+        removed = user.trust.remove(&args.name);
+        match removed {
+            Some(_) => Ok(()),
+            None => Err(CliError::Call(format!(
+                "no key is trusted as `{}`; `kiln key list` lists the keys",
+                printable(&args.name)
+            ))),
+        }
+    })?;
+    let key = removed.map(|key| key.to_string()).unwrap_or_default();
+    printer.line(format!("{key} is no longer trusted as {}: {}", printable(&args.name), file.display()));
+    if user.demands_signatures && user.trust.is_empty() {
+        printer.line("Signatures are required, and no key of others is trusted: only what you sign counts.");
     }
     Ok(Exit::Ok)
 }

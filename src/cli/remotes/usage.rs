@@ -53,7 +53,10 @@ pub fn du(common: &Common, args: &RemoteDuArgs, printer: &mut Printer) -> Result
         printer.json(&json!({ "schema": REMOTE_DU_FORMAT, "remotes": remotes, "total": sum }))?;
     } else {
         counted.iter().for_each(|one| to_text(one, printer));
-        printer.line(summary(&counted, sum));
+        // Of one remote the sum stands there already.
+        if counted.len() > 1 {
+            printer.line(summary(&counted, sum));
+        }
     }
     // Whoever asks for a remote by its name wants its figures.
     let is_lost = |one: &Counted| match one.usage {
@@ -114,13 +117,14 @@ fn to_text(Counted { known, usage }: &Counted, printer: &mut Printer) {
         Ok(usage) => {
             let url = paint(FAINT, &known.spec.address);
             printer.line(format!("{}  {url}", paint(STRONG, &name)));
-            let total = [("in all", usage.total())];
+            let total = [("total", usage.total())];
             let parts = usage.parts().into_iter().filter(|(_, count)| count.objects > 0).chain(total);
             let rows: Vec<_> = parts.map(|(name, count)| row(name, count)).collect();
             table(&rows).into_iter().for_each(|line| printer.line(format!("  {line}")));
         }
-        Err(Uncounted::Unlistable(why)) => {
-            printer.line(format!("{} {name}  {}", paint(CHANGED, "!"), printable_error(why)));
+        Err(Uncounted::Unlistable(_)) => {
+            let url = &known.spec.address;
+            printer.line(format!("{} {name}  {url}  not counted: HTTP has no listing", paint(CHANGED, "!")));
         }
         Err(Uncounted::Failed(why)) => {
             printer.line(format!("{} {name}  {}", paint(BAD, "error:"), printable_error(why)));
@@ -143,6 +147,9 @@ fn summary(counted: &[Counted], sum: Count) -> String {
         0 => String::new(),
         n => format!("; {} could not be counted", remotes(n)),
     };
+    if there.is_empty() {
+        return "No remote could be counted.".to_owned();
+    }
     let (size, objects) = (bytes(sum.bytes), objects_of(sum.objects));
     format!("{size} in {objects} of {}{without}.", remotes(there.len()))
 }

@@ -77,6 +77,11 @@ fn segments<'p>(
         return None;
     }
     let section = keys[0];
+    if root.get(section).is_none() && root.get("stages").and_then(|stages| stages.get(section)).is_some() {
+        let message = format!("`{option} {path}`: the file has no key `{section}`");
+        report(message, Some(format!("did you mean `stages.{path}`?")), out);
+        return None;
+    }
     if !["stages", "sources"].contains(&section) || keys.len() < 2 {
         return Some(keys);
     }
@@ -255,6 +260,7 @@ mod tests {
             "stages.base.stepz=1",
             "params.seedd=1",
             "foo.bar=1",
+            "base.steps=1",
             "stages.base.steps",
             "pipeline.x=1",
             "stages.base.steps=[",
@@ -265,6 +271,7 @@ mod tests {
         insta::assert_snapshot!(with_set(&set, &unset).unwrap_err(), @r#"
         override 0:0 `--set stages.bas.steps`: there is no stage `bas` (did you mean `base`?)
         override 0:0 `--set stages.base.steps` has no `=`: write `--set path=value`
+        override 0:0 `--set base.steps`: the file has no key `base` (did you mean `stages.base.steps`?)
         override 0:0 `--set pipeline.x`: `x` cannot be set inside a string
         override 0:0 `--set stages..x` is no path such as `stages.sft.steps`
         override 0:0 `--unset stages.base.warmup`: there is no such key in the file

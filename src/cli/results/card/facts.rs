@@ -114,8 +114,10 @@ pub struct Made {
     pub inputs: Vec<Input>,
     /// The ids of the keys that signed the record.
     pub keyids: Vec<String>,
-    /// The name of the trusted key that signed it.
+    /// The name of the trusted key that signed it; `you` is the key of whoever wrote the card.
     pub signed_by: Option<String>,
+    /// The id of that key, against which the signature was checked.
+    pub signer: Option<String>,
 }
 
 /// What a stage read.

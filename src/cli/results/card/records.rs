@@ -132,6 +132,7 @@ pub fn made(graph: &Graph, index: StageIx, action: &Action, trust: &TrustPolicy)
         |(name, digest): (String, String)| Input { from: from.get(name.as_str()).cloned(), name, digest };
     let params = untag_integers(&key_inputs["params"]);
     let keyids: BTreeSet<_> = action.signatures.iter().take(MOST_KEYIDS).map(|s| s.keyid.clone()).collect();
+    let signer = trust.signer_of(action);
     Made {
         key: action.key,
         kind: text("kind").unwrap_or_default(),
@@ -149,7 +150,8 @@ pub fn made(graph: &Graph, index: StageIx, action: &Action, trust: &TrustPolicy)
         uses: texts(&key_inputs, "uses"),
         inputs: inputs(action).into_iter().map(input).collect(),
         keyids: keyids.into_iter().collect(),
-        signed_by: trust.signed_by(action).map(str::to_owned),
+        signed_by: signer.map(|(name, _)| name.to_owned()),
+        signer: signer.map(|(_, key)| key.id()),
     }
 }
 

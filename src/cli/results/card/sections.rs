@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::escape::{block, code, shell};
 use super::facts::{Ancestor, Card, Made, Measured};
+use crate::cas::trust::OWN;
 use crate::cli::results::metrics::number;
 use crate::report::text::{bytes as short, seconds, value};
 
@@ -234,13 +235,16 @@ pub fn reproduction(card: &Card) -> String {
 pub fn verification(card: &Card) -> String {
     let made = &card.made;
     let ids = made.keyids.iter().map(|id| code(id)).collect::<Vec<_>>().join(", ");
-    let mut text = match (&made.signed_by, made.keyids.is_empty()) {
+    let mut text = match (&made.signer, made.keyids.is_empty()) {
         (_, true) => "The record of this artifact is not signed.\n".to_owned(),
-        (Some(name), _) => format!(
-            "The record of this artifact is signed (key id {ids}); the signature was checked against the key that is \
-             trusted here as {}.\n",
-            code(name)
-        ),
+        (Some(id), _) => {
+            let name = name_of_signer(made).map(|name| format!(", which is trusted here as {}", code(name)));
+            let name = name.unwrap_or_default();
+            format!(
+                "The record of this artifact is signed (key id {}); the signature was checked against that key{name}.\n",
+                code(id)
+            )
+        }
         (None, _) => {
             format!("The record of this artifact is signed (key id {ids}), by no key that is trusted here.\n")
         }
@@ -287,11 +291,19 @@ fn without_nulls(param: &Value) -> Value {
 }
 
 fn signer(made: &Made) -> String {
-    match (&made.signed_by, made.keyids.is_empty()) {
-        (Some(name), _) => code(name),
+    match (&made.signer, made.keyids.is_empty()) {
+        (Some(id), _) => match name_of_signer(made) {
+            Some(name) => format!("{} (key id {})", code(name), code(id)),
+            None => format!("key id {}", code(id)),
+        },
         (None, true) => "nobody".to_owned(),
         (None, false) => "no trusted key".to_owned(),
     }
+}
+
+/// The name of the key that signed, unless it says no more than that the key is that of whoever writes the card.
+fn name_of_signer(made: &Made) -> Option<&str> {
+    made.signed_by.as_deref().filter(|name| *name != OWN)
 }
 
 fn size(bytes: u64) -> String {
