@@ -5,6 +5,8 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -230,6 +232,60 @@ fn what_is_in_a_remote_is_fresh_and_what_was_pulled_is_remembered() {
 }
 
 #[test]
+fn a_folder_that_another_user_owns_is_read_and_written_as_its_modes_allow() {
+    // Who owns everything may change every time; two users are needed.
+    let Some(other) = a_user_who_is_not_root() else { return };
+    let shared = Shared::new();
+    let ours = shared.project(LARGE);
+    assert_eq!(shared.ask(&ours, &["run"]).code, 0);
+    let old = std::time::SystemTime::now() - Duration::from_secs(10 * 86_400);
+    let all: Vec<_> =
+        ["actions", "blobs", "recipes", "packs"].into_iter().flat_map(|kind| shared.files(kind)).collect();
+    for file in &all {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o664)).unwrap();
+        std::os::unix::fs::chown(file, None, Some(other)).unwrap();
+        fs::File::open(file).unwrap().set_modified(old).unwrap();
+    }
+    for folder in fs::read_dir(shared.folder.path())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .chain([shared.folder.path().to_owned()])
+    {
+        if folder.is_dir() {
+            std::os::unix::fs::chown(&folder, None, Some(other)).unwrap();
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o2775)).unwrap();
+        }
+    }
+    let theirs = shared.project(LARGE);
+    std::os::unix::fs::chown(theirs.root(), Some(other), Some(other)).unwrap();
+    for file in fs::read_dir(theirs.root()).unwrap().flatten() {
+        std::os::unix::fs::chown(file.path(), Some(other), Some(other)).unwrap();
+    }
+    let as_other = |words: &[&str]| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("kiln"));
+        command.args(words).current_dir(theirs.root()).uid(other).gid(other);
+        command.env("KILN_REMOTES", shared.folder.path()).env("KILN_CONFIG", theirs.path("none.yaml"));
+        Answer::of(command.output().unwrap())
+    };
+    let run = as_other(&["run", "--json"]);
+    let run: Value = serde_json::from_str(&run.out).unwrap_or_else(|e| panic!("{e} {}", run.err));
+    assert_eq!(outcomes(&run), ["first=fetched", "last=fetched"]);
+    // What is used stays: its time is that of today.
+    let is_young =
+        |file: &PathBuf| fs::metadata(file).unwrap().modified().unwrap() > old + Duration::from_secs(86_400);
+    assert!(shared.files("actions").iter().all(is_young));
+    let push = as_other(&["push"]);
+    assert_eq!(push.code, 0, "{}{}", push.out, push.err);
+}
+
+/// The id of a user and a group that are not those of root; none where we are not root.
+fn a_user_who_is_not_root() -> Option<u32> {
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    is_root.then_some(65_534)
+}
+
+#[test]
 fn a_damaged_remote_is_repaired_by_sending_again() {
     let shared = Shared::new();
     let (ours, theirs) = (shared.project(LARGE), shared.project(LARGE));
@@ -365,7 +421,8 @@ fn what_keeps_every_request_from_a_remote_is_said_with_the_next_step() {
             head.take_while(|line| !line.is_empty()).for_each(drop);
             let body = "<Error><Code>NoSuchBucket</Code></Error>";
             let length = body.len();
-            let answer = format!("HTTP/1.1 404 x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            let answer =
+                format!("HTTP/1.1 404 x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
             let _ = connection.write_all(answer.as_bytes());
         }
     });

@@ -4,11 +4,16 @@
 //! Invariant: nothing else of a remote with another format is used.
 //! Must not know: what is in a remote.
 
-use object_store::{ObjectStoreExt, PutPayload};
+use std::sync::{Arc, Mutex};
 
+use object_store::path::Path as ObjectPath;
+use object_store::{Error, ObjectStoreExt, PutMode, PutPayload};
+
+use super::claims::COLLECTORS;
 use super::error::{RemoteError, chain};
 use super::object::Remote;
 use crate::cas::stat;
+use crate::digest::Digest;
 
 /// The format of a remote, which stands in its object `format`.
 const REMOTE_FORMAT: &str = "kiln.remote/1";
@@ -38,11 +43,12 @@ impl Remote {
         }
     }
 
-    /// Writes an object, reads it back where reading is allowed, and removes it.
+    /// Writes an object, reads it back where reading is allowed, and removes it. Gives what else it cannot do, for people:
+    /// results can be shared without it.
     ///
     /// # Errors
     /// One of these fails, or other bytes come back.
-    pub async fn probe(&self) -> Result<(), RemoteError> {
+    pub async fn probe(self: &Arc<Self>) -> Result<Vec<String>, RemoteError> {
         let path = self.at(&["probes", &format!("{}-{:x}", std::process::id(), stat::now())]);
         let put = self.store.put(&path, PutPayload::from_static(b"probe")).await;
         self.done("write an object", put)?;
@@ -56,10 +62,44 @@ impl Remote {
                 why: "it is another one, or missing".into(),
             });
         }
-        // Who may not remove things can still share results.
+        let mut lacks = Vec::new();
         if let Err(error) = deleted {
+            lacks.push(format!("objects cannot be removed, so that garbage stays: {}", chain(&error)));
+        }
+        if let Err(why) = self.try_conditions(&path).await {
+            lacks.push(format!(
+                "objects cannot be created on condition that there are none, so that of two who send other results for one \
+                 stage at the same time the last one wins: {why}"
+            ));
+        }
+        if let Err(error) = self.list(COLLECTORS).await {
+            lacks.push(format!(
+                "objects cannot be listed, which `kiln gc --remote` and `kiln remote du` need: {error}"
+            ));
+        }
+        if self.has_leases()
+            && let Err(error) =
+                self.claim(&Digest::of_bytes(path.as_ref().as_bytes()), "probe", &Mutex::default()).await
+        {
+            lacks.push(format!(
+                "there are no leases, so that two may run one stage at the same time: {error}"
+            ));
+        }
+        Ok(lacks)
+    }
+
+    /// Creates an object twice: the second time there is one.
+    async fn try_conditions(&self, path: &ObjectPath) -> Result<(), String> {
+        let create = || self.store.put_opts(path, PutPayload::from_static(b"probe"), PutMode::Create.into());
+        let (first, second) = (create().await, create().await);
+        if let Err(error) = self.store.delete(path).await {
             tracing::debug!("an object was not removed: {}", chain(&error));
         }
-        Ok(())
+        match (first, second) {
+            (Err(error), _) => Err(chain(&error)),
+            (Ok(_), Err(Error::AlreadyExists { .. } | Error::Precondition { .. })) => Ok(()),
+            (Ok(_), Err(error)) => Err(chain(&error)),
+            (Ok(_), Ok(_)) => Err("the condition was ignored".to_owned()),
+        }
     }
 }

@@ -132,10 +132,14 @@ impl Remote {
 
     /// Asks for no more leases, and says why: a lease only saves work.
     pub(super) fn give_up_leases(&self, error: &RemoteError) {
-        if !self.health.without_leases.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
+        let was_known = self.health.without_leases.swap(true, Ordering::Relaxed);
+        match error {
+            RemoteError::Request { .. } if !was_known => tracing::warn!(
                 "{error}; stages run without leases, and `kiln remote add --no-leases` asks for none in the first place"
-            );
+            ),
+            RemoteError::Request { .. } => {}
+            // It cannot be used for anything else, either.
+            _ => self.report(error),
         }
     }
 

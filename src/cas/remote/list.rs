@@ -115,21 +115,25 @@ impl Remotes {
         self.stopped.cancel();
     }
 
-    /// Asks every remote for its format, and writes an object and reads it back where writing is allowed.
+    /// Asks every remote for its format, and writes an object and reads it back where writing is allowed. Gives what they
+    /// cannot do besides, for people.
     ///
     /// # Errors
     /// The first remote that does not answer, has another format, or cannot be used as it is meant to be.
-    pub fn check(&self) -> Result<(), RemoteError> {
+    pub fn check(&self) -> Result<Vec<String>, RemoteError> {
         let check = async {
-            for remote in self.iter() {
+            let mut lacks = Vec::new();
+            for remote in &*self.list {
                 remote.prepare().await?;
                 if remote.access.writes() {
-                    remote.probe().await?;
+                    lacks.extend(remote.probe().await?);
                 }
             }
-            Ok(())
+            Ok(lacks)
         };
-        self.runtime.block_on(check)
+        let lacks = self.runtime.block_on(check);
+        self.give_back_leases();
+        lacks
     }
 
     /// Asks for the lease of an action for a stage; none where no remote has leases, or none answers. That of the

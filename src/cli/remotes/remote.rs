@@ -8,11 +8,9 @@
 use serde_json::{Value, json};
 
 use crate::cas::remote::{Access, Address, Remotes};
-use crate::cli::args::{
-    Common, PipelineArgs, RemoteAddArgs, RemoteArgs, RemoteCommand, RemoteRemoveArgs,
-};
+use crate::cli::args::{Common, PipelineArgs, RemoteAddArgs, RemoteArgs, RemoteCommand, RemoteRemoveArgs};
 use crate::cli::context::Context;
-use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
+use crate::cli::printer::{BAD, CHANGED, FAINT, GOOD, Printer, paint};
 use crate::cli::remotes::config::{self, Known};
 use crate::cli::remotes::usage;
 use crate::cli::{CliError, Exit};
@@ -134,17 +132,18 @@ fn check(known: &[Known], json: bool, printer: &mut Printer) -> Result<Exit, Cli
     let mut answers = Vec::new();
     for known in known {
         let opened = config::open_one(&known.spec).map_err(|e| e.to_string());
-        let error = opened.and_then(|remote| {
+        let answer = opened.and_then(|remote| {
             let remotes = Remotes::new(vec![remote]).map_err(|e| e.to_string())?;
-            remotes.map_or(Ok(()), |remotes| remotes.check().map_err(|e| e.to_string()))
+            remotes.map_or(Ok(Vec::new()), |remotes| remotes.check().map_err(|e| e.to_string()))
         });
-        answers.push((known, error.err()));
+        answers.push((known, answer));
     }
-    let failed = answers.iter().any(|(_, error)| error.is_some());
+    let failed = answers.iter().any(|(_, answer)| answer.is_err());
     if json {
-        let answer = |(known, error): &(&Known, Option<String>)| {
+        let answer = |(known, found): &(&Known, Result<Vec<String>, String>)| {
             let mut answer = to_json(known);
-            answer["error"] = json!(error);
+            answer["error"] = json!(found.as_ref().err());
+            answer["lacks"] = json!(found.as_ref().ok());
             answer
         };
         let remotes: Vec<_> = answers.iter().map(answer).collect();
@@ -154,12 +153,15 @@ fn check(known: &[Known], json: bool, printer: &mut Printer) -> Result<Exit, Cli
             printer.line(NONE);
         }
         let width = width(known);
-        for (known, error) in &answers {
+        for (known, answer) in &answers {
             let name = pad(&printable(&known.spec.name), width);
-            printer.line(match error {
-                None => format!("{} {name}  {}", paint(GOOD, "ok    "), known.spec.address),
-                Some(error) => format!("{} {name}  {}", paint(BAD, "error:"), printable_error(error)),
+            printer.line(match answer {
+                Ok(_) => format!("{} {name}  {}", paint(GOOD, "ok    "), known.spec.address),
+                Err(error) => format!("{} {name}  {}", paint(BAD, "error:"), printable_error(error)),
             });
+            for lack in answer.iter().flatten() {
+                printer.line(format!("  {} {}", paint(CHANGED, "note:"), printable_error(lack)));
+            }
         }
     }
     Ok(if failed { Exit::Failed } else { Exit::Ok })

@@ -183,7 +183,7 @@ impl<'a> Intent<'a> {
 
 /// Waits until no living collector removes anything.
 async fn wait_for_collectors(remote: &Remote) -> Result<(), RemoteError> {
-    let mut watched = Watched::default();
+    let (mut watched, mut is_told) = (Watched::default(), false);
     loop {
         let owners = match watched.look(remote, COLLECTORS).await {
             // Who may not list relies on nothing that is old, and the grace window is enough for the rest.
@@ -192,6 +192,12 @@ async fn wait_for_collectors(remote: &Remote) -> Result<(), RemoteError> {
         };
         if owners.values().all(|owner| owner.is_dead) {
             return Ok(());
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::warn!(
+                "somebody removes garbage from the remote `{}`; sending waits for that",
+                remote.name
+            );
         }
         sleep(PAUSE).await;
     }

@@ -89,7 +89,13 @@ impl Remote {
         }
         if has_owners {
             // Which of them stand still is known then.
-            sleep(STANDSTILL + BETWEEN).await;
+            let wait = STANDSTILL + BETWEEN;
+            tracing::warn!(
+                "others send to the remote `{}` or clean it, or did; waiting {} s to see who still does",
+                self.name,
+                wait.as_secs()
+            );
+            sleep(wait).await;
         }
         let first: BTreeSet<_> = first.iter().map(identity).collect();
         let mut freed = 0;
