@@ -156,7 +156,8 @@ impl Address {
             }
         };
         let why = |text: String| match text.contains("Account must be specified") {
-            true => "no account was found; set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY".to_owned(),
+            true => "no account was found; set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
+                .to_owned(),
             false => text,
         };
         Ok((store.map_err(|e| why(chain(&e)))?, prefix))

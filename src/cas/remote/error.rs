@@ -63,7 +63,9 @@ pub enum RemoteError {
         what: &'static str,
     },
     /// A server of files, which has no listing.
-    #[error("the remote `{0}` is reached by HTTP, so it cannot be listed; ask its administrator what it holds")]
+    #[error(
+        "the remote `{0}` is reached by HTTP, so it cannot be listed; ask its administrator what it holds"
+    )]
     Unlistable(String),
     /// The remote holds something else than what its name says.
     #[error("the remote `{remote}` gave wrong bytes for {what}: {why}; they were not used")]

@@ -74,7 +74,8 @@ fn to_text(checked: &Checked, stages: &HashMap<Digest, String>, printer: &mut Pr
 
 /// The last line: what was read, and how much of it is damaged.
 fn summary(checked: &Checked) -> String {
-    let Checked { blobs, actions, damaged_blobs, unreadable_blobs, damaged_actions, incomplete, .. } = checked;
+    let Checked { blobs, actions, damaged_blobs, unreadable_blobs, damaged_actions, incomplete, .. } =
+        checked;
     let (size, repaired) = (bytes(checked.bytes), checked.repaired);
     let repaired = if repaired == 0 { String::new() } else { format!(", {repaired} repaired from remotes") };
     if checked.is_sound() {

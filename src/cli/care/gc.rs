@@ -104,7 +104,11 @@ fn of_remote(common: &Common, args: &GcArgs, name: &str, printer: &mut Printer) 
         // What was removed is known here at best.
         let action = match args.apply {
             true => store.as_ref().and_then(|store| store.actions().get(&key).ok().flatten()),
-            false => remotes.lookup(&[key], &TrustPolicy::default()).pop().flatten().map(|found| (*found.action).clone()),
+            false => remotes
+                .lookup(&[key], &TrustPolicy::default())
+                .pop()
+                .flatten()
+                .map(|found| (*found.action).clone()),
         };
         origin(&stages, &key, action)
     };

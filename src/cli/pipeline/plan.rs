@@ -99,7 +99,8 @@ pub fn to_text(plan: &Plan, resumes: &Resumes, printer: &mut Printer) {
     let forecasts: Vec<_> = plan.stages.iter().map(forecast_columns).collect();
     let name_width = widest(plan.stages.iter().map(|s| s.name.as_str()), 40);
     let with_forecast = details.iter().zip(&forecasts).filter(|(_, (time, _))| !time.is_empty());
-    let detail_width = with_forecast.map(|(detail, _)| detail.chars().count()).max().unwrap_or(0).min(MOST_DETAIL + 32);
+    let detail_width =
+        with_forecast.map(|(detail, _)| detail.chars().count()).max().unwrap_or(0).min(MOST_DETAIL + 32);
     let time_width = widest(forecasts.iter().map(|(time, _)| time.as_str()), 20);
     for ((stage, detail), (time, size)) in plan.stages.iter().zip(&details).zip(&forecasts) {
         let (style, mark) = match stage.state {

@@ -23,8 +23,7 @@ const REMOTES: &str = "KILN_REMOTES";
 /// The variable with the path of the key that signs.
 const SIGNING_KEY: &str = "KILN_SIGNING_KEY";
 /// The head of a file that `kiln remote` or `kiln key` writes.
-const HEAD: &str =
-    "# Remotes and trusted keys of yours; `kiln remote` and `kiln key` write this file, without your comments.\n";
+const HEAD: &str = "# Remotes and trusted keys of yours; `kiln remote` and `kiln key` write this file, without your comments.\n";
 /// The variable with the path of the user's file.
 const CONFIG: &str = "KILN_CONFIG";
 

@@ -8,9 +8,7 @@
 use serde_json::{Value, json};
 
 use crate::cas::remote::{Access, Address, Remotes};
-use crate::cli::args::{
-    Common, PipelineArgs, RemoteAddArgs, RemoteArgs, RemoteCommand, RemoteRemoveArgs,
-};
+use crate::cli::args::{Common, PipelineArgs, RemoteAddArgs, RemoteArgs, RemoteCommand, RemoteRemoveArgs};
 use crate::cli::context::Context;
 use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
 use crate::cli::remotes::config::{self, Known};
