@@ -80,6 +80,19 @@ fn fsck_finds_every_changed_byte_of_every_blob_and_record() {
 }
 
 #[test]
+fn fsck_counts_what_is_damaged_and_names_the_stage_that_lost_it() {
+    let p = project();
+    p.ask(&["run"]);
+    let digest = p.json(&["show", "folder"])["digest"].as_str().unwrap().to_owned();
+    rot(&p.path("artifacts/blobs").join(&digest[..2]).join(&digest[2..]), 0);
+    let found = p.ask(&["fsck"]);
+    assert!(found.code == 1 && found.out.contains("(stage folder, run r-0001) lacks `d`"), "{}", found.out);
+    assert!(found.out.contains("damaged  blobs: 1 damaged, 2 intact ("), "{}", found.out);
+    assert!(found.out.contains("; records: 1 incomplete, 1 intact"), "{}", found.out);
+    assert!(found.err.contains("was damaged and is now ") && !found.err.contains("digest="), "{}", found.err);
+}
+
+#[test]
 fn fsck_repairs_from_a_remote() {
     let (p, remote) = (project(), tempfile::tempdir().unwrap());
     let ask = |words: &[&str]| Answer::of(p.kiln(words).env("KILN_REMOTES", remote.path()).output().unwrap());

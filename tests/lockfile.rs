@@ -217,6 +217,7 @@ fn an_output_that_differs_from_the_lock_file_fails_a_locked_run() {
     assert_eq!(lock(&project), before);
     let check = project.ask(&["--store", store, "lock", "check"]);
     assert!(check.code == 2 && check.err.contains("outputs.o"), "{check:?}");
+    assert!(!check.err.split_whitespace().any(|word| word.len() > 30), "digests are short: {}", check.err);
     assert_eq!(project.ask(&["lock", "check"]).code, 0);
 }
 
@@ -253,7 +254,7 @@ fn git_merges_lock_files_stage_by_stage() {
     project.write(".gitignore", "/artifacts\n");
     project.write(".gitattributes", "*.lock merge=kiln\n");
     git(&["init", "-q", "-b", "main"]);
-    git(&["config", "merge.kiln.driver", &format!("{} lock merge %O %A %B", kiln.display())]);
+    git(&["config", "merge.kiln.driver", &format!("{} lock merge %O %A %B %P", kiln.display())]);
     commit("base");
     git(&["checkout", "-qb", "theirs"]);
     project.edit("wc -l", "wc -c");
@@ -275,7 +276,10 @@ fn git_merges_lock_files_stage_by_stage() {
     project.edit("TONE: soft", "TONE: flat");
     project.ask(&["run"]).good();
     commit("flat");
-    assert!(!git(&["merge", "-q", "more"]).status.success());
+    let merged = git(&["merge", "-q", "more"]);
+    let said = String::from_utf8(merged.stderr).unwrap();
+    assert!(!merged.status.success());
+    assert!(said.contains("the stage `upper` in kiln.lock") && said.contains("then `kiln run`"), "{said}");
     let text = lock(&project);
     let between = text.split("<<<<<<< ours\n").nth(1).unwrap_or_else(|| panic!("{text}"));
     assert!(between.contains("\"flat\"") && between.contains("=======\n  upper:\n"), "{text}");

@@ -394,6 +394,7 @@ fn a_wrong_name_url_or_key_of_the_environment_says_where_it_comes_from() {
 fn a_check_without_remotes_or_with_offline_says_so() {
     let p = Pipeline::new().yaml(LADDER);
     assert!(p.ask(&["remote", "check"]).good().contains("There are no remotes"));
+    assert_eq!(p.ask(&["help", "remote", "add"]).good(), p.ask(&["remote", "add", "--help"]).good());
     p.ask(&["remote", "add", "team", "s3://bucket/a"]).good();
     let offline = p.ask(&["remote", "check", "--offline"]);
     assert!(offline.code == 3 && offline.err.contains("`--offline` uses no remote"), "{}", offline.err);

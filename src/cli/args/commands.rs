@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::shared::{Common, PipelineArgs, SamplingArgs};
+use super::shared::{
+    Common, NAMES, PipelineArgs, SamplingArgs, hidden, model_and_prompts, one_artifact, one_model, one_stage,
+    stage_or_run, without_changes,
+};
 use super::sharing::{
     CareArgs, DuArgs, GcArgs, KeyArgs, PinArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs, VerifyArgs,
 };
@@ -18,7 +21,10 @@ use super::sharing::{
 #[command(name = "kiln", version, propagate_version = false)]
 #[command(after_help = "A pipeline is named by its FILE or, without one, is the only file under \
     pipelines/ or kiln.yaml here.\nExit codes: 0 ok, 1 a stage failed, 2 changes pending, 3 the file \
-    or the call is wrong, 4 waiting for people, 130 interrupted and resumable.")]
+    or the call is wrong, 4 waiting for people, 130 interrupted and resumable.\nVariables, beside those of the \
+    options: KILN_CONFIG is the path of your own file [default: ~/.config/kiln/config.yaml]; KILN_REMOTES has the \
+    URLs of more remotes, with commas between them; KILN_SIGNING_KEY is the path of the private key that signs \
+    results [default: keys/default.pem beside your own file].")]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -160,6 +166,8 @@ pub struct StatusArgs {
 
 /// `kiln why`.
 #[derive(Debug, Args)]
+#[command(mut_arg(NAMES, one_stage))]
+#[command(override_usage = "kiln why [OPTIONS] [FILE] STAGE")]
 pub struct WhyArgs {
     /// The pipeline and the stage.
     #[command(flatten)]
@@ -168,6 +176,7 @@ pub struct WhyArgs {
 
 /// `kiln graph`.
 #[derive(Debug, Args)]
+#[command(mut_arg("device", hidden))]
 pub struct GraphArgs {
     /// The pipeline and the stages; without a name, all of them.
     #[command(flatten)]
@@ -192,6 +201,9 @@ pub enum GraphFormat {
 
 /// `kiln log`.
 #[derive(Debug, Args)]
+#[command(mut_arg(NAMES, stage_or_run))]
+#[command(mut_args(without_changes))]
+#[command(override_usage = "kiln log [OPTIONS] [FILE] [STAGE|RUN]")]
 pub struct LogArgs {
     /// The pipeline, and a stage or a run; all runs when neither is named.
     #[command(flatten)]
@@ -203,6 +215,8 @@ pub struct LogArgs {
 
 /// `kiln show`.
 #[derive(Debug, Args)]
+#[command(mut_arg(NAMES, one_artifact))]
+#[command(override_usage = "kiln show [OPTIONS] [FILE] ARTIFACT")]
 pub struct ShowArgs {
     /// The pipeline, and an artifact as STAGE, STAGE.OUTPUT or the name of a source.
     #[command(flatten)]
@@ -227,6 +241,8 @@ pub struct MetricsArgs {
     time of writing: the same records give the same card. What no record says, such as a license, it leaves out and \
     lists as a gap."
 )]
+#[command(mut_arg(NAMES, one_artifact))]
+#[command(override_usage = "kiln card [OPTIONS] [FILE] ARTIFACT")]
 pub struct CardArgs {
     /// The pipeline, and an artifact as STAGE or STAGE.OUTPUT.
     #[command(flatten)]
@@ -238,6 +254,8 @@ pub struct CardArgs {
 
 /// `kiln generate`.
 #[derive(Debug, Args)]
+#[command(mut_arg(NAMES, model_and_prompts))]
+#[command(override_usage = "kiln generate [OPTIONS] [FILE] MODEL [PROMPT]...")]
 pub struct GenerateArgs {
     /// The pipeline, a model as STAGE or STAGE.OUTPUT, and prompts.
     #[command(flatten)]
@@ -255,6 +273,8 @@ pub struct GenerateArgs {
 
 /// `kiln chat`.
 #[derive(Debug, Args)]
+#[command(mut_arg(NAMES, one_model))]
+#[command(override_usage = "kiln chat [OPTIONS] [FILE] MODEL")]
 pub struct ChatArgs {
     /// The pipeline and a model as STAGE or STAGE.OUTPUT.
     #[command(flatten)]
@@ -293,7 +313,8 @@ pub enum LockCommand {
 /// How to set up the merge driver.
 const MERGE_HELP: &str = "To have git use it, add this line to .gitattributes:\n  \
     pipelines/*.lock merge=kiln\nand run this once in each clone:\n  \
-    git config merge.kiln.driver 'kiln lock merge %O %A %B'";
+    git config merge.kiln.driver 'kiln lock merge %O %A %B %P'\nAfter a conflict, resolve the pipeline \
+    file; then `kiln run` writes the lock file anew.";
 
 /// `kiln lock merge`.
 #[derive(Debug, Args)]
@@ -304,6 +325,8 @@ pub struct LockMergeArgs {
     pub ours: PathBuf,
     /// Their file (%B)
     pub theirs: PathBuf,
+    /// The path of the lock file in the repository, for messages (%P)
+    pub path: Option<PathBuf>,
 }
 
 /// `kiln schema`.

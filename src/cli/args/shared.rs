@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, ValueEnum};
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
@@ -66,7 +66,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Default, Args)]
 pub struct PipelineArgs {
     /// The pipeline file, if the first name ends in .yaml or .yml; then the names of stages
-    #[arg(value_name = "[FILE] NAME")]
+    #[arg(value_names = ["FILE", "STAGE"])]
     pub names: Vec<String>,
     /// Set a value, such as stages.sft.learning_rate=1e-5 or params.seed=2; it is JSON where it parses as JSON, else text
     #[arg(long, value_name = "PATH=VALUE")]
@@ -80,6 +80,64 @@ pub struct PipelineArgs {
     /// The device of training stages; auto uses a GPU if the machine has one. Part of a key only with `cache: exact`
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
+}
+
+/// The positional argument of [`PipelineArgs`].
+pub const NAMES: &str = "names";
+
+/// It names one stage.
+pub fn one_stage(names: Arg) -> Arg {
+    one(names, "STAGE", "The pipeline file, if the name ends in .yaml or .yml, and the stage")
+}
+
+/// It names one artifact.
+pub fn one_artifact(names: Arg) -> Arg {
+    let what =
+        "The pipeline file, if the name ends in .yaml or .yml, and the artifact: STAGE or STAGE.OUTPUT";
+    one(names, "ARTIFACT", what)
+}
+
+/// It names one model.
+pub fn one_model(names: Arg) -> Arg {
+    let what = "The pipeline file, if the name ends in .yaml or .yml, and the model: STAGE or STAGE.OUTPUT";
+    one(names, "MODEL", what)
+}
+
+/// It names one model, and prompts.
+pub fn model_and_prompts(names: Arg) -> Arg {
+    let what = "The pipeline file, if the name ends in .yaml or .yml, the model as STAGE or STAGE.OUTPUT, and prompts";
+    names.value_names(["FILE", "MODEL", "PROMPT"]).help(what)
+}
+
+/// It names a stage or a run.
+pub fn stage_or_run(names: Arg) -> Arg {
+    let what = "The pipeline file, if the name ends in .yaml or .yml, and a stage or a run, such as r-0012";
+    one(names, "STAGE|RUN", what)
+}
+
+/// It names a pipeline file and nothing else.
+pub fn only_file(names: Arg) -> Arg {
+    names.value_name("FILE").help("The pipeline file")
+}
+
+/// It names remotes.
+pub fn remotes(names: Arg) -> Arg {
+    let what = "The pipeline file, if the first name ends in .yaml or .yml; then the names of remotes";
+    names.value_names(["FILE", "REMOTE"]).help(what)
+}
+
+fn one(names: Arg, what: &'static str, help: &'static str) -> Arg {
+    names.value_names(["FILE", what]).help(help)
+}
+
+/// Hides the options that change what a stage is made of, where a command asks for no stage.
+pub fn without_changes(arg: Arg) -> Arg {
+    if ["set", "unset", "device"].contains(&arg.get_id().as_str()) { hidden(arg) } else { arg }
+}
+
+/// Is accepted and not listed.
+pub fn hidden(arg: Arg) -> Arg {
+    arg.hide(true)
 }
 
 impl PipelineArgs {

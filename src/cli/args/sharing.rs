@@ -6,7 +6,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::shared::PipelineArgs;
+use super::shared::{NAMES, PipelineArgs, one_stage, only_file, remotes, without_changes};
 
 /// `kiln push`.
 #[derive(Debug, Args)]
@@ -40,12 +40,16 @@ pub struct RemoteArgs {
 #[derive(Debug, Subcommand)]
 pub enum RemoteCommand {
     /// List the remotes in their order of use, and who names them
+    #[command(mut_arg(NAMES, only_file), mut_args(without_changes))]
+    #[command(override_usage = "kiln remote list [OPTIONS] [FILE]")]
     List(PipelineArgs),
     /// Add a remote to your own file, or change it there
     Add(RemoteAddArgs),
     /// Remove a remote from your own file; nothing in the remote is removed
     Remove(RemoteRemoveArgs),
     /// Ask each remote whether it answers; exit with 1 if one does not
+    #[command(mut_arg(NAMES, only_file), mut_args(without_changes))]
+    #[command(override_usage = "kiln remote check [OPTIONS] [FILE]")]
     Check(PipelineArgs),
     /// Count the objects of remotes and their bytes, by listing them
     Du(RemoteDuArgs),
@@ -57,6 +61,7 @@ pub enum RemoteCommand {
     after_help = "NAME is that of a remote; without one, all that can be read are counted. A remote that is reached by \
     HTTP has no listing and is left out. Exit code 1 means that a remote could not be counted."
 )]
+#[command(mut_arg(NAMES, remotes), mut_args(without_changes))]
 pub struct RemoteDuArgs {
     /// The pipeline whose remotes are counted beside yours, and the names of remotes.
     #[command(flatten)]
@@ -150,6 +155,8 @@ pub struct KeyDistrustArgs {
     after_help = "The output is an in-toto bundle: one DSSE envelope a line. Exit code 1 means that there are gaps: \
     stages that are not known or not signed by a trusted key, or whose digests do not match."
 )]
+#[command(mut_arg(NAMES, one_stage))]
+#[command(override_usage = "kiln provenance [OPTIONS] [FILE] STAGE")]
 pub struct ProvenanceArgs {
     /// The pipeline and the stage.
     #[command(flatten)]
@@ -158,6 +165,8 @@ pub struct ProvenanceArgs {
 
 /// `kiln fsck`.
 #[derive(Debug, Args)]
+#[command(mut_arg(NAMES, only_file), mut_args(without_changes))]
+#[command(override_usage = "kiln fsck [OPTIONS] [FILE]")]
 pub struct CareArgs {
     /// The pipeline whose remotes repair; those of yours do, too.
     #[command(flatten)]
@@ -166,6 +175,8 @@ pub struct CareArgs {
 
 /// `kiln verify`.
 #[derive(Debug, Args)]
+#[command(mut_arg(NAMES, one_stage))]
+#[command(override_usage = "kiln verify [OPTIONS] [FILE] STAGE")]
 pub struct VerifyArgs {
     /// The pipeline and the stage.
     #[command(flatten)]

@@ -14,10 +14,15 @@ use crate::cli::args::{Common, LockArgs, LockCommand, LockMergeArgs, PipelineArg
 use crate::cli::context::Context;
 use crate::cli::printer::{BAD, Printer, paint};
 use crate::cli::{CliError, Exit};
+use crate::digest::Digest;
 use crate::plan::Plan;
 use crate::report::lockfile::{Difference, LockFile, check_version, compare, compare_outputs, merge};
 use crate::report::text::{printable, table, value};
 use crate::spec::diagnostic::ERRORS_FORMAT;
+
+/// What can be done about outputs that are not those of the lock file.
+const NEXT: &str = "`kiln verify STAGE` tells whether a stage makes the same bytes each time, and `kiln run` without \
+                    --locked writes the new digests";
 
 /// Runs the command.
 ///
@@ -37,7 +42,7 @@ fn check(common: &Common, args: &PipelineArgs, printer: &mut Printer) -> Result<
     let lock = locked(&context, &plan, targets.is_empty())?;
     let differences = compare_outputs(&lock, &plan);
     if !differences.is_empty() {
-        let message = format!("the outputs in the store are not those of {}", lock.path.display());
+        let message = format!("the outputs in the store are not those of {}; {NEXT}", lock.path.display());
         return Err(CliError::Locked { message, differences });
     }
     if args.json {
@@ -71,7 +76,7 @@ pub fn locked(context: &Context, plan: &Plan, whole: bool) -> Result<LockFile, C
 
 /// Differences as lines: stage, field, value in the lock file, value now.
 pub fn listing(differences: &[Difference]) -> String {
-    let show = |side: &Option<Value>| side.as_ref().map_or_else(|| "(none)".to_owned(), value);
+    let show = |side: &Option<Value>| side.as_ref().map_or_else(|| "(none)".to_owned(), shown);
     let row = |d: &Difference| {
         vec![
             format!("  {}", printable(&d.stage)),
@@ -84,6 +89,16 @@ pub fn listing(differences: &[Difference]) -> String {
     let head = ["  stage", "field", "locked", "", "now"].map(str::to_owned).to_vec();
     let rows: Vec<_> = std::iter::once(head).chain(differences.iter().map(row)).collect();
     table(&rows).into_iter().map(|line| line + "\n").collect()
+}
+
+/// A value; of a digest the first digits, and the mark of a folder or of an executable file.
+fn shown(side: &Value) -> String {
+    match side.as_str().and_then(|text| text.split_at_checked(64)) {
+        Some((hex, mark)) if mark.len() <= 1 && hex.parse::<Digest>().is_ok() => {
+            format!("{}{mark}", &hex[..8])
+        }
+        _ => value(side),
+    }
 }
 
 /// Differences as `kiln.errors/1`.
@@ -108,7 +123,8 @@ pub fn errors_json(message: &str, differences: &[Difference]) -> Value {
 
 /// Says on stderr which outputs are not those of the lock file.
 pub fn complain(lock: &LockFile, differences: &[Difference], printer: &Printer) {
-    let head = format!("{} the outputs are not those of {}", paint(BAD, "error:"), lock.path.display());
+    let head =
+        format!("{} the outputs are not those of {}; {NEXT}", paint(BAD, "error:"), lock.path.display());
     printer.complain(format!("{head}\n{}", listing(differences)));
 }
 
@@ -116,9 +132,14 @@ fn merge_files(args: &LockMergeArgs, printer: &mut Printer) -> Result<Exit, CliE
     let merged = merge(&read(&args.base, true)?, &read(&args.ours, false)?, &read(&args.theirs, false)?);
     let ours = args.ours.display();
     disk::replace(&args.ours, merged.text.as_bytes()).map_err(CliError::io(format!("write {ours}")))?;
+    // Git names a temporary file; the other name is for people.
+    let file = args.path.as_ref().unwrap_or(&args.ours).display();
     for stage in &merged.conflicts {
         let stage = printable(stage);
-        printer.complain(format!("conflict: both sides changed the stage `{stage}` in {ours}\n"));
+        printer.complain(format!("conflict: both sides changed the stage `{stage}` in {file}\n"));
+    }
+    if !merged.conflicts.is_empty() {
+        printer.complain("Resolve the pipeline file; then `kiln run` writes the lock file anew.\n");
     }
     Ok(if merged.conflicts.is_empty() { Exit::Ok } else { Exit::Failed })
 }

@@ -29,7 +29,7 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let _in_use = context.store.share_if_there()?;
     if context.store.trust().demanded && context.store.trust().signer.is_none() {
         tracing::warn!(
-            "signatures are demanded and there is no key here that signs, so nothing that runs here will count; \
+            "signatures are required and there is no key here that signs, so nothing that runs here will count; \
              `kiln key new` makes one"
         );
     }

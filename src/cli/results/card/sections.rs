@@ -65,7 +65,7 @@ pub fn made(card: &Card) -> String {
         rows.push(("Program of the provider (SHA-256)", code(&program.to_string())));
     }
     if let Some(shell) = &made.shell {
-        rows.push(("Shell", code(&plain(shell))));
+        rows.push(("Shell", code(&words(shell))));
     }
     if let Some(numerics) = &made.numerics {
         rows.push(("Numerics", code(&plain(numerics))));
@@ -92,6 +92,12 @@ pub fn made(card: &Card) -> String {
         None => {}
     }
     text
+}
+
+/// The words of a shell, as a pipeline file has them.
+fn words(command: &Value) -> String {
+    let words = command.as_array().map(|words| words.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+    words.flatten().map_or_else(|| plain(command), |words| words.join(" "))
 }
 
 /// What its files say of the model.
