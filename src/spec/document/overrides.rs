@@ -270,8 +270,8 @@ mod tests {
         let unset = ["stages.base.warmup", "params.sed", "stages.nope.x"];
         insta::assert_snapshot!(with_set(&set, &unset).unwrap_err(), @r#"
         override 0:0 `--set stages.bas.steps`: there is no stage `bas` (did you mean `base`?)
-        override 0:0 `--set stages.base.steps` has no `=`: write `--set path=value`
         override 0:0 `--set base.steps`: the file has no key `base` (did you mean `stages.base.steps`?)
+        override 0:0 `--set stages.base.steps` has no `=`: write `--set path=value`
         override 0:0 `--set pipeline.x`: `x` cannot be set inside a string
         override 0:0 `--set stages..x` is no path such as `stages.sft.steps`
         override 0:0 `--unset stages.base.warmup`: there is no such key in the file
