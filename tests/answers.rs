@@ -368,7 +368,7 @@ fn du_counts_every_file_of_a_store_once_and_by_what_it_is() {
     assert_eq!(p.json(&["du"])["total"]["bytes"], bytes);
     let text = p.ask(&["du"]).good();
     assert!(
-        text.contains("other blobs") && text.contains("second") && text.contains("set aside by the disk"),
+        text.contains("other blobs") && text.contains("second") && text.contains("on disk"),
         "{text}"
     );
 }

@@ -224,7 +224,7 @@ fn missing_outputs(is_provider: bool, made: &Made) -> Option<String> {
     } else {
         "a command makes each output at the path that `{outputs.NAME}` stands for, or at its `path:`"
     };
-    (!missing.is_empty()).then(|| format!("it ended well but did not make {}; {hint}", missing.join(", ")))
+    (!missing.is_empty()).then(|| format!("it succeeded but did not create {}; {hint}", missing.join(", ")))
 }
 
 fn complaint(request: &Request<'_>, exit: &Exit) -> String {

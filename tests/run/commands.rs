@@ -106,7 +106,7 @@ fn an_output_that_was_not_made_is_a_failure() {
     let p = Pipeline::new()
         .yaml("pipeline: p\nstages:\n  s: { kind: command, run: 'true', outputs: { here: table } }\n");
     let ran = p.run_with(&[]);
-    assert!(ran.error("s").contains("did not make `here`"), "{}", ran.error("s"));
+    assert!(ran.error("s").contains("did not create `here`"), "{}", ran.error("s"));
 }
 
 #[test]

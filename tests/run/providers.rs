@@ -81,7 +81,7 @@ fn a_crash_is_told_with_its_signal() {
 #[test]
 fn a_provider_that_makes_nothing_failed() {
     let ran = odd("nothing").run_with(&[]);
-    assert!(ran.error("s").contains("did not make `out`"), "{}", ran.error("s"));
+    assert!(ran.error("s").contains("did not create `out`"), "{}", ran.error("s"));
 }
 
 #[test]

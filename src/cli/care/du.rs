@@ -136,7 +136,7 @@ fn to_text(
     let row = |name: &str, size: Size| vec![name.to_owned(), bytes(size.bytes), files(size.files)];
     let parts = PARTS.iter().map(|(part, name)| (*name, size_of(usage, *part)));
     let mut rows: Vec<_> = parts.filter(|(_, size)| size.files > 0).map(|(n, s)| row(n, s)).collect();
-    rows.push(row("in all", total));
+    rows.push(row("total", total));
     table(&rows).into_iter().for_each(|line| printer.line(format!("  {line}")));
     if let Some(pipeline) = pipeline {
         printer.line("");
@@ -155,7 +155,7 @@ fn to_text(
         printer.line(paint(FAINT, format!("  and {} more", usage.unreadable.len() - MOST)));
     }
     printer.line(format!(
-        "{} in {}, {} set aside by the disk.",
+        "{} in {}, {} on disk.",
         bytes(total.bytes),
         store.root().display(),
         bytes(total.on_disk)
@@ -170,7 +170,7 @@ fn by_stage(pipeline: &str, mut stages: Vec<StageUsage>, printer: &mut Printer) 
         printer.line(format!("No stage of `{}` has a result here.", printable(pipeline)));
         return;
     }
-    let head = ["stage", "kind", "outputs", "of no other record"].map(str::to_owned).to_vec();
+    let head = ["stage", "kind", "outputs", "only here"].map(str::to_owned).to_vec();
     let row = |stage: &StageUsage| {
         vec![printable(&stage.name), printable(&stage.kind), bytes(stage.bytes), bytes(stage.only)]
     };
