@@ -367,10 +367,7 @@ fn du_counts_every_file_of_a_store_once_and_by_what_it_is() {
     fs::hard_link(&blob, store.join("work/again")).unwrap();
     assert_eq!(p.json(&["du"])["total"]["bytes"], bytes);
     let text = p.ask(&["du"]).good();
-    assert!(
-        text.contains("other blobs") && text.contains("second") && text.contains("on disk"),
-        "{text}"
-    );
+    assert!(text.contains("other blobs") && text.contains("second") && text.contains("on disk"), "{text}");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn add_source_lines(list: &mut [Diagnostic], text: &str) {
         while current.is_some_and(|(_, n)| n < line) {
             current = lines.next();
         }
-        diagnostic.source = current.filter(|(_, n)| *n == line).map(|(line, _)| line.to_owned());
+        diagnostic.source = current.filter(|(_, n)| *n == line).map(|(line, _)| without_credentials(line));
     }
 }
 
@@ -158,6 +158,22 @@ pub fn render(diagnostics: &[Diagnostic]) -> String {
     let plural = if diagnostics.len() == 1 { "" } else { "s" };
     let _ = writeln!(out, "{} error{plural}. Nothing was run.", diagnostics.len());
     out
+}
+
+/// A line in which what stands before the `@` of a URL is hidden, character by character, so that columns stay.
+fn without_credentials(line: &str) -> String {
+    let mut shown: Vec<char> = line.chars().collect();
+    let mut from = 0;
+    while let Some(scheme) = shown[from..].windows(3).position(|three| three == [':', '/', '/']) {
+        let start = from + scheme + 3;
+        let is_end = |c: &char| c.is_whitespace() || matches!(c, '"' | '\'' | '}' | ']');
+        let end = shown[start..].iter().position(is_end).map_or(shown.len(), |length| start + length);
+        if let Some(at) = shown[start..end].iter().rposition(|c| *c == '@') {
+            shown[start..start + at].fill('*');
+        }
+        from = end;
+    }
+    shown.into_iter().collect()
 }
 
 /// One error as plain text: code and message, place, the source line underlined, the hint.

@@ -13,12 +13,12 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::error::{RemoteError, chain};
+use super::folder::Folder;
 use super::profile;
 
 /// How long a connection may take to come about.
@@ -122,8 +122,8 @@ impl Address {
             if !folder.is_dir() {
                 return Err(format!("there is no folder {}", folder.display()));
             }
-            let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| chain(&e))?;
-            return Ok((Arc::new(store.with_fsync(true)), ObjectPath::default()));
+            let store = Folder::open(folder).map_err(|e| chain(&e))?;
+            return Ok((Arc::new(store), ObjectPath::default()));
         }
         // The client finds its cryptography there. A second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -205,10 +205,21 @@ fn is_loopback(url: &Url) -> bool {
 
 /// A URL for a message: what stands before an `@`, and a query, may be secret.
 fn without_secrets(text: &str) -> String {
-    let text = text.split(['?', '#']).next().unwrap_or_default();
-    let Some((before, rest)) = text.rsplit_once('@') else { return text.to_owned() };
-    let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
-    format!("{scheme}***@{rest}")
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    // A password may hold any character: the last `@` ends it.
+    let rest = rest.rsplit_once('@').map_or_else(|| rest.to_owned(), |(_, rest)| format!("***@{rest}"));
+    let place = rest.split(['?', '#']).next().unwrap_or_default();
+    // A name and a password without a host.
+    let authority = place.split('/').next().unwrap_or_default();
+    match authority.split_once(':') {
+        Some((_, port)) if port.is_empty() || port.parse::<u16>().is_err() && !place.starts_with("***@") => {
+            format!("{scheme}***{}", &place[authority.len()..])
+        }
+        _ => scheme + place,
+    }
 }
 
 #[cfg(test)]

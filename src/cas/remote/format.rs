@@ -30,16 +30,23 @@ impl Remote {
     }
 
     async fn check_format(&self) -> Result<(), RemoteError> {
-        let path = self.at(&["format"]);
-        let found = self.small(&path, MOST_FORMAT_BYTES, "read its format").await?;
+        if self.look_at_format().await? || !self.access.writes() {
+            return Ok(());
+        }
+        let put = self.store.put(&self.at(&["format"]), PutPayload::from_static(b"kiln.remote/1\n")).await;
+        self.done("write its format", put)
+    }
+
+    /// Whether the remote has our format; false when it has none. Nothing is written.
+    ///
+    /// # Errors
+    /// It has a newer one; a request failed.
+    pub(super) async fn look_at_format(&self) -> Result<bool, RemoteError> {
+        let found = self.small(&self.at(&["format"]), MOST_FORMAT_BYTES, "read its format").await?;
         match found.as_deref().map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned()) {
-            Some(found) if found == REMOTE_FORMAT => Ok(()),
+            Some(found) if found == REMOTE_FORMAT => Ok(true),
             Some(found) => Err(RemoteError::NewerFormat { remote: self.name.clone(), found }),
-            None if !self.access.writes() => Ok(()),
-            None => {
-                let put = self.store.put(&path, PutPayload::from_static(b"kiln.remote/1\n")).await;
-                self.done("write its format", put)
-            }
+            None => Ok(false),
         }
     }
 

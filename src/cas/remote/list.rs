@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::claims::{Claim, Seen};
 use super::error::RemoteError;
@@ -27,9 +28,7 @@ use crate::digest::Digest;
 
 /// How long nothing may come from a remote that is asked for an action.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How old an action is that is made young again when it is used.
-const RENEW_AFTER: Duration = Duration::from_secs(7 * 86_400);
-/// How long is waited for leases to be given back.
+/// How long is waited, at the end, for leases to be given back and for used actions to be made young.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 /// How many actions are asked for at a time.
 const LOOKUPS: usize = 64;
@@ -51,6 +50,8 @@ pub struct Remotes {
     pub(super) underway: Underway,
     /// Leases of others that were seen, and our own that may not be given back yet.
     seen: Mutex<Seen>,
+    /// Actions that were used and are made young.
+    renewals: TaskTracker,
     leases: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -96,6 +97,7 @@ impl Remotes {
             sending: Arc::new(Semaphore::new(SENDS)),
             underway: Underway::default(),
             seen: Mutex::default(),
+            renewals: TaskTracker::new(),
             leases: Mutex::default(),
         }))
     }
@@ -179,10 +181,23 @@ impl Remotes {
     /// Asks for the actions of these keys, all at once. Gives them in the order of the keys; those that do not count
     /// are absent.
     pub fn lookup(&self, keys: &[Digest], trust: &TrustPolicy) -> Vec<Option<Found>> {
-        let asked = keys.iter().map(|key| look_up(&self.list, *key, trust));
+        let asked = keys.iter().map(|key| look_up(&self.list, *key, trust, &self.renewals));
         let answers = futures_util::stream::iter(asked).buffered(LOOKUPS).collect();
         let answers = self.runtime.block_on(self.stopped.run_until_cancelled(answers));
         answers.unwrap_or_else(|| vec![None; keys.len()])
+    }
+}
+
+impl Drop for Remotes {
+    /// What was used stays there: its time is changed before this process ends, if that does not take long.
+    fn drop(&mut self) {
+        self.renewals.close();
+        if !self.renewals.is_empty() {
+            let renewed = async { tokio::time::timeout(GIVE_BACK, self.renewals.wait()).await };
+            if self.runtime.block_on(renewed).is_err() {
+                tracing::debug!("actions that are used were not renewed in time");
+            }
+        }
     }
 }
 
@@ -195,7 +210,12 @@ fn is_readable(remote: &Remote) -> bool {
     remote.access.reads() && remote.check_alive().is_ok()
 }
 
-async fn look_up(list: &[Arc<Remote>], key: Digest, trust: &TrustPolicy) -> Option<Found> {
+async fn look_up(
+    list: &[Arc<Remote>],
+    key: Digest,
+    trust: &TrustPolicy,
+    renewals: &TaskTracker,
+) -> Option<Found> {
     for remote in list.iter().filter(|remote| is_readable(remote)) {
         match ask(remote, &key).await {
             Ok(Some((action, _))) if !trust.accepts(&action) => {
@@ -205,8 +225,9 @@ async fn look_up(list: &[Arc<Remote>], key: Digest, trust: &TrustPolicy) -> Opti
                 remote.report(&RemoteError::Untrusted { remote: remote.name.clone(), key, signer });
             }
             Ok(Some((action, object))) => {
-                if remote.access.writes() {
-                    renew_in_background(remote, object);
+                if remote.access.writes() && remote.is_old(&object) {
+                    let remote = Arc::clone(remote);
+                    renewals.spawn(async move { remote.renew_old(object).await });
                 }
                 return Some(Found { action: Arc::new(action), remote: remote.name.clone() });
             }
@@ -215,20 +236,6 @@ async fn look_up(list: &[Arc<Remote>], key: Digest, trust: &TrustPolicy) -> Opti
         }
     }
     None
-}
-
-/// An action that is used stays in the remote: one that was written long ago, by the clock of this machine, is given
-/// the present time. (A clock that is wrong costs a request, or the action stays for a shorter time.)
-fn renew_in_background(remote: &Arc<Remote>, object: ObjectMeta) {
-    let age = jiff::Timestamp::now().as_millisecond() - object.last_modified.timestamp_millis();
-    if age > RENEW_AFTER.as_millis() as i64 {
-        let remote = Arc::clone(remote);
-        tokio::spawn(async move {
-            if let Err(error) = remote.renew_action(object).await {
-                tracing::debug!("an action that is used was not renewed: {error}");
-            }
-        });
-    }
 }
 
 async fn ask(remote: &Remote, key: &Digest) -> Result<Option<(Action, ObjectMeta)>, RemoteError> {

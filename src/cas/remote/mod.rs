@@ -10,6 +10,7 @@ mod claims;
 mod error;
 mod explain;
 mod fetch;
+mod folder;
 mod format;
 mod gc;
 mod health;

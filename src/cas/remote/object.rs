@@ -189,13 +189,18 @@ impl Remote {
         self.noted("look for an object", head)
     }
 
-    /// All objects of a folder.
+    /// All objects of a folder, and not those of folders in it.
     ///
     /// # Errors
     /// A request failed; `Denied` when the credentials allow no listing.
     pub(super) async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>, RemoteError> {
         let mut all = Vec::new();
-        self.each_object(&self.at(&[folder]), |meta| all.push(meta)).await?;
+        let folder = self.at(&[folder]);
+        self.each_object(&folder, |meta| {
+            let depth = meta.location.prefix_match(&folder).map(Iterator::count);
+            all.extend((depth == Some(1)).then_some(meta));
+        })
+        .await?;
         Ok(all)
     }
 
@@ -248,9 +253,12 @@ impl Remote {
             put => return self.done("write an action", put).map(|()| Some(Sent::New)),
         }
         // Somebody was first, or an answer to us was lost.
-        match self.action(&action.key).await {
-            Ok(Some(known)) if trust.is_as_good(&known, action) => Ok(Some(Sent::Same)),
-            Ok(Some(known)) if trust.accepts(&known) && known.outputs != action.outputs => {
+        match self.action_object(&action.key).await {
+            Ok(Some((known, object))) if trust.is_as_good(&known, action) => {
+                self.renew_old(object).await;
+                Ok(Some(Sent::Same))
+            }
+            Ok(Some((known, _))) if trust.accepts(&known) && known.outputs != action.outputs => {
                 Ok(Some(Sent::Conflict(Box::new(known))))
             }
             // What does not count, or cannot be used, gives way.

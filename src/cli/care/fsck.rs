@@ -22,6 +22,12 @@ const MOST: usize = 20;
 /// # Errors
 /// There is no store, or it cannot be read.
 pub fn run(common: &Common, args: &CareArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    if let Some(name) = args.pipeline.split().1.first() {
+        let name = printable(name);
+        return Err(CliError::Call(format!(
+            "`kiln fsck` checks the whole store and takes no stage; `{name}` is one"
+        )));
+    }
     let store = store_and_remotes(common, &args.pipeline)?;
     let _in_use = store.share_if_there()?;
     let checked = store.fsck(&mut |_| {})?;

@@ -6,7 +6,6 @@
 //! Must not know: how garbage is found.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,16 +14,15 @@ use serde_json::json;
 use crate::cas::Store;
 use crate::cas::care::{Garbage, GcPlan, Kind};
 use crate::cas::remote::{GcRules, RemoteError};
-use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
 use crate::cli::args::{Common, GcArgs, KEEP_RUNS, OLDER, PipelineArgs};
+use crate::cli::care::lock_files;
 use crate::cli::care::pin::{failed, one_remote};
 use crate::cli::context::{Context, open_store};
 use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::digest::Digest;
-use crate::report::lockfile::LockFile;
 use crate::report::text::{age, bytes, printable, table};
 
 /// The most entries that are listed for people.
@@ -104,11 +102,7 @@ fn of_remote(common: &Common, args: &GcArgs, name: &str, printer: &mut Printer) 
         // What was removed is known here at best.
         let action = match args.apply {
             true => store.as_ref().and_then(|store| store.actions().get(&key).ok().flatten()),
-            false => remotes
-                .lookup(&[key], &TrustPolicy::default())
-                .pop()
-                .flatten()
-                .map(|found| (*found.action).clone()),
+            false => remotes.peek(remote, &key),
         };
         origin(&stages, &key, action)
     };
@@ -170,20 +164,8 @@ fn roots(store: &Store, root: &Path, runs: usize) -> Result<BTreeSet<Digest>, Cl
     let mut roots = store.history().keys(runs)?;
     roots.extend(store.works());
     roots.extend(store.pins()?.into_values().flat_map(|pin| pin.keys));
-    for file in lock_files(root) {
-        let Ok(text) = fs::read_to_string(&file) else { continue };
-        if LockFile::is_ours(&text) {
-            roots.extend(LockFile::read(file, text).keys());
-        }
-    }
+    roots.extend(lock_files::keys(store, root)?);
     Ok(roots)
-}
-
-/// The lock files in the project root and in `pipelines/`.
-fn lock_files(root: &Path) -> Vec<PathBuf> {
-    let folders = [root.to_owned(), root.join("pipelines")];
-    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
-    entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "lock")).collect()
 }
 
 /// The last line: what can go or is gone, and what stays.

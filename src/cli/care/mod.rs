@@ -3,5 +3,6 @@
 pub mod du;
 pub mod fsck;
 pub mod gc;
+mod lock_files;
 pub mod pin;
 pub mod verify;

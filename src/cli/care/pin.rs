@@ -17,7 +17,7 @@ use crate::cli::printer::Printer;
 use crate::cli::remotes::config;
 use crate::cli::{CliError, Exit};
 use crate::plan::State;
-use crate::report::text::{pad, printable, widest};
+use crate::report::text::{pad, printable, printable_error, widest};
 
 /// Runs the command.
 ///
@@ -143,6 +143,12 @@ pub fn one_writable(common: &Common, args: &PipelineArgs, name: &str) -> Result<
 /// # Errors
 /// There is none; it cannot be opened.
 pub fn one_remote(common: &Common, args: &PipelineArgs, name: &str) -> Result<Remotes, CliError> {
+    if common.offline {
+        return Err(CliError::Call(format!(
+            "`--offline` uses no remote, so `{}` cannot be used",
+            printable(name)
+        )));
+    }
     let of_pipeline = match Context::open(common, args) {
         Ok(context) => context.graph.pipeline().remotes.clone(),
         // There is no pipeline here.
@@ -166,5 +172,5 @@ pub fn one_remote(common: &Common, args: &PipelineArgs, name: &str) -> Result<Re
 
 /// A remote that failed.
 pub fn failed(error: crate::cas::remote::RemoteError) -> CliError {
-    CliError::Failed(error.to_string())
+    CliError::Failed(printable_error(&error.to_string()))
 }

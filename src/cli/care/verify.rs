@@ -57,6 +57,9 @@ pub fn run(common: &Common, args: &VerifyArgs, printer: &mut Printer) -> Result<
     // What cannot be removed now is removed with the scratch folders.
     let _ = context.store.disk().remove_folder(&folder);
     let (exit, made) = outcome?;
+    if exit == Exit::Interrupted {
+        return Ok(exit);
+    }
     let Some(made) = made.filter(|_| exit == Exit::Ok) else {
         return Err(CliError::Failed(format!(
             "`{stage}` did not run again to its end, so nothing was compared"

@@ -81,13 +81,12 @@ pub fn known(pipeline: &[RemoteSpec]) -> Result<Vec<Known>, CliError> {
     let mut all: Vec<_> = pipeline.iter().map(named).collect();
     let own = read()?.remotes.into_iter().map(|spec| Known { spec, from: "user" });
     for known in own.chain(environment()?) {
-        let same = |other: &&mut Known| {
-            other.spec.name == known.spec.name || other.spec.address == known.spec.address
-        };
-        match all.iter_mut().find(same) {
-            Some(other) => *other = known,
-            None => all.push(known),
-        }
+        let same =
+            |other: &Known| other.spec.name == known.spec.name || other.spec.address == known.spec.address;
+        // It takes the place of the first one, and one name means one remote.
+        let place = all.iter().position(same).unwrap_or(all.len());
+        all.retain(|other| !same(other));
+        all.insert(place, known);
     }
     Ok(all)
 }

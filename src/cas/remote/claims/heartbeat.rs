@@ -113,6 +113,12 @@ impl Remote {
     }
 }
 
+/// Whether this is the name of something that is there for a time, such as `1f3a-00c0ffee00c0ffee`.
+pub(in crate::cas::remote) fn is_id(name: Option<&str>) -> bool {
+    let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
+    name.is_some_and(|name| name.split('-').count() <= 2 && name.split('-').all(is_hex))
+}
+
 /// One owner as others see it.
 #[derive(Debug, Clone)]
 pub(in crate::cas::remote) struct Owner {
@@ -138,6 +144,10 @@ impl Watched {
         let mut seen: BTreeMap<String, Vec<ObjectMeta>> = BTreeMap::new();
         for meta in remote.list(folder).await? {
             let name = meta.location.filename().unwrap_or_default();
+            // What has another name is somebody else's.
+            if !is_id(Some(name.trim_end_matches(BEAT))) {
+                continue;
+            }
             seen.entry(name.trim_end_matches(BEAT).to_owned()).or_default().push(meta);
         }
         let mut owners = BTreeMap::new();

@@ -34,6 +34,8 @@ const MOST_BYTES: u64 = MOST_TREE_BYTES;
 /// What was written longer ago, by the server's clock, is made young before it is relied on. It is less than the least
 /// grace window of a collector.
 const YOUNG: Duration = Duration::from_secs(12 * 3600);
+/// How old an action is that is made young again when it is used.
+const RENEW_AFTER: Duration = Duration::from_secs(7 * 86_400);
 /// How often a sender looks whether a collector is done.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -182,7 +184,7 @@ impl<'a> Intent<'a> {
 }
 
 /// Waits until no living collector removes anything.
-async fn wait_for_collectors(remote: &Remote) -> Result<(), RemoteError> {
+pub(in crate::cas::remote) async fn wait_for_collectors(remote: &Remote) -> Result<(), RemoteError> {
     let (mut watched, mut is_told) = (Watched::default(), false);
     loop {
         let owners = match watched.look(remote, COLLECTORS).await {
@@ -227,6 +229,22 @@ pub(in crate::cas::remote) async fn read(
 }
 
 impl Remote {
+    /// Whether an action was written so long ago, by the clock of this machine, that it is made young again when it is
+    /// used. (A clock that is wrong costs a request, or the action stays for a shorter time.)
+    pub(in crate::cas::remote) fn is_old(&self, object: &ObjectMeta) -> bool {
+        let age = jiff::Timestamp::now().as_millisecond() - object.last_modified.timestamp_millis();
+        age > milliseconds(RENEW_AFTER)
+    }
+
+    /// An action that is used, or was to be sent, stays: one that is old is given the present time.
+    pub(in crate::cas::remote) async fn renew_old(&self, object: ObjectMeta) {
+        if self.is_old(&object)
+            && let Err(error) = self.renew_action(object).await
+        {
+            tracing::debug!("an action that is used was not renewed: {error}");
+        }
+    }
+
     /// Gives an action the present time, if it is still the one that was read.
     pub(in crate::cas::remote) async fn renew_action(&self, object: ObjectMeta) -> Result<(), RemoteError> {
         if self.is_folder() {

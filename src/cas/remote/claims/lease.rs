@@ -9,15 +9,16 @@
 //! Must not know: how a stage runs.
 
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::path::Path as ObjectPath;
 use object_store::{Error, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -200,15 +201,21 @@ fn payload(holder: &Holder) -> PutPayload {
 }
 
 fn claim_file(path: &Path, holder: &str) -> std::io::Result<Claim> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+    let folder = path.parent().unwrap_or(path);
+    match std::fs::create_dir(folder) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    // Whoever can write the remote must not choose which file is written.
+    if !std::fs::symlink_metadata(folder)?.is_dir() {
+        return Err(std::io::Error::other(format!("{} is no folder", folder.display())));
     }
     loop {
-        let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let opened = open_plain(path, File::options().read(true).write(true).create(true));
         let mut file = match opened {
             // Another user has left it, or holds it.
             Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-                let file = File::open(path)?;
+                let file = open_plain(path, File::options().read(true))?;
                 match file.try_lock() {
                     Err(TryLockError::WouldBlock) => return Ok(Claim::Theirs(holder_in(&file))),
                     Err(TryLockError::Error(error)) => return Err(error),
@@ -227,10 +234,29 @@ fn claim_file(path: &Path, holder: &str) -> std::io::Result<Claim> {
         if !is_at(&file, path) {
             continue;
         }
+        // The one before us may have left its own; what is none is not ours to write.
+        let mut text = String::new();
+        (&file).take(MOST_BYTES).read_to_string(&mut text)?;
+        if !text.is_empty() && serde_json::from_str::<Holder>(&text).is_err() {
+            return Err(std::io::Error::other(format!("{} is no lease", path.display())));
+        }
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(&serde_json::to_vec(&Holder { holder: holder.to_owned(), beat: 0 })?)?;
         return Ok(Claim::Ours(Lease(Kind::File { file, path: path.to_owned() })));
+    }
+}
+
+/// Opens a plain file, and no link, whoever can write the folder; a FIFO is not waited for.
+///
+/// # Errors
+/// It is something else, or the disk refuses.
+pub(in crate::cas::remote) fn open_plain(path: &Path, how: &OpenOptions) -> std::io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = how.clone().custom_flags(flags.bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other(format!("{} is no plain file", path.display()))),
     }
 }
 

@@ -7,7 +7,7 @@ mod heartbeat;
 mod intent;
 mod lease;
 
-pub(super) use heartbeat::{COLLECTORS, Heartbeat, INTENTS, Owner, STANDSTILL, Watched};
-pub(super) use intent::{Intent, milliseconds, read as read_intent};
+pub(super) use heartbeat::{COLLECTORS, Heartbeat, INTENTS, Owner, STANDSTILL, Watched, is_id};
+pub(super) use intent::{Intent, milliseconds, read as read_intent, wait_for_collectors};
 pub use lease::{Claim, Lease};
-pub(super) use lease::{LEASES, Seen};
+pub(super) use lease::{LEASES, Seen, open_plain};

@@ -16,7 +16,7 @@ use object_store::{Error, ObjectMeta, ObjectStoreExt};
 use tokio::time::{Instant, sleep};
 
 use super::folder;
-use super::mark::{Live, Marker, unreadable};
+use super::mark::{Live, Look, Marker, unreadable};
 use super::survey::{Owners, Survey};
 use crate::cas::care::{Garbage, GcPlan, Kind};
 use crate::cas::remote::claims::{COLLECTORS, Heartbeat, STANDSTILL, milliseconds};
@@ -57,10 +57,11 @@ impl Remote {
     /// # Errors
     /// A request failed.
     pub(in crate::cas::remote) async fn plan_gc(&self, rules: GcRules) -> Result<GcPlan, RemoteError> {
-        self.prepare().await?;
+        self.look_at_format().await?;
         let now = jiff::Timestamp::now().as_millisecond();
         let (mut owners, mut marker) = (Owners::default(), Marker::default());
-        let (survey, live) = self.look(&mut owners, &mut marker, now - milliseconds(rules.keep)).await?;
+        let oldest = now - milliseconds(rules.keep);
+        let (survey, live) = self.look(&mut owners, &mut marker, oldest, Look::First).await?;
         let items = garbage(&survey, &live, rules, now);
         Ok(plan(&survey, &items, now))
     }
@@ -79,7 +80,8 @@ impl Remote {
         let now = self.clock(flag.path()).await;
         flag.end().await;
         let now = now?;
-        let (survey, live) = self.look(&mut owners, &mut marker, now - milliseconds(rules.keep)).await?;
+        let oldest = now - milliseconds(rules.keep);
+        let (survey, live) = self.look(&mut owners, &mut marker, oldest, Look::First).await?;
         let first = garbage(&survey, &live, rules, now);
         let planned = plan(&survey, &first, now);
         let has_owners =
@@ -116,10 +118,11 @@ impl Remote {
         owners: &mut Owners,
         marker: &mut Marker,
         oldest: i64,
+        how: Look,
     ) -> Result<(Survey, Live), RemoteError> {
         for _ in 0..LOOKS {
             let survey = Survey::of(self, owners).await?;
-            if let Some(live) = marker.mark(self, &survey, oldest).await? {
+            if let Some(live) = marker.mark(self, &survey, oldest, how).await? {
                 return Ok((survey, live));
             }
         }
@@ -169,7 +172,7 @@ impl Round<'_> {
     ) -> Result<(u64, bool), RemoteError> {
         let now = self.remote.clock(flag.path()).await?;
         let oldest = now - milliseconds(self.rules.keep);
-        let (survey, live) = self.remote.look(owners, marker, oldest).await?;
+        let (survey, live) = self.remote.look(owners, marker, oldest, Look::Last).await?;
         let items = garbage(&survey, &live, self.rules, now);
         let twice = |item: &Item| item.of_dead || self.first.contains(&identity(item));
         let items: Vec<_> = items.into_iter().filter(twice).collect();
@@ -265,7 +268,8 @@ pub(super) async fn collect_once(remote: &Remote, rules: GcRules) -> Result<(), 
     let (mut owners, mut marker) = (Owners::default(), Marker::default());
     let flag = Heartbeat::begin(remote, COLLECTORS, Bytes::from_static(b"collecting")).await?;
     let now = remote.clock(flag.path()).await?;
-    let (survey, live) = remote.look(&mut owners, &mut marker, now - milliseconds(rules.keep)).await?;
+    let (survey, live) =
+        remote.look(&mut owners, &mut marker, now - milliseconds(rules.keep), Look::Last).await?;
     flag.end().await;
     // It has much to remove.
     sleep(10 * STANDSTILL).await;

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use object_store::ObjectMeta;
 use object_store::path::Path as ObjectPath;
 
-use crate::cas::remote::claims::{COLLECTORS, INTENTS, LEASES};
+use crate::cas::remote::claims::{COLLECTORS, INTENTS, LEASES, open_plain};
+use crate::cas::remote::folder::{is_half, object_of};
 use crate::cas::remote::gc::pins::PINS;
 use crate::cas::remote::object::Remote;
 use crate::digest::Digest;
@@ -46,20 +47,20 @@ async fn look(remote: &Remote, kinds: Vec<&str>) -> Vec<ObjectMeta> {
 
 /// What was left in a folder of objects. One that is not there, or gives no names, has nothing.
 fn in_folder(folder: &Path, place: &ObjectPath, leases: bool) -> Vec<ObjectMeta> {
+    if !fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) {
+        return Vec::new();
+    }
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| is_half(name) || leases && is_digest(name)) else {
             continue;
         };
-        let Ok(meta) = entry.metadata() else { continue };
-        let (Ok(location), Ok(time)) = (ObjectPath::parse(format!("{place}/{name}")), meta.modified()) else {
+        let (Ok(location), Ok(meta)) = (ObjectPath::parse(format!("{place}/{name}")), entry.metadata())
+        else {
             continue;
         };
-        if meta.is_file() {
-            let size = meta.len();
-            found.push(ObjectMeta { location, last_modified: time.into(), size, e_tag: None, version: None });
-        }
+        found.extend(object_of(location, &meta));
     }
     found
 }
@@ -80,7 +81,7 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
         io::ErrorKind::NotFound => Ok(false),
         _ => Err(error),
     };
-    let file = match File::open(path) {
+    let file = match open_plain(path, &File::options().read(true)) {
         Ok(file) => file,
         Err(error) => return gone(error),
     };
@@ -88,11 +89,6 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     fs::remove_file(path).map(|()| true).or_else(gone)
-}
-
-/// Whether this is the name of an object that is being written, or was.
-fn is_half(name: &str) -> bool {
-    name.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn is_digest(name: &str) -> bool {

@@ -34,6 +34,15 @@ pub(super) struct Live {
     pub packs: BTreeSet<Digest>,
 }
 
+/// What a look is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// To see what may be garbage.
+    First,
+    /// To remove it.
+    Last,
+}
+
 /// What was read already: records as they were then, and what never changes.
 #[derive(Default)]
 pub(super) struct Marker {
@@ -52,6 +61,7 @@ impl Marker {
         remote: &Remote,
         survey: &Survey,
         oldest: i64,
+        how: Look,
     ) -> Result<Option<Live>, RemoteError> {
         let mut live = Live::default();
         self.gone = false;
@@ -63,7 +73,11 @@ impl Marker {
         live.actions.extend(recent.map(|(key, _)| *key));
         for owner in survey.intents.values().filter(|owner| !owner.is_dead) {
             for object in owner.objects.iter().filter(|object| object.location.extension() != Some("beat")) {
-                live.blobs.extend(read_intent(remote, &object.location).await?.into_iter().flatten());
+                match read_intent(remote, &object.location).await {
+                    // Whether its owner lives is not known yet.
+                    Err(RemoteError::WrongBytes { .. }) if how == Look::First => {}
+                    read => live.blobs.extend(read?.into_iter().flatten()),
+                }
             }
         }
         self.read_actions(remote, survey, &live.actions).await?;

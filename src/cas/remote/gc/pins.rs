@@ -10,6 +10,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{Error, ObjectStoreExt, PutPayload};
 
 use crate::cas::care::{MOST_PIN_BYTES, Pin};
+use crate::cas::remote::claims::wait_for_collectors;
 use crate::cas::remote::error::RemoteError;
 use crate::cas::remote::object::Remote;
 
@@ -39,7 +40,8 @@ impl Remote {
         Ok(pins)
     }
 
-    /// Pins records under a name, in the place of what was pinned under it.
+    /// Pins records under a name, in the place of what was pinned under it. Whoever removes garbage at the moment may
+    /// not have seen the pin: that is waited for, and the caller looks afterwards at what is there.
     pub(in crate::cas::remote) async fn write_pin(&self, name: &str, pin: &Pin) -> Result<(), RemoteError> {
         self.prepare().await?;
         let bytes = pin.to_bytes().map_err(|e| RemoteError::Request {
@@ -48,7 +50,8 @@ impl Remote {
             why: e.to_string(),
         })?;
         let put = self.store.put(&self.at(&[PINS, name]), PutPayload::from_bytes(bytes.into())).await;
-        self.done("write a pin", put)
+        self.done("write a pin", put)?;
+        wait_for_collectors(self).await
     }
 
     /// Removes a pin; false when there is none of this name. (Servers do not always say that there was none.)

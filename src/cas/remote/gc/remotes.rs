@@ -10,6 +10,8 @@ use crate::cas::care::{GcPlan, Pin};
 use crate::cas::remote::error::RemoteError;
 use crate::cas::remote::list::Remotes;
 use crate::cas::remote::object::Remote;
+use crate::cas::types::Action;
+use crate::digest::Digest;
 
 impl Remotes {
     /// Plans what can be removed from a remote; nothing is written there.
@@ -26,6 +28,11 @@ impl Remotes {
     /// As [`Self::plan_gc`].
     pub fn collect_garbage(&self, remote: &Remote, rules: GcRules) -> Result<(GcPlan, u64), RemoteError> {
         self.runtime.block_on(remote.collect_garbage(rules))
+    }
+
+    /// An action of a remote, if it can be read. That is no use of it: its time stays as it is.
+    pub fn peek(&self, remote: &Remote, key: &Digest) -> Option<Action> {
+        self.runtime.block_on(remote.action(key)).ok().flatten()
     }
 
     /// The pins of a remote by name.

@@ -11,7 +11,7 @@ use object_store::ObjectMeta;
 
 use super::folder::unfinished;
 use super::pins::PINS;
-use crate::cas::remote::claims::{COLLECTORS, INTENTS, LEASES, Owner, Watched};
+use crate::cas::remote::claims::{COLLECTORS, INTENTS, LEASES, Owner, Watched, is_id};
 use crate::cas::remote::error::RemoteError;
 use crate::cas::remote::object::Remote;
 use crate::digest::Digest;
@@ -52,8 +52,9 @@ impl Survey {
         let blobs = named(remote.list("blobs").await?);
         let recipes = named(remote.list("recipes").await?);
         let packs = named(remote.list("packs").await?);
-        let leftovers =
-            [remote.list("renewed").await?, remote.list("probes").await?, unfinished(remote).await].concat();
+        let (renewed, probes) = (remote.list("renewed").await?, remote.list("probes").await?);
+        let ours = renewed.into_iter().chain(probes).filter(|meta| is_id(meta.location.filename()));
+        let leftovers = ours.chain(unfinished(remote).await).collect();
         Ok(Self { intents, collectors, leases, pins, actions, blobs, recipes, packs, leftovers })
     }
 }
