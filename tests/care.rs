@@ -176,6 +176,45 @@ fn gc_removes_what_no_run_pipeline_or_lock_file_names_and_nothing_else() {
 }
 
 #[test]
+fn gc_keeps_what_any_lock_file_names_and_stops_at_one_that_cannot_be_read() {
+    let p = project();
+    let text = LADDER.to_owned();
+    p.write("experiments/x.yaml", &text);
+    p.ask(&["run", "experiments/x.yaml"]).good();
+    let lock = fs::read_to_string(p.path("experiments/x.lock")).unwrap();
+    p.write("experiments/x.yaml", &text.replace("echo b", "echo c"));
+    p.ask(&["run", "experiments/x.yaml", "--force", "first"]).good();
+    p.write("experiments/x.lock", &lock);
+    let gc = ["gc", "--older", "0s", "--keep-runs", "1"];
+    let garbage = |p: &Pipeline| {
+        p.json(&gc)["garbage"].as_array().unwrap().iter().filter(|g| g["kind"] == "action").count()
+    };
+    assert_eq!(garbage(&p), 0);
+    for damaged in
+        [lock[..lock.len() - 20].to_owned(), format!("<<<<<<< ours\n{lock}=======\n>>>>>>> theirs\n")]
+    {
+        p.write("experiments/x.lock", &damaged);
+        let refused = p.ask(&[&gc[..], &["--apply"]].concat());
+        assert!(refused.code == 1 && refused.err.contains("x.lock"), "{}{}", refused.out, refused.err);
+    }
+    fs::remove_file(p.path("experiments/x.lock")).unwrap();
+    assert_eq!(garbage(&p), 1);
+}
+
+#[test]
+fn a_record_that_is_no_plain_file_holds_up_nobody() {
+    let p = project();
+    p.ask(&["run"]).good();
+    for record in files(&p.path("artifacts/actions")) {
+        fs::remove_file(&record).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &record, rustix::fs::Mode::from_raw_mode(0o644)).unwrap();
+    }
+    assert_eq!(p.states(&[])[0], "first=run");
+    assert_eq!(p.ask(&["fsck"]).code, 1);
+    p.ask(&["run"]).good();
+}
+
+#[test]
 fn gc_waits_for_no_run_and_takes_nothing_from_one() {
     let p =
         Pipeline::new().yaml("stages: { slow: { run: 'touch {outputs.o}; sleep 3', outputs: { o: any } } }");

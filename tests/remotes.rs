@@ -307,6 +307,12 @@ fn wrong_urls_and_files_are_errors_with_their_place() {
     let answer = p.ask(&["plan"]);
     assert!(answer.code == 3 && answer.err.contains("kiln.yaml:1:18"), "{}", answer.err);
     assert!(answer.err.contains("`ftp` is not a kind of remote"), "{}", answer.err);
+    let secret = "https://user:hunter2@host/x";
+    let p = Pipeline::new()
+        .yaml(&format!("remotes: {{ team: '{secret}' }}\nstages: {{ a: {{ run: 'true' }} }}\n"));
+    for answer in [p.ask(&["plan"]), p.ask(&["plan", "--json"]), p.ask(&["remote", "add", "x", secret])] {
+        assert!(answer.code == 3 && !(answer.out.clone() + &answer.err).contains("hunter2"), "{answer:?}");
+    }
     let p = Pipeline::new().yaml("stages: { a: { run: 'true' } }\n");
     p.write("config-of-the-user.yaml", "remotes:\n  x: { url: s3://b, acess: read }\n");
     let answer = p.ask(&["plan"]);

@@ -235,6 +235,95 @@ fn what_killed_runners_leave_in_a_folder_goes_and_a_lease_that_is_held_stays() {
 }
 
 #[test]
+fn nothing_outside_of_a_folder_and_nothing_of_others_is_written_or_removed() {
+    let (shared, elsewhere) = (Shared::new(), tempfile::tempdir().unwrap());
+    let project = shared.project(TWO, "new\n");
+    assert_eq!(shared.ask(&project, &["run"]).code, 0);
+    let (precious, notes) = (elsewhere.path().join("precious"), shared.0.path().join("renewed/notes.txt"));
+    fs::write(&precious, "precious\n").unwrap();
+    fs::create_dir_all(notes.parent().unwrap()).unwrap();
+    fs::write(&notes, "notes\n").unwrap();
+    // Whoever can write the folder can put links and more into it.
+    let link =
+        |place: &str| std::os::unix::fs::symlink(elsewhere.path(), shared.0.path().join(place)).unwrap();
+    for place in ["probes", "collectors"] {
+        let _ = fs::remove_dir_all(shared.0.path().join(place));
+        link(place);
+    }
+    let action = shared.objects().into_iter().find(|object| object.starts_with("actions/")).unwrap();
+    let older = shared.0.path().join("actions/older");
+    fs::create_dir(&older).unwrap();
+    fs::copy(shared.0.path().join(&action), older.join(&action["actions/".len()..])).unwrap();
+    shared.age(1_000);
+    for file in [&precious, &notes, &older.join(&action["actions/".len()..])] {
+        let long_ago = SystemTime::now() - Duration::from_secs(1_000 * 86_400);
+        fs::File::open(file).unwrap().set_modified(long_ago).unwrap();
+    }
+    // What is used is young again, and a copy of its record beside it changes nothing.
+    assert_eq!(shared.ask(&project, &["push"]).code, 0);
+    let gc = shared.ask(&project, &["gc", "--remote", "env", "--apply"]);
+    assert_eq!(gc.code, 0, "{}{}", gc.out, gc.err);
+    assert!(precious.exists() && notes.exists(), "{}{}", gc.out, gc.err);
+    let fresh = shared.project(TWO, "new\n");
+    assert_eq!(outcomes(&shared.json(&fresh, &["run"])), ["small=fetched", "large=fetched"], "{}", gc.out);
+
+    let leases = shared.0.path().join("leases");
+    fs::remove_dir_all(&leases).unwrap();
+    fs::create_dir(&leases).unwrap();
+    let other = shared.project(TWO, "other\n");
+    let key = shared.json(&other, &["plan"])["stages"][0]["key"].as_str().unwrap().to_owned();
+    std::os::unix::fs::symlink(&precious, leases.join(key)).unwrap();
+    assert_eq!(shared.ask(&other, &["run"]).code, 0);
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious\n");
+}
+
+#[test]
+fn what_is_no_plain_file_in_a_folder_is_no_object_and_holds_up_nobody() {
+    let shared = Shared::new();
+    let project = shared.project(TWO, "new\n");
+    assert_eq!(shared.ask(&project, &["run"]).code, 0);
+    for object in shared.objects() {
+        let file = shared.0.path().join(&object);
+        fs::remove_file(&file).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::from_raw_mode(0o644)).unwrap();
+    }
+    let fresh = shared.project(TWO, "new\n");
+    for words in [["plan"].as_slice(), &["remote", "du"], &["gc", "--remote", "env"], &["run"], &["push"]] {
+        let answer = shared.ask(&fresh, words);
+        assert_eq!(answer.code, 0, "{words:?}: {}{}", answer.out, answer.err);
+    }
+    let third = shared.project(TWO, "new\n");
+    assert_eq!(outcomes(&shared.json(&third, &["run"])), ["small=fetched", "large=fetched"]);
+}
+
+#[test]
+fn to_look_at_garbage_changes_nothing_and_without_a_remote_nothing_is_removed() {
+    let shared = Shared::new();
+    let project = shared.project(TWO, "old\n");
+    assert_eq!(shared.ask(&project, &["run"]).code, 0);
+    shared.age(1_000);
+    let times = || {
+        let time = |object: &String| fs::metadata(shared.0.path().join(object)).unwrap().modified().unwrap();
+        shared.objects().iter().map(time).collect::<Vec<_>>()
+    };
+    let before = times();
+    let listed = shared.ask(&project, &["gc", "--remote", "env"]);
+    assert!(listed.code == 0 && listed.out.contains("2 records"), "{}{}", listed.out, listed.err);
+    for words in [
+        ["--offline", "gc", "--remote", "env", "--apply"].as_slice(),
+        &["--offline", "pin", "add", "a", "--remote", "env"],
+    ] {
+        let refused = shared.ask(&project, words);
+        assert!(refused.code == 3 && refused.err.contains("--offline"), "{}{}", refused.out, refused.err);
+    }
+    assert_eq!(times(), before);
+    // What is sent again, although it is there, is used.
+    assert_eq!(shared.ask(&project, &["push"]).code, 0);
+    let gc = shared.json(&project, &["gc", "--remote", "env", "--apply"]);
+    assert_eq!(gc["garbage"].as_array().unwrap().len(), 0, "{gc:#}");
+}
+
+#[test]
 fn a_pin_that_cannot_be_read_ends_a_collection() {
     let shared = Shared::new();
     let project = shared.project(TWO, "old\n");

@@ -161,7 +161,7 @@ fn a_server_without_ranges_gives_large_files_all_the_same() {
     assert_eq!(ask(&ours, remote.path().to_str().unwrap(), &["run"]).code, 0);
     let (url, _) = server(remote.path(), None);
     let run = ask(&theirs, &url, &["run"]);
-    assert!(run.code == 0 && run.err.contains("fetched") && !run.err.contains("WARN"), "{}", run.err);
+    assert!(run.code == 0 && run.err.contains("from remotes") && !run.err.contains("WARN"), "{}", run.err);
     let out = "artifacts/out/p/a/o";
     assert!(fs::read(theirs.path(out)).unwrap() == fs::read(ours.path(out)).unwrap());
     for words in [["gc", "--remote", "env"], ["remote", "du", "env"]] {

@@ -244,11 +244,15 @@ mod tests {
             ("bucket/prefix", "it does not begin with a scheme; a remote looks like s3://bucket/prefix"),
             ("s3:///prefix", "it names no bucket"),
             ("s3://key:secret@bucket/prefix", "credentials belong in the environment"),
-            ("https://host/x?sig=abc", "credentials belong in the environment"),
+            ("https://host:8443/x?sig=abc", "`https://host:8443/x`"),
+            ("https://user:secret#x@host/y", "is not the URL of a remote"),
+            ("https://user:secret?x@host/y", "is not the URL of a remote"),
+            ("s3://AKIA:secret/x", "is not the URL of a remote"),
             ("s3://bucket/a#b", "behind a `#`"),
         ] {
             let error = Address::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
+            assert!(!error.contains("secret") && !error.contains("sig="), "{text}: {error}");
             assert!(!error.contains("secret") && !error.contains("abc"), "{error}");
         }
     }
