@@ -81,7 +81,7 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
         io::ErrorKind::NotFound => Ok(false),
         _ => Err(error),
     };
-    let file = match open_plain(path, &File::options().read(true)) {
+    let file = match open_plain(path, File::options().read(true)) {
         Ok(file) => file,
         Err(error) => return gone(error),
     };

@@ -1,17 +1,9 @@
-//! Leases, pins and garbage of a shared cache, through the binary.
-#![allow(clippy::unwrap_used, missing_docs)]
+//! Leases, pins and garbage.
 
-mod common;
-
-use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
 
-use common::{Answer, Pipeline};
-use serde_json::Value;
-use tempfile::TempDir;
+use super::*;
 
 const TWO: &str = "
 pipeline: p
@@ -20,63 +12,6 @@ stages:
   small: { inputs: { i: seed }, run: 'cat {inputs.i} > {outputs.o}', outputs: { o: any } }
   large: { inputs: { i: small }, run: 'mkdir {outputs.d}; head -c 3000000 /dev/zero > {outputs.d}/zeros; cat {inputs.i} >> {outputs.d}/zeros', outputs: { d: any } }
 ";
-
-/// A remote in a folder, and projects that share it.
-struct Shared(TempDir);
-
-impl Shared {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn project(&self, yaml: &str, seed: &str) -> Pipeline {
-        Pipeline::new().yaml(yaml).file("seed.txt", seed)
-    }
-
-    fn ask(&self, project: &Pipeline, words: &[&str]) -> Answer {
-        Answer::of(project.kiln(words).env("KILN_REMOTES", self.0.path()).output().unwrap())
-    }
-
-    /// A run that goes on in the background.
-    fn start(&self, project: &Pipeline) -> Child {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin("kiln"));
-        command.current_dir(project.root()).arg("run").env("KILN_REMOTES", self.0.path());
-        command.env("KILN_CONFIG", project.path("no-config.yaml"));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    }
-
-    fn json(&self, project: &Pipeline, words: &[&str]) -> Value {
-        let answer = self.ask(project, &[words, &["--json"]].concat());
-        serde_json::from_str(&answer.out).unwrap_or_else(|e| panic!("{e}\n{}{}", answer.out, answer.err))
-    }
-
-    /// The objects of all kinds, as `KIND/NAME`.
-    fn objects(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for kind in fs::read_dir(self.0.path()).unwrap().flatten() {
-            let kind = kind.path();
-            for object in fs::read_dir(&kind).into_iter().flatten().flatten() {
-                let name = object.file_name().into_string().unwrap();
-                found.push(format!("{}/{name}", kind.file_name().unwrap().to_str().unwrap()));
-            }
-        }
-        found.sort();
-        found
-    }
-
-    /// Gives all objects a time so many days ago.
-    fn age(&self, days: u64) {
-        let time = SystemTime::now() - Duration::from_secs(days * 86_400);
-        for object in self.objects() {
-            fs::File::open(self.0.path().join(object)).unwrap().set_modified(time).unwrap();
-        }
-    }
-}
-
-fn outcomes(run: &Value) -> Vec<String> {
-    let stages = run["stages"].as_array().unwrap().iter();
-    stages.map(|s| format!("{}={}", s["name"].as_str().unwrap(), s["outcome"].as_str().unwrap())).collect()
-}
 
 /// A pipeline whose stage adds a line to a file outside of it each time that it runs, and then takes its time.
 fn counting(file: &Path) -> String {
@@ -102,7 +37,7 @@ fn two_runners_with_stores_of_their_own_run_an_action_once_where_they_share_a_re
     );
     let yaml =
         format!("pipeline: p\nstages:\n  slow: {{ sandbox: off, run: '{run}', outputs: {{ o: any }} }}\n");
-    let projects = [shared.project(&yaml, ""), shared.project(&yaml, "")];
+    let projects = [shared.seeded(&yaml, ""), shared.seeded(&yaml, "")];
     let first = shared.start(&projects[0]);
     while lines(&file) == 0 {
         std::thread::sleep(Duration::from_millis(10));
@@ -126,7 +61,7 @@ fn two_runners_with_stores_of_their_own_run_an_action_once_where_they_share_a_re
 fn a_runner_that_was_killed_gives_its_lease_back() {
     let (shared, count) = (Shared::new(), tempfile::tempdir().unwrap());
     let file = count.path().join("count");
-    let (ours, theirs) = (shared.project(&counting(&file), ""), shared.project(&counting(&file), ""));
+    let (ours, theirs) = (shared.seeded(&counting(&file), ""), shared.seeded(&counting(&file), ""));
     let mut killed = shared.start(&ours);
     while lines(&file) == 0 {
         std::thread::sleep(Duration::from_millis(10));
@@ -141,7 +76,7 @@ fn a_runner_that_was_killed_gives_its_lease_back() {
 fn without_leases_both_run_and_a_result_that_may_not_be_read_is_made_again() {
     let (shared, count) = (Shared::new(), tempfile::tempdir().unwrap());
     let file = count.path().join("count");
-    let (ours, theirs) = (shared.project(&counting(&file), ""), shared.project(&counting(&file), ""));
+    let (ours, theirs) = (shared.seeded(&counting(&file), ""), shared.seeded(&counting(&file), ""));
     assert_eq!(shared.ask(&ours, &["run"]).code, 0);
     let run = shared.json(&theirs, &["run", "--no-cache-read"]);
     assert_eq!(outcomes(&run), ["slow=ran"]);
@@ -151,10 +86,10 @@ fn without_leases_both_run_and_a_result_that_may_not_be_read_is_made_again() {
 #[test]
 fn a_remote_keeps_what_was_used_and_loses_what_was_not() {
     let shared = Shared::new();
-    let old = shared.project(TWO, "old\n");
+    let old = shared.seeded(TWO, "old\n");
     assert_eq!(shared.ask(&old, &["run"]).code, 0);
     shared.age(100);
-    let new = shared.project(TWO, "new\n");
+    let new = shared.seeded(TWO, "new\n");
     assert_eq!(shared.ask(&new, &["run"]).code, 0);
 
     let before = shared.objects();
@@ -169,7 +104,7 @@ fn a_remote_keeps_what_was_used_and_loses_what_was_not() {
     let left = shared.objects();
     assert_eq!(left.iter().filter(|object| object.starts_with("actions/")).count(), 2, "{left:?}");
     // What is left is whole, and nothing else can go.
-    let fresh = shared.project(TWO, "new\n");
+    let fresh = shared.seeded(TWO, "new\n");
     assert_eq!(outcomes(&shared.json(&fresh, &["run"])), ["small=fetched", "large=fetched"]);
     let again = shared.json(&new, &["gc", "--remote", "env", "--apply"]);
     assert_eq!(again["garbage"].as_array().unwrap().len(), 0, "{again:#}");
@@ -178,7 +113,7 @@ fn a_remote_keeps_what_was_used_and_loses_what_was_not() {
 #[test]
 fn a_pinned_result_stays_however_old_it_is() {
     let shared = Shared::new();
-    let project = shared.project(TWO, "old\n");
+    let project = shared.seeded(TWO, "old\n");
     assert_eq!(shared.ask(&project, &["run"]).code, 0);
     let pinned = shared.ask(&project, &["pin", "add", "release-1", "--remote", "env"]);
     assert!(pinned.code == 0 && pinned.out.contains("Pinned 2 results"), "{}{}", pinned.out, pinned.err);
@@ -197,8 +132,8 @@ fn a_pinned_result_stays_however_old_it_is() {
 #[test]
 fn nothing_is_pinned_in_a_remote_that_is_only_read() {
     let shared = Shared::new();
-    assert_eq!(shared.ask(&shared.project(TWO, "seed\n"), &["run"]).code, 0);
-    let yaml = format!("remotes: {{ team: 'file://{}' }}\n{TWO}", shared.0.path().display());
+    assert_eq!(shared.ask(&shared.seeded(TWO, "seed\n"), &["run"]).code, 0);
+    let yaml = format!("remotes: {{ team: 'file://{}' }}\n{TWO}", shared.folder.path().display());
     let reader = Pipeline::new().yaml(&yaml).file("seed.txt", "seed\n");
     let before = shared.objects();
     for words in [["pin", "add", "a", "--remote", "team"], ["pin", "remove", "a", "--remote", "team"]] {
@@ -212,21 +147,21 @@ fn nothing_is_pinned_in_a_remote_that_is_only_read() {
 #[test]
 fn what_killed_runners_leave_in_a_folder_goes_and_a_lease_that_is_held_stays() {
     let shared = Shared::new();
-    let project = shared.project(TWO, "new\n");
+    let project = shared.seeded(TWO, "new\n");
     assert_eq!(shared.ask(&project, &["run"]).code, 0);
     let before = shared.objects();
     let (held, free) = ("leases/".to_owned() + &sha256("held"), "leases/".to_owned() + &sha256("free"));
     let half = before.iter().find(|object| object.starts_with("actions/")).unwrap().clone() + "#1";
-    fs::create_dir_all(shared.0.path().join("leases")).unwrap();
+    fs::create_dir_all(shared.folder.path().join("leases")).unwrap();
     for name in [&held, &free, &half] {
-        fs::write(shared.0.path().join(name), "half").unwrap();
+        fs::write(shared.folder.path().join(name), "half").unwrap();
     }
-    let lock = fs::File::open(shared.0.path().join(&held)).unwrap();
+    let lock = fs::File::open(shared.folder.path().join(&held)).unwrap();
     lock.lock().unwrap();
     shared.age(40);
     // This one may still be written.
     let young = half.replace("#1", "#2");
-    fs::write(shared.0.path().join(&young), "half").unwrap();
+    fs::write(shared.folder.path().join(&young), "half").unwrap();
     let gc = shared.ask(&project, &["gc", "--remote", "env", "--apply"]);
     assert_eq!(gc.code, 0, "{}{}", gc.out, gc.err);
     let mut stays = [before, vec![held, young]].concat();
@@ -237,23 +172,24 @@ fn what_killed_runners_leave_in_a_folder_goes_and_a_lease_that_is_held_stays() {
 #[test]
 fn nothing_outside_of_a_folder_and_nothing_of_others_is_written_or_removed() {
     let (shared, elsewhere) = (Shared::new(), tempfile::tempdir().unwrap());
-    let project = shared.project(TWO, "new\n");
+    let project = shared.seeded(TWO, "new\n");
     assert_eq!(shared.ask(&project, &["run"]).code, 0);
-    let (precious, notes) = (elsewhere.path().join("precious"), shared.0.path().join("renewed/notes.txt"));
+    let (precious, notes) =
+        (elsewhere.path().join("precious"), shared.folder.path().join("renewed/notes.txt"));
     fs::write(&precious, "precious\n").unwrap();
     fs::create_dir_all(notes.parent().unwrap()).unwrap();
     fs::write(&notes, "notes\n").unwrap();
     // Whoever can write the folder can put links and more into it.
     let link =
-        |place: &str| std::os::unix::fs::symlink(elsewhere.path(), shared.0.path().join(place)).unwrap();
+        |place: &str| std::os::unix::fs::symlink(elsewhere.path(), shared.folder.path().join(place)).unwrap();
     for place in ["probes", "collectors"] {
-        let _ = fs::remove_dir_all(shared.0.path().join(place));
+        let _ = fs::remove_dir_all(shared.folder.path().join(place));
         link(place);
     }
     let action = shared.objects().into_iter().find(|object| object.starts_with("actions/")).unwrap();
-    let older = shared.0.path().join("actions/older");
+    let older = shared.folder.path().join("actions/older");
     fs::create_dir(&older).unwrap();
-    fs::copy(shared.0.path().join(&action), older.join(&action["actions/".len()..])).unwrap();
+    fs::copy(shared.folder.path().join(&action), older.join(&action["actions/".len()..])).unwrap();
     shared.age(1_000);
     for file in [&precious, &notes, &older.join(&action["actions/".len()..])] {
         let long_ago = SystemTime::now() - Duration::from_secs(1_000 * 86_400);
@@ -264,13 +200,13 @@ fn nothing_outside_of_a_folder_and_nothing_of_others_is_written_or_removed() {
     let gc = shared.ask(&project, &["gc", "--remote", "env", "--apply"]);
     assert_eq!(gc.code, 0, "{}{}", gc.out, gc.err);
     assert!(precious.exists() && notes.exists(), "{}{}", gc.out, gc.err);
-    let fresh = shared.project(TWO, "new\n");
+    let fresh = shared.seeded(TWO, "new\n");
     assert_eq!(outcomes(&shared.json(&fresh, &["run"])), ["small=fetched", "large=fetched"], "{}", gc.out);
 
-    let leases = shared.0.path().join("leases");
+    let leases = shared.folder.path().join("leases");
     fs::remove_dir_all(&leases).unwrap();
     fs::create_dir(&leases).unwrap();
-    let other = shared.project(TWO, "other\n");
+    let other = shared.seeded(TWO, "other\n");
     let key = shared.json(&other, &["plan"])["stages"][0]["key"].as_str().unwrap().to_owned();
     std::os::unix::fs::symlink(&precious, leases.join(key)).unwrap();
     assert_eq!(shared.ask(&other, &["run"]).code, 0);
@@ -280,30 +216,31 @@ fn nothing_outside_of_a_folder_and_nothing_of_others_is_written_or_removed() {
 #[test]
 fn what_is_no_plain_file_in_a_folder_is_no_object_and_holds_up_nobody() {
     let shared = Shared::new();
-    let project = shared.project(TWO, "new\n");
+    let project = shared.seeded(TWO, "new\n");
     assert_eq!(shared.ask(&project, &["run"]).code, 0);
     for object in shared.objects() {
-        let file = shared.0.path().join(&object);
+        let file = shared.folder.path().join(&object);
         fs::remove_file(&file).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::from_raw_mode(0o644)).unwrap();
     }
-    let fresh = shared.project(TWO, "new\n");
+    let fresh = shared.seeded(TWO, "new\n");
     for words in [["plan"].as_slice(), &["remote", "du"], &["gc", "--remote", "env"], &["run"], &["push"]] {
         let answer = shared.ask(&fresh, words);
         assert_eq!(answer.code, 0, "{words:?}: {}{}", answer.out, answer.err);
     }
-    let third = shared.project(TWO, "new\n");
+    let third = shared.seeded(TWO, "new\n");
     assert_eq!(outcomes(&shared.json(&third, &["run"])), ["small=fetched", "large=fetched"]);
 }
 
 #[test]
 fn to_look_at_garbage_changes_nothing_and_without_a_remote_nothing_is_removed() {
     let shared = Shared::new();
-    let project = shared.project(TWO, "old\n");
+    let project = shared.seeded(TWO, "old\n");
     assert_eq!(shared.ask(&project, &["run"]).code, 0);
     shared.age(1_000);
     let times = || {
-        let time = |object: &String| fs::metadata(shared.0.path().join(object)).unwrap().modified().unwrap();
+        let time =
+            |object: &String| fs::metadata(shared.folder.path().join(object)).unwrap().modified().unwrap();
         shared.objects().iter().map(time).collect::<Vec<_>>()
     };
     let before = times();
@@ -326,10 +263,10 @@ fn to_look_at_garbage_changes_nothing_and_without_a_remote_nothing_is_removed() 
 #[test]
 fn a_pin_that_cannot_be_read_ends_a_collection() {
     let shared = Shared::new();
-    let project = shared.project(TWO, "old\n");
+    let project = shared.seeded(TWO, "old\n");
     assert_eq!(shared.ask(&project, &["run"]).code, 0);
     assert_eq!(shared.ask(&project, &["pin", "add", "a", "--remote", "env"]).code, 0);
-    fs::write(shared.0.path().join("pins/a"), "{}").unwrap();
+    fs::write(shared.folder.path().join("pins/a"), "{}").unwrap();
     shared.age(1_000);
     let before = shared.objects();
     let gc = shared.ask(&project, &["gc", "--remote", "env", "--apply"]);
@@ -341,16 +278,16 @@ fn a_pin_that_cannot_be_read_ends_a_collection() {
 #[ignore = "an owner is dead after a minute, which is waited for twice"]
 fn what_a_dead_sender_left_goes_and_what_a_living_one_names_stays() {
     let shared = Shared::new();
-    let project = shared.project(TWO, "old\n");
+    let project = shared.seeded(TWO, "old\n");
     assert_eq!(shared.ask(&project, &["run"]).code, 0);
     // A sender that is about to name a blob which no record names any more.
     let blob = shared.objects().into_iter().find(|object| object.starts_with("blobs/")).unwrap();
     for object in shared.objects().iter().filter(|object| object.starts_with("actions/")) {
-        fs::remove_file(shared.0.path().join(object)).unwrap();
+        fs::remove_file(shared.folder.path().join(object)).unwrap();
     }
     shared.age(1_000);
     let record = format!("{{\"format\":\"kiln.intent/1\",\"blobs\":[\"{}\"]}}", &blob["blobs/".len()..]);
-    let intents = shared.0.path().join("intents");
+    let intents = shared.folder.path().join("intents");
     fs::create_dir_all(&intents).unwrap();
     let sum = sha256(&record);
     fs::write(intents.join("a"), format!("{{\"record\":{record},\"sha256\":\"{sum}\"}}")).unwrap();
