@@ -16,7 +16,7 @@ use crate::cli::printer::{BAD, CHANGED, GOOD, Printer, paint};
 use crate::cli::remotes::progress::Progress;
 use crate::cli::{CliError, Exit};
 use crate::plan::State;
-use crate::report::text::printable;
+use crate::report::text::{printable, printable_error};
 
 /// How many results are on their way at a time.
 const AT_A_TIME: usize = 16;
@@ -27,8 +27,8 @@ struct Tally {
     new: usize,
     same: usize,
     bytes: u64,
-    /// What went wrong, with the stage.
-    errors: Vec<String>,
+    /// What went wrong, and the stages.
+    errors: BTreeMap<String, Vec<String>>,
 }
 
 /// Runs the command.
@@ -67,6 +67,10 @@ pub fn run(common: &Common, args: &PushArgs, printer: &mut Printer) -> Result<Ex
     if args.pipeline.json {
         let remote = |(name, tally): (&String, &Tally)| {
             let Tally { new, same, bytes, errors } = tally;
+            let of_stages = |(error, stages): (&String, &Vec<String>)| {
+                stages.iter().map(|stage| format!("`{stage}`: {error}")).collect::<Vec<_>>()
+            };
+            let errors: Vec<_> = errors.iter().flat_map(of_stages).collect();
             json!({ "name": name, "new": new, "same": same, "bytes": bytes, "errors": errors })
         };
         let remotes: Vec<_> = tallies.iter().map(remote).collect();
@@ -80,17 +84,26 @@ pub fn run(common: &Common, args: &PushArgs, printer: &mut Printer) -> Result<Ex
     Ok(if failed { Exit::Failed } else { Exit::Ok })
 }
 
+impl Tally {
+    fn add(&mut self, stage: &str, error: String) {
+        self.errors.entry(error).or_default().push(stage.to_owned());
+    }
+}
+
 fn tally(tally: &mut Tally, stage: &str, pushed: Pushed) {
     tally.bytes += pushed.bytes;
     match pushed.sent {
         Ok(Sent::New) => tally.new += 1,
         Ok(Sent::Same) => tally.same += 1,
-        Ok(Sent::Conflict(theirs)) => tally.errors.push(format!(
-            "`{stage}` has other outputs there, from run {}; they stay. The stage is not deterministic: `kiln run \
-             --force {stage}` with this remote replaces them",
-            theirs.provenance.run
-        )),
-        Err(error) => tally.errors.push(format!("`{stage}`: {error}")),
+        Ok(Sent::Conflict(theirs)) => tally.add(
+            stage,
+            format!(
+                "it has other outputs there, from run {}; they stay. The stage is not deterministic: `kiln run \
+                 --force {stage}` with this remote replaces them",
+                theirs.provenance.run
+            ),
+        ),
+        Err(error) => tally.add(stage, error.to_string()),
     }
 }
 
@@ -104,8 +117,15 @@ fn to_text(name: &str, tally: &Tally, progress: &Progress, printer: &mut Printer
         tally.same,
         progress.summary(tally.bytes)
     ));
-    for error in tally.errors.iter().take(MOST) {
-        printer.line(format!("  {} {}", paint(BAD, "error:"), printable(error)));
+    for (error, stages) in tally.errors.iter().take(MOST) {
+        let named =
+            stages.iter().take(MOST).map(|stage| format!("`{}`", printable(stage))).collect::<Vec<_>>();
+        let more = match stages.len().saturating_sub(MOST) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let (stages, error) = (named.join(", ") + &more, printable_error(error));
+        printer.line(format!("  {} {stages}: {error}", paint(BAD, "error:")));
     }
     if tally.errors.len() > MOST {
         printer.line(format!("  and {} more errors", tally.errors.len() - MOST));
