@@ -33,30 +33,25 @@ pub fn pipeline(bytes: &[u8]) {
         // JSON is YAML, and says the same.
         let value = node.to_json();
         if !has_long_key(&value) {
-            let again = yaml::parse(&value.to_string()).map(|node| whole(node.to_json()));
-            assert_eq!(again, Ok(whole(value)));
+            let again = yaml::parse(&value.to_string()).map(|node| rounded(node.to_json()));
+            assert_eq!(again, Ok(rounded(value)));
         }
     }
     load(text, provider());
 }
 
-/// A value in which floats that have no places left for a fraction are the whole numbers that their spelling is.
-fn whole(value: Value) -> Value {
-    /// From here on every float is whole: 2^53.
+/// A value in which numbers beyond the whole numbers of a float are floats: the shortest spelling of such a float is that
+/// of a whole number near it.
+fn rounded(value: Value) -> Value {
+    /// From here on not every whole number is a float: 2^53.
     const WHOLE: f64 = 9_007_199_254_740_992.0;
     match value {
-        Value::Object(map) => map.into_iter().map(|(key, value)| (key, whole(value))).collect(),
-        Value::Array(items) => items.into_iter().map(whole).collect(),
-        Value::Number(number) => {
-            match number.as_f64().filter(|float| number.is_f64() && float.abs() >= WHOLE) {
-                // Those of more than 64 bits stay floats.
-                Some(float) => i64::try_from(float as i128)
-                    .map(Value::from)
-                    .or_else(|_| u64::try_from(float as i128).map(Value::from))
-                    .unwrap_or(Value::Number(number)),
-                None => Value::Number(number),
-            }
-        }
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, rounded(value))).collect(),
+        Value::Array(items) => items.into_iter().map(rounded).collect(),
+        Value::Number(number) => match number.as_f64().filter(|float| float.abs() >= WHOLE) {
+            Some(float) => json!(float),
+            None => Value::Number(number),
+        },
         other => other,
     }
 }

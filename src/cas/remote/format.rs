@@ -85,14 +85,25 @@ impl Remote {
             ));
         }
         if self.has_leases()
-            && let Err(error) =
-                self.claim(&Digest::of_bytes(path.as_ref().as_bytes()), "probe", &Mutex::default()).await
+            && let Err(error) = self.try_lease(&path).await
         {
             lacks.push(format!(
                 "there are no leases, so that two may run one stage at the same time: {error}"
             ));
         }
         Ok(lacks)
+    }
+
+    /// Takes a lease and gives it back.
+    async fn try_lease(self: &Arc<Self>, path: &ObjectPath) -> Result<(), RemoteError> {
+        let key = Digest::of_bytes(path.as_ref().as_bytes());
+        let (claim, given_back) = self.claim(&key, "kiln remote check", &Mutex::default()).await?;
+        drop(claim);
+        if let Some(given_back) = given_back {
+            // It does not panic.
+            let _ = given_back.await;
+        }
+        Ok(())
     }
 
     /// Creates an object twice: the second time there is one.

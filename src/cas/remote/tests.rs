@@ -273,3 +273,20 @@ fn what_stays_and_cannot_be_read_ends_a_collection() {
         }
     }
 }
+
+#[test]
+fn a_check_says_what_a_remote_lacks_and_leaves_nothing_there() {
+    for (fault, lacks) in [
+        (SOUND, &[][..]),
+        (Fault::NoConditions, &["on condition", "no leases"]),
+        (Fault::NoListing, &["cannot be listed"]),
+        (Fault::NoLeases, &["no leases"]),
+    ] {
+        let world = World::new();
+        let said = world.remotes(fault).check().unwrap();
+        assert_eq!(said.len(), lacks.len(), "{said:?}");
+        assert!(said.iter().zip(lacks).all(|(said, lack)| said.contains(lack)), "{said:?}");
+        assert_eq!(world.count(), 1, "there is only the format");
+    }
+    assert!(World::new().remotes(Fault::ReadOnly).check().is_err());
+}
