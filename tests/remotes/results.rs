@@ -287,3 +287,14 @@ fn a_pull_from_a_remote_that_cannot_be_asked_is_no_success() {
     assert_eq!(pull.code, 1, "{}{}", pull.out, pull.err);
     assert!(pull.out.contains("the remote `env` could not be asked for everything"), "{}", pull.out);
 }
+
+#[test]
+fn what_was_here_and_is_lost_comes_back_although_nobody_reads_it_now() {
+    let shared = Shared::new();
+    let ours = shared.project(LADDER);
+    shared.ask(&ours, &["run"]);
+    let digest = ours.json(&["show", "first"])["digest"].as_str().unwrap().to_owned();
+    fs::remove_file(ours.path("artifacts/blobs").join(&digest[..2]).join(&digest[2..])).unwrap();
+    assert_eq!(outcomes(&shared.json(&ours, &["run"]))[0], "first=fetched");
+    assert_eq!(ours.ask(&["fsck"]).code, 0);
+}

@@ -12,13 +12,14 @@ use crate::cas::{PendingCommit, Store};
 use crate::executor::job::StageEnd;
 use crate::state::KeyLock;
 
-/// Makes the action that a remote has our own, if its outputs are here or, with `fetch`, once they are. Blocks on
-/// disk and network.
+/// Makes the action that a remote has our own, if its outputs are here or, with `fetch`, once they are. An action of ours
+/// that has lost outputs has them again afterwards. Blocks on disk and network.
 ///
 /// # Errors
 /// An output cannot be fetched, or the disk refuses.
 pub fn take_over(store: &Store, action: &Action, fetch: bool) -> Result<(), FetchError> {
-    if !fetch && store.outputs_intact(action, action.outputs.keys())?.is_some() {
+    let was_here = store.action(&action.key)?.is_some();
+    if !fetch && !was_here && store.outputs_intact(action, action.outputs.keys())?.is_some() {
         return Ok(());
     }
     let _in_use = store.share()?;
