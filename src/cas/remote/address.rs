@@ -252,8 +252,7 @@ mod tests {
         ] {
             let error = Address::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
-            assert!(!error.contains("secret") && !error.contains("sig="), "{text}: {error}");
-            assert!(!error.contains("secret") && !error.contains("abc"), "{error}");
+            assert!(!error.contains("secret") && !error.contains("abc"), "{text}: {error}");
         }
     }
 }

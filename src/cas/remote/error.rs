@@ -81,8 +81,8 @@ pub enum RemoteError {
     },
     /// What a collection has to read, so that it removes nothing that is needed.
     #[error(
-        "nothing was removed from the remote `{remote}`: {what} cannot be read, and what it needs is not known ({why}); \
-         `kiln push --resend`, where its results are, replaces it"
+        "garbage of the remote `{remote}` is left where it is: {what} cannot be read, and what it needs is not known \
+         ({why}); `kiln push --resend`, where its results are, replaces it"
     )]
     Unreadable {
         /// Its name.
