@@ -19,6 +19,7 @@ use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, Pu
 use super::address::Address;
 use super::error::RemoteError;
 use super::health::Health;
+use super::packs::Sender;
 use crate::cas::local::{MOST_ACTION_BYTES, parse_action, spell_action};
 use crate::cas::trust::TrustPolicy;
 use crate::cas::types::Action;
@@ -67,6 +68,8 @@ pub struct Remote {
     prefix: ObjectPath,
     /// The bytes that were sent and received.
     pub(super) moved: Arc<AtomicU64>,
+    /// How packs are sent to it.
+    pub(super) sender: Sender,
     /// How its requests went.
     pub(super) health: Health,
     /// Whether runners ask it for leases.
@@ -115,6 +118,7 @@ impl Remote {
             store,
             prefix,
             moved: Arc::default(),
+            sender: Sender::default(),
             health: Health::default(),
             leases: true,
             known: tokio::sync::OnceCell::new(),

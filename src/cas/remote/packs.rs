@@ -2,25 +2,74 @@
 //!
 //! Purpose: read and write `recipes/DIGEST` and `packs/DIGEST`, packs in parts and in ranges.
 //! Invariant: a recipe that is given passed the rules of recipes; the caller verifies the bytes of packs. No more of a
-//! pack is read than up to the end of a range.
+//! pack is read than up to the end of a range. A bounded number of packs is on its way at a time.
 //! Must not know: how a blob is cut.
 
 use std::ops::Range;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::TryFutureExt;
 use futures_util::stream::{StreamExt, TryStreamExt};
+use object_store::path::Path as ObjectPath;
 use object_store::{Error, GetOptions, MultipartUpload, ObjectStoreExt, PutPayload};
+
+use tokio::sync::Semaphore;
 
 use super::error::RemoteError;
 use super::object::Remote;
 use super::pieces::{Recipe, most_recipe_bytes};
+use crate::cas::unpoisoned;
 use crate::digest::Digest;
 
 /// The bytes of a part of an object that is sent in parts.
 const PART: usize = 8 << 20;
 /// How many parts of one object are on their way at a time.
 const PARTS: usize = 4;
+/// How many packs are sent at a time, over all blobs. Each takes memory until it is sent.
+const PACKS: usize = 4;
+/// A pack that takes no longer than this is sent in one request: in parts, the server has to put it together, and a
+/// transfer that is broken off leaves parts there. One that takes longer is sent in parts, which are tried again one
+/// by one.
+const SHORT: Duration = Duration::from_secs(4);
+
+/// How packs are sent to a remote.
+#[derive(Debug)]
+pub(super) struct Sender {
+    permits: Semaphore,
+    way: Mutex<Way>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    /// The last pack took long, or there was none.
+    Parts,
+    /// The last pack took a short time.
+    Whole,
+    /// A pack was refused as one request: something on the way may take no such bodies.
+    PartsAlone,
+}
+
+impl Default for Sender {
+    fn default() -> Self {
+        Self { permits: Semaphore::new(PACKS), way: Mutex::new(Way::Parts) }
+    }
+}
+
+impl Sender {
+    fn way(&self) -> Way {
+        *unpoisoned(&self.way)
+    }
+
+    /// Chooses the way of the next pack by the time that one took.
+    fn note(&self, took: Duration) {
+        let mut way = unpoisoned(&self.way);
+        if *way != Way::PartsAlone {
+            *way = if took <= SHORT { Way::Whole } else { Way::Parts };
+        }
+    }
+}
 
 impl Remote {
     /// The recipe of a large blob; none when it has none that can be used.
@@ -104,19 +153,34 @@ impl Remote {
         Ok(bytes.into())
     }
 
-    /// Sends a pack, in parts of some megabytes.
+    /// Sends a pack, in one request or in parts of some megabytes.
     ///
     /// # Errors
     /// A request failed.
     pub async fn put_pack(&self, pack: &Digest, bytes: Bytes) -> Result<(), RemoteError> {
-        let failed = |error: Error| self.write_failed("write a pack", &error);
-        let path = self.place("packs", pack);
-        if bytes.len() <= PART {
-            let length = bytes.len();
-            let put = self.store.put(&path, PutPayload::from_bytes(bytes)).await;
-            return self.done("write a pack", put).inspect(|()| self.count_moved(length));
+        // It is never closed.
+        let _permit = self.sender.permits.acquire().await;
+        let (path, length, begun) = (self.place("packs", pack), bytes.len(), Instant::now());
+        if length <= PART || self.sender.way() == Way::Whole {
+            let put = self.store.put(&path, PutPayload::from_bytes(bytes.clone())).await;
+            if put.is_ok() || length <= PART {
+                self.done("write a pack", put)?;
+                self.count_moved(length);
+                if length > PART {
+                    self.sender.note(begun.elapsed());
+                }
+                return Ok(());
+            }
+            *unpoisoned(&self.sender.way) = Way::PartsAlone;
         }
-        let mut upload = self.store.put_multipart(&path).await.map_err(failed)?;
+        self.put_parts(&path, bytes).await?;
+        self.sender.note(begun.elapsed());
+        Ok(())
+    }
+
+    async fn put_parts(&self, path: &ObjectPath, bytes: Bytes) -> Result<(), RemoteError> {
+        let failed = |error: Error| self.write_failed("write a pack", &error);
+        let mut upload = self.store.put_multipart(path).await.map_err(failed)?;
         let parts = (0..bytes.len()).step_by(PART).map(|at| bytes.slice(at..bytes.len().min(at + PART)));
         let mut send = |part: Bytes| {
             let length = part.len();

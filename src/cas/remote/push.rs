@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -28,6 +28,8 @@ use crate::digest::Digest;
 
 /// How many blobs are sent at a time.
 const BLOBS: usize = 8;
+/// How many packs of a blob are on their way at a time.
+const PACKS: usize = 2;
 /// How often an action is tried whose sender was suspended.
 const TRIES: usize = 3;
 
@@ -285,6 +287,23 @@ struct SentPacks {
     like: Likeness,
 }
 
+/// Sends a pack unless it is there; gives it and its bytes if it was sent.
+async fn send_pack(
+    remote: &Remote,
+    name: Digest,
+    bytes: Vec<u8>,
+    how: Sending,
+) -> Result<Option<(Digest, u64)>, RemoteError> {
+    // A transfer that was broken off has sent some already. One that is old is made young with the recipe.
+    let there = if how.resend { None } else { remote.has("packs", &name).await? };
+    let length = bytes.len() as u64;
+    if there.is_some_and(|meta| meta.size == length) {
+        return Ok(None);
+    }
+    remote.put_pack(&name, bytes.into()).await?;
+    Ok(Some((name, length)))
+}
+
 async fn send_packs(
     (remote, store): (&Remote, &Store),
     (digest, size): (Digest, u64),
@@ -299,13 +318,20 @@ async fn send_packs(
         (packed, like)
     });
     let (mut sent, mut transferred) = (Vec::new(), 0);
-    while let Some((name, bytes)) = filled.recv().await {
-        // Without a receiver the packing ends.
-        // A transfer that was broken off has sent some already. One that is old is made young with the recipe.
-        let there = if how.resend { None } else { remote.has("packs", &name).await? };
-        if there.is_none_or(|meta| meta.size != bytes.len() as u64) {
-            transferred += bytes.len() as u64;
-            remote.put_pack(&name, bytes.into()).await?;
+    let mut underway = FuturesUnordered::new();
+    loop {
+        // While one pack is finished there, the next one is on its way. Without a receiver the packing ends.
+        let done = tokio::select! {
+            biased;
+            Some(done) = underway.next() => done?,
+            Some((name, bytes)) = filled.recv(), if underway.len() < PACKS => {
+                underway.push(send_pack(remote, name, bytes, how));
+                continue;
+            }
+            else => break,
+        };
+        if let Some((name, bytes)) = done {
+            transferred += bytes;
             sent.push(name);
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,17 +40,22 @@ enum Fault {
     LostAnswer,
     /// The first read of such an object gives a page of text.
     PageOnce(&'static str),
+    /// Bodies of more than 8 MiB are refused.
+    SmallBodies,
 }
 
 struct Server {
     objects: Arc<InMemory>,
     fault: Fault,
     done: AtomicBool,
+    /// How many objects were sent in parts.
+    in_parts: Arc<AtomicUsize>,
 }
 
 impl Server {
-    fn with(objects: &Arc<InMemory>, fault: Fault) -> Remote {
-        let server = Self { objects: Arc::clone(objects), fault, done: AtomicBool::new(false) };
+    fn with(objects: &Arc<InMemory>, fault: Fault, in_parts: &Arc<AtomicUsize>) -> Remote {
+        let (objects, in_parts) = (Arc::clone(objects), Arc::clone(in_parts));
+        let server = Self { objects, fault, done: AtomicBool::new(false), in_parts };
         let address = Address::parse("s3://bucket").unwrap();
         Remote::with("x", address, Access::ReadWrite, Arc::new(server), ObjectPath::default())
     }
@@ -76,6 +81,9 @@ impl ObjectStore for Server {
         if self.fault == Fault::NoConditions && how.mode != PutMode::Overwrite {
             return generic("Server returned non-2xx status code: 501 Not Implemented");
         }
+        if self.fault == Fault::SmallBodies && bytes.content_length() > 8 << 20 {
+            return generic("Server returned non-2xx status code: 413 Payload Too Large");
+        }
         let is_lost = self.fault == Fault::LostAnswer && path.as_ref().starts_with("leases/");
         if is_lost && !self.done.swap(true, Ordering::Relaxed) {
             self.objects.put_opts(path, bytes.clone(), how.clone()).await?;
@@ -89,6 +97,7 @@ impl ObjectStore for Server {
         how: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         self.refuse(path)?;
+        self.in_parts.fetch_add(1, Ordering::Relaxed);
         self.objects.put_multipart_opts(path, how).await
     }
 
@@ -154,6 +163,7 @@ struct World {
     store: Arc<Store>,
     action: Arc<Action>,
     objects: Arc<InMemory>,
+    in_parts: Arc<AtomicUsize>,
 }
 
 impl World {
@@ -168,11 +178,11 @@ impl World {
         let pending =
             PendingCommit { outputs: vec![staged], action: Some(action.clone()), ..PendingCommit::default() };
         store.commit(vec![pending]).remove(0).unwrap();
-        Self { _dir: dir, store, action: Arc::new(action), objects: Arc::default() }
+        Self { _dir: dir, store, action: Arc::new(action), objects: Arc::default(), in_parts: Arc::default() }
     }
 
     fn remotes(&self, fault: Fault) -> Remotes {
-        Remotes::new(vec![Server::with(&self.objects, fault)]).unwrap().unwrap()
+        Remotes::new(vec![Server::with(&self.objects, fault, &self.in_parts)]).unwrap().unwrap()
     }
 
     fn send(&self, remotes: &Remotes) -> std::result::Result<Sent, String> {
@@ -289,4 +299,22 @@ fn a_check_says_what_a_remote_lacks_and_leaves_nothing_there() {
         assert_eq!(world.count(), 1, "there is only the format");
     }
     assert!(World::new().remotes(Fault::ReadOnly).check().is_err());
+}
+
+#[test]
+fn packs_are_sent_whole_where_that_is_fast_and_is_taken() {
+    for (fault, in_parts) in [(SOUND, 1), (Fault::SmallBodies, 3)] {
+        let world = World::new();
+        let remotes = world.remotes(fault);
+        let remote = remotes.iter().next().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for n in 0..3 {
+            let bytes = vec![n; 9 << 20];
+            let name = Digest::of_bytes(&bytes);
+            runtime.block_on(remote.put_pack(&name, bytes.into())).unwrap();
+            let there = runtime.block_on(remote.has("packs", &name)).unwrap();
+            assert_eq!(there.map(|meta| meta.size), Some(9 << 20));
+        }
+        assert_eq!(world.in_parts.load(Ordering::Relaxed), in_parts, "{fault:?}");
+    }
 }

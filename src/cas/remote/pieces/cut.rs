@@ -43,21 +43,62 @@ struct Tensor {
     data_offsets: (u64, u64),
 }
 
-/// Cuts a file of this size.
-///
-/// # Errors
-/// It cannot be read.
-pub fn cut(file: &mut File, size: u64) -> io::Result<Vec<Piece>> {
-    if let Some(pieces) = tensors(file, size)? {
-        return Ok(pieces);
+/// The pieces of a file, each with its bytes when it is asked for.
+pub enum Pieces {
+    /// Those of a safetensors file.
+    Tensors {
+        /// The file, at the next piece.
+        file: File,
+        /// The pieces that are left.
+        left: std::vec::IntoIter<Piece>,
+    },
+    /// Those of any other file.
+    Content(Box<StreamCDC<File>>),
+}
+
+impl Pieces {
+    /// Those of a file of this size.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of(mut file: File, size: u64) -> io::Result<Self> {
+        let tensors = tensors(&mut file, size)?;
+        file.seek(SeekFrom::Start(0))?;
+        Ok(match tensors {
+            Some(pieces) => Self::Tensors { file, left: pieces.into_iter() },
+            None => Self::Content(Box::new(StreamCDC::new(file, LEAST, AVERAGE, MOST))),
+        })
     }
-    file.seek(SeekFrom::Start(0))?;
-    let mut pieces = Vec::new();
-    for chunk in StreamCDC::new(&*file, LEAST, AVERAGE, MOST) {
-        let chunk = chunk.map_err(io::Error::other)?;
-        pieces.push(Piece { offset: chunk.offset, length: chunk.length as u64, element: 1 });
+
+    /// All pieces of a safetensors file, before the first is asked for; none of another file.
+    pub fn tensors(&self) -> &[Piece] {
+        match self {
+            Self::Tensors { left, .. } => left.as_slice(),
+            Self::Content(_) => &[],
+        }
     }
-    Ok(pieces)
+
+    /// The next piece, and its bytes in `bytes`. None at the end.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn next(&mut self, bytes: &mut Vec<u8>) -> io::Result<Option<Piece>> {
+        match self {
+            Self::Tensors { file, left } => {
+                let Some(piece) = left.next() else { return Ok(None) };
+                bytes.clear();
+                file.take(piece.length).read_to_end(bytes)?;
+                Ok(Some(piece))
+            }
+            Self::Content(chunks) => {
+                let Some(chunk) = chunks.next().transpose().map_err(io::Error::other)? else {
+                    return Ok(None);
+                };
+                *bytes = chunk.data;
+                Ok(Some(Piece { offset: chunk.offset, length: chunk.length as u64, element: 1 }))
+            }
+        }
+    }
 }
 
 /// The pieces of a safetensors file; none when it is something else.
@@ -124,15 +165,16 @@ mod tests {
     fn cut_bytes(bytes: &[u8]) -> Vec<Piece> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        let pieces = cut(&mut file, bytes.len() as u64).unwrap();
-        let mut at = 0;
-        for piece in &pieces {
-            assert_eq!(piece.offset, at);
-            assert!(piece.length > 0);
-            at += piece.length;
+        let mut pieces = Pieces::of(file, bytes.len() as u64).unwrap();
+        let (mut cut, mut put_together, mut piece_bytes) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(piece) = pieces.next(&mut piece_bytes).unwrap() {
+            assert_eq!(piece.offset, put_together.len() as u64);
+            assert!(piece.length > 0 && piece.length == piece_bytes.len() as u64);
+            put_together.extend_from_slice(&piece_bytes);
+            cut.push(piece);
         }
-        assert_eq!(at, bytes.len() as u64);
-        pieces
+        assert!(put_together == bytes);
+        cut
     }
 
     fn safetensors(tensors: &[(&str, &str, usize)]) -> Vec<u8> {

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
 use super::coding::decode;
-use super::cut::cut;
+use super::cut::Pieces;
 use super::recipe::{Recipe, Stored};
 use super::send::read_at;
 use crate::digest::Digest;
@@ -54,13 +54,10 @@ impl Here {
     }
 
     fn cut(&mut self, path: &Path) -> io::Result<()> {
-        let (mut file, path) = (File::open(path)?, Arc::<Path>::from(path));
-        let pieces = cut(&mut file, path.metadata()?.len())?;
-        file.seek(SeekFrom::Start(0))?;
+        let path = Arc::<Path>::from(path);
+        let mut pieces = Pieces::of(File::open(&path)?, path.metadata()?.len())?;
         let mut buffer = Vec::new();
-        for piece in pieces {
-            buffer.clear();
-            file.by_ref().take(piece.length).read_to_end(&mut buffer)?;
+        while let Some(piece) = pieces.next(&mut buffer)? {
             self.0.insert(Digest::of_bytes(&buffer), (Arc::clone(&path), piece.offset));
         }
         Ok(())

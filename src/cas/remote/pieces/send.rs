@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::coding::{DELTA, encode};
-use super::cut::{Piece, cut};
+use super::cut::{Piece, Pieces};
 use super::recipe::{MOST_DEPTH, Recipe, Stored};
 use crate::cas::error::{During, StoreError};
 use crate::digest::{Digest, Hasher};
@@ -70,15 +70,12 @@ pub fn pack_up(
 ) -> Result<Option<Recipe>, StoreError> {
     // The pieces of this blob that are packed already.
     let mut packed = HashMap::new();
-    let mut from = File::open(file).during("read", file)?;
-    let pieces = cut(&mut from, size).during("read", file)?;
-    from.seek(SeekFrom::Start(0)).during("read", file)?;
+    let mut pieces = File::open(file).and_then(|open| Pieces::of(open, size)).during("read", file)?;
     let (mut hasher, mut filling) = (Hasher::default(), Filling::of(Recipe::of(*digest, size)));
-    let base = like.near.iter().find_map(|near| Base::of(near, &pieces));
+    let base = like.near.iter().find_map(|near| Base::of(near, pieces.tensors()));
     let mut buffer = Vec::new();
-    for (n, piece) in pieces.into_iter().enumerate() {
-        buffer.clear();
-        from.by_ref().take(piece.length).read_to_end(&mut buffer).during("read", file)?;
+    while let Some(piece) = pieces.next(&mut buffer).during("read", file)? {
+        let n = filling.recipe.pieces.len();
         hasher.update(&buffer);
         let name = Digest::of_bytes(&buffer);
         if let Some(known) = packed.get(&name).or_else(|| like.known.get(&name)) {
