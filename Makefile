@@ -6,7 +6,7 @@
 #   make test                 the default tests; make test-long the long ones as well
 #   make fuzz TARGET=tree     feeds the reader of a format with what libFuzzer finds; SECONDS=600 (60 else)
 #   make soak                 random histories of random pipelines; SEED=7 CASES=1000, else on from where it stopped
-#   make soak-shared          10,000 corruptions of stores and remotes, and 950 kills
+#   make soak-shared          10,000 corruptions of stores and remotes, and 1,000 kills
 #   make speed                measures the store, on a quiet machine
 #   make bench                our figures beside those of ninja, DVC and Snakemake; ONLY=noop-1000,.. for some rows
 #   make lint                 formatting and clippy
@@ -53,11 +53,12 @@ test-long: test
 	python3 tests/tools/servers.py target/release/kiln ladder
 	$(CARGO) test --release --workspace -- --ignored --skip cas::tests::speed $(addprefix --skip ,$(SOAKED))
 
-# What would take test-long beyond an hour: 10,000 corruptions, 950 kills. KILN_KILLS_SEED replays one of these.
-SOAKED := cas::tests::damage nine_hundred_and_fifty_kills
+# What would take test-long beyond an hour: 10,000 corruptions, 1,000 kills. KILN_KILLS_SEED replays one of 950.
+SOAKED := cas::tests::damage nine_hundred_and_fifty_kills fifty_kills_at_random
 soak-shared:
 	$(CARGO) test --release -p kiln --lib -- --ignored --nocapture cas::tests::damage
 	$(CARGO) test --release -p kiln --test kills -- --ignored --nocapture nine_hundred_and_fifty_kills
+	$(CARGO) test --release -p kiln --test ladder -- --ignored --nocapture fifty_kills_at_random
 
 # It notes the next seed in target/soak.next now and then; a failure says how to replay it.
 CASES ?= 1000
