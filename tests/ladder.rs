@@ -97,6 +97,25 @@ fn what_the_tiny_template_writes_is_a_pipeline_that_the_worker_knows() {
 }
 
 #[test]
+fn a_param_out_of_its_range_is_refused_before_anything_runs() {
+    let project = project("smoke");
+    for (param, said) in [
+        ("sft.optimizer.eps=0", "must be above 0, not `0`"),
+        ("base.optimizer.eps=-1e-3", "must be above 0, not `-1e-3`"),
+        ("reward.optimizer.beta1=1", "must be below 1, not `1`"),
+        ("policy.kl_target=-1", "must be above 0, not `-1`"),
+        ("policy.value_learning_rate=-1", "must be at least 0, not `-1`"),
+        ("policy.gold.weights.known=2", "must be at most 1, not `2`"),
+        ("rankings.agreement=0.5", "must be above 0.5, not `0.5`"),
+        ("base.model.layers=0", "must be at least 1, not `0`"),
+    ] {
+        let answer = project.ask(&["plan", "--set", &format!("stages.{param}")]);
+        assert_eq!(answer.code, 3, "{param}: {}{}", answer.out, answer.err);
+        assert!(answer.err.contains(said), "{param}: {}", answer.err);
+    }
+}
+
+#[test]
 #[ignore = "minutes: make test-long"]
 fn twenty_kills_at_random_moments_end_with_the_bytes_of_an_undisturbed_run() {
     println!("{}", kills(20));

@@ -43,6 +43,15 @@ pub enum ConversationError {
     },
 }
 
+/// What is said before a reply is whole.
+#[derive(Debug, Clone, Copy)]
+pub enum Said<'a> {
+    /// A piece of the reply.
+    Piece(&'a str),
+    /// A warning about the prompt.
+    Warning(&'a str),
+}
+
 /// A whole reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -86,11 +95,11 @@ impl Conversation {
         Ok(this)
     }
 
-    /// Says something and waits for the reply, whose pieces are handed on as they come.
+    /// Says something and waits for the reply, and hands on what is said until then.
     ///
     /// # Errors
     /// The provider fails or ends.
-    pub fn ask(&mut self, prompt: &str, mut piece: impl FnMut(&str)) -> Result<Reply, ConversationError> {
+    pub fn ask(&mut self, prompt: &str, mut on: impl FnMut(Said<'_>)) -> Result<Reply, ConversationError> {
         self.send(&Turn { prompt: prompt.to_owned() })?;
         loop {
             let mut line = Vec::new();
@@ -99,8 +108,9 @@ impl Conversation {
                 return Err(self.ended());
             }
             match serde_json::from_slice(&line) {
-                Ok(Event::Token { text }) => piece(&text),
+                Ok(Event::Token { text }) => on(Said::Piece(&text)),
                 Ok(Event::Reply { text, finished, tokens }) => return Ok(Reply { text, finished, tokens }),
+                Ok(Event::Log { level, message }) if level == "warn" => on(Said::Warning(&message)),
                 Ok(Event::Error { message }) => return Err(ConversationError::Failed(message)),
                 // Anything else is for a log, or for a later version.
                 Ok(_) | Err(_) => tracing::debug!("{}", String::from_utf8_lossy(&line).trim_end()),

@@ -89,13 +89,17 @@ fn cut(text: &str, most: usize) -> String {
     out
 }
 
-/// A character from outside, or a replacement for a control character.
+/// A character from outside, or a replacement for one that changes what the terminal does or what is read. Joiners
+/// (U+200C, U+200D) are part of words and of pictures.
 pub fn printable_char(c: char) -> char {
     match c {
         '\t' | '\n' => ' ',
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
-            '\u{fffd}'
-        }
+        '\u{200b}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{feff}' => '\u{fffd}',
         c if c.is_control() => '\u{fffd}',
         c => c,
     }

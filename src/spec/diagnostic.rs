@@ -234,9 +234,12 @@ fn printable_char(c: char) -> char {
         '\t' | '\n' => ' ',
         c if c.is_control() => '\u{fffd}',
         // Marks that reorder or hide text.
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
-            '\u{fffd}'
-        }
+        '\u{200b}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{feff}' => '\u{fffd}',
         c => c,
     }
 }

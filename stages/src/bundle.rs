@@ -1,7 +1,7 @@
 //! A model with its tokenizer: what checkpoint and policy artifacts hold.
 //!
 //! Purpose: a model folder is self-contained; loading it needs no other artifact.
-//! Invariant: the tokenizer's vocabulary is the model's.
+//! Invariant: the tokenizer's vocabulary is the model's; a reward model reads the same tokens as the model that it scores.
 //! Must not know: training, stages.
 
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use burn::tensor::Device;
 use crate::bpe::{Tokenizer, TokenizerError};
 use crate::model::Decoder;
 use crate::model::io::{self, ModelError};
+use crate::rl::scorer::{self, Scorer};
 
 /// What may be wrong with a model's folder.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,18 @@ pub enum BundleError {
         folder.display()
     )]
     Vocabulary { folder: PathBuf, model: usize, tokenizer: usize },
+    #[error(
+        "{}: the reward model has another tokenizer than the model whose answers it would score, so it would score \
+         other words; train it from that model",
+        folder.display()
+    )]
+    OtherTokenizer { folder: PathBuf },
+    #[error(
+        "{}: the reward model has a context of {reward} tokens, and the model whose answers it would score has \
+         {model}; train it from that model",
+        folder.display()
+    )]
+    ShortContext { folder: PathBuf, reward: usize, model: usize },
 }
 
 /// Loads model and tokenizer from a folder.
@@ -35,14 +48,38 @@ pub enum BundleError {
 pub fn load(folder: &Path, device: &Device) -> Result<(Decoder, Tokenizer), BundleError> {
     let tokenizer = Tokenizer::load(folder)?;
     let model = io::load(folder, device)?;
-    if model.config().vocab != tokenizer.vocab_size() {
-        return Err(BundleError::Vocabulary {
-            folder: folder.to_owned(),
-            model: model.config().vocab,
-            tokenizer: tokenizer.vocab_size(),
-        });
-    }
+    check_vocabulary(folder, &model, &tokenizer)?;
     Ok((model, tokenizer))
+}
+
+/// Loads a reward model that is to score the answers of a model, which has this tokenizer and context.
+///
+/// # Errors
+/// When it is missing or malformed, or the two do not fit together.
+pub fn load_reward(
+    folder: &Path,
+    (of, context): (&Tokenizer, usize),
+    device: &Device,
+) -> Result<Scorer, BundleError> {
+    let tokenizer = Tokenizer::load(folder)?;
+    let scorer = scorer::load(folder, device)?;
+    check_vocabulary(folder, scorer.decoder(), &tokenizer)?;
+    let (folder, reward) = (folder.to_owned(), scorer.decoder().config().context);
+    if !tokenizer.has_ids_of(of) {
+        return Err(BundleError::OtherTokenizer { folder });
+    }
+    if reward < context {
+        return Err(BundleError::ShortContext { folder, reward, model: context });
+    }
+    Ok(scorer)
+}
+
+fn check_vocabulary(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<(), BundleError> {
+    let (model, tokenizer) = (model.config().vocab, tokenizer.vocab_size());
+    match model == tokenizer {
+        true => Ok(()),
+        false => Err(BundleError::Vocabulary { folder: folder.to_owned(), model, tokenizer }),
+    }
 }
 
 /// Writes model and tokenizer into a folder.

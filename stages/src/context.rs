@@ -46,6 +46,12 @@ impl From<crate::bundle::BundleError> for StageError {
     }
 }
 
+impl From<crate::generate::NotFinite> for StageError {
+    fn from(e: crate::generate::NotFinite) -> Self {
+        Self::failed(e)
+    }
+}
+
 /// Numbers for the summary table, the most important first.
 pub type Summary = Vec<(String, f64)>;
 

@@ -23,12 +23,16 @@ pub fn converse() -> Result<(), StageError> {
     let mut lines = std::io::stdin().lock().lines();
     let first = lines.next().ok_or_else(|| StageError::failed("no request on stdin"))?;
     let request: ConverseRequest = parse(&first.map_err(StageError::failed)?)?;
+    if !(request.temperature.is_finite() && request.temperature >= 0.0) {
+        let wrong = request.temperature;
+        return Err(StageError::failed(format!("the temperature must be 0 or more, not {wrong}")));
+    }
     device::set_threads(request.threads);
     let device = device::resolve(&request.device).map_err(StageError::Failed)?;
     let (model, tokenizer) = bundle::load(&request.model, &device)?;
     for (i, line) in lines.enumerate() {
         let turn: Turn = parse(&line.map_err(StageError::failed)?)?;
-        answer(&model, &tokenizer, &request, &turn.prompt, i as u64);
+        answer(&model, &tokenizer, &request, &turn.prompt, i as u64)?;
     }
     Ok(())
 }
@@ -37,19 +41,21 @@ fn parse<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, StageError> {
     serde_json::from_str(line).map_err(|e| StageError::failed(format!("stdin: {e}")))
 }
 
-fn answer(model: &Decoder, tokenizer: &Tokenizer, request: &ConverseRequest, prompt: &str, turn: u64) {
-    let mut ids = if request.raw {
-        [vec![tokenizer.eot()], tokenizer.encode(prompt)].concat()
-    } else {
-        tokenizer.prompt_ids(prompt)
-    };
-    let wanted = (request.max_tokens as usize).min(model.config().context / 2);
-    let longest = model.config().context - wanted;
-    ids.drain(..ids.len().saturating_sub(longest));
+fn answer(
+    model: &Decoder,
+    tokenizer: &Tokenizer,
+    request: &ConverseRequest,
+    prompt: &str,
+    turn: u64,
+) -> Result<(), StageError> {
+    let context = model.config().context;
+    let wanted = (request.max_tokens as usize).min(context / 2);
+    let ids = ids(tokenizer, prompt, request.raw, context - wanted);
+    let stop = if request.raw { tokenizer.eot() } else { tokenizer.stop() };
     let sampling = Sampling {
         temperature: request.temperature,
         max_tokens: request.max_tokens as usize,
-        stop: Stop::Token(if request.raw { tokenizer.eot() } else { tokenizer.stop() }),
+        stop: Stop::Token(stop),
         seed: request.seed,
         purpose: "converse",
         step: turn,
@@ -57,7 +63,6 @@ fn answer(model: &Decoder, tokenizer: &Tokenizer, request: &ConverseRequest, pro
     };
     let mut decoder = tokenizer.stream_decoder();
     let mut text = String::new();
-    let stop = if request.raw { tokenizer.eot() } else { tokenizer.stop() };
     let made = generate_batch(model, &[ids], &[0], &sampling, &mut |_, token| {
         if token != stop {
             let piece = decoder.push(token);
@@ -66,8 +71,22 @@ fn answer(model: &Decoder, tokenizer: &Tokenizer, request: &ConverseRequest, pro
                 emit(&Event::Token { text: piece });
             }
         }
-    });
+    })?;
     text.push_str(&decoder.finish());
     let finished = made[0].finished;
     emit(&Event::Reply { text, finished, tokens: made[0].tokens.len() as u64 });
+    Ok(())
+}
+
+/// The tokens of a prompt, at most `room`; says so when the beginning of its text is cut off.
+fn ids(tokenizer: &Tokenizer, prompt: &str, is_raw: bool, room: usize) -> Vec<u32> {
+    let (ids, is_cut) = match is_raw {
+        true => tokenizer.page_ids_within(prompt, room),
+        false => tokenizer.prompt_ids_within(prompt, room),
+    };
+    if is_cut {
+        let message = format!("the prompt is longer than {room} tokens: its beginning is cut off");
+        emit(&Event::Log { level: "warn".to_owned(), message });
+    }
+    ids
 }

@@ -47,29 +47,51 @@ pub struct Completion {
     pub finished: bool,
 }
 
+/// Why nothing can be sampled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the logits of token {token} of completion {completion} are not finite: the weights of the model have grown \
+     without bound; train it with a smaller learning rate"
+)]
+pub struct NotFinite {
+    /// Which completion, from 1.
+    pub completion: usize,
+    /// Which of its tokens, from 1.
+    pub token: usize,
+}
+
 /// Completes every prompt once; `samples[i]` keys the draws of prompt `i`. `batch` prompts go
 /// through the model at once.
+///
+/// # Errors
+/// When logits are not finite.
 pub fn generate(
     model: &Decoder,
     prompts: &[Vec<u32>],
     samples: &[u64],
     batch: usize,
     sampling: &Sampling,
-) -> Vec<Completion> {
-    let parts = prompts.chunks(batch.max(1)).zip(samples.chunks(batch.max(1)));
-    parts
-        .flat_map(|(prompts, samples)| generate_batch(model, prompts, samples, sampling, &mut |_, _| {}))
-        .collect()
+) -> Result<Vec<Completion>, NotFinite> {
+    let mut completions = Vec::with_capacity(prompts.len());
+    for (prompts, samples) in prompts.chunks(batch.max(1)).zip(samples.chunks(batch.max(1))) {
+        let before = completions.len();
+        let made = generate_batch(model, prompts, samples, sampling, &mut |_, _| {});
+        completions.extend(made.map_err(|e| NotFinite { completion: before + e.completion, ..e })?);
+    }
+    Ok(completions)
 }
 
 /// As [`generate`] for one batch, telling `each` of every (prompt, token) as it comes.
+///
+/// # Errors
+/// When logits are not finite.
 pub fn generate_batch(
     model: &Decoder,
     prompts: &[Vec<u32>],
     samples: &[u64],
     sampling: &Sampling,
     each: &mut dyn FnMut(usize, u32),
-) -> Vec<Completion> {
+) -> Result<Vec<Completion>, NotFinite> {
     let device = model.device();
     let config = model.config();
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
@@ -87,6 +109,9 @@ pub fn generate_batch(
         let mut next = vec![0i64; count];
         for (i, completion) in done.iter_mut().enumerate().filter(|(_, c)| !c.finished) {
             let row = &logits[i * config.vocab..(i + 1) * config.vocab];
+            if !row.iter().all(|logit| logit.is_finite()) {
+                return Err(NotFinite { completion: i + 1, token: position + 1 });
+            }
             let token = pick(row, sampling, samples[i], position);
             completion.tokens.push(token);
             completion.finished = match sampling.stop {
@@ -102,7 +127,7 @@ pub fn generate_batch(
         let ids = Tensor::<2, Int>::from_data(TensorData::new(next, [count, 1]), &device);
         rows = Rows { ids, left: left.clone() };
     }
-    done
+    Ok(done)
 }
 
 /// A float tensor's values on the host.

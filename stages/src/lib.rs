@@ -2,7 +2,7 @@
 //!
 //! Purpose: the library behind the worker `kiln-stages`. `stages` has one file a kind; they are made
 //! of `bpe` and `data` (text), `model` and `kernels` (the decoder), `train` and `rl` (learning),
-//! `generate`, `gold`, `rank` and `evaluate`. `context` is what a running stage is given, `bundle` a
+//! `generate`, `gold`, `rank` and `evaluate`; `dialogue` makes rows of prompts and answers. `context` is what a running stage is given, `bundle` a
 //! model's folder, `device` and `libtorch` the machine, `converse` a chat, `rng` every draw.
 //! Invariant: imports run one way: rng, kernels, bpe, data <- model <- generate, train <- rl <-
 //! stages; of the runner only `kiln::protocol` is seen.
@@ -14,6 +14,7 @@ pub mod context;
 pub mod converse;
 pub mod data;
 pub mod device;
+pub mod dialogue;
 pub mod evaluate;
 pub mod generate;
 pub mod gold;

@@ -127,3 +127,20 @@ fn a_call_without_a_known_word_is_a_usage_error_on_stderr() {
         assert!(String::from_utf8(out.stderr).unwrap().contains("usage"));
     }
 }
+
+#[test]
+fn every_param_that_is_a_float_has_a_bound() {
+    for kind in description().kinds {
+        let mut found = Vec::new();
+        objects(&kind.params, kind.name.clone(), &mut found);
+        for (path, schema) in found {
+            for (name, property) in schema["properties"].as_object().unwrap() {
+                let is_float = property["format"] == "double";
+                let bounds = ["minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"];
+                let is_bounded = bounds.iter().any(|bound| property.get(*bound).is_some());
+                // A penalty may have any value.
+                assert!(!is_float || is_bounded || name == "missing_stop_reward", "{path}: {name}");
+            }
+        }
+    }
+}

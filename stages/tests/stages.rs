@@ -14,14 +14,14 @@ use common::{Ending, Outputs, Run, Stage, Workshop};
 use kiln::protocol::Event;
 use kiln_stages::bpe::Tokenizer;
 use kiln_stages::data::{self, Completion, Demonstration};
+use kiln_stages::dialogue::answered;
 use kiln_stages::rl::scorer;
-use kiln_stages::stages::reward::{row, score_rows};
 use serde_json::json;
 
 /// The artifacts that the stages start from, made once.
 fn workshop() -> &'static Workshop {
     static WORKSHOP: OnceLock<Workshop> = OnceLock::new();
-    WORKSHOP.get_or_init(Workshop::new)
+    WORKSHOP.get_or_init(|| Workshop::in_folder("workshop"))
 }
 
 /// Runs a stage from scratch to its end.
@@ -162,9 +162,9 @@ fn the_mean_reward_of_the_demonstrations_is_0() {
     let demonstrations: Vec<Demonstration> = data::read(&shop.artifact("demonstrations")).unwrap();
     let rows: Vec<_> = demonstrations
         .iter()
-        .map(|d| row(&tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }, 32))
+        .map(|d| answered(&tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }))
         .collect();
-    let scores = score_rows(&scorer, &rows);
+    let scores = scorer.score_all(&rows);
     let mean = scores.iter().sum::<f32>() / scores.len() as f32;
     let spread = scores.iter().map(|s| (s - mean).abs()).fold(0.0, f32::max);
     assert!(mean.abs() < 1e-4, "{mean}");

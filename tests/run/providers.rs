@@ -127,6 +127,37 @@ fn prompts_are_answered_by_the_provider_of_the_model() {
 }
 
 #[test]
+fn a_warning_about_a_prompt_is_told_beside_the_reply() {
+    let p = provider("{ steps: 3 }");
+    p.run();
+    let answer = p.ask(&["generate", "model", "long"]);
+    assert_eq!((answer.code, answer.err.as_str()), (0, "! the prompt is cut\n"));
+    assert!(answer.out.ends_with(" heard long\n"), "{}", answer.out);
+    assert!(p.ask(&["generate", "model", "short"]).err.is_empty());
+}
+
+#[test]
+fn joiners_of_a_reply_are_printed_and_marks_that_reorder_text_are_not() {
+    let p = provider("{ steps: 3 }");
+    p.run();
+    let said =
+        p.ask(&["generate", "model", "\u{1f469}\u{200d}\u{1f4bb} \u{645}\u{200c}\u{646} \u{202e}x"]).good();
+    assert!(said.ends_with("\u{1f469}\u{200d}\u{1f4bb} \u{645}\u{200c}\u{646} \u{fffd}x\n"), "{said}");
+}
+
+#[test]
+fn a_temperature_that_is_no_number_of_0_or_more_is_refused() {
+    let p = provider("{ steps: 3 }");
+    for temperature in ["-1", "nan", "inf", "warm"] {
+        for command in ["generate", "chat"] {
+            let answer = p.ask(&[command, "model", "x", "--temperature", temperature]);
+            assert_eq!(answer.code, 3, "{}", answer.err);
+            assert!(answer.err.contains("a number of 0 or more is expected"), "{}", answer.err);
+        }
+    }
+}
+
+#[test]
 fn a_model_that_fails_is_told() {
     let p = provider("{ steps: 3 }");
     assert!(p.ask(&["generate", "model", "x"]).err.contains("has not run here yet"));

@@ -181,7 +181,7 @@ impl Device {
 #[derive(Debug, Clone, Args)]
 pub struct SamplingArgs {
     /// The sampling temperature; 0 takes the most likely token
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = 0.8, value_parser = temperature, allow_negative_numbers = true)]
     pub temperature: f64,
     /// The maximum number of tokens of a reply
     #[arg(long, default_value_t = 128, value_name = "N")]
@@ -189,4 +189,12 @@ pub struct SamplingArgs {
     /// The seed of sampling
     #[arg(long, default_value_t = 1337)]
     pub seed: u64,
+}
+
+/// A sampling temperature.
+fn temperature(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..f64::INFINITY).contains(&value) => Ok(value),
+        _ => Err("a number of 0 or more is expected".to_owned()),
+    }
 }

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::cli::args::{ChatArgs, Common, GenerateArgs, PipelineArgs, SamplingArgs};
 use crate::cli::context::{Context, cores, open_store};
-use crate::cli::printer::{FAINT, Printer, paint};
+use crate::cli::printer::{CHANGED, FAINT, Printer, paint};
 use crate::cli::results::show;
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::protocol::ConverseRequest;
 use crate::provider::Providers;
-use crate::provider::conversation::{Conversation, ConversationError, Reply};
+use crate::provider::conversation::{Conversation, ConversationError, Reply, Said};
 use crate::report::text::{printable, printable_lines};
 use crate::spec::types::Work;
 
@@ -179,10 +179,14 @@ fn turn(
     printer: &mut Printer,
 ) -> Result<Reply, CliError> {
     let mut shown = Ok(());
-    let reply = conversation.ask(prompt, |piece| {
-        if !json && shown.is_ok() {
+    let reply = conversation.ask(prompt, |said| match said {
+        Said::Piece(piece) if !json && shown.is_ok() => {
             printer.text(printable_lines(piece));
             shown = printer.flush();
+        }
+        Said::Piece(_) => {}
+        Said::Warning(message) => {
+            printer.complain(format!("{} {}\n", paint(CHANGED, "!"), printable(message)));
         }
     })?;
     shown?;

@@ -75,6 +75,22 @@ impl Tokenizer {
         self.conversation_ids(&[Turn::User(text)])
     }
 
+    /// As [`Self::prompt_ids`], in at most `room` tokens: a long text loses its beginning, never a mark. Says whether it
+    /// did.
+    pub fn prompt_ids_within(&self, text: &str, room: usize) -> (Vec<u32>, bool) {
+        let mut ids = self.prompt_ids(text);
+        let too_many = ids.len().saturating_sub(room).min(ids.len() - 2);
+        ids.drain(1..1 + too_many);
+        (ids, too_many > 0)
+    }
+
+    /// `<|endoftext|>` and the end of a text, in at most `room` tokens. Says whether the text was cut.
+    pub fn page_ids_within(&self, text: &str, room: usize) -> (Vec<u32>, bool) {
+        let text = self.encode(text);
+        let kept = text.len().min(room.saturating_sub(1));
+        ([&[self.eot()], &text[text.len() - kept..]].concat(), kept < text.len())
+    }
+
     /// text `<|end|>`: an answer, with the stop token.
     pub fn response_ids(&self, text: &str) -> Vec<u32> {
         let mut ids = self.encode(text);

@@ -137,6 +137,12 @@ impl Tokenizer {
         self.shared.vocabulary.len() + SPECIALS.len()
     }
 
+    /// Whether another tokenizer gives every text the same ids.
+    pub fn has_ids_of(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.shared, &other.shared);
+        ours.pattern == theirs.pattern && ours.vocabulary.merges() == theirs.vocabulary.merges()
+    }
+
     /// How text is split.
     pub fn pattern(&self) -> Pattern {
         self.shared.pattern

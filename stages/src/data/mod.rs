@@ -21,10 +21,12 @@
 
 mod corpus;
 mod error;
+mod hold_out;
 mod lines;
 mod rows;
 
 pub use corpus::{Document, read_corpus};
 pub use error::DataError;
+pub use hold_out::hold_out;
 pub use lines::{read, read_lines, write, write_lines};
 pub use rows::{Completion, CompletionSet, Demonstration, Prompt, Ranking, Row};

@@ -23,10 +23,13 @@ pub struct GoldOptions {
     /// The rule.
     pub rule: Rule,
     /// The fewest words of a reply of sensible length.
+    #[schemars(range(min = 1))]
     pub least_words: u32,
     /// The most words of a reply of sensible length; one of twice as many gets nothing for it.
+    #[schemars(range(min = 1))]
     pub most_words: u32,
     /// How rare a content word is at least, in bits: 9 means one in 512 words of the corpus.
+    #[schemars(range(min = 0.0, max = 32.0))]
     pub content_bits: f64,
     /// What each part is worth.
     pub weights: Weights,
@@ -37,24 +40,34 @@ pub struct GoldOptions {
 #[serde(default, deny_unknown_fields)]
 pub struct Weights {
     /// Words that the corpus knows.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub known: f64,
     /// Words that follow one another as they do in the corpus.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub order: f64,
     /// A sensible number of words.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub length: f64,
     /// A full stop, question mark or exclamation mark at the end.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub closing: f64,
     /// A capital letter at the start.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub capital: f64,
     /// No pair of words said twice.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub repetition: f64,
     /// Content words, not only the small safe ones.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub content: f64,
     /// Words of its own, not the prompt's said again.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub own: f64,
     /// A content word of the prompt taken up.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub relation: f64,
     /// Not what is said to every other prompt as well.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub fresh: f64,
 }
 

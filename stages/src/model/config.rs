@@ -27,16 +27,22 @@ pub struct ModelParams {
     /// The shape to start from.
     pub preset: Preset,
     /// Layers, when other than the preset's.
+    #[schemars(range(min = 1))]
     pub layers: Option<usize>,
     /// Width (d), when other than the preset's.
+    #[schemars(range(min = 1))]
     pub width: Option<usize>,
     /// Attention heads, when other than the preset's.
+    #[schemars(range(min = 1))]
     pub heads: Option<usize>,
     /// Heads of keys and values, when other than the preset's.
+    #[schemars(range(min = 1))]
     pub kv_heads: Option<usize>,
     /// Hidden width of the feed-forward part, when other than the preset's.
+    #[schemars(range(min = 1))]
     pub ffn: Option<usize>,
     /// Context length in tokens, when other than the preset's.
+    #[schemars(range(min = 1))]
     pub context: Option<usize>,
 }
 

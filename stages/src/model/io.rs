@@ -2,7 +2,7 @@
 //!
 //! Purpose: `config.json`, `model.safetensors` and the tokenizer's files make a model folder.
 //! Invariant: a file is read only if its names, shapes and sizes are those that the shape in
-//! `config.json` asks for; a hostile file costs an error, not memory.
+//! `config.json` asks for; a hostile file costs an error, not memory. No value that is not finite is read or written.
 //! Must not know: what the model is for; optimizers (they use the named tensors too).
 
 use std::collections::BTreeMap;
@@ -35,6 +35,12 @@ pub enum ModelError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{}: {reason}; it is no model of this Kiln, or damaged", path.display())]
     Malformed { path: PathBuf, reason: String },
+    #[error(
+        "{}: the tensor `{tensor}` would hold a value that is not finite, so nothing is written; the training has \
+         diverged: try a smaller learning rate",
+        path.display()
+    )]
+    NotFinite { path: PathBuf, tensor: String },
     #[error(transparent)]
     Shape(#[from] ShapeError),
 }
@@ -122,10 +128,13 @@ pub fn leaf<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 /// Writes tensors as a safetensors file: to a temporary name, then renamed.
 ///
 /// # Errors
-/// Those of writing.
+/// Those of writing; a value that is not finite.
 pub fn write_tensors(path: &Path, tensors: &NamedTensors) -> Result<(), ModelError> {
     let mut views = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
+        if !data.iter::<f32>().all(f32::is_finite) {
+            return Err(ModelError::NotFinite { path: path.to_owned(), tensor: name.clone() });
+        }
         let view = TensorView::new(Dtype::F32, data.shape().as_slice().to_vec(), data.as_bytes())
             .map_err(|e| malformed(path, e))?;
         views.push((name.as_str(), view));
@@ -171,6 +180,9 @@ pub fn read_tensors(path: &Path, expected: u64) -> Result<NamedTensors, ModelErr
         }
         let values: Vec<f32> =
             view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(malformed(path, format!("tensor `{name}` has a value that is not finite")));
+        }
         out.insert(name, TensorData::new(values, view.shape().to_vec()));
     }
     let found: u64 = out.values().map(|d| d.num_elements() as u64).sum();

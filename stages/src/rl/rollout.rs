@@ -13,7 +13,7 @@ use burn::tensor::activation::log_softmax;
 use super::advantage::{gae, token_rewards, whiten};
 use super::kl;
 use super::scorer::Scorer;
-use crate::generate::{Completion, Sampling, generate, host};
+use crate::generate::{Completion, NotFinite, Sampling, generate, host};
 use crate::kernels;
 use crate::model::Decoder;
 use crate::train::TokenRow;
@@ -94,14 +94,17 @@ pub struct RolloutStats {
 }
 
 /// Samples a response to each prompt and computes everything an update needs.
+///
+/// # Errors
+/// When logits of the policy are not finite.
 pub fn rollout(
     models: &Models,
     prompts: &[Vec<u32>],
     keys: &[u64],
     sampling: &Sampling,
     shaping: &Shaping,
-) -> Rollout {
-    let completions = generate(models.policy, prompts, keys, prompts.len(), sampling);
+) -> Result<Rollout, NotFinite> {
+    let completions = generate(models.policy, prompts, keys, prompts.len(), sampling)?;
     let rows: Vec<TokenRow> = prompts
         .iter()
         .zip(&completions)
@@ -128,7 +131,7 @@ pub fn rollout(
         whiten_rows(&mut advantages);
     }
     let stats = stats(&completions, &scores, &seen);
-    Rollout {
+    Ok(Rollout {
         rows,
         completions,
         logprobs: seen.logprobs,
@@ -137,7 +140,7 @@ pub fn rollout(
         returns,
         scores,
         stats,
-    }
+    })
 }
 
 /// What the models say of the responses, row by row.

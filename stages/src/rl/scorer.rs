@@ -52,6 +52,11 @@ impl Scorer {
         self.at(rows, &|time| (0..rows.len()).map(|i| last(i, time)).collect())
     }
 
+    /// The scores of any number of rows.
+    pub fn score_all(&self, rows: &[TokenRow]) -> Vec<f32> {
+        rows.chunks(64).flat_map(|part| host(self.scores(part))).collect()
+    }
+
     /// The value before each target token of rows, in order: `[sum of targets]`. It is read where
     /// the token's logits are, one position earlier.
     pub fn values(&self, rows: &[TokenRow]) -> Tensor<1> {

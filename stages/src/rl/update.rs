@@ -15,6 +15,7 @@ use super::scorer::Scorer;
 use crate::generate::host;
 use crate::model::Decoder;
 use crate::rng::{keyed, permutation};
+use crate::train::corpus::Windows;
 use crate::train::lm::target_logprobs;
 use crate::train::{AdamW, Grads, TokenRow, lm_grads};
 
@@ -65,20 +66,17 @@ pub struct Rule {
 pub struct Pretraining {
     /// Weight of the loss (gamma_ptx).
     pub coef: f64,
-    /// The text's tokens.
-    pub tokens: Vec<u32>,
+    /// The text.
+    pub text: Windows,
     /// Rows a minibatch.
     pub rows: usize,
-    /// Targets a row.
-    pub time: usize,
 }
 
 impl Pretraining {
     /// The weighted gradient for the n-th minibatch of a run, and the loss before weighing.
     fn gradients(&self, policy: &Decoder, rule: &Rule, minibatch: u64) -> Result<(Grads, f64), String> {
         let draw = |i| keyed(rule.seed, "ppo-pretraining", minibatch, i).random();
-        let rows: Vec<TokenRow> =
-            (0..self.rows as u64).map(|i| TokenRow::window(&self.tokens, self.time, draw(i))).collect();
+        let rows: Vec<TokenRow> = (0..self.rows as u64).map(|i| self.text.row(draw(i))).collect();
         let (grads, loss) = lm_grads(policy, &rows, rule.micro_batch)?;
         Ok((grads.scaled(self.coef), loss))
     }
@@ -111,7 +109,7 @@ pub struct UpdateStats {
 /// Runs all passes over a rollout.
 ///
 /// # Errors
-/// When the first ratio is not 1, or a loss is not finite.
+/// When the first ratio is not 1, or a loss or a gradient is not finite.
 pub fn update(
     mut learner: Learner,
     rollout: &Rollout,
@@ -142,9 +140,9 @@ pub fn update(
             }
             let norm;
             (learner.policy, norm) =
-                learner.policy_optimizer.update(learner.policy, step.policy, rule.learning_rate);
+                learner.policy_optimizer.update(learner.policy, step.policy, rule.learning_rate)?;
             (learner.value, _) =
-                learner.value_optimizer.update(learner.value, step.value, rule.value_learning_rate);
+                learner.value_optimizer.update(learner.value, step.value, rule.value_learning_rate)?;
             stats.add(&step.ratios, step.policy_loss, step.value_loss, step.value_clipped, norm, rule.clip);
         }
     }

@@ -10,20 +10,18 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::pretrain::HeldOut;
 use super::registry::{Entry, input, optional, output};
-use super::reward::{row, score_rows};
-use super::sample::completion;
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Prompt, read_corpus};
+use crate::dialogue::{self, completion};
 use crate::evaluate::{Answers, Evaluation, Report, Scored, ValidationLoss, write_report};
-use crate::generate::{Sampling, Stop, generate};
+use crate::generate::{self, Sampling, Stop, generate};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::Decoder;
-use crate::rl::scorer;
 use crate::train::TokenRow;
+use crate::train::corpus::HeldOut;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -70,7 +68,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "eval",
-        1,
+        2,
         "compares base, SFT model and policy on held-out prompts",
         (
             vec![
@@ -152,21 +150,20 @@ impl<'a> Exam<'a> {
     fn sit(&self, name: &str, folder: &Path) -> Result<Answers, StageError> {
         let (model, tokenizer) = bundle::load(folder, self.ctx.device())?;
         let replies = if name == "base" {
-            self.continued_pages(&model, &tokenizer)
+            self.continued_pages(&model, &tokenizer)?
         } else {
-            self.replies(&model, &tokenizer, &self.chat_prompts(&tokenizer, &model), "eval")
+            self.replies(&model, &tokenizer, &self.chat_prompts(&tokenizer, &model)?)?
         };
         for (prompt, reply) in self.prompts.iter().zip(&replies).take(3) {
             self.ctx.sample(0, &prompt.prompt, &format!("{name}: {}", reply.text));
         }
-        Ok(Answers { loss: self.loss(&model, &tokenizer), ..self.scored(name, replies) })
+        Ok(Answers { loss: self.loss(&model, &tokenizer)?, ..self.scored(name, replies) })
     }
 
-    fn chat_prompts(&self, tokenizer: &Tokenizer, model: &Decoder) -> Vec<Vec<u32>> {
-        let longest = model.config().context.saturating_sub(self.params.max_tokens);
-        let ids = self.prompts.iter().map(|p| tokenizer.prompt_ids(&p.prompt));
-        // A prompt that leaves no room loses its beginning: everybody must answer every prompt.
-        ids.map(|ids| ids[ids.len().saturating_sub(longest)..].to_vec()).collect()
+    fn chat_prompts(&self, tokenizer: &Tokenizer, model: &Decoder) -> Result<Vec<Vec<u32>>, StageError> {
+        let room = dialogue::room(model.config().context, self.params.max_tokens)?;
+        // Everybody must answer every prompt.
+        Ok(dialogue::shortened(self.ctx, tokenizer, &self.prompts, room))
     }
 
     fn replies(
@@ -174,17 +171,11 @@ impl<'a> Exam<'a> {
         model: &Decoder,
         tokenizer: &Tokenizer,
         ids: &[Vec<u32>],
-        purpose: &'static str,
-    ) -> Vec<Completion> {
+    ) -> Result<Vec<Completion>, StageError> {
         let keys: Vec<u64> = (0..ids.len() as u64).collect();
-        let made = generate(
-            model,
-            ids,
-            &keys,
-            self.params.batch_size,
-            &self.sampling(Stop::Token(tokenizer.stop()), purpose),
-        );
-        made.iter().map(|c| completion(tokenizer, &c.tokens, c.finished)).collect()
+        let sampling = self.sampling(Stop::Token(tokenizer.stop()), "eval");
+        let made = generate(model, ids, &keys, self.params.batch_size, &sampling)?;
+        Ok(made.iter().map(|c| completion(tokenizer, c)).collect())
     }
 
     fn sampling(&self, stop: Stop<'a>, purpose: &'static str) -> Sampling<'a> {
@@ -201,17 +192,10 @@ impl<'a> Exam<'a> {
 
     /// The base model knows no chat template: it is given a page of dialogue that ends where its
     /// speech begins, and is stopped at the blank line that ends a speech.
-    fn continued_pages(&self, model: &Decoder, tokenizer: &Tokenizer) -> Vec<Completion> {
-        let longest = model.config().context.saturating_sub(self.params.max_tokens);
-        let pages: Vec<Vec<u32>> = self
-            .prompts
-            .iter()
-            .map(|p| {
-                let mut ids = vec![tokenizer.eot()];
-                ids.extend(tokenizer.encode(&format!("{}\n\n", p.prompt)));
-                ids[ids.len().saturating_sub(longest)..].to_vec()
-            })
-            .collect();
+    fn continued_pages(&self, model: &Decoder, tokenizer: &Tokenizer) -> Result<Vec<Completion>, StageError> {
+        let room = dialogue::room(model.config().context, self.params.max_tokens)?;
+        let texts: Vec<String> = self.prompts.iter().map(|p| format!("{}\n\n", p.prompt)).collect();
+        let pages = dialogue::pages(self.ctx, tokenizer, &texts, room);
         let eot = tokenizer.eot();
         let ends = |tokens: &[u32]| tokens.last() == Some(&eot) || tokenizer.decode(tokens).contains("\n\n");
         let keys: Vec<u64> = (0..pages.len() as u64).collect();
@@ -224,12 +208,12 @@ impl<'a> Exam<'a> {
             step: 0,
             banned: &[],
         };
-        let made = generate(model, &pages, &keys, self.params.batch_size, &sampling);
+        let made = generate(model, &pages, &keys, self.params.batch_size, &sampling)?;
         let text = |tokens: &[u32]| {
             let body = tokens.strip_suffix(&[eot]).unwrap_or(tokens);
             tokenizer.decode(body).split("\n\n").next().unwrap_or("").trim().to_owned()
         };
-        made.iter().map(|c| Completion { text: text(&c.tokens), finished: c.finished }).collect()
+        Ok(made.iter().map(|c| Completion { text: text(&c.tokens), finished: c.finished }).collect())
     }
 
     fn scored(&self, name: &str, replies: Vec<Completion>) -> Answers {
@@ -257,15 +241,19 @@ impl<'a> Exam<'a> {
         Some(self.scored("human", replies?))
     }
 
-    fn loss(&self, model: &Decoder, tokenizer: &Tokenizer) -> Option<ValidationLoss> {
-        let texts: Vec<&str> = self.validation.as_ref()?.iter().map(String::as_str).collect();
+    fn loss(&self, model: &Decoder, tokenizer: &Tokenizer) -> Result<Option<ValidationLoss>, StageError> {
+        let Some(texts) = &self.validation else { return Ok(None) };
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let held_out = HeldOut::new(tokenizer, &texts, model.config().context);
-        let (nats, tokens, bytes) = held_out.sums(model, 16);
-        Some(ValidationLoss {
+        if held_out.targets() == 0 {
+            return Err(StageError::failed("the validation text is empty"));
+        }
+        let (nats, tokens, bytes) = held_out.sums(model, self.params.batch_size);
+        Ok(Some(ValidationLoss {
             nats_per_token: nats / tokens as f64,
             tokens: tokens as u64,
             bytes: bytes as u64,
-        })
+        }))
     }
 
     /// Samples of the SFT model, scored by the reward model and by gold.
@@ -274,9 +262,9 @@ impl<'a> Exam<'a> {
         if self.params.best_of == 0 {
             return Ok(Vec::new());
         }
-        let scorer = scorer::load(reward, self.ctx.device())?;
         let (model, tokenizer) = bundle::load(self.ctx.input("sft")?, self.ctx.device())?;
-        let prompts = self.chat_prompts(&tokenizer, &model);
+        let scorer = bundle::load_reward(reward, (&tokenizer, model.config().context), self.ctx.device())?;
+        let prompts = self.chat_prompts(&tokenizer, &model)?;
         let mut out = vec![Vec::with_capacity(self.params.best_of); prompts.len()];
         for n in 0..self.params.best_of {
             if self.ctx.should_stop() {
@@ -284,18 +272,14 @@ impl<'a> Exam<'a> {
             }
             let keys: Vec<u64> = (0..prompts.len()).map(|i| (i * self.params.best_of + n) as u64).collect();
             let sampling = self.sampling(Stop::Token(tokenizer.stop()), "best-of-n");
-            let made = generate(&model, &prompts, &keys, self.params.batch_size, &sampling);
-            let replies: Vec<Completion> =
-                made.iter().map(|c| completion(&tokenizer, &c.tokens, c.finished)).collect();
-            let context = model.config().context;
-            let rows: Vec<TokenRow> = self
-                .prompts
-                .iter()
-                .zip(&replies)
-                .map(|(p, r)| row(&tokenizer, &p.prompt, r, context))
-                .collect();
-            let proxies = score_rows(&scorer, &rows);
-            let gold = self.scored("", replies).gold;
+            let made = generate(&model, &prompts, &keys, self.params.batch_size, &sampling)?;
+            // The very tokens that the model was asked with and answered.
+            let row = |(prompt, made): (&Vec<u32>, &generate::Completion)| TokenRow {
+                ids: [prompt.as_slice(), &made.tokens].concat(),
+                from: prompt.len(),
+            };
+            let proxies = scorer.score_all(&prompts.iter().zip(&made).map(row).collect::<Vec<_>>());
+            let gold = self.scored("", made.iter().map(|c| completion(&tokenizer, c)).collect()).gold;
             for (i, slot) in out.iter_mut().enumerate() {
                 slot.push(Scored { proxy: f64::from(proxies[i]), gold: gold[i] });
             }

@@ -16,7 +16,8 @@ use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Prompt, read_corpus};
-use crate::generate::{Sampling, Stop};
+use crate::dialogue::{self, completion};
+use crate::generate::{NotFinite, Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::Decoder;
 use crate::model::io::{NamedTensors, named_tensors, with_tensors};
@@ -24,12 +25,11 @@ use crate::rl::advantage::explained_variance;
 use crate::rl::health::Health;
 use crate::rl::kl;
 use crate::rl::rollout::{Models, Rollout, Shaping, rollout};
-use crate::rl::scorer::{self, Scorer};
+use crate::rl::scorer::Scorer;
 use crate::rl::update::{Learner, Pretraining, Rule, UpdateStats, update};
 use crate::rng::permutation;
-use crate::stages::pretrain::joined;
-use crate::stages::sample::completion;
 use crate::train::checkpoint::{join_prefix, split_prefix};
+use crate::train::corpus::{Windows, joined};
 use crate::train::{AdamW, AdamWParams, Checkpoints, Decay, Schedule};
 
 /// The kind's params.
@@ -60,6 +60,7 @@ pub struct Params {
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
     /// The value model's; none means the policy's.
+    #[schemars(range(min = 0.0))]
     pub value_learning_rate: Option<f64>,
     /// How the rates run.
     pub schedule: Schedule,
@@ -69,6 +70,7 @@ pub struct Params {
     #[schemars(range(min = 0.0))]
     pub kl_coef: f64,
     /// Adapts the weight so that the KL stays near this (Ziegler 2019); none means a fixed weight.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub kl_target: Option<f64>,
     /// Discount.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -185,14 +187,12 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let device = ctx.device().clone();
     let (policy, tokenizer) = bundle::load(ctx.input("model")?, &device.clone().autodiff())?;
     let (reference, _) = bundle::load(ctx.input("model")?, &device)?;
-    let reward = scorer::load(ctx.input("reward")?, &device)?;
-    let value = scorer::load(ctx.input("reward")?, &device.clone().autodiff())?;
-    if reward.decoder().config().vocab != tokenizer.vocab_size() {
-        return Err(StageError::failed("the reward model has another vocabulary than the SFT model"));
-    }
-    let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
-    let longest = policy.config().context.saturating_sub(params.max_tokens);
-    prompts.retain(|p| tokenizer.prompt_ids(&p.prompt).len() <= longest);
+    let (context, folder) = (policy.config().context, ctx.input("reward")?);
+    let reward = bundle::load_reward(folder, (&tokenizer, context), &device)?;
+    let value = bundle::load_reward(folder, (&tokenizer, context), &device.clone().autodiff())?;
+    let prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
+    let room = dialogue::room(context, params.max_tokens)?;
+    let (prompts, ids) = dialogue::fitting(ctx, &tokenizer, prompts, room)?;
     if prompts.len() < params.prompts_per_batch {
         return Err(StageError::failed(format!(
             "{} prompts leave room for {} tokens, a rollout wants {}",
@@ -201,9 +201,8 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
             params.prompts_per_batch
         )));
     }
-    let ids = prompts.iter().map(|p| tokenizer.prompt_ids(&p.prompt)).collect();
     let gold = gold_rule(params, ctx)?;
-    let pretraining = pretraining(params, ctx, &tokenizer, policy.config().context)?;
+    let pretraining = pretraining(params, ctx, &tokenizer, context)?;
     let setting =
         Setting { params, ctx, tokenizer: &tokenizer, reference, reward, prompts, ids, gold, pretraining };
     let learner = Learner {
@@ -226,15 +225,8 @@ fn pretraining(
     let Some(path) = ctx.optional_input("pretraining") else { return Ok(None) };
     let corpus = read_corpus(path).map_err(StageError::failed)?;
     let texts: Vec<&str> = corpus.iter().map(|d| d.text.as_str()).collect();
-    let tokens = joined(tokenizer, &texts);
-    if tokens.len() < time + 2 {
-        return Err(StageError::failed(format!(
-            "the pretraining text has {} tokens, a row needs {}",
-            tokens.len(),
-            time + 2
-        )));
-    }
-    Ok(Some(Pretraining { coef: params.pretraining_coef, tokens, rows: params.pretraining_rows, time }))
+    let text = Windows::new(joined(tokenizer, &texts), time).map_err(StageError::failed)?;
+    Ok(Some(Pretraining { coef: params.pretraining_coef, text, rows: params.pretraining_rows }))
 }
 
 fn gold_rule(params: &Params, ctx: &Context) -> Result<Option<Gold>, StageError> {
@@ -260,16 +252,17 @@ fn train(setting: &Setting, mut learner: Learner) -> Result<(Decoder, Summary), 
     {
         (learner, counters) = state;
     }
+    params.schedule.look(ctx, params.iterations);
     let mut summary = Summary::new();
     while counters.iteration < params.iterations {
         checkpoints.save_if_due(ctx, || saved(&learner, &mut counters))?;
         let i = counters.iteration;
-        let batch = setting.rollout(&learner, i, counters.beta);
+        let failed = |e: String| StageError::failed(format!("iteration {i}: {e}"));
+        let batch = setting.rollout(&learner, i, counters.beta).map_err(|e| failed(e.to_string()))?;
         let rate = params.schedule.at(i, params.iterations);
         let rule = setting.rule(i, rate);
         let stats;
-        (learner, stats) = update(learner, &batch, &rule, setting.pretraining.as_ref())
-            .map_err(|e| StageError::failed(format!("iteration {i}: {e}")))?;
+        (learner, stats) = update(learner, &batch, &rule, setting.pretraining.as_ref()).map_err(failed)?;
         counters.iteration += 1;
         summary = setting.report(&batch, &stats, &mut counters, rule.learning_rate);
         if let Some(target) = params.kl_target {
@@ -287,7 +280,7 @@ impl Setting<'_> {
     }
 
     /// The responses of an iteration, to prompts that go round in keyed permutations.
-    fn rollout(&self, learner: &Learner, iteration: u64, beta: f64) -> Rollout {
+    fn rollout(&self, learner: &Learner, iteration: u64, beta: f64) -> Result<Rollout, NotFinite> {
         let p = self.params;
         let chosen = self.chosen(iteration);
         let prompts: Vec<Vec<u32>> = chosen.iter().map(|&i| self.ids[i].clone()).collect();
@@ -395,8 +388,7 @@ impl Setting<'_> {
     /// Mean gold reward of the rollout, and its first responses as samples now and then.
     fn gold_mean(&self, batch: &Rollout, iteration: u64) -> Option<f64> {
         let chosen = self.chosen(iteration - 1);
-        let made: Vec<_> =
-            batch.completions.iter().map(|c| completion(self.tokenizer, &c.tokens, c.finished)).collect();
+        let made: Vec<_> = batch.completions.iter().map(|c| completion(self.tokenizer, c)).collect();
         let prompt = |i: usize| self.prompts[chosen[i]].prompt.as_str();
         if self.params.eval_every > 0 && iteration.is_multiple_of(self.params.eval_every) {
             made.iter().take(3).enumerate().for_each(|(i, c)| self.ctx.sample(iteration, prompt(i), &c.text));

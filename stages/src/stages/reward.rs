@@ -18,7 +18,8 @@ use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Completion, Demonstration, Ranking};
+use crate::data::{self, Completion, Demonstration, Ranking, hold_out};
+use crate::dialogue::answered;
 use crate::generate::host;
 use crate::model::io::{NamedTensors, named_tensors, with_tensors};
 use crate::rl::pairs::{Pair, best_gain, loss, pairs};
@@ -73,7 +74,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "reward",
-        1,
+        2,
         "trains a reward model on ranked completions",
         (
             vec![
@@ -110,16 +111,21 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     if items.len() < rankings.len() {
         ctx.log(format!("{} rankings left out: their prompts are too long", rankings.len() - items.len()));
     }
-    items.retain(|i| !pairs(&i.ranks, 0).is_empty());
-    let held_out = items.split_off(items.len() - (items.len() as f64 * params.validation_fraction) as usize);
-    if items.is_empty() {
-        return Err(StageError::failed("no ranking has two completions of different rank"));
+    let equal: usize = items.iter().map(|i| pairs(&i.ranks, 0).len() - i.pairs(0).len()).sum();
+    if equal > 0 {
+        ctx.log(format!("{equal} pairs left out: their completions are equal, as far as the context goes"));
     }
+    items.retain(|i| !i.pairs(0).is_empty());
+    if items.is_empty() {
+        return Err(StageError::failed("no ranking has two different completions of different rank"));
+    }
+    let held_out =
+        hold_out(&mut items, params.validation_fraction, "rankings").map_err(StageError::failed)?;
     ctx.log(format!("{} rankings to train on, {} held out", items.len(), held_out.len()));
     let scorer = train(params, ctx, Scorer::new(decoder, params.seed), &items)?;
     let scorer = if params.calibrate { calibrated(scorer, ctx, &held_out)? } else { scorer };
     let (scorer, mean) = centred(scorer, ctx, &tokenizer, context)?;
-    let report = evaluate(&scorer.valid(), if held_out.is_empty() { &items } else { &held_out });
+    let report = evaluate(&scorer.valid(), &held_out);
     let shown: Vec<(&str, f64)> = report.iter().map(|(k, v)| (k.as_str(), *v)).collect();
     ctx.metric(1, &shown);
     ctx.log(format!("bias shifted by {:.3}", -mean));
@@ -130,16 +136,21 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     Ok(["rm/accuracy", "rm/margin"].into_iter().filter_map(pick).collect())
 }
 
-/// Prompt and completion as one row; a finished completion ends with its stop token.
-pub fn row(tokenizer: &Tokenizer, prompt: &str, completion: &Completion, context: usize) -> TokenRow {
-    let mut ids = tokenizer.prompt_ids(prompt);
-    let from = ids.len();
-    ids.extend(tokenizer.response_ids(&completion.text));
-    if !completion.finished {
-        ids.pop();
+/// Prompt and completion as one row of at most `context` tokens.
+fn row(tokenizer: &Tokenizer, prompt: &str, completion: &Completion, context: usize) -> TokenRow {
+    let mut row = answered(tokenizer, prompt, completion);
+    row.ids.truncate(context);
+    row
+}
+
+impl Item {
+    /// Its pairs, as rows of a batch in which its first row is `first`. Equal rows teach nothing: they give no pair.
+    fn pairs(&self, first: usize) -> Vec<Pair> {
+        let ids = |row: usize| &self.rows[row - first].ids;
+        let mut pairs = pairs(&self.ranks, first);
+        pairs.retain(|pair| ids(pair.better) != ids(pair.worse));
+        pairs
     }
-    ids.truncate(context);
-    TokenRow { ids, from }
 }
 
 fn item(tokenizer: &Tokenizer, ranking: &Ranking, context: usize) -> Item {
@@ -150,7 +161,7 @@ fn item(tokenizer: &Tokenizer, ranking: &Ranking, context: usize) -> Item {
 fn batch_of<'a>(items: impl Iterator<Item = &'a Item>) -> (Vec<TokenRow>, Vec<Pair>) {
     let (mut rows, mut all) = (Vec::new(), Vec::new());
     for item in items {
-        all.extend(pairs(&item.ranks, rows.len()));
+        all.extend(item.pairs(rows.len()));
         rows.extend(item.rows.iter().cloned());
     }
     (rows, all)
@@ -167,6 +178,7 @@ fn train(params: &Params, ctx: &Context, mut scorer: Scorer, items: &[Item]) -> 
     {
         (scorer, optimizer, first) = state;
     }
+    params.schedule.look(ctx, steps);
     for step in first..steps {
         checkpoints.save_if_due(ctx, || {
             let mut tensors = NamedTensors::new();
@@ -191,7 +203,9 @@ fn train(params: &Params, ctx: &Context, mut scorer: Scorer, items: &[Item]) -> 
         let grads = Grads::take(&scorer, &mut gradients);
         let rate = params.learning_rate * params.schedule.at(step, steps);
         let norm;
-        (scorer, norm) = optimizer.update(scorer, grads, rate);
+        (scorer, norm) = optimizer
+            .update(scorer, grads, rate)
+            .map_err(|e| StageError::failed(format!("step {step}: {e}")))?;
         let accuracy = accuracy(&value, &pairs);
         let done = step + 1;
         ctx.progress(done, steps, || format!("loss {loss_value:.3}  accuracy {accuracy:.2}"));
@@ -236,7 +250,7 @@ fn calibrated(scorer: Scorer, ctx: &Context, held_out: &[Item]) -> Result<Scorer
     if pairs.is_empty() {
         return Err(StageError::failed("`calibrate` needs held-out rankings: raise `validation_fraction`"));
     }
-    let scores = score_rows(&scorer.valid(), &rows);
+    let scores = scorer.valid().score_all(&rows);
     let margins: Vec<(f64, f64)> =
         pairs.iter().map(|p| (f64::from(scores[p.better]) - f64::from(scores[p.worse]), p.weight)).collect();
     let gain = best_gain(&margins);
@@ -259,9 +273,7 @@ fn centred(
     let demonstrations: Vec<Demonstration> = data::read(path).map_err(StageError::failed)?;
     let rows: Vec<TokenRow> = demonstrations
         .iter()
-        .map(|d| {
-            row(tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }, usize::MAX)
-        })
+        .map(|d| answered(tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }))
         .filter(|r| r.ids.len() <= context)
         // A thousand tell the mean well enough.
         .take(1024)
@@ -269,21 +281,19 @@ fn centred(
     if rows.is_empty() {
         return Ok((scorer, 0.0));
     }
-    let scores = score_rows(&scorer.valid(), &rows);
+    let scores = scorer.valid().score_all(&rows);
     let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
     Ok((scorer.shifted(-mean), mean))
 }
 
-/// The scores of any number of rows.
-pub fn score_rows(scorer: &Scorer, rows: &[TokenRow]) -> Vec<f32> {
-    rows.chunks(64).flat_map(|part| host(scorer.scores(part))).collect()
-}
-
-/// Accuracy over all pairs and by rank gap, margin, score statistics, correlation with length.
+/// Of held-out rankings: accuracy over all pairs and by rank gap, margin, score statistics, correlation with length.
 fn evaluate(scorer: &Scorer, items: &[Item]) -> BTreeMap<String, f64> {
-    let (rows, pairs) = batch_of(items.iter());
-    let scores = score_rows(scorer, &rows);
     let mut out = BTreeMap::new();
+    if items.is_empty() {
+        return out;
+    }
+    let (rows, pairs) = batch_of(items.iter());
+    let scores = scorer.score_all(&rows);
     out.insert("rm/accuracy".to_owned(), accuracy(&scores, &pairs));
     let margins = pairs.iter().map(|p| f64::from(scores[p.better] - scores[p.worse]));
     out.insert("rm/margin".to_owned(), margins.sum::<f64>() / pairs.len().max(1) as f64);
@@ -313,18 +323,6 @@ fn moments(xs: &[f64]) -> (f64, f64) {
 mod tests {
     use super::*;
     use crate::testing::tokenizer;
-
-    #[test]
-    fn a_finished_completion_ends_with_its_stop_token_and_an_unfinished_one_with_its_text() {
-        let tokenizer = tokenizer();
-        let made =
-            |finished| row(&tokenizer, "the sun", &Completion { text: "rose".to_owned(), finished }, 100);
-        let (finished, unfinished) = (made(true), made(false));
-        assert_eq!(finished.ids.last(), Some(&tokenizer.stop()));
-        assert_eq!(finished.ids[..finished.ids.len() - 1], unfinished.ids);
-        assert_eq!(finished.ids[..finished.from], tokenizer.prompt_ids("the sun"));
-        assert_eq!(tokenizer.decode(&unfinished.ids[unfinished.from..]), "rose");
-    }
 
     #[test]
     fn a_row_never_exceeds_the_context() {

@@ -12,7 +12,9 @@ use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, CompletionSet, Prompt};
+use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop, generate};
+use crate::model::Decoder;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -70,16 +72,27 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
     let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
     prompts.truncate(params.prompts.unwrap_or(usize::MAX));
-    let longest = model.config().context.saturating_sub(params.max_tokens);
-    let before = prompts.len();
-    prompts.retain(|p| tokenizer.prompt_ids(&p.prompt).len() <= longest);
-    if prompts.len() < before {
-        ctx.log(format!(
-            "{} prompts leave no room for {} tokens: left out",
-            before - prompts.len(),
-            params.max_tokens
-        ));
-    }
+    let room = dialogue::room(model.config().context, params.max_tokens)?;
+    let (prompts, ids) = dialogue::fitting(ctx, &tokenizer, prompts, room)?;
+    let made = sampled(params, ctx, (&model, &tokenizer), &ids)?;
+    let sets: Vec<CompletionSet> = prompts
+        .into_iter()
+        .zip(made.chunks(params.samples_per_prompt))
+        .map(|(prompt, made)| CompletionSet { prompt: prompt.prompt, completions: made.to_vec() })
+        .collect();
+    data::write(ctx.output("completions")?, &sets).map_err(StageError::failed)?;
+    let finished = made.iter().filter(|c| c.finished).count() as f64 / made.len().max(1) as f64;
+    ctx.metric(0, &[("sample/finished", finished), ("sample/completions", made.len() as f64)]);
+    Ok(vec![("finished".to_owned(), finished), ("completions".to_owned(), made.len() as f64)])
+}
+
+/// K completions of each prompt, one prompt after the other.
+fn sampled(
+    params: &Params,
+    ctx: &Context,
+    (model, tokenizer): (&Decoder, &Tokenizer),
+    prompts: &[Vec<u32>],
+) -> Result<Vec<Completion>, StageError> {
     let sampling = Sampling {
         temperature: params.temperature,
         max_tokens: params.max_tokens,
@@ -90,31 +103,16 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         banned: &[],
     };
     let k = params.samples_per_prompt;
-    let mut sets = Vec::with_capacity(prompts.len());
-    let per_batch = params.batch_size.div_ceil(k).max(1);
-    for (i, part) in prompts.chunks(per_batch).enumerate() {
+    let keys: Vec<u64> = (0..(prompts.len() * k) as u64).collect();
+    let mut made = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(params.batch_size) {
         if ctx.should_stop() {
             return Err(StageError::Interrupted);
         }
-        let ids: Vec<Vec<u32>> = part.iter().flat_map(|p| vec![tokenizer.prompt_ids(&p.prompt); k]).collect();
-        let first = (i * per_batch * k) as u64;
-        let keys: Vec<u64> = (first..first + ids.len() as u64).collect();
-        let made = generate(&model, &ids, &keys, ids.len(), &sampling);
-        for (prompt, made) in part.iter().zip(made.chunks(k)) {
-            let completions = made.iter().map(|c| completion(&tokenizer, &c.tokens, c.finished)).collect();
-            sets.push(CompletionSet { prompt: prompt.prompt.clone(), completions });
-        }
-        ctx.progress(sets.len() as u64, prompts.len() as u64, || format!("{k} completions each"));
+        let ids: Vec<Vec<u32>> = keys.iter().map(|&key| prompts[key as usize / k].clone()).collect();
+        let batch = generate(model, &ids, keys, ids.len(), &sampling)?;
+        made.extend(batch.iter().map(|c| completion(tokenizer, c)));
+        ctx.progress((made.len() / k) as u64, prompts.len() as u64, || format!("{k} completions each"));
     }
-    data::write(ctx.output("completions")?, &sets).map_err(StageError::failed)?;
-    let all: Vec<&Completion> = sets.iter().flat_map(|s| &s.completions).collect();
-    let finished = all.iter().filter(|c| c.finished).count() as f64 / all.len().max(1) as f64;
-    ctx.metric(0, &[("sample/finished", finished), ("sample/completions", all.len() as f64)]);
-    Ok(vec![("finished".to_owned(), finished), ("completions".to_owned(), all.len() as f64)])
-}
-
-/// The text of a completion, without its stop token.
-pub fn completion(tokenizer: &Tokenizer, tokens: &[u32], finished: bool) -> Completion {
-    let body = if finished { &tokens[..tokens.len() - 1] } else { tokens };
-    Completion { text: tokenizer.decode(body), finished }
+    Ok(made)
 }

@@ -14,8 +14,9 @@ use super::registry::{Entry, input, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Demonstration};
-use crate::generate::{Sampling, Stop, generate};
+use crate::data::{self, Completion, Demonstration, hold_out};
+use crate::dialogue::answered;
+use crate::generate::{NotFinite, Sampling, Stop, generate};
 use crate::model::Decoder;
 use crate::rng::permutation;
 use crate::train::run::{Plan, train};
@@ -26,9 +27,10 @@ use crate::train::{AdamWParams, Schedule, TokenRow, lm_loss};
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     /// Passes over the demonstrations, where `steps` is not given.
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub epochs: f64,
     /// Optimizer steps; none means as many as `epochs` need.
+    #[schemars(range(min = 1))]
     pub steps: Option<u64>,
     /// Demonstrations a step.
     #[schemars(range(min = 1))]
@@ -72,7 +74,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "sft",
-        1,
+        2,
         "fine-tunes a checkpoint on demonstrations, loss on responses only",
         (
             vec![
@@ -90,10 +92,11 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let demonstrations: Vec<Demonstration> =
         data::read(ctx.input("demonstrations")?).map_err(StageError::failed)?;
     let mut rows = rows(&tokenizer, &demonstrations, model.config().context, ctx);
-    let held_out = rows.split_off(rows.len() - (rows.len() as f64 * params.validation_fraction) as usize);
     if rows.is_empty() {
         return Err(StageError::failed("no demonstration fits into the model's context"));
     }
+    let held_out =
+        hold_out(&mut rows, params.validation_fraction, "demonstrations").map_err(StageError::failed)?;
     let batches = rows.len().div_ceil(params.batch_size) as u64;
     let steps = params.steps.unwrap_or((params.epochs * batches as f64).ceil().max(1.0) as u64);
     let batch = |step: u64| pass_batch(&rows, params.batch_size, params.seed, step);
@@ -130,12 +133,8 @@ fn rows(
     context: usize,
     ctx: &Context,
 ) -> Vec<TokenRow> {
-    let all = demonstrations.iter().map(|d| {
-        let mut ids = tokenizer.prompt_ids(&d.prompt);
-        let from = ids.len();
-        ids.extend(tokenizer.response_ids(&d.response));
-        TokenRow { ids, from }
-    });
+    let answer = |d: &Demonstration| Completion { text: d.response.clone(), finished: true };
+    let all = demonstrations.iter().map(|d| answered(tokenizer, &d.prompt, &answer(d)));
     let rows: Vec<TokenRow> = all.filter(|r| r.ids.len() <= context).collect();
     if rows.len() < demonstrations.len() {
         let dropped = demonstrations.len() - rows.len();
@@ -162,21 +161,25 @@ fn show(
     shown: &[&Demonstration],
     seed: u64,
     step: u64,
-) {
-    let prompts: Vec<Vec<u32>> = shown.iter().map(|d| tokenizer.prompt_ids(&d.prompt)).collect();
+) -> Result<(), NotFinite> {
+    let context = model.config().context;
+    let max_tokens = 40.min(context / 2);
+    let prompts: Vec<Vec<u32>> =
+        shown.iter().map(|d| tokenizer.prompt_ids_within(&d.prompt, context - max_tokens).0).collect();
     let samples: Vec<u64> = (0..prompts.len() as u64).collect();
     let sampling = Sampling {
         temperature: 0.8,
-        max_tokens: 40,
+        max_tokens,
         stop: Stop::Token(tokenizer.stop()),
         seed,
         purpose: "show",
         step,
         banned: &[],
     };
-    for (d, made) in shown.iter().zip(generate(&model.valid(), &prompts, &samples, 8, &sampling)) {
+    for (d, made) in shown.iter().zip(generate(&model.valid(), &prompts, &samples, 8, &sampling)?) {
         ctx.sample(step, &d.prompt, &tokenizer.decode(&made.tokens));
     }
+    Ok(())
 }
 
 #[cfg(test)]

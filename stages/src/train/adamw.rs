@@ -23,12 +23,13 @@ use crate::model::io::NamedTensors;
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWParams {
     /// Decay rate of the first moment.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta1: f64,
     /// Decay rate of the second moment.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta2: f64,
     /// Added to the root of the second moment.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
     /// Decoupled weight decay, for matrices only.
     #[schemars(range(min = 0.0))]
@@ -58,8 +59,19 @@ impl AdamW {
     }
 
     /// Updates a module; returns it with the gradient's norm before clipping.
-    pub fn update<M: Module>(&mut self, module: M, grads: Grads, learning_rate: f64) -> (M, f64) {
+    ///
+    /// # Errors
+    /// When the gradient is not finite: a step would ruin every weight.
+    pub fn update<M: Module>(
+        &mut self,
+        module: M,
+        grads: Grads,
+        learning_rate: f64,
+    ) -> Result<(M, f64), String> {
         let norm = grads.norm();
+        if !norm.is_finite() {
+            return Err(format!("the norm of the gradient is {norm}: try a smaller learning rate"));
+        }
         let clip = self.params.clip;
         let grad_scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
         self.step += 1;
@@ -73,7 +85,7 @@ impl AdamW {
             grad_scale,
         };
         let mut updater = Updater { path: Vec::new(), grads, rule, moments: &mut self.moments };
-        (module.map(&mut updater), norm)
+        Ok((module.map(&mut updater), norm))
     }
 
     /// The state as tensors, under names that begin with `prefix`, and the number of updates.

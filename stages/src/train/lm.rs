@@ -23,12 +23,6 @@ pub struct TokenRow {
 }
 
 impl TokenRow {
-    /// `time` inputs of a long text and their successors; `draw` says where they start.
-    pub fn window(tokens: &[u32], time: usize, draw: u64) -> Self {
-        let start = (draw % (tokens.len() - time) as u64) as usize;
-        Self { ids: tokens[start..=start + time].to_vec(), from: 1 }
-    }
-
     /// How many targets the row has.
     pub fn targets(&self) -> usize {
         self.ids.len().saturating_sub(self.from.max(1))

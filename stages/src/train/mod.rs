@@ -6,6 +6,7 @@
 
 pub mod adamw;
 pub mod checkpoint;
+pub mod corpus;
 pub mod grads;
 pub mod lm;
 pub mod origin;

@@ -14,6 +14,7 @@ use super::checkpoint::{Checkpoints, join_prefix, split_prefix};
 use super::lm::{TokenRow, lm_grads};
 use super::schedule::Schedule;
 use crate::context::{Context, StageError};
+use crate::generate::NotFinite;
 use crate::model::Decoder;
 use crate::model::io::{NamedTensors, named_tensors, with_tensors};
 
@@ -39,7 +40,7 @@ pub struct Plan<'a> {
     /// Measures the model on held-out data: name and value.
     pub validate: &'a dyn Fn(&Decoder) -> Measured,
     /// Shows what the model says, at the same steps.
-    pub show: &'a dyn Fn(&Decoder, u64),
+    pub show: &'a dyn Fn(&Decoder, u64) -> Result<(), NotFinite>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,6 +62,7 @@ pub fn train(ctx: &Context, mut model: Decoder, plan: &Plan) -> Result<(Decoder,
     {
         (model, optimizer, first) = state;
     }
+    plan.schedule.look(ctx, plan.steps);
     let mut tokens = 0usize;
     let start = Instant::now();
     let mut last = Vec::new();
@@ -68,10 +70,10 @@ pub fn train(ctx: &Context, mut model: Decoder, plan: &Plan) -> Result<(Decoder,
         checkpoints.save_if_due(ctx, || state(&model, &optimizer, step))?;
         let rows = (plan.batch)(step);
         let rate = plan.learning_rate * plan.schedule.at(step, plan.steps);
-        let (grads, loss) = lm_grads(&model, &rows, plan.micro_batch)
-            .map_err(|e| StageError::failed(format!("step {step}: {e}")))?;
+        let failed = |e: String| StageError::failed(format!("step {step}: {e}"));
+        let (grads, loss) = lm_grads(&model, &rows, plan.micro_batch).map_err(failed)?;
         let norm;
-        (model, norm) = optimizer.update(model, grads, rate);
+        (model, norm) = optimizer.update(model, grads, rate).map_err(failed)?;
         tokens += rows.iter().map(TokenRow::targets).sum::<usize>();
         let done = step + 1;
         let speed = tokens as f64 / start.elapsed().as_secs_f64();
@@ -90,7 +92,7 @@ pub fn train(ctx: &Context, mut model: Decoder, plan: &Plan) -> Result<(Decoder,
         if done == plan.steps || (plan.eval_every > 0 && done % plan.eval_every == 0) {
             last = (plan.validate)(&model);
             ctx.metric(done, &last);
-            (plan.show)(&model, done);
+            (plan.show)(&model, done).map_err(|e| failed(e.to_string()))?;
         }
     }
     if first >= plan.steps {

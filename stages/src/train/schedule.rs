@@ -7,6 +7,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::context::Context;
+
 /// How the rate falls after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -41,6 +43,24 @@ impl Default for Schedule {
 }
 
 impl Schedule {
+    /// Warns of a warm-up that takes longer than the run.
+    pub fn look(&self, ctx: &Context, steps: u64) {
+        if self.warmup >= steps {
+            let reached = 100.0 * self.at(steps.saturating_sub(1), steps);
+            let message = format!(
+                "the warm-up of {} steps is longer than the run of {steps}: the learning rate reaches {reached:.0} % of \
+                 its peak",
+                self.warmup
+            );
+            ctx.health(
+                0,
+                "warmup-long",
+                message,
+                "lower `schedule.warmup`, to a tenth of the steps for example",
+            );
+        }
+    }
+
     /// The rate of step `step` (from 0) of `total`, for a peak of 1.
     pub fn at(&self, step: u64, total: u64) -> f64 {
         if step < self.warmup {

@@ -1,5 +1,8 @@
 //! A workshop for whole stages: made-up data, requests, and the worker's binary.
 
+// Each program of tests uses a part.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
@@ -250,9 +253,10 @@ fn lines(rows: impl Iterator<Item = Value>) -> String {
 }
 
 impl Workshop {
-    pub fn new() -> Self {
+    /// One whose artifacts are in a folder of this name. Each program of tests has its own.
+    pub fn in_folder(name: &str) -> Self {
         // Nothing drops what all tests share, so it lies where the next run finds and replaces it.
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("workshop");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         let corpus: String = (0..120).map(|i| words(i, 20) + ".\n").collect();
@@ -287,12 +291,17 @@ impl Workshop {
     }
 
     fn make(&mut self, name: &'static str, stage: &Stage) {
+        self.made.insert(name, self.made(name, stage));
+    }
+
+    /// What a stage makes, under another name than the artifacts of the workshop.
+    pub fn made(&self, name: &str, stage: &Stage) -> PathBuf {
         let place = stage.place();
         let run = place.run(Ending::Done, None);
         assert_eq!(run.code, Some(0), "{name}: {:?}", run.error());
         let path = self.folder.join(name);
         place.deliver(&path);
-        self.made.insert(name, path);
+        path
     }
 
     pub fn artifact(&self, name: &str) -> PathBuf {
@@ -343,6 +352,16 @@ impl Workshop {
             .input("model", &self.made["sft"])
             .input("reward", &self.made["reward"])
             .input("prompts", &self.made["prompts"])
+    }
+
+    pub fn eval(&self) -> Stage {
+        let params = json!({"prompts": 13, "max_tokens": 10, "best_of": 2, "batch_size": 16, "shown": 2});
+        Stage::new("eval", "report", params)
+            .input("sft", &self.made["sft"])
+            .input("base", &self.made["base"])
+            .input("reward", &self.made["reward"])
+            .input("prompts", &self.made["prompts"])
+            .input("lexicon", &self.made["corpus"])
     }
 
     pub fn sample(&self, batch_size: usize) -> Stage {

@@ -82,7 +82,7 @@ fn greedy_generation_with_a_cache_takes_the_tokens_of_generation_without() {
         let prompts = ragged(&config);
         let keys: Vec<u64> = (0..prompts.len() as u64).collect();
         let never = |_: &[u32]| false;
-        let made = generate(&model, &prompts, &keys, 5, &greedy(Stop::When(&never)));
+        let made = generate(&model, &prompts, &keys, 5, &greedy(Stop::When(&never))).unwrap();
         for (prompt, made) in prompts.iter().zip(&made) {
             let mut row = prompt.clone();
             for _ in 0..12 {
@@ -102,9 +102,9 @@ fn a_completion_does_not_depend_on_what_it_was_batched_with() {
     let prompts = ragged(config);
     let keys: Vec<u64> = (10..10 + prompts.len() as u64).collect();
     let sampling = Sampling { temperature: 1.0, ..greedy(Stop::Token(3)) };
-    let together = generate(&model, &prompts, &keys, 8, &sampling);
-    let in_twos = generate(&model, &prompts, &keys, 2, &sampling);
-    let alone = generate(&model, &prompts[3..4], &keys[3..4], 1, &sampling);
+    let together = generate(&model, &prompts, &keys, 8, &sampling).unwrap();
+    let in_twos = generate(&model, &prompts, &keys, 2, &sampling).unwrap();
+    let alone = generate(&model, &prompts[3..4], &keys[3..4], 1, &sampling).unwrap();
     assert_eq!(together, in_twos);
     assert_eq!(together[3], alone[0]);
     assert!(together.iter().any(|c| c.tokens != together[0].tokens), "the draws differ by key");
@@ -116,16 +116,16 @@ fn a_completion_ends_with_its_stop_token_and_never_runs_past_the_context() {
     let model = lively(config, 5, &cpu());
     let prompts = ragged(config);
     let keys: Vec<u64> = (0..prompts.len() as u64).collect();
-    let free = generate(&model, &prompts, &keys, 5, &greedy(Stop::Token(u32::MAX)));
+    let free = generate(&model, &prompts, &keys, 5, &greedy(Stop::Token(u32::MAX))).unwrap();
     let stop = free[1].tokens[2];
-    let stopped = generate(&model, &prompts, &keys, 5, &greedy(Stop::Token(stop)));
+    let stopped = generate(&model, &prompts, &keys, 5, &greedy(Stop::Token(stop))).unwrap();
     for (free, stopped) in free.iter().zip(&stopped) {
         let end = free.tokens.iter().position(|&t| t == stop);
         assert_eq!(stopped.finished, end.is_some());
         assert_eq!(stopped.tokens, free.tokens[..end.map_or(12, |e| e + 1)]);
     }
     let long = tokens("long", config.context - 3, config.vocab);
-    let made = generate(&model, &[long], &[0], 1, &greedy(Stop::Token(u32::MAX)));
+    let made = generate(&model, &[long], &[0], 1, &greedy(Stop::Token(u32::MAX))).unwrap();
     assert_eq!((made[0].tokens.len(), made[0].finished), (3, false));
 }
 
@@ -136,7 +136,7 @@ fn banned_tokens_are_never_taken() {
     let banned: Vec<u32> = (0..config.vocab as u32).filter(|t| t % 5 != 0).collect();
     for temperature in [0.0, 1.0] {
         let sampling = Sampling { temperature, banned: &banned, ..greedy(Stop::Token(u32::MAX)) };
-        let made = generate(&model, &[vec![1, 2]], &[0], 1, &sampling);
+        let made = generate(&model, &[vec![1, 2]], &[0], 1, &sampling).unwrap();
         assert!(made[0].tokens.iter().all(|t| t % 5 == 0), "{:?}", made[0].tokens);
     }
 }
@@ -153,7 +153,7 @@ fn sampling_follows_the_softmax_of_the_logits_over_the_temperature() {
     let n = 4000;
     let keys: Vec<u64> = (0..n).collect();
     let sampling = Sampling { temperature, max_tokens: 1, ..greedy(Stop::Token(u32::MAX)) };
-    let made = generate(&model, &vec![prompt; n as usize], &keys, 1000, &sampling);
+    let made = generate(&model, &vec![prompt; n as usize], &keys, 1000, &sampling).unwrap();
     for (token, weight) in weights.iter().enumerate() {
         let p = weight / total;
         let seen = made.iter().filter(|c| c.tokens[0] as usize == token).count() as f64 / n as f64;

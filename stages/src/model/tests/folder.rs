@@ -11,7 +11,7 @@ fn a_model_that_is_saved_and_loaded_is_the_same_bit_for_bit() {
     for config in shapes() {
         let mut tensors = named_tensors(&lively(&config, 1, &cpu()));
         // What rounding, printing or flushing would change.
-        let odd = [-0.0f32, f32::MIN_POSITIVE / 8.0, f32::MAX, 1.0 + f32::EPSILON, f32::NAN];
+        let odd = [-0.0f32, f32::MIN_POSITIVE / 8.0, f32::MAX, 1.0 + f32::EPSILON, f32::MIN];
         let bias = tensors.get_mut("norm.weight").unwrap();
         let mut values: Vec<f32> = bias.iter::<f32>().collect();
         values[..5].copy_from_slice(&odd);
@@ -32,6 +32,22 @@ fn a_model_that_is_saved_and_loaded_is_the_same_bit_for_bit() {
             let read = |folder: &tempfile::TempDir| std::fs::read(folder.path().join(file)).unwrap();
             assert_eq!(read(&first), read(&second), "{file}");
         }
+    }
+}
+
+#[test]
+fn a_model_with_a_weight_that_is_not_finite_is_not_saved() {
+    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut tensors = named_tensors(&lively(&shapes()[0], 1, &cpu()));
+        let mut values: Vec<f32> = tensors["norm.weight"].iter::<f32>().collect();
+        let width = values.len();
+        values[width - 1] = odd;
+        tensors.insert("norm.weight".to_owned(), TensorData::new(values, [width]));
+        let model = with_tensors(lively(&shapes()[0], 1, &cpu()), tensors).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let said = save(folder.path(), &model).unwrap_err().to_string();
+        assert!(said.contains("`norm.weight`") && said.contains("not finite"), "{said}");
+        assert!(!folder.path().join(WEIGHTS).exists());
     }
 }
 

@@ -64,6 +64,6 @@ impl Setting {
 
     fn rollout(&self, temperature: f64, shaping: &Shaping) -> Rollout {
         let keys: Vec<u64> = (0..self.prompts.len() as u64).collect();
-        rollout(&self.models(), &self.prompts, &keys, &self.sampling(temperature), shaping)
+        rollout(&self.models(), &self.prompts, &keys, &self.sampling(temperature), shaping).unwrap()
     }
 }

@@ -9,6 +9,7 @@ use crate::rl::rollout::{Rollout, Shaping};
 use crate::rl::scorer::Scorer;
 use crate::rl::update::{self, Gradients, Learner, Pretraining, Rule, UpdateStats, gradients};
 use crate::testing::{assert_close, cpu, host, lively, relative, shapes};
+use crate::train::corpus::Windows;
 use crate::train::lm::target_logprobs;
 use crate::train::{AdamW, AdamWParams, Grads, TokenRow, lm_loss};
 
@@ -230,11 +231,13 @@ fn pretraining_text_that_is_mixed_in_is_learnt_and_without_weight_changes_nothin
     let tokens: Vec<u32> = (0..200u32).map(|i| i % 7).collect();
     let (time, rule) = (6, Rule { epochs: 8, minibatches: 1, ..RULE });
     let after = |coef: f64| {
-        let mix = Pretraining { coef, tokens: tokens.clone(), rows: 4, time };
+        let text = Windows::new(tokens.clone(), time).unwrap();
+        let mix = Pretraining { coef, text, rows: 4 };
         update::update(learner(config), &rollout, &rule, Some(&mix)).unwrap()
     };
     let loss = |model: &Decoder| {
-        let rows: Vec<TokenRow> = (0..7).map(|i| TokenRow::window(&tokens, time, i)).collect();
+        let text = Windows::new(tokens.clone(), time).unwrap();
+        let rows: Vec<TokenRow> = (0..7).map(|i| text.row(i)).collect();
         let (sum, count) = lm_loss(model, &rows, 8);
         sum / count as f64
     };

@@ -32,7 +32,7 @@ fn run(folder: &Path, stop_at: Option<u64>) -> Result<NamedTensors, StageError> 
         eval_every: 0,
         batch: &batch,
         validate: &|_| vec![("val/loss", 1.0)],
-        show: &|_, _| {},
+        show: &|_, _| Ok(()),
     };
     let model = lively(config, 1, &cpu().autodiff());
     train(&context(folder, &stop), model, &plan).map(|(model, _)| named_tensors(&model))
@@ -85,7 +85,7 @@ fn the_steps_done_before_a_stop_are_not_done_again() {
         eval_every: 0,
         batch: &batch,
         validate: &|_| Vec::new(),
-        show: &|_, _| {},
+        show: &|_, _| Ok(()),
     };
     train(&ctx, lively(&shapes()[2], 1, &cpu().autodiff()), &plan).map(|_| ()).unwrap();
     assert_eq!(first.get(), Some(6));

@@ -1,0 +1,159 @@
+//! Prompts and answers as tokens.
+//!
+//! Purpose: the rows of a prompt with its answer, prompts that have to fit a context, and samples as text again.
+//! Invariant: the marks of the chat template are never cut; what is left out or cut is said.
+//! Must not know: models, losses, which stage asks.
+
+use crate::bpe::Tokenizer;
+use crate::context::{Context, StageError};
+use crate::data::{Completion, Prompt};
+use crate::generate;
+use crate::train::TokenRow;
+
+/// Prompt and answer as one row, the answer's tokens as targets; a finished answer ends with the stop token.
+pub fn answered(tokenizer: &Tokenizer, prompt: &str, answer: &Completion) -> TokenRow {
+    let mut ids = tokenizer.prompt_ids(prompt);
+    let from = ids.len();
+    ids.extend(tokenizer.response_ids(&answer.text));
+    if !answer.finished {
+        ids.pop();
+    }
+    TokenRow { ids, from }
+}
+
+/// The text of a sampled completion, without its stop token.
+pub fn completion(tokenizer: &Tokenizer, made: &generate::Completion) -> Completion {
+    let body = if made.finished { &made.tokens[..made.tokens.len() - 1] } else { &made.tokens };
+    Completion { text: tokenizer.decode(body), finished: made.finished }
+}
+
+/// The tokens of a prompt that leave room for a response.
+///
+/// # Errors
+/// When the context has no room for a prompt beside the response.
+pub fn room(context: usize, max_tokens: usize) -> Result<usize, StageError> {
+    /// Two marks and a token between them.
+    const LEAST: usize = 3;
+    let room = context.saturating_sub(max_tokens);
+    if room < LEAST {
+        return Err(StageError::failed(format!(
+            "`max_tokens: {max_tokens}` leaves no room for a prompt in a context of {context} tokens: lower it"
+        )));
+    }
+    Ok(room)
+}
+
+/// The prompts of at most `room` tokens, with their tokens; how many were left out is logged.
+///
+/// # Errors
+/// When none is left.
+pub fn fitting(
+    ctx: &Context,
+    tokenizer: &Tokenizer,
+    prompts: Vec<Prompt>,
+    room: usize,
+) -> Result<(Vec<Prompt>, Vec<Vec<u32>>), StageError> {
+    let all = prompts.len();
+    let with_ids = prompts.into_iter().map(|prompt| {
+        let ids = tokenizer.prompt_ids(&prompt.prompt);
+        (prompt, ids)
+    });
+    let (prompts, ids): (Vec<_>, Vec<_>) = with_ids.filter(|(_, ids)| ids.len() <= room).unzip();
+    if prompts.is_empty() {
+        return Err(StageError::failed(match all {
+            0 => "there are no prompts".to_owned(),
+            _ => format!("all {all} prompts are longer than {room} tokens: lower `max_tokens`"),
+        }));
+    }
+    if prompts.len() < all {
+        ctx.log(format!("{} of {all} prompts are longer than {room} tokens: left out", all - prompts.len()));
+    }
+    Ok((prompts, ids))
+}
+
+/// The tokens of prompts of which too long ones lose the beginning of their text, never the marks around it; how many
+/// did is logged.
+pub fn shortened(ctx: &Context, tokenizer: &Tokenizer, prompts: &[Prompt], room: usize) -> Vec<Vec<u32>> {
+    let mut cut = 0;
+    let ids = prompts.iter().map(|prompt| {
+        let (ids, is_cut) = tokenizer.prompt_ids_within(&prompt.prompt, room);
+        cut += usize::from(is_cut);
+        ids
+    });
+    let ids = ids.collect();
+    log_cut(ctx, cut, prompts.len(), room);
+    ids
+}
+
+/// The tokens of pages of raw text in at most `room` tokens: the mark of a beginning, then the text, of which a long one
+/// loses its beginning; how many did is logged.
+pub fn pages(ctx: &Context, tokenizer: &Tokenizer, texts: &[String], room: usize) -> Vec<Vec<u32>> {
+    let mut cut = 0;
+    let ids = texts.iter().map(|text| {
+        let (ids, is_cut) = tokenizer.page_ids_within(text, room);
+        cut += usize::from(is_cut);
+        ids
+    });
+    let ids = ids.collect();
+    log_cut(ctx, cut, texts.len(), room);
+    ids
+}
+
+fn log_cut(ctx: &Context, cut: usize, all: usize, room: usize) {
+    if cut > 0 {
+        ctx.log(format!(
+            "{cut} of {all} prompts are longer than {room} tokens: the beginning of each is cut off"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{context, tokenizer};
+
+    fn prompts(texts: &[&str]) -> Vec<Prompt> {
+        texts.iter().map(|text| Prompt { prompt: (*text).to_owned(), response: None }).collect()
+    }
+
+    #[test]
+    fn a_finished_answer_ends_with_its_stop_token_and_an_unfinished_one_with_its_text() {
+        let tokenizer = tokenizer();
+        let made =
+            |finished| answered(&tokenizer, "the sun", &Completion { text: "rose".to_owned(), finished });
+        let (finished, unfinished) = (made(true), made(false));
+        assert_eq!(finished.ids.last(), Some(&tokenizer.stop()));
+        assert_eq!(finished.ids[..finished.ids.len() - 1], unfinished.ids);
+        assert_eq!(finished.ids[..finished.from], tokenizer.prompt_ids("the sun"));
+        assert_eq!(finished.targets(), tokenizer.encode("rose").len() + 1);
+        assert_eq!(tokenizer.decode(&unfinished.ids[unfinished.from..]), "rose");
+    }
+
+    #[test]
+    fn a_long_prompt_keeps_its_marks_and_its_end() {
+        let (tokenizer, folder) = (tokenizer(), tempfile::tempdir().unwrap());
+        let ctx = context(folder.path(), &Default::default());
+        let text = "the sun rose over the hill and the birds sang";
+        let whole = tokenizer.prompt_ids(text);
+        for room in 3..whole.len() + 2 {
+            let ids = shortened(&ctx, &tokenizer, &prompts(&[text]), room).remove(0);
+            assert_eq!(ids.len(), room.min(whole.len()));
+            assert_eq!((ids[0], ids.last()), (tokenizer.user(), Some(&tokenizer.assistant())));
+            assert!(whole.ends_with(&ids[1..]));
+        }
+    }
+
+    #[test]
+    fn prompts_that_do_not_fit_are_left_out_and_none_left_is_an_error() {
+        let (tokenizer, folder) = (tokenizer(), tempfile::tempdir().unwrap());
+        let ctx = context(folder.path(), &Default::default());
+        let all = prompts(&["the sun", "the sun rose over the hill and the birds sang"]);
+        let room = tokenizer.prompt_ids("the sun").len();
+        let (kept, ids) = fitting(&ctx, &tokenizer, all.clone(), room).unwrap();
+        assert_eq!((kept.len(), ids), (1, vec![tokenizer.prompt_ids("the sun")]));
+        for (given, said) in [(all, "all 2 prompts are longer than 2 tokens"), (Vec::new(), "no prompts")] {
+            let error = fitting(&ctx, &tokenizer, given, 2).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}
