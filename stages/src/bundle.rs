@@ -6,11 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::module::Module;
 use burn::tensor::Device;
 
 use crate::bpe::{Tokenizer, TokenizerError};
-use crate::model::Decoder;
+use crate::generate::host;
 use crate::model::io::{self, ModelError};
+use crate::model::{Decoder, Rows};
 use crate::rl::scorer::{self, Scorer};
 
 /// What may be wrong with a model's folder.
@@ -27,6 +29,11 @@ pub enum BundleError {
         folder.display()
     )]
     Vocabulary { folder: PathBuf, model: usize, tokenizer: usize },
+    #[error(
+        "the logits of the model are not finite, so nothing is written: its weights have grown without bound; try a \
+         smaller learning rate"
+    )]
+    NotFinite,
     #[error(
         "{}: the reward model has another tokenizer than the model whose answers it would score, so it would score \
          other words; train it from that model",
@@ -85,8 +92,14 @@ fn check_vocabulary(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Re
 /// Writes model and tokenizer into a folder.
 ///
 /// # Errors
-/// Those of writing.
+/// Those of writing; weights or logits that are not finite.
 pub fn save(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<(), BundleError> {
+    let plain = model.valid();
+    let hidden = plain.hidden(Rows::right(&[[tokenizer.eot()]], 0, &plain.device()), None);
+    let [_, _, width] = hidden.dims();
+    if !host(plain.logits(hidden.reshape([1, width]))).iter().all(|logit| logit.is_finite()) {
+        return Err(BundleError::NotFinite);
+    }
     io::save(folder, model)?;
     Ok(tokenizer.save(folder)?)
 }

@@ -46,6 +46,12 @@ impl From<crate::bundle::BundleError> for StageError {
     }
 }
 
+impl From<crate::rl::scorer::ScoreError> for StageError {
+    fn from(e: crate::rl::scorer::ScoreError) -> Self {
+        Self::failed(e)
+    }
+}
+
 impl From<crate::generate::NotFinite> for StageError {
     fn from(e: crate::generate::NotFinite) -> Self {
         Self::failed(e)

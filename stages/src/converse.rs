@@ -48,8 +48,15 @@ fn answer(
     prompt: &str,
     turn: u64,
 ) -> Result<(), StageError> {
+    /// Two marks and a token between them.
+    const LEAST: usize = 3;
     let context = model.config().context;
-    let wanted = (request.max_tokens as usize).min(context / 2);
+    if context <= LEAST {
+        return Err(StageError::failed(format!(
+            "the context of this model, {context} tokens, has no room for a prompt and a reply"
+        )));
+    }
+    let wanted = (request.max_tokens as usize).min(context / 2).min(context - LEAST);
     let ids = ids(tokenizer, prompt, request.raw, context - wanted);
     let stop = if request.raw { tokenizer.eot() } else { tokenizer.stop() };
     let sampling = Sampling {

@@ -87,10 +87,14 @@ fn stop_flag() -> Result<Arc<AtomicBool>, StageError> {
 /// The last event and the exit code: 0 only after a `done` that the runner can read.
 fn finish(result: Result<context::Summary, StageError>) -> ExitCode {
     match result {
-        Ok(summary) => match try_emit(&Event::Done { summary }) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
+        Ok(mut summary) => {
+            // JSON has no other numbers.
+            summary.retain(|(_, value)| value.is_finite());
+            match try_emit(&Event::Done { summary }) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
         Err(StageError::Interrupted) => ExitCode::from(EXIT_INTERRUPTED as u8),
         Err(StageError::Failed(message)) => {
             emit(&Event::Error { message });

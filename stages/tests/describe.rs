@@ -138,8 +138,7 @@ fn every_param_that_is_a_float_has_a_bound() {
                 let is_float = property["format"] == "double";
                 let bounds = ["minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"];
                 let is_bounded = bounds.iter().any(|bound| property.get(*bound).is_some());
-                // A penalty may have any value.
-                assert!(!is_float || is_bounded || name == "missing_stop_reward", "{path}: {name}");
+                assert!(!is_float || is_bounded, "{path}: {name}");
             }
         }
     }

@@ -45,8 +45,8 @@ fn file(name: &str, rows: &[Value]) -> PathBuf {
     path
 }
 
-/// A copy of a model's folder whose first weight is changed.
-fn with_first_weight(model: &str, name: &str, value: f32) -> PathBuf {
+/// A copy of a model's folder whose first weights have another value.
+fn with_weights(model: &str, name: &str, value: f32, count: usize) -> PathBuf {
     let (from, to) = (workshop().artifact(model), workshop().artifact(model).with_file_name(name));
     let _ = std::fs::remove_dir_all(&to);
     std::fs::create_dir(&to).unwrap();
@@ -57,7 +57,9 @@ fn with_first_weight(model: &str, name: &str, value: f32) -> PathBuf {
     let path = to.join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    bytes[start..start + 4].copy_from_slice(&value.to_le_bytes());
+    for weight in bytes[start..].chunks_exact_mut(4).take(count) {
+        weight.copy_from_slice(&value.to_le_bytes());
+    }
     std::fs::write(&path, bytes).unwrap();
     to
 }
@@ -70,7 +72,7 @@ fn weights_that_are_not_finite_are_neither_published_nor_read() {
         let said = refused(&stage.with("learning_rate", json!(1e38)).with("schedule", json!({"warmup": 0})));
         assert!(said.contains("finite") || said.contains("smaller learning rate"), "{said}");
     }
-    let damaged = with_first_weight("sft", "damaged", f32::NAN);
+    let damaged = with_weights("sft", "damaged", f32::NAN, 1);
     for stage in [shop.sft(), shop.sample(8), shop.reward()] {
         let said = refused(&stage.input("model", &damaged));
         assert!(said.contains("not finite"), "{said}");
@@ -79,9 +81,68 @@ fn weights_that_are_not_finite_are_neither_published_nor_read() {
 
 #[test]
 fn logits_that_are_not_finite_are_an_error_and_no_reply() {
-    let huge = with_first_weight("sft", "huge", 3e38);
+    let huge = with_weights("sft", "huge", 3e38, 1);
     let said = refused(&workshop().sample(8).input("model", &huge));
     assert!(said.contains("logits") && said.contains("not finite"), "{said}");
+}
+
+#[test]
+fn models_whose_scores_or_logits_are_not_finite_are_not_published() {
+    let shop = workshop();
+    // Weights that are finite, and so large that what they give is not.
+    let one_step = json!({"warmup": 0});
+    let reward = shop.reward().with("epochs", json!(1)).with("prompts_per_batch", json!(1000));
+    let reward = reward.without("demonstrations").with("schedule", one_step.clone());
+    for part in [0.0, 0.1] {
+        let stage =
+            reward.clone().with("learning_rate", json!(1e30)).with("validation_fraction", json!(part));
+        let said = refused(&stage);
+        assert!(said.contains("scores of the reward model are not finite"), "{part}: {said}");
+    }
+    let ppo = shop.ppo().with("iterations", json!(1)).with("epochs", json!(1)).with("minibatches", json!(1));
+    let said = refused(&ppo.with("learning_rate", json!(1e17)).with("schedule", one_step));
+    assert!(said.contains("not finite"), "{said}");
+    let huge = with_weights("reward", "huge-reward", 3e38, usize::MAX);
+    for stage in [shop.ppo(), shop.eval()] {
+        let said = refused(&stage.input("reward", &huge));
+        assert!(said.contains("scores of the reward model are not finite"), "{said}");
+    }
+}
+
+#[test]
+fn numbers_at_their_limits_do_not_wrap() {
+    let shop = workshop();
+    let reward = shop.reward().with("epochs", json!(1_u64 << 63)).with("prompts_per_batch", json!(20));
+    let place = reward.place();
+    assert_eq!(place.run(Ending::Stopped, Some("0")).code, Some(130), "it trains until it is stopped");
+    let warmup = json!({"warmup": u64::MAX});
+    let run = good(&shop.sft().with("steps", json!(2)).with("schedule", warmup));
+    let told = |e: &Event| matches!(e, Event::Health { message, .. } if message.contains("reaches 0 %"));
+    assert!(run.events.iter().any(told), "{:?}", run.events);
+}
+
+#[test]
+fn calibration_without_held_out_rankings_is_refused_before_training() {
+    let stage = workshop().reward().with("calibrate", json!(true)).with("validation_fraction", json!(0));
+    let run = stage.place().run(Ending::Done, None);
+    assert!(run.error().unwrap().contains("raise `validation_fraction`"));
+    assert!(!run.events.iter().any(|e| matches!(e, Event::Progress { .. })));
+}
+
+#[test]
+fn a_conversation_with_a_model_without_room_is_an_error() {
+    let shop = workshop();
+    for context in [2, 3] {
+        let model = json!({"preset": "nano", "layers": 1, "width": 32, "heads": 2, "context": context});
+        let stage = shop.pretrain().with("model", model).with("steps", json!(1)).with("eval_every", json!(0));
+        let model = shop.made(&format!("context-{context}"), &stage);
+        let (code, events) = converse(&model, 0.8, "the sun", false);
+        assert_eq!(code, Some(1));
+        assert!(
+            matches!(&events[..], [Event::Error { message }] if message.contains("no room")),
+            "{events:?}"
+        );
+    }
 }
 
 /// Two worlds in which the same bytes have other tokens.

@@ -164,7 +164,7 @@ fn the_mean_reward_of_the_demonstrations_is_0() {
         .iter()
         .map(|d| answered(&tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }))
         .collect();
-    let scores = scorer.score_all(&rows);
+    let scores = scorer.score_all(&rows).unwrap();
     let mean = scores.iter().sum::<f32>() / scores.len() as f32;
     let spread = scores.iter().map(|s| (s - mean).abs()).fold(0.0, f32::max);
     assert!(mean.abs() < 1e-4, "{mean}");

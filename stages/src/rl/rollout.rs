@@ -12,8 +12,8 @@ use burn::tensor::activation::log_softmax;
 
 use super::advantage::{gae, token_rewards, whiten};
 use super::kl;
-use super::scorer::Scorer;
-use crate::generate::{Completion, NotFinite, Sampling, generate, host};
+use super::scorer::{ScoreError, Scorer};
+use crate::generate::{Completion, Sampling, generate, host};
 use crate::kernels;
 use crate::model::Decoder;
 use crate::train::TokenRow;
@@ -96,15 +96,16 @@ pub struct RolloutStats {
 /// Samples a response to each prompt and computes everything an update needs.
 ///
 /// # Errors
-/// When logits of the policy are not finite.
+/// When logits of the policy or scores of the reward model are not finite.
 pub fn rollout(
     models: &Models,
     prompts: &[Vec<u32>],
     keys: &[u64],
     sampling: &Sampling,
     shaping: &Shaping,
-) -> Result<Rollout, NotFinite> {
-    let completions = generate(models.policy, prompts, keys, prompts.len(), sampling)?;
+) -> Result<Rollout, String> {
+    let completions =
+        generate(models.policy, prompts, keys, prompts.len(), sampling).map_err(|e| e.to_string())?;
     let rows: Vec<TokenRow> = prompts
         .iter()
         .zip(&completions)
@@ -114,6 +115,7 @@ pub fn rollout(
     for part in rows.chunks(shaping.micro_batch) {
         seen.look(models, part, sampling.temperature);
     }
+    seen.scores = ScoreError::check(seen.scores).map_err(|e| e.to_string())?;
     let scores: Vec<f64> = completions
         .iter()
         .zip(&seen.scores)

@@ -18,6 +18,24 @@ use crate::model::{Decoder, Rows};
 use crate::rng::keyed;
 use crate::train::TokenRow;
 
+/// A score is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the scores of the reward model are not finite: its weights have grown without bound; train it with a smaller \
+     learning rate"
+)]
+pub struct ScoreError;
+
+impl ScoreError {
+    /// The scores, if all are finite.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn check(scores: Vec<f32>) -> Result<Vec<f32>, Self> {
+        if scores.iter().all(|score| score.is_finite()) { Ok(scores) } else { Err(Self) }
+    }
+}
+
 /// A decoder with a scalar head.
 #[derive(Module, Debug)]
 pub struct Scorer {
@@ -53,8 +71,12 @@ impl Scorer {
     }
 
     /// The scores of any number of rows.
-    pub fn score_all(&self, rows: &[TokenRow]) -> Vec<f32> {
-        rows.chunks(64).flat_map(|part| host(self.scores(part))).collect()
+    ///
+    /// # Errors
+    /// When one is not finite.
+    pub fn score_all(&self, rows: &[TokenRow]) -> Result<Vec<f32>, ScoreError> {
+        let scores = rows.chunks(64).flat_map(|part| host(self.scores(part))).collect();
+        ScoreError::check(scores)
     }
 
     /// The value before each target token of rows, in order: `[sum of targets]`. It is read where

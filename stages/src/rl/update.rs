@@ -61,6 +61,13 @@ pub struct Rule {
     pub iteration: u64,
 }
 
+impl Rule {
+    /// The number of a pass of this iteration, over all passes of the run: a key of draws, so it may wrap.
+    fn pass(&self, epoch: u64) -> u64 {
+        self.iteration.wrapping_mul(self.epochs).wrapping_add(epoch)
+    }
+}
+
 /// Pretraining text that is mixed in, so that the policy keeps its language: `gamma_ptx L_LM`
 /// (Ouyang 2022).
 pub struct Pretraining {
@@ -119,8 +126,7 @@ pub fn update(
     let mut stats = UpdateStats::default();
     let size = rollout.rows.len().div_ceil(rule.minibatches.max(1));
     for epoch in 0..rule.epochs {
-        let order =
-            permutation(rule.seed, "ppo-minibatch", rule.iteration * rule.epochs + epoch, rollout.rows.len());
+        let order = permutation(rule.seed, "ppo-minibatch", rule.pass(epoch), rollout.rows.len());
         for (i, minibatch) in order.chunks(size).enumerate() {
             let mut step = gradients(&learner, rollout, minibatch, rule);
             if epoch == 0 && i == 0 {
@@ -133,7 +139,7 @@ pub fn update(
                 ));
             }
             if let Some(mix) = pretraining {
-                let number = (rule.iteration * rule.epochs + epoch) * rule.minibatches as u64 + i as u64;
+                let number = rule.pass(epoch).wrapping_mul(rule.minibatches as u64).wrapping_add(i as u64);
                 let (grads, loss) = mix.gradients(&learner.policy, rule, number)?;
                 step.policy.add(grads);
                 stats.pretraining_loss += loss;

@@ -37,6 +37,7 @@ pub struct Params {
     #[schemars(range(min = 0.0))]
     pub temperature: f64,
     /// Samples a prompt for the best-of-n curve of the SFT model; 0 leaves it out.
+    #[schemars(range(max = 4096))]
     pub best_of: usize,
     /// The rule that scores answers.
     pub gold: GoldOptions,
@@ -110,7 +111,11 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         if ctx.should_stop() {
             return Err(StageError::Interrupted);
         }
-        answers.push(exam.sit(name, folder)?);
+        let sat = exam.sit(name, folder);
+        answers.push(sat.map_err(|e| match e {
+            StageError::Failed(message) => StageError::Failed(format!("{name}: {message}")),
+            StageError::Interrupted => e,
+        })?);
         ctx.progress(i as u64 + 1, steps, || format!("{name} has answered"));
     }
     if let Some(people) = exam.people() {
@@ -278,7 +283,7 @@ impl<'a> Exam<'a> {
                 ids: [prompt.as_slice(), &made.tokens].concat(),
                 from: prompt.len(),
             };
-            let proxies = scorer.score_all(&prompts.iter().zip(&made).map(row).collect::<Vec<_>>());
+            let proxies = scorer.score_all(&prompts.iter().zip(&made).map(row).collect::<Vec<_>>())?;
             let gold = self.scored("", made.iter().map(|c| completion(&tokenizer, c)).collect()).gold;
             for (i, slot) in out.iter_mut().enumerate() {
                 slot.push(Scored { proxy: f64::from(proxies[i]), gold: gold[i] });

@@ -17,7 +17,7 @@ use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Prompt, read_corpus};
 use crate::dialogue::{self, completion};
-use crate::generate::{NotFinite, Sampling, Stop};
+use crate::generate::{Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::Decoder;
 use crate::model::io::{NamedTensors, named_tensors, with_tensors};
@@ -40,7 +40,7 @@ pub struct Params {
     #[schemars(range(min = 1))]
     pub iterations: u64,
     /// Prompts a rollout.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1048576))]
     pub prompts_per_batch: usize,
     /// The most tokens of a response.
     #[schemars(range(min = 1))]
@@ -90,12 +90,13 @@ pub struct Params {
     /// Whether advantages are whitened.
     pub whiten_advantages: bool,
     /// Replaces the score of a response without stop token; null lets the reward model judge it too.
+    #[schemars(range(min = -1000.0, max = 1000.0))]
     pub missing_stop_reward: Option<f64>,
     /// Weight of the loss on pretraining text (gamma of Ouyang 2022), where there is such an input.
     #[schemars(range(min = 0.0))]
     pub pretraining_coef: f64,
     /// Rows of pretraining text a minibatch.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1048576))]
     pub pretraining_rows: usize,
     /// The gold rule that is logged beside the reward, where there is a `lexicon` input.
     pub gold: GoldOptions,
@@ -258,7 +259,7 @@ fn train(setting: &Setting, mut learner: Learner) -> Result<(Decoder, Summary), 
         checkpoints.save_if_due(ctx, || saved(&learner, &mut counters))?;
         let i = counters.iteration;
         let failed = |e: String| StageError::failed(format!("iteration {i}: {e}"));
-        let batch = setting.rollout(&learner, i, counters.beta).map_err(|e| failed(e.to_string()))?;
+        let batch = setting.rollout(&learner, i, counters.beta).map_err(failed)?;
         let rate = params.schedule.at(i, params.iterations);
         let rule = setting.rule(i, rate);
         let stats;
@@ -280,7 +281,7 @@ impl Setting<'_> {
     }
 
     /// The responses of an iteration, to prompts that go round in keyed permutations.
-    fn rollout(&self, learner: &Learner, iteration: u64, beta: f64) -> Result<Rollout, NotFinite> {
+    fn rollout(&self, learner: &Learner, iteration: u64, beta: f64) -> Result<Rollout, String> {
         let p = self.params;
         let chosen = self.chosen(iteration);
         let prompts: Vec<Vec<u32>> = chosen.iter().map(|&i| self.ids[i].clone()).collect();

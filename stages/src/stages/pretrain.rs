@@ -33,7 +33,7 @@ pub struct Params {
     #[schemars(range(min = 1))]
     pub steps: u64,
     /// Rows of `context` tokens a step.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1048576))]
     pub batch_size: usize,
     /// Rows that go through the model at once; 0 means all. Changes memory, not the result (beyond rounding).
     pub micro_batch: usize,
@@ -92,7 +92,9 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let tokenizer = Tokenizer::load(ctx.input("tokenizer")?).map_err(StageError::failed)?;
     let config = params.model.config(tokenizer.vocab_size()).map_err(StageError::failed)?;
     let (training, held_out) = split(params, &tokenizer, config.context, ctx)?;
-    let training = Windows::new(training, config.context).map_err(StageError::failed)?;
+    let training = Windows::new(training, config.context).map_err(|e| {
+        StageError::failed(format!("{e} (beside it, {} tokens are held out)", held_out.targets()))
+    })?;
     let batch = |step: u64| -> Vec<TokenRow> {
         let row = |i| training.row(keyed(params.seed, "pretrain", step, i).random());
         (0..params.batch_size as u64).map(row).collect()

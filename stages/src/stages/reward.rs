@@ -23,7 +23,7 @@ use crate::dialogue::answered;
 use crate::generate::host;
 use crate::model::io::{NamedTensors, named_tensors, with_tensors};
 use crate::rl::pairs::{Pair, best_gain, loss, pairs};
-use crate::rl::scorer::{self, Scorer};
+use crate::rl::scorer::{self, ScoreError, Scorer};
 use crate::rng::permutation;
 use crate::train::checkpoint::{join_prefix, split_prefix};
 use crate::train::{AdamW, AdamWParams, Checkpoints, Decay, Grads, Schedule, TokenRow};
@@ -106,10 +106,13 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let context = decoder.config().context;
     let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?).map_err(StageError::failed)?;
     let mut items: Vec<Item> = rankings.iter().map(|r| item(&tokenizer, r, context)).collect();
-    // A prompt that fills the context leaves nothing of its completions to be scored.
+    // There has to be a token to be scored.
     items.retain(|i| i.rows.iter().all(|row| row.targets() > 0));
     if items.len() < rankings.len() {
-        ctx.log(format!("{} rankings left out: their prompts are too long", rankings.len() - items.len()));
+        let left_out = rankings.len() - items.len();
+        ctx.log(format!(
+            "{left_out} rankings left out: the prompt fills the context, or a completion is empty"
+        ));
     }
     let equal: usize = items.iter().map(|i| pairs(&i.ranks, 0).len() - i.pairs(0).len()).sum();
     if equal > 0 {
@@ -121,11 +124,16 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     }
     let held_out =
         hold_out(&mut items, params.validation_fraction, "rankings").map_err(StageError::failed)?;
+    if params.calibrate && held_out.is_empty() {
+        return Err(StageError::failed("`calibrate` needs held-out rankings: raise `validation_fraction`"));
+    }
     ctx.log(format!("{} rankings to train on, {} held out", items.len(), held_out.len()));
     let scorer = train(params, ctx, Scorer::new(decoder, params.seed), &items)?;
+    // Also where nothing is held out, a model without scores is not published.
+    scorer.valid().score_all(&items[0].rows)?;
     let scorer = if params.calibrate { calibrated(scorer, ctx, &held_out)? } else { scorer };
     let (scorer, mean) = centred(scorer, ctx, &tokenizer, context)?;
-    let report = evaluate(&scorer.valid(), &held_out);
+    let report = evaluate(&scorer.valid(), &held_out)?;
     let shown: Vec<(&str, f64)> = report.iter().map(|(k, v)| (k.as_str(), *v)).collect();
     ctx.metric(1, &shown);
     ctx.log(format!("bias shifted by {:.3}", -mean));
@@ -169,7 +177,7 @@ fn batch_of<'a>(items: impl Iterator<Item = &'a Item>) -> (Vec<TokenRow>, Vec<Pa
 
 fn train(params: &Params, ctx: &Context, mut scorer: Scorer, items: &[Item]) -> Result<Scorer, StageError> {
     let per_pass = items.len().div_ceil(params.prompts_per_batch) as u64;
-    let steps = params.epochs * per_pass;
+    let steps = params.epochs.saturating_mul(per_pass);
     let mut optimizer = AdamW::new(params.optimizer.clone());
     let mut checkpoints = Checkpoints::new(ctx, 3 * scorer.num_params());
     let mut first = 0;
@@ -247,10 +255,7 @@ fn accuracy(scores: &[f32], pairs: &[Pair]) -> f64 {
 /// Scales the scores to log-odds by the held-out pairs, which training has not seen.
 fn calibrated(scorer: Scorer, ctx: &Context, held_out: &[Item]) -> Result<Scorer, StageError> {
     let (rows, pairs) = batch_of(held_out.iter());
-    if pairs.is_empty() {
-        return Err(StageError::failed("`calibrate` needs held-out rankings: raise `validation_fraction`"));
-    }
-    let scores = scorer.valid().score_all(&rows);
+    let scores = scorer.valid().score_all(&rows)?;
     let margins: Vec<(f64, f64)> =
         pairs.iter().map(|p| (f64::from(scores[p.better]) - f64::from(scores[p.worse]), p.weight)).collect();
     let gain = best_gain(&margins);
@@ -281,19 +286,19 @@ fn centred(
     if rows.is_empty() {
         return Ok((scorer, 0.0));
     }
-    let scores = scorer.valid().score_all(&rows);
+    let scores = scorer.valid().score_all(&rows)?;
     let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
     Ok((scorer.shifted(-mean), mean))
 }
 
 /// Of held-out rankings: accuracy over all pairs and by rank gap, margin, score statistics, correlation with length.
-fn evaluate(scorer: &Scorer, items: &[Item]) -> BTreeMap<String, f64> {
+fn evaluate(scorer: &Scorer, items: &[Item]) -> Result<BTreeMap<String, f64>, ScoreError> {
     let mut out = BTreeMap::new();
     if items.is_empty() {
-        return out;
+        return Ok(out);
     }
     let (rows, pairs) = batch_of(items.iter());
-    let scores = scorer.score_all(&rows);
+    let scores = scorer.score_all(&rows)?;
     out.insert("rm/accuracy".to_owned(), accuracy(&scores, &pairs));
     let margins = pairs.iter().map(|p| f64::from(scores[p.better] - scores[p.worse]));
     out.insert("rm/margin".to_owned(), margins.sum::<f64>() / pairs.len().max(1) as f64);
@@ -310,7 +315,7 @@ fn evaluate(scorer: &Scorer, items: &[Item]) -> BTreeMap<String, f64> {
     out.insert("rm/mean".to_owned(), mean);
     out.insert("rm/deviation".to_owned(), deviation);
     out.insert("rm/length_correlation".to_owned(), covariance / (deviation * length_deviation));
-    out
+    Ok(out)
 }
 
 fn moments(xs: &[f64]) -> (f64, f64) {

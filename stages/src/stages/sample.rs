@@ -30,6 +30,7 @@ pub struct Params {
     #[schemars(range(min = 1))]
     pub max_tokens: usize,
     /// Takes only the first so many prompts; none means all.
+    #[schemars(range(min = 1))]
     pub prompts: Option<usize>,
     /// Rows that go through the model at once.
     #[schemars(range(min = 1))]

@@ -55,7 +55,9 @@ pub fn joined(tokenizer: &Tokenizer, texts: &[&str]) -> Vec<u32> {
 /// Documents cut in two at a part of their bytes, at a character. A part above 0 holds out at least a character.
 pub fn split<'t>(texts: &[&'t str], held_out: f64) -> (Vec<&'t str>, Vec<&'t str>) {
     let bytes: usize = texts.iter().map(|text| text.len()).sum();
-    let mut left = (bytes as f64 * (1.0 - held_out)) as usize;
+    // However small the part is, one byte is beyond it, and so its character.
+    let most = if held_out > 0.0 { bytes.saturating_sub(1) } else { bytes };
+    let mut left = ((bytes as f64 * (1.0 - held_out)) as usize).min(most);
     let (mut training, mut held) = (Vec::new(), Vec::new());
     for text in texts {
         let (head, tail) = text.split_at(text.floor_char_boundary(left));
@@ -186,6 +188,6 @@ mod tests {
             let cut = usize::from(training.len() + held.len() > texts.len());
             assert_eq!(training.len() + held.len(), texts.len() + cut, "no document is joined with another");
         }
-        assert_eq!(split(&["ö"], 1e-9).1, ["ö"], "a part above 0 holds something out");
+        assert_eq!(split(&["ö"], 1e-300).1, ["ö"], "a part above 0 holds something out");
     }
 }

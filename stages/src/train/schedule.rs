@@ -48,8 +48,8 @@ impl Schedule {
         if self.warmup >= steps {
             let reached = 100.0 * self.at(steps.saturating_sub(1), steps);
             let message = format!(
-                "the warm-up of {} steps is longer than the run of {steps}: the learning rate reaches {reached:.0} % of \
-                 its peak",
+                "the warm-up of {} steps does not end in a run of {steps}: the learning rate reaches {reached:.0} % of its \
+                 peak",
                 self.warmup
             );
             ctx.health(
@@ -64,7 +64,7 @@ impl Schedule {
     /// The rate of step `step` (from 0) of `total`, for a peak of 1.
     pub fn at(&self, step: u64, total: u64) -> f64 {
         if step < self.warmup {
-            return (step + 1) as f64 / (self.warmup + 1) as f64;
+            return (step as f64 + 1.0) / (self.warmup as f64 + 1.0);
         }
         let span = total.saturating_sub(self.warmup).max(1) as f64;
         let done = ((step - self.warmup) as f64 / span).min(1.0);
