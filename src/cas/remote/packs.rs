@@ -29,10 +29,12 @@ const PART: usize = 8 << 20;
 const PARTS: usize = 4;
 /// How many packs are sent at a time, over all blobs. Each takes memory until it is sent.
 const PACKS: usize = 4;
-/// A pack that takes no longer than this is sent in one request: in parts, the server has to put it together, and a
-/// transfer that is broken off leaves parts there. One that takes longer is sent in parts, which are tried again one
-/// by one.
+/// Where the bytes of a full pack take no longer than this, it is sent in one request: in parts, the server has to put
+/// it together, and a transfer that is broken off leaves parts there. Where they take longer it is sent in parts, which
+/// are tried again one by one.
 const SHORT: Duration = Duration::from_secs(4);
+/// The bytes of a full pack.
+const FULL: usize = 64 << 20;
 
 /// How packs are sent to a remote.
 #[derive(Debug)]
@@ -43,9 +45,9 @@ pub(super) struct Sender {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
-    /// The last pack took long, or there was none.
+    /// The bytes of the last pack took long, or there was none.
     Parts,
-    /// The last pack took a short time.
+    /// The bytes of the last pack took a short time.
     Whole,
     /// A pack was refused as one request: something on the way may take no such bodies.
     PartsAlone,
@@ -62,11 +64,12 @@ impl Sender {
         *unpoisoned(&self.way)
     }
 
-    /// Chooses the way of the next pack by the time that one took.
-    fn note(&self, took: Duration) {
+    /// Chooses the way of the next pack by the time that the bytes of one took.
+    fn note(&self, bytes: usize, took: Duration) {
+        let full = took.mul_f64(FULL as f64 / bytes as f64);
         let mut way = unpoisoned(&self.way);
         if *way != Way::PartsAlone {
-            *way = if took <= SHORT { Way::Whole } else { Way::Parts };
+            *way = if full <= SHORT { Way::Whole } else { Way::Parts };
         }
     }
 }
@@ -167,14 +170,14 @@ impl Remote {
                 self.done("write a pack", put)?;
                 self.count_moved(length);
                 if length > PART {
-                    self.sender.note(begun.elapsed());
+                    self.sender.note(length, begun.elapsed());
                 }
                 return Ok(());
             }
             *unpoisoned(&self.sender.way) = Way::PartsAlone;
         }
         self.put_parts(&path, bytes).await?;
-        self.sender.note(begun.elapsed());
+        self.sender.note(length, begun.elapsed());
         Ok(())
     }
 
