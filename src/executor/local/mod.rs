@@ -15,7 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use super::attempt::{AttemptError, Executor, Exit, Made, Request, Stop};
 use super::log::Masks;
@@ -40,6 +40,10 @@ pub struct Local {
     spawner: Mutex<Option<Spawner>>,
     /// How strict sandboxes are made here, once it is known.
     method: OnceLock<Method>,
+    /// Held for reading while files are written that a stage may execute, and for writing while this process forks: until
+    /// it executes its program, a child has all open files too, and the kernel executes no file that anybody has open
+    /// for writing ("Text file busy").
+    writing: RwLock<()>,
 }
 
 /// An attempt that can start.
@@ -62,6 +66,9 @@ impl Executor for Local {
     fn prepare(&self, request: &Request<'_>) -> Result<Prepared, AttemptError> {
         let scratch = request.scratch;
         let io = |what| move |source| AttemptError::Io { what, source };
+        // Before anything is written, so that no copy has to be waited for.
+        self.with_spawner(|_| Ok(())).map_err(io("start a process"))?;
+        let writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
         if scratch.root().exists() {
             scratch.reset().map_err(io("clear the scratch folder"))?;
         }
@@ -78,6 +85,7 @@ impl Executor for Local {
             Work::Command { .. } => command::prepare(request, &claim)?,
             Work::Kind { .. } => provider::prepare(request, &claim)?,
         };
+        drop(writing);
         prepared.made.shared = Arc::new(shared);
         prepared.launch.cores.clone_from(&claim.cores);
         let linger = request.stage().linger.unwrap_or(LINGER).as_millis();
@@ -138,6 +146,7 @@ impl Local {
         {
             return Ok(done);
         }
+        let _forking = self.writing.write().unwrap_or_else(PoisonError::into_inner);
         work(known.insert(Spawner::start()?))
     }
 
@@ -146,6 +155,7 @@ impl Local {
         match self.method.get() {
             Some(method) => Ok(*method),
             None => {
+                let _forking = self.writing.write().unwrap_or_else(PoisonError::into_inner);
                 let method = strict.prepare()?;
                 Ok(*self.method.get_or_init(|| method))
             }
