@@ -8,6 +8,7 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
 use crate::plan::types::{Cause, Reason};
+use crate::spec::diagnostic::printable_char;
 
 /// The most characters of a value.
 const MOST: usize = 48;
@@ -87,22 +88,6 @@ fn cut(text: &str, most: usize) -> String {
         out.push('…');
     }
     out
-}
-
-/// A character from outside, or a replacement for one that changes what the terminal does or what is read. Joiners
-/// (U+200C, U+200D) are part of words and of pictures.
-pub fn printable_char(c: char) -> char {
-    match c {
-        '\t' | '\n' => ' ',
-        '\u{200b}'
-        | '\u{200e}'
-        | '\u{200f}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{2066}'..='\u{2069}'
-        | '\u{feff}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    }
 }
 
 /// A text from outside with its lines and tabs, without other control characters.

@@ -229,7 +229,9 @@ fn printable(text: &str) -> String {
     out
 }
 
-fn printable_char(c: char) -> char {
+/// A character from outside, or a replacement for one that changes what the terminal does or what is read. Joiners
+/// (U+200C, U+200D) are part of words and of pictures.
+pub fn printable_char(c: char) -> char {
     match c {
         '\t' | '\n' => ' ',
         c if c.is_control() => '\u{fffd}',

@@ -14,12 +14,11 @@ use futures_util::TryFutureExt;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{Error, GetOptions, MultipartUpload, ObjectStoreExt, PutPayload};
-
 use tokio::sync::Semaphore;
 
 use super::error::RemoteError;
 use super::object::Remote;
-use super::pieces::{Recipe, most_recipe_bytes};
+use super::pieces::{PACK, Recipe, most_recipe_bytes};
 use crate::cas::unpoisoned;
 use crate::digest::Digest;
 
@@ -33,8 +32,6 @@ const PACKS: usize = 4;
 /// it together, and a transfer that is broken off leaves parts there. Where they take longer it is sent in parts, which
 /// are tried again one by one.
 const SHORT: Duration = Duration::from_secs(4);
-/// The bytes of a full pack.
-const FULL: usize = 64 << 20;
 
 /// How packs are sent to a remote.
 #[derive(Debug)]
@@ -66,7 +63,7 @@ impl Sender {
 
     /// Chooses the way of the next pack by the time that the bytes of one took.
     fn note(&self, bytes: usize, took: Duration) {
-        let full = took.mul_f64(FULL as f64 / bytes as f64);
+        let full = took.mul_f64(PACK as f64 / bytes as f64);
         let mut way = unpoisoned(&self.way);
         if *way != Way::PartsAlone {
             *way = if full <= SHORT { Way::Whole } else { Way::Parts };

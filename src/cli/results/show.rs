@@ -23,7 +23,8 @@ use crate::graph::Graph;
 use crate::plan::{Plan, SourceFiles, StageIx, State};
 use crate::protocol::Port;
 use crate::report::links;
-use crate::report::text::{bytes, printable_char, table};
+use crate::report::text::{bytes, table};
+use crate::spec::diagnostic::printable_char;
 
 /// The format of an answer in JSON.
 pub const SHOW_FORMAT: &str = "kiln.show/1";

@@ -19,6 +19,7 @@ pub(crate) use coding::{decode, encode};
 pub(crate) use receive::{Broken, Here, receive};
 pub(super) use recipe::{MOST_DEPTH, most_base_bytes, most_recipe_bytes};
 pub(crate) use recipe::{Recipe, Stored};
+pub(super) use send::PACK;
 pub(crate) use send::{Likeness, Near, pack_up};
 
 /// From this size on a blob is sent in pieces.

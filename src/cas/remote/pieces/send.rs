@@ -17,7 +17,7 @@ use crate::cas::error::{During, StoreError};
 use crate::digest::{Digest, Hasher};
 
 /// A pack is closed when it has so many bytes.
-const PACK: usize = 64 << 20;
+pub const PACK: usize = 64 << 20;
 
 /// Where a piece lies, and in which pack.
 #[derive(Debug, Clone, Copy)]
