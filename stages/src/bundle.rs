@@ -6,14 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::module::Module;
 use burn::tensor::Device;
 
 use crate::bpe::{Tokenizer, TokenizerError};
-use crate::generate::host;
 use crate::model::io::{self, ModelError};
-use crate::model::{Decoder, Rows};
-use crate::rl::scorer::{self, Scorer};
+use crate::model::{Network, TokenRow};
+use crate::rl::RewardModel;
 
 /// What may be wrong with a model's folder.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +50,9 @@ pub enum BundleError {
 ///
 /// # Errors
 /// When either is missing or malformed, or they do not belong together.
-pub fn load(folder: &Path, device: &Device) -> Result<(Decoder, Tokenizer), BundleError> {
+pub fn load(folder: &Path, device: &Device) -> Result<(Network, Tokenizer), BundleError> {
     let tokenizer = Tokenizer::load(folder)?;
-    let model = io::load(folder, device)?;
+    let model = io::load(folder, false, device)?;
     check_vocabulary(folder, &model, &tokenizer)?;
     Ok((model, tokenizer))
 }
@@ -67,21 +65,21 @@ pub fn load_reward(
     folder: &Path,
     (of, context): (&Tokenizer, usize),
     device: &Device,
-) -> Result<Scorer, BundleError> {
+) -> Result<RewardModel, BundleError> {
     let tokenizer = Tokenizer::load(folder)?;
-    let scorer = scorer::load(folder, device)?;
-    check_vocabulary(folder, scorer.decoder(), &tokenizer)?;
-    let (folder, reward) = (folder.to_owned(), scorer.decoder().config().context);
+    let model = io::load(folder, true, device)?;
+    check_vocabulary(folder, &model, &tokenizer)?;
+    let (folder, reward) = (folder.to_owned(), model.config().max_position_embeddings);
     if !tokenizer.has_ids_of(of) {
         return Err(BundleError::OtherTokenizer { folder });
     }
     if reward < context {
         return Err(BundleError::ShortContext { folder, reward, model: context });
     }
-    Ok(scorer)
+    Ok(RewardModel(model))
 }
 
-fn check_vocabulary(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<(), BundleError> {
+fn check_vocabulary(folder: &Path, model: &Network, tokenizer: &Tokenizer) -> Result<(), BundleError> {
     let (model, tokenizer) = (model.config().vocab, tokenizer.vocab_size());
     match model == tokenizer {
         true => Ok(()),
@@ -93,11 +91,9 @@ fn check_vocabulary(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Re
 ///
 /// # Errors
 /// Those of writing; weights or logits that are not finite.
-pub fn save(folder: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<(), BundleError> {
-    let plain = model.valid();
-    let hidden = plain.hidden(Rows::right(&[[tokenizer.eot()]], 0, &plain.device()), None);
-    let [_, _, width] = hidden.dims();
-    if !host(plain.logits(hidden.reshape([1, width]))).iter().all(|logit| logit.is_finite()) {
+pub fn save(folder: &Path, model: &Network, tokenizer: &Tokenizer) -> Result<(), BundleError> {
+    let row = TokenRow { ids: vec![tokenizer.eot(); 2], from: 1 };
+    if !model.logprobs_and_logits(&[row], 1.0).1.iter().all(|logit| logit.is_finite()) {
         return Err(BundleError::NotFinite);
     }
     io::save(folder, model)?;

@@ -46,8 +46,8 @@ impl From<crate::bundle::BundleError> for StageError {
     }
 }
 
-impl From<crate::rl::scorer::ScoreError> for StageError {
-    fn from(e: crate::rl::scorer::ScoreError) -> Self {
+impl From<crate::rl::reward_model::ScoreError> for StageError {
+    fn from(e: crate::rl::reward_model::ScoreError) -> Self {
         Self::failed(e)
     }
 }
@@ -158,6 +158,11 @@ impl Context {
         let values =
             values.iter().filter(|(_, v)| v.is_finite()).map(|(k, v)| ((*k).to_owned(), *v)).collect();
         emit(&Event::Metric { step, values });
+    }
+
+    /// As [`Context::metric`], names and values apart.
+    pub fn metrics<const N: usize>(&self, step: u64, names: [&str; N], values: [f64; N]) {
+        self.metric(step, &names.into_iter().zip(values).collect::<Vec<_>>());
     }
 
     /// Shows what a model says at a step.

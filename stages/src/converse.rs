@@ -12,8 +12,8 @@ use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{StageError, emit};
 use crate::device;
-use crate::generate::{Sampling, Stop, generate_batch};
-use crate::model::Decoder;
+use crate::generate::{Sampling, Stop, stream};
+use crate::model::Network;
 
 /// Answers the turns on stdin until it ends.
 ///
@@ -42,7 +42,7 @@ fn parse<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, StageError> {
 }
 
 fn answer(
-    model: &Decoder,
+    model: &Network,
     tokenizer: &Tokenizer,
     request: &ConverseRequest,
     prompt: &str,
@@ -50,7 +50,7 @@ fn answer(
 ) -> Result<(), StageError> {
     /// Two marks and a token between them.
     const LEAST: usize = 3;
-    let context = model.config().context;
+    let context = model.config().max_position_embeddings;
     if context <= LEAST {
         return Err(StageError::failed(format!(
             "the context of this model, {context} tokens, has no room for a prompt and a reply"
@@ -61,7 +61,7 @@ fn answer(
     let stop = if request.raw { tokenizer.eot() } else { tokenizer.stop() };
     let sampling = Sampling {
         temperature: request.temperature,
-        max_tokens: request.max_tokens as usize,
+        max_new_tokens: request.max_tokens as usize,
         stop: Stop::Token(stop),
         seed: request.seed,
         purpose: "converse",
@@ -70,7 +70,7 @@ fn answer(
     };
     let mut decoder = tokenizer.stream_decoder();
     let mut text = String::new();
-    let made = generate_batch(model, &[ids], &[0], &sampling, &mut |_, token| {
+    let made = stream(model, &ids, &sampling, &mut |token| {
         if token != stop {
             let piece = decoder.push(token);
             if !piece.is_empty() {
@@ -80,8 +80,7 @@ fn answer(
         }
     })?;
     text.push_str(&decoder.finish());
-    let finished = made[0].finished;
-    emit(&Event::Reply { text, finished, tokens: made[0].tokens.len() as u64 });
+    emit(&Event::Reply { text, finished: made.finished, tokens: made.tokens.len() as u64 });
     Ok(())
 }
 

@@ -54,7 +54,8 @@ fn cuda() -> Option<Device> {
 pub fn set_threads(threads: u32) {
     #[cfg(feature = "tch")]
     tch::set_num_threads(threads.max(1) as i32);
-    // burn-flex and the tokenizer take rayon's global pool.
+    crate::kernels::workers::set_threads(threads.max(1) as usize);
+    // burn-flex, generation and the tokenizer take rayon's global pool.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1) as usize).build_global();
 }
 

@@ -8,7 +8,7 @@ use crate::bpe::Tokenizer;
 use crate::context::{Context, StageError};
 use crate::data::{Completion, Prompt};
 use crate::generate;
-use crate::train::TokenRow;
+use crate::model::TokenRow;
 
 /// Prompt and answer as one row, the answer's tokens as targets; a finished answer ends with the stop token.
 pub fn answered(tokenizer: &Tokenizer, prompt: &str, answer: &Completion) -> TokenRow {
@@ -31,13 +31,13 @@ pub fn completion(tokenizer: &Tokenizer, made: &generate::Completion) -> Complet
 ///
 /// # Errors
 /// When the context has no room for a prompt beside the response.
-pub fn room(context: usize, max_tokens: usize) -> Result<usize, StageError> {
+pub fn room(context: usize, max_new_tokens: usize) -> Result<usize, StageError> {
     /// Two marks and a token between them.
     const LEAST: usize = 3;
-    let room = context.saturating_sub(max_tokens);
+    let room = context.saturating_sub(max_new_tokens);
     if room < LEAST {
         return Err(StageError::failed(format!(
-            "`max_tokens: {max_tokens}` leaves no room for a prompt in a context of {context} tokens: lower it"
+            "`max_new_tokens: {max_new_tokens}` leaves no room for a prompt in a context of {context} tokens: lower it"
         )));
     }
     Ok(room)
@@ -62,7 +62,7 @@ pub fn fitting(
     if prompts.is_empty() {
         return Err(StageError::failed(match all {
             0 => "there are no prompts".to_owned(),
-            _ => format!("all {all} prompts are longer than {room} tokens: lower `max_tokens`"),
+            _ => format!("all {all} prompts are longer than {room} tokens: lower `max_new_tokens`"),
         }));
     }
     if prompts.len() < all {

@@ -50,20 +50,21 @@ pub fn rms_norm(x: Tensor<3>, weight: Tensor<1>, eps: f64) -> Tensor<3> {
     x / (mean_square + eps).sqrt() * weight.unsqueeze()
 }
 
-/// See [`super::adamw`].
-pub fn adamw<const D: usize>(
-    param: Tensor<D>,
-    grad: Tensor<D>,
-    (first, second): (Tensor<D>, Tensor<D>),
+/// One AdamW update (Loshchilov and Hutter 2019); `decays` is 1 where a parameter is decayed and 0 elsewhere.
+pub fn adamw(
+    param: Tensor<1>,
+    grad: Tensor<1>,
+    (first, second): (Tensor<1>, Tensor<1>),
+    decays: Tensor<1>,
     rule: &AdamWRule,
-) -> (Tensor<D>, (Tensor<D>, Tensor<D>)) {
+) -> (Tensor<1>, (Tensor<1>, Tensor<1>)) {
     let grad = grad * rule.grad_scale;
     let first = first * rule.beta1 + grad.clone() * (1.0 - rule.beta1);
     let second = second * rule.beta2 + grad.square() * (1.0 - rule.beta2);
     let correction1 = 1.0 - rule.beta1.powi(rule.step as i32);
     let correction2 = 1.0 - rule.beta2.powi(rule.step as i32);
     let denominator = second.clone().sqrt() / correction2.sqrt() + rule.eps;
-    let decayed = param * (1.0 - rule.learning_rate * rule.decay);
+    let decayed = param.clone() - param * decays * (rule.learning_rate * rule.decay);
     let param = decayed - first.clone() / denominator * (rule.learning_rate / correction1);
     (param, (first, second))
 }

@@ -1,17 +1,29 @@
-//! The operations whose decomposed form is too slow or too large: attention, the log-probability
-//! of tokens, GELU, normalisation and AdamW.
+//! The operations that models are made of.
 //!
-//! Purpose: one function an operation, on burn tensors. On libtorch it is one fused op with a
-//! hand-written backward pass; elsewhere it is composed of burn's own ops (`decomposed`), which
-//! also serves as the reference that tests hold the fused one to.
-//! Invariant: both forms agree within rounding, in value and in gradient.
+//! Purpose: `cpu` computes on the memory of the host. The functions here are for tensors of burn on any device: on libtorch
+//! one fused operation with a hand-written backward pass, elsewhere burn's own operations (`decomposed`), which are also
+//! the reference that tests hold all others to. `flat` has the operations on all parameters of a model at once.
+//! Invariant: all forms agree within rounding, in value and in gradient.
 //! Must not know: models, losses, stages. Raw libtorch calls stand in `torch` alone.
 
+pub mod cpu;
 mod decomposed;
+pub mod flat;
 #[cfg(feature = "tch")]
 mod torch;
+pub mod workers;
 
 use burn::tensor::{Device, Int, Tensor};
+
+/// Whether this device is the CPU, so that the kernels of the host compute.
+pub fn is_host(device: &Device) -> bool {
+    #[cfg(feature = "tch")]
+    if is_libtorch(device) {
+        return torch::owns_cpu(device);
+    }
+    let _ = device;
+    true
+}
 
 /// Whether tensors of this device are libtorch's.
 pub fn is_libtorch(device: &Device) -> bool {
@@ -49,10 +61,6 @@ pub fn attention(
     causal: bool,
 ) -> Tensor<4> {
     debug_assert!(!(causal && mask.is_some()));
-    #[cfg(feature = "tch")]
-    if torch::owns_cpu(&query.device()) && mask.is_none() && causal {
-        return torch::causal_attention(query, key, value);
-    }
     decomposed::attention(query, key, value, mask, causal)
 }
 
@@ -83,24 +91,6 @@ pub fn layer_norm(x: Tensor<3>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) ->
 /// Shapes: x `[batch, time, width]`, weight `[width]`.
 pub fn rms_norm(x: Tensor<3>, weight: Tensor<1>, eps: f64) -> Tensor<3> {
     decomposed::rms_norm(x, weight, eps)
-}
-
-/// One AdamW update of one tensor with decoupled decay (Loshchilov and Hutter 2019), the moments
-/// corrected for their start at 0.
-///
-/// `step` counts from 1; `decay` is 0 for tensors that are not decayed. Returns the new
-/// parameter and moments. On libtorch it works in place where nobody else holds the memory.
-pub fn adamw<const D: usize>(
-    param: Tensor<D>,
-    grad: Tensor<D>,
-    moments: (Tensor<D>, Tensor<D>),
-    rule: &AdamWRule,
-) -> (Tensor<D>, (Tensor<D>, Tensor<D>)) {
-    #[cfg(feature = "tch")]
-    if is_libtorch(&param.device()) {
-        return torch::adamw(param, grad, moments, rule);
-    }
-    decomposed::adamw(param, grad, moments, rule)
 }
 
 /// The numbers of one AdamW update.

@@ -4,8 +4,7 @@
 //! Invariant: a tensor made here owns its memory or is built from one that burn tracks; in-place
 //! work happens only on memory that nobody else holds.
 //! Must not know: models, losses, stages.
-//! Sources: FlashAttention-2 (Dao 2023) as libtorch implements it for CPUs; the gradients of
-//! log-softmax and LayerNorm are the textbook ones, computed by libtorch's own backward ops.
+//! Sources: the gradients of log-softmax and LayerNorm are the textbook ones.
 
 // burn-tch is deprecated upstream; this is the file that names its types.
 #![allow(deprecated)]
@@ -19,8 +18,6 @@ use burn::backend::libtorch::{LibTorchDevice, TchTensor};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, DispatchDevice, LibTorch, backend_extension};
 use burn::tensor::{Device, Int, Tensor};
-
-use super::AdamWRule;
 
 /// The libtorch device behind a device, with or without autodiff.
 fn libtorch(device: &Device) -> Option<LibTorchDevice> {
@@ -39,7 +36,7 @@ pub fn owns(device: &Device) -> bool {
     libtorch(device).is_some()
 }
 
-/// Whether a device is libtorch's CPU, for which alone the fused attention is written.
+/// Whether a device is libtorch's CPU.
 pub fn owns_cpu(device: &Device) -> bool {
     libtorch(device) == Some(LibTorchDevice::Cpu)
 }
@@ -47,11 +44,6 @@ pub fn owns_cpu(device: &Device) -> bool {
 #[backend_extension(LibTorch, Autodiff)]
 trait Fused: Backend {
     fn fused_token_logprobs(logits: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self>;
-    fn fused_causal_attention(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
     fn fused_layer_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -64,15 +56,6 @@ trait Fused: Backend {
 /// See [`super::token_logprobs`].
 pub fn token_logprobs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::fused_token_logprobs(logits.into_dispatch(), targets.into_dispatch()))
-}
-
-/// See [`super::attention`], with `causal` and no mask.
-pub fn causal_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::fused_causal_attention(
-        query.into_dispatch(),
-        key.into_dispatch(),
-        value.into_dispatch(),
-    ))
 }
 
 /// See [`super::layer_norm`].
@@ -93,10 +76,6 @@ pub fn gelu(x: Tensor<3>) -> Tensor<3> {
 impl Fused for LibTorch {
     fn fused_token_logprobs(logits: TchTensor, targets: TchTensor) -> TchTensor {
         logprobs_forward(&logits, &targets).0
-    }
-
-    fn fused_causal_attention(query: TchTensor, key: TchTensor, value: TchTensor) -> TchTensor {
-        attention_forward(&query, &key, &value).0
     }
 
     fn fused_layer_norm(x: TchTensor, weight: TchTensor, bias: TchTensor, eps: f64) -> TchTensor {
@@ -122,25 +101,6 @@ fn logprobs_backward(all: &TchTensor, targets: &TchTensor, grad: &TchTensor) -> 
     let _ = out.g_mul_(&grad.neg());
     let _ = out.scatter_add_(1, &targets.tensor.unsqueeze(1), &grad);
     TchTensor::new(out)
-}
-
-/// The fused attention reads the last dim as if its numbers lay side by side, and does not check.
-fn side_by_side(x: &TchTensor) -> tch::Tensor {
-    if x.tensor.stride().last() == Some(&1) { x.tensor.shallow_clone() } else { x.tensor.contiguous() }
-}
-
-/// Returns the output and what the backward pass needs beside it, the log of the sums.
-fn attention_forward(query: &TchTensor, key: &TchTensor, value: &TchTensor) -> (TchTensor, TchTensor) {
-    let (out, logsumexp) = tch::Tensor::internal_scaled_dot_product_flash_attention_for_cpu::<tch::Tensor>(
-        &side_by_side(query),
-        &side_by_side(key),
-        &side_by_side(value),
-        0.0,
-        true,
-        None,
-        None,
-    );
-    (TchTensor::new(out), TchTensor::new(logsumexp))
 }
 
 /// Returns the output, the mean and the reciprocal deviation.
@@ -196,45 +156,6 @@ impl<C: CheckpointStrategy> Fused for Autodiff<LibTorch, C> {
         match Logprobs.prepare::<C>([logits.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((all, targets), picked),
             OpsKind::UnTracked(prep) => prep.finish(picked),
-        }
-    }
-
-    fn fused_causal_attention(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Attention;
-        impl Backward<LibTorch, 3> for Attention {
-            /// query, key, value, output, log of the sums
-            type State = [TchTensor; 5];
-            fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-                let [q, k, v, out, logsumexp] = ops.state;
-                let grad = grads.consume::<LibTorch>(&ops.node);
-                let (dq, dk, dv) =
-                    tch::Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward::<tch::Tensor>(
-                        &side_by_side(&grad),
-                        &side_by_side(&q),
-                        &side_by_side(&k),
-                        &side_by_side(&v),
-                        &out.tensor,
-                        &logsumexp.tensor,
-                        0.0,
-                        true,
-                        None,
-                        None,
-                    );
-                register(grads, ops.parents.map(|p| p.map(|n| n.id)), [dq, dk, dv]);
-            }
-        }
-        let (out, logsumexp) = attention_forward(query.primitive(), key.primitive(), value.primitive());
-        match Attention.prepare::<C>([query.node(), key.node(), value.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let [q, k, v] = [query, key, value].map(|t| t.into_primitive());
-                prep.finish([q, k, v, out.clone(), logsumexp], out)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
 
@@ -295,47 +216,4 @@ fn register(grads: &mut Gradients, parents: [Option<NodeId>; 3], values: [tch::T
             grads.register::<LibTorch>(id, TchTensor::new(value));
         }
     }
-}
-
-/// See [`super::adamw`].
-pub fn adamw<const D: usize>(
-    param: Tensor<D>,
-    grad: Tensor<D>,
-    (first, second): (Tensor<D>, Tensor<D>),
-    rule: &AdamWRule,
-) -> (Tensor<D>, (Tensor<D>, Tensor<D>)) {
-    let mut param = owned(param);
-    let mut first = owned(first);
-    let mut second = owned(second);
-    let grad = raw(grad).tensor * rule.grad_scale;
-    let correction1 = 1.0 - rule.beta1.powi(rule.step as i32);
-    let correction2 = 1.0 - rule.beta2.powi(rule.step as i32);
-    let _ = first.tensor.lerp_(&grad, 1.0 - rule.beta1);
-    let _ = second.tensor.g_mul_scalar_(rule.beta2);
-    let _ = second.tensor.addcmul_(&(&grad * (1.0 - rule.beta2)), &grad);
-    let mut denominator = second.tensor.sqrt();
-    let _ = denominator.g_mul_scalar_(1.0 / correction2.sqrt());
-    let _ = denominator.g_add_scalar_(rule.eps);
-    if rule.decay != 0.0 {
-        let _ = param.tensor.g_mul_scalar_(1.0 - rule.learning_rate * rule.decay);
-    }
-    let _ = param.tensor.addcdiv_(&(&first.tensor * (-rule.learning_rate / correction1)), &denominator);
-    (wrap(param), (wrap(first), wrap(second)))
-}
-
-fn raw<const D: usize>(tensor: Tensor<D>) -> TchTensor {
-    match tensor.try_into_primitive::<LibTorch>() {
-        Ok(primitive) => primitive,
-        Err(e) => unreachable!("the caller has seen that the device is libtorch's: {e:?}"),
-    }
-}
-
-/// The tensor's memory, copied first if anybody else holds it or one place stands for many numbers.
-fn owned<const D: usize>(tensor: Tensor<D>) -> TchTensor {
-    let primitive = raw(tensor);
-    if primitive.can_mut() { primitive } else { TchTensor::new(primitive.tensor.copy()) }
-}
-
-fn wrap<const D: usize>(tensor: TchTensor) -> Tensor<D> {
-    Tensor::from_primitive::<LibTorch>(tensor)
 }

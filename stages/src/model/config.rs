@@ -9,14 +9,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::presets::{Preset, preset};
+use crate::kernels::cpu::Activation;
 
 /// Which of the two families a decoder belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// Learned positions, LayerNorm, GELU, biases, tied head (Radford 2019).
+    /// Learned positions, LayerNorm, plain feed-forward part (Radford 2019).
     Gpt2,
-    /// RoPE, RMSNorm, SwiGLU, grouped-query attention, no biases (Touvron 2023).
+    /// RoPE, RMSNorm, gated feed-forward part, grouped-query attention (Touvron 2023).
     Llama,
 }
 
@@ -29,9 +30,9 @@ pub struct ModelParams {
     /// Layers, when other than the preset's.
     #[schemars(range(min = 1))]
     pub layers: Option<usize>,
-    /// Width (d), when other than the preset's.
+    /// Width of the residual stream (d), when other than the preset's.
     #[schemars(range(min = 1))]
-    pub width: Option<usize>,
+    pub hidden_size: Option<usize>,
     /// Attention heads, when other than the preset's.
     #[schemars(range(min = 1))]
     pub heads: Option<usize>,
@@ -40,10 +41,16 @@ pub struct ModelParams {
     pub kv_heads: Option<usize>,
     /// Hidden width of the feed-forward part, when other than the preset's.
     #[schemars(range(min = 1))]
-    pub ffn: Option<usize>,
-    /// Context length in tokens, when other than the preset's.
+    pub intermediate_size: Option<usize>,
+    /// The longest context in tokens, when other than the preset's.
     #[schemars(range(min = 1))]
-    pub context: Option<usize>,
+    pub max_position_embeddings: Option<usize>,
+    /// The activation of the feed-forward part, when other than the preset's.
+    pub activation: Option<Activation>,
+    /// Whether linear maps and LayerNorms have biases, when other than the preset's.
+    pub bias: Option<bool>,
+    /// Whether the output head is the transposed embedding, when other than the preset's.
+    pub tied: Option<bool>,
 }
 
 impl Default for ModelParams {
@@ -51,11 +58,14 @@ impl Default for ModelParams {
         Self {
             preset: Preset::Tiny,
             layers: None,
-            width: None,
+            hidden_size: None,
             heads: None,
             kv_heads: None,
-            ffn: None,
-            context: None,
+            intermediate_size: None,
+            max_position_embeddings: None,
+            activation: None,
+            bias: None,
+            tied: None,
         }
     }
 }
@@ -70,15 +80,19 @@ pub struct ModelConfig {
     /// Layers (L).
     pub layers: usize,
     /// Width of the residual stream (d).
-    pub width: usize,
+    pub hidden_size: usize,
     /// Attention heads.
     pub heads: usize,
     /// Heads of keys and values; fewer than `heads` in grouped-query attention.
     pub kv_heads: usize,
     /// Hidden width of the feed-forward part (f).
-    pub ffn: usize,
+    pub intermediate_size: usize,
     /// The longest context in tokens (T).
-    pub context: usize,
+    pub max_position_embeddings: usize,
+    /// The activation of the feed-forward part.
+    pub activation: Activation,
+    /// Whether linear maps and LayerNorms have biases.
+    pub bias: bool,
     /// Whether the output head is the transposed embedding.
     pub tied: bool,
     /// Added to the variance by the norms.
@@ -99,18 +113,21 @@ impl ModelParams {
     /// When the parts do not fit together.
     pub fn config(&self, vocab: usize) -> Result<ModelConfig, ShapeError> {
         let base = preset(self.preset);
-        let width = self.width.unwrap_or(base.width);
+        let hidden_size = self.hidden_size.unwrap_or(base.hidden_size);
         let heads = self.heads.unwrap_or(base.heads);
-        let same_width = width == base.width;
+        // A preset's ratio of both widths holds when only the one changes.
+        let intermediate_size = base.intermediate_size * hidden_size / base.hidden_size;
         let config = ModelConfig {
             vocab,
             layers: self.layers.unwrap_or(base.layers),
-            width,
+            hidden_size,
             heads,
             kv_heads: self.kv_heads.unwrap_or(if self.heads.is_some() { heads } else { base.kv_heads }),
-            // A preset's ratio of hidden width to width holds when only the width changes.
-            ffn: self.ffn.unwrap_or(if same_width { base.ffn } else { base.ffn * width / base.width }),
-            context: self.context.unwrap_or(base.context),
+            intermediate_size: self.intermediate_size.unwrap_or(intermediate_size),
+            max_position_embeddings: self.max_position_embeddings.unwrap_or(base.max_position_embeddings),
+            activation: self.activation.unwrap_or(base.activation),
+            bias: self.bias.unwrap_or(base.bias),
+            tied: self.tied.unwrap_or(base.tied),
             ..base
         };
         config.check()?;
@@ -121,12 +138,17 @@ impl ModelParams {
 impl ModelConfig {
     /// The size of a head.
     pub fn head(&self) -> usize {
-        self.width / self.heads
+        self.hidden_size / self.heads
     }
 
     /// The joint width of the keys (or values) of all kv heads.
     pub fn kv_width(&self) -> usize {
         self.head() * self.kv_heads
+    }
+
+    /// Whether the feed-forward part is gated.
+    pub fn is_gated(&self) -> bool {
+        self.family == Family::Llama
     }
 
     /// Checks that the parts fit together and are within what a machine could hold.
@@ -138,25 +160,25 @@ impl ModelConfig {
         let bounds = [
             ("vocab", self.vocab, 1 << 20),
             ("layers", self.layers, 1 << 10),
-            ("width", self.width, 1 << 16),
+            ("hidden_size", self.hidden_size, 1 << 16),
             ("heads", self.heads, 1 << 10),
             ("kv_heads", self.kv_heads, 1 << 10),
-            ("ffn", self.ffn, 1 << 18),
-            ("context", self.context, 1 << 20),
+            ("intermediate_size", self.intermediate_size, 1 << 18),
+            ("max_position_embeddings", self.max_position_embeddings, 1 << 20),
         ];
         for (name, value, most) in bounds {
             if value == 0 || value > most {
                 return fail(format!("{name} is {value}; it must lie between 1 and {most}"));
             }
         }
-        if !self.width.is_multiple_of(self.heads) {
-            return fail(format!("width {} is no multiple of heads {}", self.width, self.heads));
+        if !self.hidden_size.is_multiple_of(self.heads) {
+            return fail(format!("hidden_size {} is no multiple of heads {}", self.hidden_size, self.heads));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return fail(format!("heads {} is no multiple of kv_heads {}", self.heads, self.kv_heads));
         }
-        if self.family == Family::Gpt2 && (self.kv_heads != self.heads || !self.tied) {
-            return fail("the GPT-2 family has as many kv heads as heads, and a tied head".to_owned());
+        if self.family == Family::Gpt2 && self.kv_heads != self.heads {
+            return fail("the GPT-2 family has as many kv heads as heads".to_owned());
         }
         // Comparisons that are false for NaN too.
         if !(self.norm_eps > 0.0 && self.norm_eps <= 1.0) {
@@ -173,33 +195,37 @@ impl ModelConfig {
 
     /// The number of parameters.
     ///
-    /// GPT-2: `Vd + Td + L(12d^2 + 13d) + 2d` (for f = 4d). LLaMA:
+    /// GPT-2 with biases, a tied head and f = 4d: `Vd + Td + L(12d^2 + 13d) + 2d`. LLaMA:
     /// `2Vd (Vd if tied) + L(2d^2 + 2 d d_kv + 3 d f + 2d) + d`.
     pub fn parameters(&self) -> u64 {
-        let [v, t, l, d, f, dkv] =
-            [self.vocab, self.context, self.layers, self.width, self.ffn, self.kv_width()].map(|x| x as u64);
-        match self.family {
-            Family::Gpt2 => v * d + t * d + l * (4 * d * d + 2 * d * f + 9 * d + f) + 2 * d,
-            Family::Llama => {
-                let embeddings = if self.tied { v * d } else { 2 * v * d };
-                embeddings + l * (2 * d * d + 2 * d * dkv + 3 * d * f + 2 * d) + d
-            }
-        }
+        let [v, t, l, d, f, dkv] = [
+            self.vocab,
+            self.max_position_embeddings,
+            self.layers,
+            self.hidden_size,
+            self.intermediate_size,
+            self.kv_width(),
+        ]
+        .map(|x| x as u64);
+        let up = if self.is_gated() { 2 * f } else { f };
+        let norm = if self.bias && self.family == Family::Gpt2 { 2 * d } else { d };
+        let biases = if self.bias { (d + 2 * dkv) + d + up + d } else { 0 };
+        let positions = if self.family == Family::Gpt2 { t * d } else { 0 };
+        let head = if self.tied { 0 } else { v * d };
+        let layer = 2 * d * d + 2 * d * dkv + d * up + f * d + 2 * norm + biases;
+        v * d + positions + l * layer + norm + head
     }
 
     /// Parameters that take part in matrix multiplications for each token (all but the position
     /// and, where the head is not tied to it, the token embedding).
     pub fn matmul_parameters(&self) -> u64 {
-        let lookup = match (self.family, self.tied) {
-            (Family::Gpt2, _) => self.context,
-            (Family::Llama, true) => 0,
-            (Family::Llama, false) => self.vocab,
-        };
-        self.parameters() - (lookup * self.width) as u64
+        let positions = if self.family == Family::Gpt2 { self.max_position_embeddings } else { 0 };
+        let tokens = if self.tied { 0 } else { self.vocab };
+        self.parameters() - ((positions + tokens) * self.hidden_size) as u64
     }
 
     /// Floating-point operations of one token's training step: `6 N_matmul + 12 L d T`.
     pub fn training_flops_per_token(&self, time: usize) -> u64 {
-        6 * self.matmul_parameters() + 12 * (self.layers * self.width * time) as u64
+        6 * self.matmul_parameters() + 12 * (self.layers * self.hidden_size * time) as u64
     }
 }

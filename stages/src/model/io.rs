@@ -1,19 +1,21 @@
-//! Models on disk: named tensors in safetensors files, and the folder around them.
+//! Models on disk: a safetensors file of named tensors, and the folder around it.
 //!
 //! Purpose: `config.json`, `model.safetensors` and the tokenizer's files make a model folder.
 //! Invariant: a file is read only if its names, shapes and sizes are those that the shape in
 //! `config.json` asks for; a hostile file costs an error, not memory. No value that is not finite is read or written.
-//! Must not know: what the model is for; optimizers (they use the named tensors too).
+//! Must not know: what the model is for.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use burn::tensor::Device;
+use safetensors::View;
+use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::config::{ModelConfig, ShapeError};
-use super::decoder::Decoder;
+use super::layout::Layout;
+use super::network::Network;
 
 /// The shape's file.
 pub const CONFIG: &str = "config.json";
@@ -23,9 +25,6 @@ pub const WEIGHTS: &str = "model.safetensors";
 const CONFIG_LIMIT: u64 = 1 << 20;
 /// A safetensors header is never longer.
 const HEADER_LIMIT: u64 = 1 << 20;
-
-/// Tensors by their path in a module, f32.
-pub type NamedTensors = BTreeMap<String, TensorData>;
 
 /// What may be wrong with a model folder.
 #[derive(Debug, thiserror::Error)]
@@ -53,94 +52,51 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ModelError {
     move |source| ModelError::Io { path: path.to_owned(), source }
 }
 
-/// Collects the parameters of any module, by path.
-pub fn named_tensors<M: Module>(module: &M) -> NamedTensors {
-    #[derive(Default)]
-    struct Collector {
-        path: Vec<String>,
-        found: NamedTensors,
-    }
-    impl ModuleVisitor for Collector {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.found.insert(self.path.join("."), param.val().into_data());
-        }
-    }
-    let mut collector = Collector::default();
-    module.visit(&mut collector);
-    collector.found
+/// Numbers as a tensor of a safetensors file.
+struct Values<'a> {
+    values: &'a [f32],
+    shape: &'a [usize],
 }
 
-/// Replaces the parameters of a module by tensors of the same names and shapes.
-///
-/// # Errors
-/// Names the first tensor that is missing, of another shape, or not asked for.
-pub fn with_tensors<M: Module>(module: M, tensors: NamedTensors) -> Result<M, String> {
-    struct Filler {
-        path: Vec<String>,
-        tensors: NamedTensors,
-        problem: Option<String>,
+impl View for Values<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
     }
-    impl ModuleMapper for Filler {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let name = self.path.join(".");
-            let (id, old, mapper) = param.consume();
-            let wanted = old.dims();
-            let value = match self.tensors.remove(&name) {
-                Some(data) if data.shape().as_slice() == wanted => {
-                    leaf(Tensor::from_data(data, &old.device()))
-                }
-                found => {
-                    let seen = found
-                        .map_or("missing".to_owned(), |d| format!("of shape {:?}", d.shape().as_slice()));
-                    self.problem.get_or_insert(format!("tensor `{name}` is {seen}, wanted {wanted:?}"));
-                    old
-                }
-            };
-            Param::from_mapped_value(id, value, mapper)
-        }
+    fn shape(&self) -> &[usize] {
+        self.shape
     }
-    let mut filler = Filler { path: Vec::new(), tensors, problem: None };
-    let module = module.map(&mut filler);
-    match (filler.problem, filler.tensors.keys().next()) {
-        (Some(problem), _) => Err(problem),
-        (None, Some(name)) => Err(format!("tensor `{name}` is not part of this model")),
-        (None, None) => Ok(module),
+    fn data(&self) -> Cow<'_, [u8]> {
+        bytes_of(self.values)
+    }
+    fn data_len(&self) -> usize {
+        4 * self.values.len()
     }
 }
 
-/// A parameter's tensor: it wants a gradient where there are gradients.
-pub fn leaf<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.is_autodiff() { tensor.require_grad() } else { tensor }
+/// The bytes of numbers, little-endian.
+pub fn bytes_of(values: &[f32]) -> Cow<'_, [u8]> {
+    match cfg!(target_endian = "little") {
+        true => Cow::Borrowed(bytemuck::cast_slice(values)),
+        false => Cow::Owned(values.iter().flat_map(|x| x.to_le_bytes()).collect()),
+    }
 }
 
-/// Writes tensors as a safetensors file: to a temporary name, then renamed.
+/// Writes parameters as a safetensors file: to a temporary name, then renamed.
 ///
 /// # Errors
 /// Those of writing; a value that is not finite.
-pub fn write_tensors(path: &Path, tensors: &NamedTensors) -> Result<(), ModelError> {
-    let mut views = Vec::with_capacity(tensors.len());
-    for (name, data) in tensors {
-        if !data.iter::<f32>().all(f32::is_finite) {
-            return Err(ModelError::NotFinite { path: path.to_owned(), tensor: name.clone() });
+fn write_weights(path: &Path, layout: &Layout, weights: &[f32]) -> Result<(), ModelError> {
+    let mut views = Vec::with_capacity(layout.entries().len());
+    for entry in layout.entries() {
+        let values = &weights[entry.range.clone()];
+        if !values.iter().all(|x| x.is_finite()) {
+            return Err(ModelError::NotFinite { path: path.to_owned(), tensor: entry.name.clone() });
         }
-        let view = TensorView::new(Dtype::F32, data.shape().as_slice().to_vec(), data.as_bytes())
-            .map_err(|e| malformed(path, e))?;
-        views.push((name.as_str(), view));
+        views.push((entry.name.as_str(), Values { values, shape: &entry.shape }));
     }
-    let bytes = safetensors::serialize(views, None).map_err(|e| malformed(path, e))?;
-    write_whole(path, &bytes)
+    let temporary = path.with_extension("tmp");
+    safetensors::serialize_to_file(views, None, &temporary).map_err(|e| malformed(&temporary, e))?;
+    std::fs::rename(&temporary, path).map_err(io(path))
 }
 
 /// Writes a file so that it is either absent or whole.
@@ -159,58 +115,57 @@ fn file_size(path: &Path) -> Result<u64, ModelError> {
     if found.is_file() { Ok(found.len()) } else { Err(malformed(path, "it is no regular file")) }
 }
 
-/// Reads a safetensors file of f32 tensors, `expected` values in all.
-///
-/// The number must be exact: a caller then makes room for what the file holds, not for what a
-/// hostile shape beside a small file claims.
+/// Reads the parameters of a layout from a safetensors file. The file is mapped, so a value is in memory once.
 ///
 /// # Errors
-/// When it cannot be read, holds another number of values, or is malformed.
-pub fn read_tensors(path: &Path, expected: u64) -> Result<NamedTensors, ModelError> {
+/// When it cannot be read, or does not hold exactly the tensors of the layout, finite and in f32.
+pub fn read_weights(path: &Path, layout: &Layout) -> Result<Vec<f32>, ModelError> {
     let size = file_size(path)?;
+    let expected = layout.len() as u64;
     if size > expected * 4 + HEADER_LIMIT {
         return Err(malformed(path, format!("{size} bytes are more than {expected} values need")));
     }
-    let bytes = std::fs::read(path).map_err(io(path))?;
+    let file = File::open(path).map_err(io(path))?;
+    // SAFETY: an input of a stage is a file of the store, which nobody writes to; were it cut short meanwhile, the process
+    // would end by a signal, and nothing would be published.
+    #[allow(unsafe_code)]
+    let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(io(path))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(path, e))?;
-    let mut out = NamedTensors::new();
-    for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::F32 {
-            return Err(malformed(path, format!("tensor `{name}` is {:?}, wanted F32", view.dtype())));
-        }
-        let values: Vec<f32> =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        if !values.iter().all(|value| value.is_finite()) {
-            return Err(malformed(path, format!("tensor `{name}` has a value that is not finite")));
-        }
-        out.insert(name, TensorData::new(values, view.shape().to_vec()));
+    if let Some(name) = file.names().into_iter().find(|name| layout.entry(name).is_none()) {
+        return Err(malformed(path, format!("tensor `{name}` is not part of this model")));
     }
-    let found: u64 = out.values().map(|d| d.num_elements() as u64).sum();
-    if found != expected {
-        return Err(malformed(path, format!("it holds {found} values, the shape asks for {expected}")));
+    let mut weights = vec![0.0; layout.len()];
+    for entry in layout.entries() {
+        let name = &entry.name;
+        let view = file.tensor(name).map_err(|_| malformed(path, format!("tensor `{name}` is missing")))?;
+        if view.dtype() != Dtype::F32 || view.shape() != entry.shape {
+            let seen = format!("{:?} of shape {:?}", view.dtype(), view.shape());
+            return Err(malformed(
+                path,
+                format!("tensor `{name}` is {seen}, wanted F32 of {:?}", entry.shape),
+            ));
+        }
+        for (slot, b) in weights[entry.range.clone()].iter_mut().zip(view.data().chunks_exact(4)) {
+            *slot = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+            if !slot.is_finite() {
+                return Err(malformed(path, format!("tensor `{name}` has a value that is not finite")));
+            }
+        }
     }
-    Ok(out)
+    Ok(weights)
 }
 
 /// Writes shape and weights into a folder.
 ///
 /// # Errors
 /// Those of writing.
-pub fn save(folder: &Path, model: &Decoder) -> Result<(), ModelError> {
+pub fn save(folder: &Path, model: &Network) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(io(folder))?;
-    write_config(folder, model.config())?;
-    write_tensors(&folder.join(WEIGHTS), &named_tensors(model))
-}
-
-/// Writes the shape into a folder.
-///
-/// # Errors
-/// Those of writing.
-pub fn write_config(folder: &Path, config: &ModelConfig) -> Result<(), ModelError> {
     let path = folder.join(CONFIG);
-    let mut text = serde_json::to_string_pretty(config).map_err(|e| malformed(&path, e))?;
+    let mut text = serde_json::to_string_pretty(model.config()).map_err(|e| malformed(&path, e))?;
     text.push('\n');
-    write_whole(&path, text.as_bytes())
+    write_whole(&path, text.as_bytes())?;
+    write_weights(&folder.join(WEIGHTS), model.layout(), &model.weights().values())
 }
 
 /// Reads the shape of the model in a folder.
@@ -228,13 +183,21 @@ pub fn read_config(folder: &Path) -> Result<ModelConfig, ModelError> {
     Ok(config)
 }
 
-/// Reads the model in a folder.
+/// Reads the model in a folder, with or without a scalar head.
 ///
 /// # Errors
 /// When shape or weights are missing, malformed or do not fit each other.
-pub fn load(folder: &Path, device: &Device) -> Result<Decoder, ModelError> {
+pub fn load(folder: &Path, has_value_head: bool, device: &Device) -> Result<Network, ModelError> {
     let config = read_config(folder)?;
     let path = folder.join(WEIGHTS);
-    let tensors = read_tensors(&path, config.parameters())?;
-    with_tensors(Decoder::new(&config, 0, device), tensors).map_err(|e| malformed(&path, e))
+    // A shape that claims more than the file holds makes no room for it.
+    let size = file_size(&path)?;
+    if config.parameters() * 4 > size {
+        return Err(malformed(
+            &path,
+            format!("{size} bytes are fewer than {} values need", config.parameters()),
+        ));
+    }
+    let weights = read_weights(&path, &Layout::new(&config, has_value_head))?;
+    Ok(Network::new(&config, has_value_head, weights, device))
 }

@@ -1,20 +1,22 @@
-//! One decoder for the GPT-2 and LLaMA families.
+//! Decoders: their shape, their parameters, what they compute, their files.
 //!
-//! Purpose: what a model is (`config`, `presets`), how it computes (`decoder`, `layers`, `cache`),
-//! and how it is kept on disk (`io`).
-//! Invariant: a model folder is complete: shape, weights, tokenizer.
-//! Must not know: how models are trained or what they are asked.
+//! Purpose: `config` and `presets` say what a decoder looks like, `layout` where its parameters stand, `network` what it
+//! answers, by `cpu` or by `device`; `batch` is what it reads, `io` a model on disk.
+//! Invariant: both ways to compute give the same numbers within rounding.
+//! Must not know: losses, optimizers, stages.
 
-pub mod cache;
+pub mod batch;
 pub mod config;
-pub mod decoder;
+pub mod cpu;
+pub mod device;
 pub mod io;
-pub mod layers;
+pub mod layout;
+pub mod network;
 pub mod presets;
 
-pub use cache::Cache;
+pub use batch::{Batch, Readout, TokenRow};
 pub use config::{Family, ModelConfig, ModelParams};
-pub use decoder::{Decoder, Rows};
+pub use network::{Execution, Network};
 
 #[cfg(test)]
 mod tests;

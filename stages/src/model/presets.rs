@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Family, ModelConfig};
+use crate::kernels::cpu::Activation;
 
 /// A named shape. The vocabulary comes from the tokenizer at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -98,11 +99,13 @@ fn gpt2(vocab: usize, context: usize, layers: usize, width: usize, heads: usize)
         family: Family::Gpt2,
         vocab,
         layers,
-        width,
+        hidden_size: width,
         heads,
         kv_heads: heads,
-        ffn: 4 * width,
-        context,
+        intermediate_size: 4 * width,
+        max_position_embeddings: context,
+        activation: Activation::GeluNew,
+        bias: true,
         tied: true,
         norm_eps: 1e-5,
         rope_theta: 1e4,
@@ -114,11 +117,13 @@ fn llama(vocab: usize, context: usize, layers: usize, width: usize, heads: usize
         family: Family::Llama,
         vocab,
         layers,
-        width,
+        hidden_size: width,
         heads,
         kv_heads: heads,
-        ffn,
-        context,
+        intermediate_size: ffn,
+        max_position_embeddings: context,
+        activation: Activation::Silu,
+        bias: false,
         tied: false,
         norm_eps: 1e-6,
         rope_theta: 1e4,
@@ -171,7 +176,7 @@ mod tests {
         let params = ModelParams { heads: Some(3), ..ModelParams::default() };
         assert_eq!(
             params.config(100).unwrap_err().to_string(),
-            "model shape: width 128 is no multiple of heads 3"
+            "model shape: hidden_size 128 is no multiple of heads 3"
         );
     }
 }

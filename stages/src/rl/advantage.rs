@@ -23,11 +23,16 @@ pub fn gae(rewards: &[f64], values: &[f64], gamma: f64, lambda: f64) -> (Vec<f64
     (advantages, returns)
 }
 
-/// `(x - mean) / sqrt(var + 1e-8)` over all entries, biased variance.
-pub fn whiten(values: &mut [f64]) {
+/// Mean and biased variance.
+pub fn moments(values: &[f64]) -> (f64, f64) {
     let n = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    (mean, values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n)
+}
+
+/// `(x - mean) / sqrt(var + 1e-8)` over all entries, biased variance.
+pub fn whiten(values: &mut [f64]) {
+    let (mean, variance) = moments(values);
     let scale = 1.0 / (variance + 1e-8).sqrt();
     values.iter_mut().for_each(|x| *x = (*x - mean) * scale);
 }
@@ -45,13 +50,9 @@ pub fn token_rewards(logprobs: &[f32], reference: &[f32], beta: f64, score: f64)
 /// `1 - var(returns - values) / var(returns)`: 1 when the values foretell the returns, 0 when they
 /// do no better than their mean. None where returns do not vary.
 pub fn explained_variance(returns: &[f64], values: &[f64]) -> Option<f64> {
-    let variance = |xs: &[f64]| {
-        let mean = xs.iter().sum::<f64>() / xs.len().max(1) as f64;
-        xs.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / xs.len().max(1) as f64
-    };
     let errors: Vec<f64> = returns.iter().zip(values).map(|(r, v)| r - v).collect();
-    let total = variance(returns);
-    (total > 0.0).then(|| 1.0 - variance(&errors) / total)
+    let total = moments(returns).1;
+    (total > 0.0).then(|| 1.0 - moments(&errors).1 / total)
 }
 
 #[cfg(test)]

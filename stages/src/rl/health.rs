@@ -33,7 +33,7 @@ impl Health {
         rollout: &RolloutStats,
         update: &UpdateStats,
         explained_variance: Option<f64>,
-        max_tokens: usize,
+        max_new_tokens: usize,
     ) -> Vec<Sign> {
         let count = |n: u32, seen: bool| if seen { n + 1 } else { 0 };
         self.high_kl = count(self.high_kl, rollout.k1 > 10.0);
@@ -64,9 +64,9 @@ impl Health {
             let text = format!("{:.0} % of the tokens are clipped", update.clip_fraction * 100.0);
             signs.push(("clip-high", text, "lower learning_rate or epochs"));
         }
-        if rollout.length > 0.95 * max_tokens as f64 && rollout.length > 1.5 * first {
+        if rollout.length > 0.95 * max_new_tokens as f64 && rollout.length > 1.5 * first {
             let text = format!(
-                "responses grew from {first:.0} to {:.0} tokens, the limit is {max_tokens}",
+                "responses grew from {first:.0} to {:.0} tokens, the limit is {max_new_tokens}",
                 rollout.length
             );
             signs.push(("length-exploding", text, "raise kl_coef, or look at what the reward model likes"));

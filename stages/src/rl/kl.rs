@@ -1,7 +1,7 @@
 //! The KL divergence from the reference: estimates, and the coefficient that weighs it.
 //!
 //! Purpose: k1, k2, k3 over samples of the policy; the adaptive controller.
-//! Invariant: k1 goes into the reward, k1 and k3 are logged.
+//! Invariant: the estimates are sums over the tokens of one response. (`advantage` takes k1 into the reward.)
 //! Must not know: models.
 //! Source: Schulman 2020 (estimators); Ziegler 2019 (controller).
 

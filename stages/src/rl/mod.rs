@@ -1,18 +1,20 @@
 //! The arithmetic of reward modelling and PPO.
 //!
-//! Purpose: scorers (reward and value models), the pairwise loss, advantages, PPO's losses, KL
+//! Purpose: reward and value models, the pairwise loss, advantages, PPO's losses, KL
 //! estimates, the fixed and the adaptive KL coefficient.
 //! Invariant: every formula stands in its file, with its paper, and has a fixture computed by hand.
-//! Must not know: tokenizers, the loop that uses it; of files only `scorer` knows.
+//! Must not know: tokenizers, files, the loop that uses it.
 
 pub mod advantage;
 pub mod health;
 pub mod kl;
-pub mod loss;
+pub mod losses;
 pub mod pairs;
+pub mod reward_model;
 pub mod rollout;
-pub mod scorer;
 pub mod update;
+
+pub use reward_model::RewardModel;
 
 #[cfg(test)]
 mod tests;

@@ -2,52 +2,48 @@
 //!
 //! Purpose: samples responses, scores them, computes log-probabilities, values, rewards,
 //! advantages and returns.
-//! Invariant: rollout, reference and training share one log-probability function, at one
-//! temperature; a response without stop token gets the penalty, if there is one, instead of its score.
+//! Invariant: rollout, reference and training share one log-probability function, at one temperature, and the rows go
+//! through it in the micro-batches of the first epoch, so that the first ratio is exactly 1; a response without stop token
+//! gets the penalty, if there is one, instead of its score.
 //! Must not know: optimizers, the outer loop.
 //! Source: Huang 2024.
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::log_softmax;
-
 use super::advantage::{gae, token_rewards, whiten};
 use super::kl;
-use super::scorer::{ScoreError, Scorer};
-use crate::generate::{Completion, Sampling, generate, host};
-use crate::kernels;
-use crate::model::Decoder;
-use crate::train::TokenRow;
-use crate::train::lm::target_logits;
+use super::reward_model::{RewardModel, ScoreError};
+use crate::generate::{Completion, Sampling, generate};
+use crate::kernels::cpu::logprobs::entropy_and_kl;
+use crate::model::{Network, Readout, TokenRow};
 
 /// The exact KL and the entropy need every logit of every token twice; beyond this many tokens of
 /// vocabulary the estimates must do.
 const EXACT_VOCAB: usize = 4096;
 
-/// The models of PPO, all without autodiff.
+/// The models of PPO.
 pub struct Models<'a> {
     /// The policy as it is now.
-    pub policy: &'a Decoder,
+    pub policy: &'a Network,
     /// What the policy was at the start.
-    pub reference: &'a Decoder,
+    pub reference: &'a Network,
     /// The value model as it is now.
-    pub value: &'a Scorer,
+    pub value: &'a Network,
     /// The reward model.
-    pub reward: &'a Scorer,
+    pub reward: &'a RewardModel,
 }
 
 /// The numbers that shape rewards and advantages.
 #[derive(Debug, Clone, Copy)]
-pub struct Shaping {
-    /// Weight of the KL penalty.
-    pub beta: f64,
+pub struct RewardConfig {
+    /// Weight of the KL penalty (beta).
+    pub kl_coef: f64,
     /// Discount.
     pub gamma: f64,
     /// Trace decay of GAE.
-    pub lambda: f64,
+    pub gae_lambda: f64,
     /// Replaces the score of a response without stop token, if anything does.
-    pub missing_stop: Option<f64>,
-    /// Rows that go through a model at once.
-    pub micro_batch: usize,
+    pub missing_eos_reward: Option<f64>,
+    /// Rows of a minibatch, and rows of it that go through a model at once.
+    pub batches: [usize; 2],
     /// Whether advantages are whitened.
     pub whiten: bool,
 }
@@ -102,7 +98,7 @@ pub fn rollout(
     prompts: &[Vec<u32>],
     keys: &[u64],
     sampling: &Sampling,
-    shaping: &Shaping,
+    config: &RewardConfig,
 ) -> Result<Rollout, String> {
     let completions =
         generate(models.policy, prompts, keys, prompts.len(), sampling).map_err(|e| e.to_string())?;
@@ -111,25 +107,26 @@ pub fn rollout(
         .zip(&completions)
         .map(|(p, c)| TokenRow { ids: [p.as_slice(), &c.tokens].concat(), from: p.len() })
         .collect();
-    let mut seen = Seen::default();
-    for part in rows.chunks(shaping.micro_batch) {
+    let mut seen = Experience::default();
+    let [minibatch, micro] = config.batches;
+    for part in rows.chunks(minibatch).flat_map(|minibatch| minibatch.chunks(micro)) {
         seen.look(models, part, sampling.temperature);
     }
     seen.scores = ScoreError::check(seen.scores).map_err(|e| e.to_string())?;
     let scores: Vec<f64> = completions
         .iter()
         .zip(&seen.scores)
-        .map(|(c, &s)| shaping.missing_stop.filter(|_| !c.finished).unwrap_or(f64::from(s)))
+        .map(|(c, &s)| config.missing_eos_reward.filter(|_| !c.finished).unwrap_or(f64::from(s)))
         .collect();
     let mut advantages = Vec::with_capacity(rows.len());
     let mut returns = Vec::with_capacity(rows.len());
     for (i, score) in scores.iter().enumerate() {
-        let rewards = token_rewards(&seen.logprobs[i], &seen.reference[i], shaping.beta, *score);
-        let (a, r) = gae(&rewards, &seen.values[i], shaping.gamma, shaping.lambda);
+        let rewards = token_rewards(&seen.logprobs[i], &seen.reference[i], config.kl_coef, *score);
+        let (a, r) = gae(&rewards, &seen.values[i], config.gamma, config.gae_lambda);
         advantages.push(a);
         returns.push(r);
     }
-    if shaping.whiten {
+    if config.whiten {
         whiten_rows(&mut advantages);
     }
     let stats = stats(&completions, &scores, &seen);
@@ -147,7 +144,7 @@ pub fn rollout(
 
 /// What the models say of the responses, row by row.
 #[derive(Default)]
-struct Seen {
+struct Experience {
     logprobs: Vec<Vec<f32>>,
     reference: Vec<Vec<f32>>,
     values: Vec<Vec<f64>>,
@@ -157,27 +154,27 @@ struct Seen {
     exact: bool,
 }
 
-impl Seen {
+impl Experience {
     fn look(&mut self, models: &Models, rows: &[TokenRow], temperature: f64) {
-        let (logits, targets) = target_logits(models.policy, rows);
-        let (reference_logits, _) = target_logits(models.reference, rows);
-        let scale = |l: Tensor<2>| if temperature == 1.0 { l } else { l / temperature };
-        let (logits, reference_logits) = (scale(logits), scale(reference_logits));
-        let logprobs = kernels::token_logprobs(logits.clone(), targets.clone());
-        let reference = kernels::token_logprobs(reference_logits.clone(), targets);
-        self.exact = logits.dims()[1] <= EXACT_VOCAB;
+        let temperature = temperature as f32;
+        let vocab = models.policy.config().vocab;
+        self.exact = vocab <= EXACT_VOCAB;
+        let asked = [models.policy, models.reference].map(|model| match self.exact {
+            true => model.logprobs_and_logits(rows, temperature),
+            false => (model.outputs(rows, Readout::LogProbs { temperature }), Vec::new()),
+        });
+        let [(logprobs, logits), (reference, reference_logits)] = asked;
         if self.exact {
-            let all = log_softmax(logits, 1);
-            let theirs = log_softmax(reference_logits, 1);
-            let probabilities = all.clone().exp();
-            self.entropy -= f64::from((probabilities.clone() * all.clone()).sum().into_scalar::<f32>());
-            self.exact_kl += f64::from((probabilities * (all - theirs)).sum().into_scalar::<f32>());
+            let (entropy, kl) = entropy_and_kl(&logits, &reference_logits, vocab, temperature);
+            self.entropy += entropy;
+            self.exact_kl += kl;
         }
-        self.logprobs.extend(by_row(&host(logprobs), rows));
-        self.reference.extend(by_row(&host(reference), rows));
-        let values: Vec<f64> = host(models.value.values(rows)).into_iter().map(f64::from).collect();
+        self.logprobs.extend(by_row(&logprobs, rows));
+        self.reference.extend(by_row(&reference, rows));
+        let values: Vec<f64> =
+            models.value.outputs(rows, Readout::Values).into_iter().map(f64::from).collect();
         self.values.extend(by_row(&values, rows));
-        self.scores.extend(host(models.reward.scores(rows)));
+        self.scores.extend(models.reward.0.outputs(rows, Readout::Scores));
     }
 }
 
@@ -201,7 +198,7 @@ fn whiten_rows(rows: &mut [Vec<f64>]) {
     }
 }
 
-fn stats(completions: &[Completion], scores: &[f64], seen: &Seen) -> RolloutStats {
+fn stats(completions: &[Completion], scores: &[f64], seen: &Experience) -> RolloutStats {
     let n = completions.len().max(1) as f64;
     let tokens: usize = completions.iter().map(|c| c.tokens.len()).sum();
     let kl: Vec<[f64; 3]> =

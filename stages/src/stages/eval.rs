@@ -19,8 +19,7 @@ use crate::dialogue::{self, completion};
 use crate::evaluate::{Answers, Evaluation, Report, Scored, ValidationLoss, write_report};
 use crate::generate::{self, Sampling, Stop, generate};
 use crate::gold::{Gold, GoldOptions, Reply};
-use crate::model::Decoder;
-use crate::train::TokenRow;
+use crate::model::{Network, TokenRow};
 use crate::train::corpus::HeldOut;
 
 /// The kind's params.
@@ -32,7 +31,7 @@ pub struct Params {
     pub prompts: usize,
     /// The most tokens of an answer.
     #[schemars(range(min = 1))]
-    pub max_tokens: usize,
+    pub max_new_tokens: usize,
     /// The logits are divided by this; 0 takes the likeliest token.
     #[schemars(range(min = 0.0))]
     pub temperature: f64,
@@ -54,7 +53,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             prompts: 256,
-            max_tokens: 40,
+            max_new_tokens: 40,
             temperature: 1.0,
             best_of: 8,
             gold: GoldOptions::default(),
@@ -69,7 +68,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "eval",
-        2,
+        3,
         "compares base, SFT model and policy on held-out prompts",
         (
             vec![
@@ -165,15 +164,15 @@ impl<'a> Exam<'a> {
         Ok(Answers { loss: self.loss(&model, &tokenizer)?, ..self.scored(name, replies) })
     }
 
-    fn chat_prompts(&self, tokenizer: &Tokenizer, model: &Decoder) -> Result<Vec<Vec<u32>>, StageError> {
-        let room = dialogue::room(model.config().context, self.params.max_tokens)?;
+    fn chat_prompts(&self, tokenizer: &Tokenizer, model: &Network) -> Result<Vec<Vec<u32>>, StageError> {
+        let room = dialogue::room(model.config().max_position_embeddings, self.params.max_new_tokens)?;
         // Everybody must answer every prompt.
         Ok(dialogue::shortened(self.ctx, tokenizer, &self.prompts, room))
     }
 
     fn replies(
         &self,
-        model: &Decoder,
+        model: &Network,
         tokenizer: &Tokenizer,
         ids: &[Vec<u32>],
     ) -> Result<Vec<Completion>, StageError> {
@@ -186,7 +185,7 @@ impl<'a> Exam<'a> {
     fn sampling(&self, stop: Stop<'a>, purpose: &'static str) -> Sampling<'a> {
         Sampling {
             temperature: self.params.temperature,
-            max_tokens: self.params.max_tokens,
+            max_new_tokens: self.params.max_new_tokens,
             stop,
             seed: self.params.seed,
             purpose,
@@ -197,8 +196,8 @@ impl<'a> Exam<'a> {
 
     /// The base model knows no chat template: it is given a page of dialogue that ends where its
     /// speech begins, and is stopped at the blank line that ends a speech.
-    fn continued_pages(&self, model: &Decoder, tokenizer: &Tokenizer) -> Result<Vec<Completion>, StageError> {
-        let room = dialogue::room(model.config().context, self.params.max_tokens)?;
+    fn continued_pages(&self, model: &Network, tokenizer: &Tokenizer) -> Result<Vec<Completion>, StageError> {
+        let room = dialogue::room(model.config().max_position_embeddings, self.params.max_new_tokens)?;
         let texts: Vec<String> = self.prompts.iter().map(|p| format!("{}\n\n", p.prompt)).collect();
         let pages = dialogue::pages(self.ctx, tokenizer, &texts, room);
         let eot = tokenizer.eot();
@@ -206,7 +205,7 @@ impl<'a> Exam<'a> {
         let keys: Vec<u64> = (0..pages.len() as u64).collect();
         let sampling = Sampling {
             temperature: self.params.temperature,
-            max_tokens: self.params.max_tokens,
+            max_new_tokens: self.params.max_new_tokens,
             stop: Stop::When(&ends),
             seed: self.params.seed,
             purpose: "eval",
@@ -246,10 +245,10 @@ impl<'a> Exam<'a> {
         Some(self.scored("human", replies?))
     }
 
-    fn loss(&self, model: &Decoder, tokenizer: &Tokenizer) -> Result<Option<ValidationLoss>, StageError> {
+    fn loss(&self, model: &Network, tokenizer: &Tokenizer) -> Result<Option<ValidationLoss>, StageError> {
         let Some(texts) = &self.validation else { return Ok(None) };
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let held_out = HeldOut::new(tokenizer, &texts, model.config().context);
+        let held_out = HeldOut::new(tokenizer, &texts, model.config().max_position_embeddings);
         if held_out.targets() == 0 {
             return Err(StageError::failed("the validation text is empty"));
         }
@@ -268,7 +267,11 @@ impl<'a> Exam<'a> {
             return Ok(Vec::new());
         }
         let (model, tokenizer) = bundle::load(self.ctx.input("sft")?, self.ctx.device())?;
-        let scorer = bundle::load_reward(reward, (&tokenizer, model.config().context), self.ctx.device())?;
+        let scorer = bundle::load_reward(
+            reward,
+            (&tokenizer, model.config().max_position_embeddings),
+            self.ctx.device(),
+        )?;
         let prompts = self.chat_prompts(&tokenizer, &model)?;
         let mut out = vec![Vec::with_capacity(self.params.best_of); prompts.len()];
         for n in 0..self.params.best_of {

@@ -7,9 +7,8 @@
 //! Must not know: who made the reward model.
 //! Source: Schulman 2017, Ouyang 2022, Huang 2024.
 
-use burn::module::Module;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
@@ -19,18 +18,17 @@ use crate::data::{self, Prompt, read_corpus};
 use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
-use crate::model::Decoder;
-use crate::model::io::{NamedTensors, named_tensors, with_tensors};
+use crate::model::{Execution, Network};
+use crate::rl::RewardModel;
 use crate::rl::advantage::explained_variance;
 use crate::rl::health::Health;
 use crate::rl::kl;
-use crate::rl::rollout::{Models, Rollout, Shaping, rollout};
-use crate::rl::scorer::Scorer;
-use crate::rl::update::{Learner, Pretraining, Rule, UpdateStats, update};
+use crate::rl::rollout::{Models, RewardConfig, Rollout, rollout};
+use crate::rl::update::{Learners, PpoConfig, Pretraining, UpdateStats, update};
 use crate::rng::permutation;
-use crate::train::checkpoint::{join_prefix, split_prefix};
 use crate::train::corpus::{Windows, joined};
-use crate::train::{AdamW, AdamWParams, Checkpoints, Decay, Schedule};
+use crate::train::state::{self, Reader, Saved, State};
+use crate::train::{AdamWParams, Decay, Schedule, Trainer, micro_batch};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -44,7 +42,7 @@ pub struct Params {
     pub prompts_per_batch: usize,
     /// The most tokens of a response.
     #[schemars(range(min = 1))]
-    pub max_tokens: usize,
+    pub max_new_tokens: usize,
     /// The logits are divided by this, in rollouts and in training.
     #[schemars(range(min = 0.01))]
     pub temperature: f64,
@@ -56,6 +54,11 @@ pub struct Params {
     pub minibatches: usize,
     /// Rows that go through a model at once; 0 means all of a minibatch.
     pub micro_batch: usize,
+    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
+    #[schemars(range(min = 1, max = 256))]
+    pub shards: usize,
+    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
+    pub recompute: bool,
     /// The policy's peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -77,13 +80,13 @@ pub struct Params {
     pub gamma: f64,
     /// Trace decay of the advantages.
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub lambda: f64,
+    pub gae_lambda: f64,
     /// Clip range of the ratio.
     #[schemars(range(min = 0.0))]
-    pub clip: f64,
+    pub cliprange: f64,
     /// Clip range of the values.
     #[schemars(range(min = 0.0))]
-    pub value_clip: f64,
+    pub cliprange_value: f64,
     /// Weight of the value loss.
     #[schemars(range(min = 0.0))]
     pub value_coef: f64,
@@ -91,10 +94,10 @@ pub struct Params {
     pub whiten_advantages: bool,
     /// Replaces the score of a response without stop token; null lets the reward model judge it too.
     #[schemars(range(min = -1000.0, max = 1000.0))]
-    pub missing_stop_reward: Option<f64>,
+    pub missing_eos_reward: Option<f64>,
     /// Weight of the loss on pretraining text (gamma of Ouyang 2022), where there is such an input.
     #[schemars(range(min = 0.0))]
-    pub pretraining_coef: f64,
+    pub ptx_coef: f64,
     /// Rows of pretraining text a minibatch.
     #[schemars(range(min = 1, max = 1048576))]
     pub pretraining_rows: usize,
@@ -111,25 +114,27 @@ impl Default for Params {
         Self {
             iterations: 50,
             prompts_per_batch: 64,
-            max_tokens: 40,
+            max_new_tokens: 40,
             temperature: 1.0,
             epochs: 4,
             minibatches: 1,
             micro_batch: 0,
+            shards: 2,
+            recompute: false,
             learning_rate: 1e-4,
             value_learning_rate: None,
-            schedule: Schedule { decay: Decay::Linear, warmup: 0, floor: 0.0 },
+            schedule: Schedule { decay: Decay::Linear, warmup: 0, min_lr_ratio: 0.0 },
             optimizer: AdamWParams { eps: 1e-5, weight_decay: 0.0, beta2: 0.999, ..AdamWParams::default() },
             kl_coef: 0.05,
             kl_target: None,
             gamma: 1.0,
-            lambda: 0.95,
-            clip: 0.2,
-            value_clip: 0.2,
+            gae_lambda: 0.95,
+            cliprange: 0.2,
+            cliprange_value: 0.2,
             value_coef: 0.1,
             whiten_advantages: true,
-            missing_stop_reward: Some(-1.0),
-            pretraining_coef: 1.0,
+            missing_eos_reward: Some(-1.0),
+            ptx_coef: 1.0,
             pretraining_rows: 8,
             gold: GoldOptions::default(),
             eval_every: 10,
@@ -142,7 +147,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "ppo",
-        1,
+        2,
         "trains a policy against a reward model with PPO",
         (
             vec![
@@ -162,22 +167,42 @@ pub fn entry() -> Entry {
     )
 }
 
-#[derive(Serialize, Deserialize)]
-struct Counters {
-    iteration: u64,
-    policy_updates: u64,
-    value_updates: u64,
-    beta: f64,
+/// What changes while training.
+#[derive(Clone)]
+struct TrainState {
+    learners: Learners,
+    kl_coef: f64,
     health: Health,
 }
 
+impl State for TrainState {
+    fn values(&self) -> usize {
+        self.learners.policy.values() + self.learners.value.values()
+    }
+
+    fn save<'a>(&'a self, saved: &mut Saved<'a>) {
+        self.learners.policy.save("policy", saved);
+        self.learners.value.save("value", saved);
+        saved.counter("kl_coef", self.kl_coef);
+        saved.counter("health", &self.health);
+    }
+
+    fn restore(&mut self, from: &mut Reader) -> Result<(), String> {
+        self.learners.policy.restore("policy", from)?;
+        self.learners.value.restore("value", from)?;
+        self.kl_coef = from.counter("kl_coef")?;
+        self.health = from.counter("health")?;
+        Ok(())
+    }
+}
+
 /// What does not change while training.
-struct Setting<'a> {
+struct PpoContext<'a> {
     params: &'a Params,
     ctx: &'a Context,
     tokenizer: &'a Tokenizer,
-    reference: Decoder,
-    reward: Scorer,
+    reference: Network,
+    reward: RewardModel,
     prompts: Vec<Prompt>,
     ids: Vec<Vec<u32>>,
     gold: Option<Gold>,
@@ -185,35 +210,36 @@ struct Setting<'a> {
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
-    let device = ctx.device().clone();
-    let (policy, tokenizer) = bundle::load(ctx.input("model")?, &device.clone().autodiff())?;
-    let (reference, _) = bundle::load(ctx.input("model")?, &device)?;
-    let (context, folder) = (policy.config().context, ctx.input("reward")?);
-    let reward = bundle::load_reward(folder, (&tokenizer, context), &device)?;
-    let value = bundle::load_reward(folder, (&tokenizer, context), &device.clone().autodiff())?;
+    let device = ctx.device();
+    let execution = Execution { shards: params.shards, recompute: params.recompute };
+    let (policy, tokenizer) = bundle::load(ctx.input("model")?, device)?;
+    let policy = policy.executed(execution);
+    let context = policy.config().max_position_embeddings;
+    let RewardModel(reward) = bundle::load_reward(ctx.input("reward")?, (&tokenizer, context), device)?;
+    let reward = reward.executed(execution);
     let prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
-    let room = dialogue::room(context, params.max_tokens)?;
+    let room = dialogue::room(context, params.max_new_tokens)?;
     let (prompts, ids) = dialogue::fitting(ctx, &tokenizer, prompts, room)?;
     if prompts.len() < params.prompts_per_batch {
         return Err(StageError::failed(format!(
             "{} prompts leave room for {} tokens, a rollout wants {}",
             prompts.len(),
-            params.max_tokens,
+            params.max_new_tokens,
             params.prompts_per_batch
         )));
     }
     let gold = gold_rule(params, ctx)?;
     let pretraining = pretraining(params, ctx, &tokenizer, context)?;
-    let setting =
-        Setting { params, ctx, tokenizer: &tokenizer, reference, reward, prompts, ids, gold, pretraining };
-    let learner = Learner {
-        policy,
-        value,
-        policy_optimizer: AdamW::new(params.optimizer.clone()),
-        value_optimizer: AdamW::new(params.optimizer.clone()),
+    let learners = Learners {
+        policy: Trainer::new(policy.clone(), &params.optimizer),
+        value: Trainer::new(reward.clone(), &params.optimizer),
     };
-    let (policy, summary) = train(&setting, learner)?;
-    bundle::save(ctx.output("policy")?, &policy, &tokenizer)?;
+    let reward = RewardModel(reward);
+    let tokenizer = &tokenizer;
+    let run =
+        PpoContext { params, ctx, tokenizer, reference: policy, reward, prompts, ids, gold, pretraining };
+    let (policy, summary) = run.train(learners)?;
+    bundle::save(ctx.output("policy")?, &policy, tokenizer)?;
     Ok(summary)
 }
 
@@ -227,7 +253,7 @@ fn pretraining(
     let corpus = read_corpus(path).map_err(StageError::failed)?;
     let texts: Vec<&str> = corpus.iter().map(|d| d.text.as_str()).collect();
     let text = Windows::new(joined(tokenizer, &texts), time).map_err(StageError::failed)?;
-    Ok(Some(Pretraining { coef: params.pretraining_coef, text, rows: params.pretraining_rows }))
+    Ok(Some(Pretraining { ptx_coef: params.ptx_coef, text, rows: params.pretraining_rows }))
 }
 
 fn gold_rule(params: &Params, ctx: &Context) -> Result<Option<Gold>, StageError> {
@@ -237,76 +263,65 @@ fn gold_rule(params: &Params, ctx: &Context) -> Result<Option<Gold>, StageError>
     gold.map(Some).map_err(StageError::failed)
 }
 
-fn train(setting: &Setting, mut learner: Learner) -> Result<(Decoder, Summary), StageError> {
-    let Setting { params, ctx, .. } = setting;
-    let values = 3 * (learner.policy.num_params() + learner.value.num_params());
-    let mut checkpoints = Checkpoints::new(ctx, values);
-    let mut counters = Counters {
-        iteration: 0,
-        policy_updates: 0,
-        value_updates: 0,
-        beta: params.kl_coef,
-        health: Health::default(),
-    };
-    if let Some(state) =
-        checkpoints.resume(ctx, |counters, tensors| restored(&learner, params, counters, tensors))
-    {
-        (learner, counters) = state;
+impl PpoContext<'_> {
+    /// The iterations. Each is, in this order: prompts and responses (`generate`); scores, log-probabilities, values
+    /// (`rl/rollout`); rewards, advantages and returns (`rl/advantage`); passes over minibatches (`rl/update`) with their
+    /// losses (`rl/losses`); the weight of the KL (`rl/kl`); signs that something goes wrong (`rl/health`).
+    fn train(&self, learners: Learners) -> Result<(Network, Summary), StageError> {
+        let params = self.params;
+        params.schedule.look(self.ctx, params.iterations);
+        let mut summary = Summary::new();
+        let start = TrainState { learners, kl_coef: params.kl_coef, health: Health::default() };
+        let end = state::run(self.ctx, start, params.iterations, |state, i| {
+            let failed = |e: String| StageError::failed(format!("iteration {i}: {e}"));
+            let batch = self.rollout(state, i).map_err(failed)?;
+            let config = self.config(i, params.schedule.at(i, params.iterations));
+            let mix = self.pretraining.as_ref();
+            let stats = update(&mut state.learners, &batch, &config, mix).map_err(failed)?;
+            summary = self.report(i + 1, &batch, &stats, state, config.learning_rate);
+            if let Some(target) = params.kl_target {
+                state.kl_coef = kl::adapted(state.kl_coef, batch.stats.k1, target, batch.rows.len());
+            }
+            Ok(())
+        })?;
+        Ok((end.learners.policy.model, summary))
     }
-    params.schedule.look(ctx, params.iterations);
-    let mut summary = Summary::new();
-    while counters.iteration < params.iterations {
-        checkpoints.save_if_due(ctx, || saved(&learner, &mut counters))?;
-        let i = counters.iteration;
-        let failed = |e: String| StageError::failed(format!("iteration {i}: {e}"));
-        let batch = setting.rollout(&learner, i, counters.beta).map_err(failed)?;
-        let rate = params.schedule.at(i, params.iterations);
-        let rule = setting.rule(i, rate);
-        let stats;
-        (learner, stats) = update(learner, &batch, &rule, setting.pretraining.as_ref()).map_err(failed)?;
-        counters.iteration += 1;
-        summary = setting.report(&batch, &stats, &mut counters, rule.learning_rate);
-        if let Some(target) = params.kl_target {
-            counters.beta = kl::adapted(counters.beta, batch.stats.k1, target, batch.rows.len());
-        }
-    }
-    checkpoints.finish();
-    Ok((learner.policy, summary))
-}
 
-impl Setting<'_> {
-    fn micro_batch(&self) -> usize {
+    /// Rows of a minibatch, and rows of it that go through a model at once.
+    fn batches(&self) -> [usize; 2] {
         let size = self.params.prompts_per_batch.div_ceil(self.params.minibatches);
-        if self.params.micro_batch == 0 { size } else { self.params.micro_batch }
+        [size, micro_batch(self.params.micro_batch, size)]
     }
 
     /// The responses of an iteration, to prompts that go round in keyed permutations.
-    fn rollout(&self, learner: &Learner, iteration: u64, beta: f64) -> Result<Rollout, String> {
+    fn rollout(&self, state: &TrainState, iteration: u64) -> Result<Rollout, String> {
         let p = self.params;
-        let chosen = self.chosen(iteration);
-        let prompts: Vec<Vec<u32>> = chosen.iter().map(|&i| self.ids[i].clone()).collect();
+        let prompts: Vec<Vec<u32>> = self.chosen(iteration).iter().map(|&i| self.ids[i].clone()).collect();
         let keys: Vec<u64> = (0..prompts.len() as u64).collect();
         let sampling = Sampling {
             temperature: p.temperature,
-            max_tokens: p.max_tokens,
+            max_new_tokens: p.max_new_tokens,
             stop: Stop::Token(self.tokenizer.stop()),
             seed: p.seed,
             purpose: "rollout",
             step: iteration,
             banned: &[],
         };
-        let shaping = Shaping {
-            beta,
+        let config = RewardConfig {
+            kl_coef: state.kl_coef,
             gamma: p.gamma,
-            lambda: p.lambda,
-            missing_stop: p.missing_stop_reward,
-            micro_batch: self.micro_batch(),
+            gae_lambda: p.gae_lambda,
+            missing_eos_reward: p.missing_eos_reward,
+            batches: self.batches(),
             whiten: p.whiten_advantages,
         };
-        let (policy, value) = (learner.policy.valid(), learner.value.valid());
-        let models =
-            Models { policy: &policy, reference: &self.reference, value: &value, reward: &self.reward };
-        rollout(&models, &prompts, &keys, &sampling, &shaping)
+        let models = Models {
+            policy: &state.learners.policy.model,
+            reference: &self.reference,
+            value: &state.learners.value.model,
+            reward: &self.reward,
+        };
+        rollout(&models, &prompts, &keys, &sampling, &config)
     }
 
     fn chosen(&self, iteration: u64) -> Vec<usize> {
@@ -322,16 +337,16 @@ impl Setting<'_> {
             .collect()
     }
 
-    fn rule(&self, iteration: u64, rate: f64) -> Rule {
+    fn config(&self, iteration: u64, rate: f64) -> PpoConfig {
         let p = self.params;
-        Rule {
+        PpoConfig {
             epochs: p.epochs,
             minibatches: p.minibatches,
-            clip: p.clip,
-            value_clip: p.value_clip,
+            cliprange: p.cliprange,
+            cliprange_value: p.cliprange_value,
             value_coef: p.value_coef,
             temperature: p.temperature,
-            micro_batch: self.micro_batch(),
+            micro_batch: self.batches()[1],
             learning_rate: p.learning_rate * rate,
             value_learning_rate: p.value_learning_rate.unwrap_or(p.learning_rate) * rate,
             seed: p.seed,
@@ -339,9 +354,16 @@ impl Setting<'_> {
         }
     }
 
-    /// Logs an iteration under the names of TRL; returns the numbers for the summary.
-    fn report(&self, batch: &Rollout, stats: &UpdateStats, counters: &mut Counters, rate: f64) -> Summary {
-        let (i, s) = (counters.iteration, &batch.stats);
+    /// Logs iteration `i` (from 1) under the names of TRL; returns the numbers for the summary.
+    fn report(
+        &self,
+        i: u64,
+        batch: &Rollout,
+        stats: &UpdateStats,
+        state: &mut TrainState,
+        rate: f64,
+    ) -> Summary {
+        let (s, kl_coef) = (&batch.stats, state.kl_coef);
         let variance = explained_variance(&batch.returns.concat(), &batch.values.concat());
         let gold = self.gold_mean(batch, i);
         let nan = f64::NAN; // left out of the metrics
@@ -354,9 +376,9 @@ impl Setting<'_> {
                 ("objective/kl_k3", s.k3),
                 ("objective/kl_exact", s.exact_kl.unwrap_or(nan)),
                 ("objective/entropy", s.entropy.unwrap_or(nan) * s.length),
-                ("objective/rlhf_reward", s.score - counters.beta * s.k1),
-                ("objective/non_score_reward", -counters.beta * s.k1),
-                ("objective/beta", counters.beta),
+                ("objective/rlhf_reward", s.score - kl_coef * s.k1),
+                ("objective/non_score_reward", -kl_coef * s.k1),
+                ("objective/beta", kl_coef),
                 ("policy/approxkl_avg", stats.approx_kl),
                 ("policy/clipfrac_avg", stats.clip_fraction),
                 ("policy/entropy_avg", s.entropy.unwrap_or(nan)),
@@ -374,7 +396,8 @@ impl Setting<'_> {
                 ("lr", rate),
             ],
         );
-        for (code, message, advice) in counters.health.look(s, stats, variance, self.params.max_tokens) {
+        let limit = self.params.max_new_tokens;
+        for (code, message, advice) in state.health.look(s, stats, variance, limit) {
             self.ctx.health(i, code, message, advice);
         }
         let gold_note = gold.map(|g| format!("  gold {g:.3}")).unwrap_or_default();
@@ -402,34 +425,4 @@ impl Setting<'_> {
         let scores = self.gold.as_ref()?.score_all(&replies);
         Some(scores.iter().sum::<f64>() / scores.len().max(1) as f64)
     }
-}
-
-fn saved(learner: &Learner, counters: &mut Counters) -> (Counters, NamedTensors) {
-    let mut tensors = NamedTensors::new();
-    join_prefix(&mut tensors, "policy.", named_tensors(&learner.policy));
-    join_prefix(&mut tensors, "value.", named_tensors(&learner.value));
-    let policy_updates = learner.policy_optimizer.state("policy-optimizer.", &mut tensors);
-    let value_updates = learner.value_optimizer.state("value-optimizer.", &mut tensors);
-    let counters = Counters { policy_updates, value_updates, health: counters.health.clone(), ..*counters };
-    (counters, tensors)
-}
-
-fn restored(
-    learner: &Learner,
-    params: &Params,
-    counters: Counters,
-    mut tensors: NamedTensors,
-) -> Result<(Learner, Counters), String> {
-    let device = learner.policy.device().inner();
-    let policy = split_prefix(&mut tensors, "policy.");
-    let value = split_prefix(&mut tensors, "value.");
-    let mut policy_optimizer = AdamW::new(params.optimizer.clone());
-    let mut value_optimizer = AdamW::new(params.optimizer.clone());
-    let (updates, prefix) = (counters.policy_updates, "policy-optimizer.");
-    policy_optimizer.restore(prefix, updates, &mut tensors, &policy, &device)?;
-    let (updates, prefix) = (counters.value_updates, "value-optimizer.");
-    value_optimizer.restore(prefix, updates, &mut tensors, &value, &device)?;
-    let policy = with_tensors(learner.policy.clone(), policy)?;
-    let value = with_tensors(learner.value.clone(), value)?;
-    Ok((Learner { policy, value, policy_optimizer, value_optimizer }, counters))
 }

@@ -6,7 +6,6 @@
 //! Must not know: what the base model will be asked.
 //! Source: Radford 2019.
 
-use burn::module::Module;
 use rand::Rng;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,12 +15,12 @@ use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::read_corpus;
-use crate::generate::{NotFinite, Sampling, Stop, generate};
-use crate::model::{Decoder, ModelParams};
+use crate::generate::{NotFinite, Sampling, Stop, stream};
+use crate::model::{Execution, ModelParams, Network, TokenRow};
 use crate::rng::keyed;
 use crate::train::corpus::{self, HeldOut, Windows, joined};
-use crate::train::run::{Plan, train};
-use crate::train::{AdamWParams, Schedule, TokenRow};
+use crate::train::run::{TrainConfig, train};
+use crate::train::{AdamWParams, Schedule, micro_batch};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -32,11 +31,16 @@ pub struct Params {
     /// Optimizer steps.
     #[schemars(range(min = 1))]
     pub steps: u64,
-    /// Rows of `context` tokens a step.
+    /// Rows of as many tokens as the context has, a step.
     #[schemars(range(min = 1, max = 1048576))]
     pub batch_size: usize,
     /// Rows that go through the model at once; 0 means all. Changes memory, not the result (beyond rounding).
     pub micro_batch: usize,
+    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
+    #[schemars(range(min = 1, max = 256))]
+    pub shards: usize,
+    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
+    pub recompute: bool,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -60,6 +64,8 @@ impl Default for Params {
             steps: 1000,
             batch_size: 16,
             micro_batch: 0,
+            shards: 2,
+            recompute: false,
             learning_rate: 1e-3,
             schedule: Schedule { warmup: 50, ..Schedule::default() },
             optimizer: AdamWParams::default(),
@@ -74,7 +80,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "pretrain",
-        2,
+        3,
         "trains a base model on raw text by next-token prediction",
         (
             vec![
@@ -91,24 +97,24 @@ pub fn entry() -> Entry {
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let tokenizer = Tokenizer::load(ctx.input("tokenizer")?).map_err(StageError::failed)?;
     let config = params.model.config(tokenizer.vocab_size()).map_err(StageError::failed)?;
-    let (training, held_out) = split(params, &tokenizer, config.context, ctx)?;
-    let training = Windows::new(training, config.context).map_err(|e| {
+    let (training, held_out) = split(params, &tokenizer, config.max_position_embeddings, ctx)?;
+    let training = Windows::new(training, config.max_position_embeddings).map_err(|e| {
         StageError::failed(format!("{e} (beside it, {} tokens are held out)", held_out.targets()))
     })?;
     let batch = |step: u64| -> Vec<TokenRow> {
         let row = |i| training.row(keyed(params.seed, "pretrain", step, i).random());
         (0..params.batch_size as u64).map(row).collect()
     };
-    let micro = if params.micro_batch == 0 { params.batch_size } else { params.micro_batch };
-    let device = ctx.device().clone().autodiff();
-    let model = Decoder::new(&config, params.seed, &device);
+    let micro = micro_batch(params.micro_batch, params.batch_size);
+    let execution = Execution { shards: params.shards, recompute: params.recompute };
+    let model = Network::drawn(&config, params.seed, ctx.device()).executed(execution);
     ctx.log(format!(
         "{} parameters, {} tokens to train on, {} held out",
         config.parameters(),
         training.tokens(),
         held_out.targets()
     ));
-    let plan = Plan {
+    let plan = TrainConfig {
         steps: params.steps,
         learning_rate: params.learning_rate,
         schedule: &params.schedule,
@@ -148,21 +154,21 @@ fn split(
 
 fn show(
     ctx: &Context,
-    model: &Decoder,
+    model: &Network,
     tokenizer: &Tokenizer,
     seed: u64,
     step: u64,
 ) -> Result<(), NotFinite> {
     let sampling = Sampling {
         temperature: 0.8,
-        max_tokens: 40,
+        max_new_tokens: 40,
         stop: Stop::Token(tokenizer.eot()),
         seed,
         purpose: "show",
         step,
         banned: &[],
     };
-    let made = generate(&model.valid(), &[vec![tokenizer.eot()]], &[0], 1, &sampling)?;
-    ctx.sample(step, "", &tokenizer.decode(&made[0].tokens));
+    let made = stream(model, &[tokenizer.eot()], &sampling, &mut |_| {})?;
+    ctx.sample(step, "", &tokenizer.decode(&made.tokens));
     Ok(())
 }

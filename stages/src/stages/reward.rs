@@ -10,9 +10,8 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::Module;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
@@ -21,12 +20,13 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, Ranking, hold_out};
 use crate::dialogue::answered;
 use crate::generate::host;
-use crate::model::io::{NamedTensors, named_tensors, with_tensors};
+use crate::model::{Execution, Network, Readout, TokenRow, io};
+use crate::rl::RewardModel;
+use crate::rl::advantage::moments;
 use crate::rl::pairs::{Pair, best_gain, loss, pairs};
-use crate::rl::scorer::{self, ScoreError, Scorer};
+use crate::rl::reward_model::ScoreError;
 use crate::rng::permutation;
-use crate::train::checkpoint::{join_prefix, split_prefix};
-use crate::train::{AdamW, AdamWParams, Checkpoints, Decay, Grads, Schedule, TokenRow};
+use crate::train::{AdamWParams, Decay, Schedule, Trainer, state};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -38,6 +38,11 @@ pub struct Params {
     /// Prompts a step, each with all its completions.
     #[schemars(range(min = 1))]
     pub prompts_per_batch: usize,
+    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
+    #[schemars(range(min = 1, max = 256))]
+    pub shards: usize,
+    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
+    pub recompute: bool,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -60,8 +65,10 @@ impl Default for Params {
         Self {
             epochs: 1,
             prompts_per_batch: 8,
+            shards: 2,
+            recompute: false,
             learning_rate: 3e-4,
-            schedule: Schedule { decay: Decay::Linear, warmup: 10, floor: 0.0 },
+            schedule: Schedule { decay: Decay::Linear, warmup: 10, min_lr_ratio: 0.0 },
             optimizer: AdamWParams { eps: 1e-5, weight_decay: 0.0, ..AdamWParams::default() },
             validation_fraction: 0.1,
             calibrate: false,
@@ -74,7 +81,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "reward",
-        2,
+        3,
         "trains a reward model on ranked completions",
         (
             vec![
@@ -88,12 +95,6 @@ pub fn entry() -> Entry {
     )
 }
 
-#[derive(Serialize, Deserialize)]
-struct Counters {
-    step: u64,
-    updates: u64,
-}
-
 /// One prompt's rows and the pairs among them.
 struct Item {
     rows: Vec<TokenRow>,
@@ -101,9 +102,9 @@ struct Item {
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
-    let device = ctx.device().clone().autodiff();
-    let (decoder, tokenizer) = bundle::load(ctx.input("model")?, &device)?;
-    let context = decoder.config().context;
+    let (decoder, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
+    let decoder = decoder.executed(Execution { shards: params.shards, recompute: params.recompute });
+    let context = decoder.config().max_position_embeddings;
     let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?).map_err(StageError::failed)?;
     let mut items: Vec<Item> = rankings.iter().map(|r| item(&tokenizer, r, context)).collect();
     // There has to be a token to be scored.
@@ -128,17 +129,17 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         return Err(StageError::failed("`calibrate` needs held-out rankings: raise `validation_fraction`"));
     }
     ctx.log(format!("{} rankings to train on, {} held out", items.len(), held_out.len()));
-    let scorer = train(params, ctx, Scorer::new(decoder, params.seed), &items)?;
+    let reward = train(params, ctx, decoder.with_value_head(params.seed), &items)?;
     // Also where nothing is held out, a model without scores is not published.
-    scorer.valid().score_all(&items[0].rows)?;
-    let scorer = if params.calibrate { calibrated(scorer, ctx, &held_out)? } else { scorer };
-    let (scorer, mean) = centred(scorer, ctx, &tokenizer, context)?;
-    let report = evaluate(&scorer.valid(), &held_out)?;
+    reward.score_all(&items[0].rows)?;
+    let reward = if params.calibrate { calibrated(reward, ctx, &held_out)? } else { reward };
+    let (reward, mean) = centred(reward, ctx, &tokenizer, context)?;
+    let report = evaluate(&reward, &held_out)?;
     let shown: Vec<(&str, f64)> = report.iter().map(|(k, v)| (k.as_str(), *v)).collect();
     ctx.metric(1, &shown);
     ctx.log(format!("bias shifted by {:.3}", -mean));
     let out = ctx.output("reward")?;
-    scorer::save(out, &scorer)?;
+    io::save(out, &reward.0)?;
     tokenizer.save(out).map_err(StageError::failed)?;
     let pick = |name: &str| report.get(name).map(|v| (name.trim_start_matches("rm/").to_owned(), *v));
     Ok(["rm/accuracy", "rm/margin"].into_iter().filter_map(pick).collect())
@@ -175,76 +176,33 @@ fn batch_of<'a>(items: impl Iterator<Item = &'a Item>) -> (Vec<TokenRow>, Vec<Pa
     (rows, all)
 }
 
-fn train(params: &Params, ctx: &Context, mut scorer: Scorer, items: &[Item]) -> Result<Scorer, StageError> {
+fn train(params: &Params, ctx: &Context, model: Network, items: &[Item]) -> Result<RewardModel, StageError> {
     let per_pass = items.len().div_ceil(params.prompts_per_batch) as u64;
     let steps = params.epochs.saturating_mul(per_pass);
-    let mut optimizer = AdamW::new(params.optimizer.clone());
-    let mut checkpoints = Checkpoints::new(ctx, 3 * scorer.num_params());
-    let mut first = 0;
-    if let Some(state) =
-        checkpoints.resume(ctx, |counters, tensors| restored(params, &scorer, counters, tensors))
-    {
-        (scorer, optimizer, first) = state;
-    }
     params.schedule.look(ctx, steps);
-    for step in first..steps {
-        checkpoints.save_if_due(ctx, || {
-            let mut tensors = NamedTensors::new();
-            join_prefix(&mut tensors, "model.", named_tensors(&scorer));
-            let updates = optimizer.state("optimizer.", &mut tensors);
-            (Counters { step, updates }, tensors)
-        })?;
+    let trained = state::run(ctx, Trainer::new(model, &params.optimizer), steps, |trainer, step| {
+        let failed = |e: String| StageError::failed(format!("step {step}: {e}"));
         let order = permutation(params.seed, "reward", step / per_pass, items.len());
         let start = (step % per_pass) as usize * params.prompts_per_batch;
         let chosen = &order[start..(start + params.prompts_per_batch).min(order.len())];
         let (rows, pairs) = batch_of(chosen.iter().map(|&i| &items[i]));
-        let scores = scorer.scores(&rows);
-        let value = host(scores.clone().detach());
-        let objective = loss(scores, &pairs, chosen.len());
-        let loss_value = f64::from(objective.clone().into_scalar::<f32>());
-        if !loss_value.is_finite() {
-            return Err(StageError::failed(format!(
-                "step {step}: the loss is {loss_value}: try a smaller learning rate"
-            )));
-        }
-        let mut gradients = objective.backward();
-        let grads = Grads::take(&scorer, &mut gradients);
+        let mut right = 0.0;
+        let value = trainer.add(&rows, Readout::Scores, |scores| {
+            right = accuracy(&host(scores.clone().detach()), &pairs);
+            loss(scores, &pairs, chosen.len())
+        });
+        let value = value.map_err(failed)?;
         let rate = params.learning_rate * params.schedule.at(step, steps);
-        let norm;
-        (scorer, norm) = optimizer
-            .update(scorer, grads, rate)
-            .map_err(|e| StageError::failed(format!("step {step}: {e}")))?;
-        let accuracy = accuracy(&value, &pairs);
+        let norm = trainer.step(rate).map_err(failed)?;
         let done = step + 1;
-        ctx.progress(done, steps, || format!("loss {loss_value:.3}  accuracy {accuracy:.2}"));
+        ctx.progress(done, steps, || format!("loss {value:.3}  accuracy {right:.2}"));
         if done % 5 == 0 || done == steps {
-            ctx.metric(
-                done,
-                &[
-                    ("train/loss", loss_value),
-                    ("train/accuracy", accuracy),
-                    ("train/lr", rate),
-                    ("train/grad_norm", norm),
-                ],
-            );
+            let names = ["train/loss", "train/accuracy", "train/lr", "train/grad_norm"];
+            ctx.metrics(done, names, [value, right, rate, norm]);
         }
-    }
-    checkpoints.finish();
-    Ok(scorer)
-}
-
-/// Scorer, optimizer and step of a checkpoint.
-fn restored(
-    params: &Params,
-    scorer: &Scorer,
-    counters: Counters,
-    mut tensors: NamedTensors,
-) -> Result<(Scorer, AdamW, u64), String> {
-    let weights = split_prefix(&mut tensors, "model.");
-    let mut optimizer = AdamW::new(params.optimizer.clone());
-    let device = scorer.decoder().device().inner();
-    optimizer.restore("optimizer.", counters.updates, &mut tensors, &weights, &device)?;
-    Ok((with_tensors(scorer.clone(), weights)?, optimizer, counters.step))
+        Ok(())
+    })?;
+    Ok(RewardModel(trained.model))
 }
 
 fn accuracy(scores: &[f32], pairs: &[Pair]) -> f64 {
@@ -253,9 +211,9 @@ fn accuracy(scores: &[f32], pairs: &[Pair]) -> f64 {
 }
 
 /// Scales the scores to log-odds by the held-out pairs, which training has not seen.
-fn calibrated(scorer: Scorer, ctx: &Context, held_out: &[Item]) -> Result<Scorer, StageError> {
+fn calibrated(reward: RewardModel, ctx: &Context, held_out: &[Item]) -> Result<RewardModel, StageError> {
     let (rows, pairs) = batch_of(held_out.iter());
-    let scores = scorer.valid().score_all(&rows)?;
+    let scores = reward.score_all(&rows)?;
     let margins: Vec<(f64, f64)> =
         pairs.iter().map(|p| (f64::from(scores[p.better]) - f64::from(scores[p.worse]), p.weight)).collect();
     let gain = best_gain(&margins);
@@ -264,17 +222,17 @@ fn calibrated(scorer: Scorer, ctx: &Context, held_out: &[Item]) -> Result<Scorer
         ctx.log("the held-out rankings bear out nothing of what was learnt: every score is 0");
     }
     ctx.metric(1, &[("rm/gain", gain)]);
-    Ok(scorer.scaled(gain))
+    Ok(reward.rescaled(gain, 0.0))
 }
 
 /// Shifts the bias so that the mean reward of the demonstrations is 0; returns that mean.
 fn centred(
-    scorer: Scorer,
+    reward: RewardModel,
     ctx: &Context,
     tokenizer: &Tokenizer,
     context: usize,
-) -> Result<(Scorer, f64), StageError> {
-    let Some(path) = ctx.optional_input("demonstrations") else { return Ok((scorer, 0.0)) };
+) -> Result<(RewardModel, f64), StageError> {
+    let Some(path) = ctx.optional_input("demonstrations") else { return Ok((reward, 0.0)) };
     let demonstrations: Vec<Demonstration> = data::read(path).map_err(StageError::failed)?;
     let rows: Vec<TokenRow> = demonstrations
         .iter()
@@ -284,21 +242,21 @@ fn centred(
         .take(1024)
         .collect();
     if rows.is_empty() {
-        return Ok((scorer, 0.0));
+        return Ok((reward, 0.0));
     }
-    let scores = scorer.valid().score_all(&rows)?;
+    let scores = reward.score_all(&rows)?;
     let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
-    Ok((scorer.shifted(-mean), mean))
+    Ok((reward.rescaled(1.0, -mean), mean))
 }
 
 /// Of held-out rankings: accuracy over all pairs and by rank gap, margin, score statistics, correlation with length.
-fn evaluate(scorer: &Scorer, items: &[Item]) -> Result<BTreeMap<String, f64>, ScoreError> {
+fn evaluate(reward: &RewardModel, items: &[Item]) -> Result<BTreeMap<String, f64>, ScoreError> {
     let mut out = BTreeMap::new();
     if items.is_empty() {
         return Ok(out);
     }
     let (rows, pairs) = batch_of(items.iter());
-    let scores = scorer.score_all(&rows)?;
+    let scores = reward.score_all(&rows)?;
     out.insert("rm/accuracy".to_owned(), accuracy(&scores, &pairs));
     let margins = pairs.iter().map(|p| f64::from(scores[p.better] - scores[p.worse]));
     out.insert("rm/margin".to_owned(), margins.sum::<f64>() / pairs.len().max(1) as f64);
@@ -308,20 +266,13 @@ fn evaluate(scorer: &Scorer, items: &[Item]) -> Result<BTreeMap<String, f64>, Sc
     }
     let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();
     let lengths: Vec<f64> = rows.iter().map(|r| r.targets() as f64).collect();
-    let (mean, deviation) = moments(&scores);
-    let (mean_length, length_deviation) = moments(&lengths);
+    let ((mean, variance), (mean_length, length_variance)) = (moments(&scores), moments(&lengths));
     let covariance = scores.iter().zip(&lengths).map(|(s, l)| (s - mean) * (l - mean_length)).sum::<f64>()
         / scores.len().max(1) as f64;
     out.insert("rm/mean".to_owned(), mean);
-    out.insert("rm/deviation".to_owned(), deviation);
-    out.insert("rm/length_correlation".to_owned(), covariance / (deviation * length_deviation));
+    out.insert("rm/deviation".to_owned(), variance.sqrt());
+    out.insert("rm/length_correlation".to_owned(), covariance / (variance * length_variance).sqrt());
     Ok(out)
-}
-
-fn moments(xs: &[f64]) -> (f64, f64) {
-    let n = xs.len().max(1) as f64;
-    let mean = xs.iter().sum::<f64>() / n;
-    (mean, (xs.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, CompletionSet, Prompt};
 use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop, generate};
-use crate::model::Decoder;
+use crate::model::Network;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -28,7 +28,7 @@ pub struct Params {
     pub temperature: f64,
     /// The most tokens of a completion.
     #[schemars(range(min = 1))]
-    pub max_tokens: usize,
+    pub max_new_tokens: usize,
     /// Takes only the first so many prompts; none means all.
     #[schemars(range(min = 1))]
     pub prompts: Option<usize>,
@@ -44,7 +44,7 @@ impl Default for Params {
         Self {
             samples_per_prompt: 4,
             temperature: 1.0,
-            max_tokens: 48,
+            max_new_tokens: 48,
             prompts: None,
             batch_size: 64,
             seed: 1337,
@@ -56,7 +56,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "sample",
-        1,
+        2,
         "samples completions of prompts from a model",
         (
             vec![
@@ -73,7 +73,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
     let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
     prompts.truncate(params.prompts.unwrap_or(usize::MAX));
-    let room = dialogue::room(model.config().context, params.max_tokens)?;
+    let room = dialogue::room(model.config().max_position_embeddings, params.max_new_tokens)?;
     let (prompts, ids) = dialogue::fitting(ctx, &tokenizer, prompts, room)?;
     let made = sampled(params, ctx, (&model, &tokenizer), &ids)?;
     let sets: Vec<CompletionSet> = prompts
@@ -91,12 +91,12 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
 fn sampled(
     params: &Params,
     ctx: &Context,
-    (model, tokenizer): (&Decoder, &Tokenizer),
+    (model, tokenizer): (&Network, &Tokenizer),
     prompts: &[Vec<u32>],
 ) -> Result<Vec<Completion>, StageError> {
     let sampling = Sampling {
         temperature: params.temperature,
-        max_tokens: params.max_tokens,
+        max_new_tokens: params.max_new_tokens,
         stop: Stop::Token(tokenizer.stop()),
         seed: params.seed,
         purpose: "sample",

@@ -6,7 +6,6 @@
 //! Must not know: rankings, rewards.
 //! Source: Ouyang 2022.
 
-use burn::module::Module;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -17,10 +16,10 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, hold_out};
 use crate::dialogue::answered;
 use crate::generate::{NotFinite, Sampling, Stop, generate};
-use crate::model::Decoder;
+use crate::model::{Execution, Network, TokenRow};
 use crate::rng::permutation;
-use crate::train::run::{Plan, train};
-use crate::train::{AdamWParams, Schedule, TokenRow, lm_loss};
+use crate::train::run::{TrainConfig, train};
+use crate::train::{AdamWParams, Schedule, lm_loss, micro_batch};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -37,6 +36,11 @@ pub struct Params {
     pub batch_size: usize,
     /// Rows that go through the model at once; 0 means all.
     pub micro_batch: usize,
+    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
+    #[schemars(range(min = 1, max = 256))]
+    pub shards: usize,
+    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
+    pub recompute: bool,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -60,6 +64,8 @@ impl Default for Params {
             steps: None,
             batch_size: 24,
             micro_batch: 0,
+            shards: 2,
+            recompute: false,
             learning_rate: 1e-3,
             schedule: Schedule { warmup: 20, ..Schedule::default() },
             optimizer: AdamWParams { weight_decay: 0.0, ..AdamWParams::default() },
@@ -74,7 +80,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "sft",
-        2,
+        3,
         "fine-tunes a checkpoint on demonstrations, loss on responses only",
         (
             vec![
@@ -88,10 +94,11 @@ pub fn entry() -> Entry {
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
-    let (model, tokenizer) = bundle::load(ctx.input("model")?, &ctx.device().clone().autodiff())?;
+    let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
+    let model = model.executed(Execution { shards: params.shards, recompute: params.recompute });
     let demonstrations: Vec<Demonstration> =
         data::read(ctx.input("demonstrations")?).map_err(StageError::failed)?;
-    let mut rows = rows(&tokenizer, &demonstrations, model.config().context, ctx);
+    let mut rows = rows(&tokenizer, &demonstrations, model.config().max_position_embeddings, ctx);
     if rows.is_empty() {
         return Err(StageError::failed("no demonstration fits into the model's context"));
     }
@@ -100,8 +107,8 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let batches = rows.len().div_ceil(params.batch_size) as u64;
     let steps = params.steps.unwrap_or((params.epochs * batches as f64).ceil().max(1.0) as u64);
     let batch = |step: u64| pass_batch(&rows, params.batch_size, params.seed, step);
-    let micro = if params.micro_batch == 0 { params.batch_size } else { params.micro_batch };
-    let validate = |model: &Decoder| {
+    let micro = micro_batch(params.micro_batch, params.batch_size);
+    let validate = |model: &Network| {
         if held_out.is_empty() {
             return Vec::new();
         }
@@ -109,7 +116,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         vec![("val/loss", sum / count as f64)]
     };
     let shown: Vec<&Demonstration> = demonstrations.iter().rev().take(3).collect();
-    let plan = Plan {
+    let plan = TrainConfig {
         steps,
         learning_rate: params.learning_rate,
         schedule: &params.schedule,
@@ -156,27 +163,27 @@ fn pass_batch(rows: &[TokenRow], size: usize, seed: u64, step: u64) -> Vec<Token
 
 fn show(
     ctx: &Context,
-    model: &Decoder,
+    model: &Network,
     tokenizer: &Tokenizer,
     shown: &[&Demonstration],
     seed: u64,
     step: u64,
 ) -> Result<(), NotFinite> {
-    let context = model.config().context;
-    let max_tokens = 40.min(context / 2);
+    let context = model.config().max_position_embeddings;
+    let max_new_tokens = 40.min(context / 2);
     let prompts: Vec<Vec<u32>> =
-        shown.iter().map(|d| tokenizer.prompt_ids_within(&d.prompt, context - max_tokens).0).collect();
+        shown.iter().map(|d| tokenizer.prompt_ids_within(&d.prompt, context - max_new_tokens).0).collect();
     let samples: Vec<u64> = (0..prompts.len() as u64).collect();
     let sampling = Sampling {
         temperature: 0.8,
-        max_tokens,
+        max_new_tokens,
         stop: Stop::Token(tokenizer.stop()),
         seed,
         purpose: "show",
         step,
         banned: &[],
     };
-    for (d, made) in shown.iter().zip(generate(&model.valid(), &prompts, &samples, 8, &sampling)?) {
+    for (d, made) in shown.iter().zip(generate(model, &prompts, &samples, 8, &sampling)?) {
         ctx.sample(step, &d.prompt, &tokenizer.decode(&made.tokens));
     }
     Ok(())

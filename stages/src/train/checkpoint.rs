@@ -24,13 +24,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kiln::protocol::Event;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::origin::Origin;
+use super::state::{Reader, Saved};
 use super::state_file::{StateFile, replace};
 use crate::context::{Context, StageError, emit};
-use crate::model::io::NamedTensors;
 
 /// Checkpointing takes at most one part in so many of the time.
 const SHARE: u32 = 50;
@@ -96,12 +95,12 @@ impl Checkpoints {
         self.origin.get_or_init(|| Origin::new(ctx))
     }
 
-    /// What `restore` makes of the counters and tensors that an earlier attempt left; none where
-    /// there are none. Those that cannot be used are removed.
-    pub fn resume<S: DeserializeOwned, T>(
+    /// What `restore` makes of the state that an earlier attempt left; none where there is none. One that cannot be used is
+    /// removed.
+    pub fn resume<T>(
         &mut self,
         ctx: &Context,
-        restore: impl FnOnce(S, NamedTensors) -> Result<T, String>,
+        restore: impl FnOnce(Reader) -> Result<T, String>,
     ) -> Option<T> {
         match self.restored(ctx, restore) {
             Ok(Some(state)) => {
@@ -119,16 +118,16 @@ impl Checkpoints {
         }
     }
 
-    fn restored<S: DeserializeOwned, T>(
+    fn restored<T>(
         &mut self,
         ctx: &Context,
-        restore: impl FnOnce(S, NamedTensors) -> Result<T, String>,
+        restore: impl FnOnce(Reader) -> Result<T, String>,
     ) -> Result<Option<T>, String> {
         let Some(file) = StateFile::read(&self.path, self.values)? else { return Ok(None) };
         self.begin_trial(&file.checksum())?;
-        let (counters, tensors) = file.parse(self.origin(ctx))?;
+        let reader = file.parse(self.origin(ctx))?;
         drop(file);
-        restore(counters, tensors).map(Some)
+        restore(reader).map(Some)
     }
 
     /// Counts one more resume of the state with this checksum.
@@ -168,10 +167,10 @@ impl Checkpoints {
     /// # Errors
     /// `Interrupted` after saving on request; a failure when the state cannot be saved then. At any
     /// other time that is only logged.
-    pub fn save_if_due<S: Serialize>(
+    pub fn save_if_due<'a>(
         &mut self,
         ctx: &Context,
-        state: impl FnOnce() -> (S, NamedTensors),
+        state: impl FnOnce() -> Saved<'a>,
     ) -> Result<(), StageError> {
         let stop = ctx.should_stop();
         if self.trial == Trial::Resumed {
@@ -185,8 +184,7 @@ impl Checkpoints {
         }
         let origin = self.origin(ctx);
         let start = Instant::now();
-        let (counters, tensors) = state();
-        let written = StateFile::write(&self.path, origin, &counters, &tensors);
+        let written = StateFile::write(&self.path, origin, &state());
         self.cost = start.elapsed();
         self.last = Instant::now();
         match written {
@@ -251,20 +249,6 @@ fn remove(path: &Path) {
 /// An interval in seconds, if it is one.
 fn interval(text: &str) -> Option<Duration> {
     text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-}
-
-/// Moves the tensors whose names begin with `prefix` out, under their names without it.
-pub fn split_prefix(tensors: &mut NamedTensors, prefix: &str) -> NamedTensors {
-    let names: Vec<String> = tensors.keys().filter(|k| k.starts_with(prefix)).cloned().collect();
-    names
-        .into_iter()
-        .filter_map(|name| tensors.remove(&name).map(|data| (name[prefix.len()..].to_owned(), data)))
-        .collect()
-}
-
-/// Adds tensors under names that begin with `prefix`.
-pub fn join_prefix(into: &mut NamedTensors, prefix: &str, tensors: NamedTensors) {
-    into.extend(tensors.into_iter().map(|(name, data)| (format!("{prefix}{name}"), data)));
 }
 
 #[cfg(test)]

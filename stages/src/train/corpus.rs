@@ -4,9 +4,9 @@
 //! Invariant: every document ends with the end-of-text token; a held-out token is a target at most once.
 //! Must not know: which stage asks.
 
-use super::lm::{TokenRow, lm_loss};
+use super::lm::lm_loss;
 use crate::bpe::Tokenizer;
-use crate::model::Decoder;
+use crate::model::{Network, TokenRow};
 
 /// A long text of which rows of `time` inputs and their successors are drawn.
 pub struct Windows {
@@ -98,7 +98,7 @@ impl HeldOut {
     }
 
     /// Validation loss (nats a token) and bits per byte of the text.
-    pub fn measure(&self, model: &Decoder, micro: usize) -> Vec<(&'static str, f64)> {
+    pub fn measure(&self, model: &Network, micro: usize) -> Vec<(&'static str, f64)> {
         if self.rows.is_empty() {
             return Vec::new();
         }
@@ -108,7 +108,7 @@ impl HeldOut {
     }
 
     /// The summed loss in nats, the tokens it is over, and the bytes of the text.
-    pub fn sums(&self, model: &Decoder, micro: usize) -> (f64, usize, usize) {
+    pub fn sums(&self, model: &Network, micro: usize) -> (f64, usize, usize) {
         let (sum, count) = lm_loss(model, &self.rows, micro);
         (sum, count, self.bytes)
     }
@@ -164,7 +164,7 @@ mod tests {
             vocab: tokenizer.vocab_size(),
             ..crate::testing::shapes()[0].clone()
         };
-        let model = Decoder::new(&config, 0, &cpu());
+        let model = Network::drawn(&config, 0, &cpu());
         let held_out = HeldOut::new(&tokenizer, &texts, 8);
         let (sum, tokens, bytes) = held_out.sums(&model, 2);
         assert_eq!(bytes, texts[0].len() - tokenizer.decode_bytes(&tokenizer.encode(texts[0])[..1]).len());

@@ -7,18 +7,19 @@
 pub mod adamw;
 pub mod checkpoint;
 pub mod corpus;
-pub mod grads;
 pub mod lm;
 pub mod origin;
 pub mod run;
 pub mod schedule;
+pub mod state;
 pub mod state_file;
+pub mod trainer;
 
-pub use adamw::{AdamW, AdamWParams};
+pub use adamw::AdamWParams;
 pub use checkpoint::Checkpoints;
-pub use grads::Grads;
-pub use lm::{TokenRow, lm_grads, lm_loss};
+pub use lm::{add_lm_loss, lm_loss, micro_batch};
 pub use schedule::{Decay, Schedule};
+pub use trainer::Trainer;
 
 #[cfg(test)]
 mod tests;

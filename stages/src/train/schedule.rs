@@ -33,12 +33,12 @@ pub struct Schedule {
     pub warmup: u64,
     /// The rate at the end, as a part of the peak.
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub floor: f64,
+    pub min_lr_ratio: f64,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { decay: Decay::Cosine, warmup: 0, floor: 0.1 }
+        Self { decay: Decay::Cosine, warmup: 0, min_lr_ratio: 0.1 }
     }
 }
 
@@ -74,7 +74,7 @@ impl Schedule {
             Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
             Decay::Wsd => ((1.0 - done) / 0.2).min(1.0),
         };
-        self.floor + (1.0 - self.floor) * left
+        self.min_lr_ratio + (1.0 - self.min_lr_ratio) * left
     }
 }
 
@@ -83,8 +83,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cosine_warms_up_peaks_and_ends_at_its_floor() {
-        let s = Schedule { decay: Decay::Cosine, warmup: 10, floor: 0.1 };
+    fn a_cosine_warms_up_peaks_and_ends_at_its_least() {
+        let s = Schedule { decay: Decay::Cosine, warmup: 10, min_lr_ratio: 0.1 };
         assert!((s.at(0, 110) - 1.0 / 11.0).abs() < 1e-12);
         assert!((s.at(10, 110) - 1.0).abs() < 1e-12);
         assert!((s.at(60, 110) - 0.55).abs() < 1e-12);
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_other_decays_fall_as_named() {
-        let at = |decay, step| Schedule { decay, warmup: 0, floor: 0.0 }.at(step, 100);
+        let at = |decay, step| Schedule { decay, warmup: 0, min_lr_ratio: 0.0 }.at(step, 100);
         assert_eq!(at(Decay::Constant, 99), 1.0);
         assert!((at(Decay::Linear, 25) - 0.75).abs() < 1e-12);
         assert_eq!(at(Decay::Wsd, 79), 1.0);

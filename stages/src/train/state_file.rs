@@ -9,22 +9,20 @@
 //! Layout: [`MAGIC`] (the format's name and version), SHA-256 of everything that follows (32 bytes),
 //! then a safetensors file whose metadata has `origin` and `counters` as JSON.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use burn::tensor::TensorData;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::origin::{Origin, hex};
-use crate::model::io::NamedTensors;
+use super::state::{Reader, Saved};
+use crate::model::io::bytes_of;
 
 /// How a file begins; the number is the format's version.
-pub const MAGIC: &[u8] = b"kiln.checkpoint/2\n";
+pub const MAGIC: &[u8] = b"kiln.checkpoint/3\n";
 /// Bytes of a SHA-256.
 const CHECKSUM: usize = 32;
 /// What a file may have beside its values: names, shapes, counters, origin.
@@ -72,11 +70,11 @@ impl StateFile {
         hex(&self.bytes[MAGIC.len()..MAGIC.len() + CHECKSUM])
     }
 
-    /// Counters and tensors, if they are of this origin.
+    /// The state, if it is of this origin.
     ///
     /// # Errors
-    /// Why they cannot be used.
-    pub fn parse<S: DeserializeOwned>(&self, origin: &Origin) -> Result<(S, NamedTensors), String> {
+    /// Why it cannot be used.
+    pub fn parse(&self, origin: &Origin) -> Result<Reader, String> {
         let payload = &self.bytes[MAGIC.len() + CHECKSUM..];
         let (_, header) = SafeTensors::read_metadata(payload).map_err(|e| e.to_string())?;
         let named = header.metadata().as_ref();
@@ -86,44 +84,38 @@ impl StateFile {
             return Err(reason);
         }
         let counters = serde_json::from_str(text("counters")?).map_err(|e| format!("its counters: {e}"))?;
-        Ok((counters, tensors(payload)?))
+        Ok(Reader { counters, tensors: tensors(payload)? })
     }
 
     /// Writes a state durably: after a return without an error it survives a loss of power.
     ///
     /// # Errors
     /// Those of writing; an earlier file is then as it was.
-    pub fn write<S: Serialize>(
-        path: &Path,
-        origin: &Origin,
-        counters: &S,
-        tensors: &NamedTensors,
-    ) -> io::Result<()> {
-        let mut views = Vec::with_capacity(tensors.len());
-        for (name, data) in tensors {
-            let shape = data.shape().as_slice().to_vec();
-            let view = TensorView::new(Dtype::F32, shape, data.as_bytes()).map_err(io::Error::other)?;
+    pub fn write(path: &Path, origin: &Origin, state: &Saved) -> io::Result<()> {
+        let mut views = Vec::with_capacity(state.tensors.len());
+        let bytes: Vec<_> = state.tensors.iter().map(|(name, values)| (name, bytes_of(values))).collect();
+        for (name, bytes) in &bytes {
+            let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).map_err(io::Error::other)?;
             views.push((name.as_str(), view));
         }
         let metadata = HashMap::from([
             ("origin".to_owned(), serde_json::to_string(origin)?),
-            ("counters".to_owned(), serde_json::to_string(counters)?),
+            ("counters".to_owned(), serde_json::to_string(&state.counters)?),
         ]);
         let payload = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
         replace(path, &[MAGIC, &Sha256::digest(&payload), &payload])
     }
 }
 
-fn tensors(payload: &[u8]) -> Result<NamedTensors, String> {
+fn tensors(payload: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
     let file = SafeTensors::deserialize(payload).map_err(|e| e.to_string())?;
-    let mut tensors = NamedTensors::new();
+    let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
         if view.dtype() != Dtype::F32 {
             return Err(format!("its tensor `{name}` has the type {:?}, not F32", view.dtype()));
         }
-        let values: Vec<f32> =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        tensors.insert(name, TensorData::new(values, view.shape().to_vec()));
+        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        tensors.insert(name, values.collect());
     }
     Ok(tensors)
 }

@@ -1,23 +1,27 @@
 //! Generation: tokens one after another, with a KV cache.
 //!
-//! Purpose: completes prompts by sampling from `softmax(logits / temperature)`, no top-k or top-p.
-//! Invariant: each draw is keyed by (seed, purpose, step, sample, position), so a completion does
-//! not depend on what it was batched with (beyond the rounding of the logits), and a cache gives
-//! the logits of the full forward pass.
+//! Purpose: completes prompts by sampling from `softmax(logits / temperature)`, no top-k or top-p. The same engine serves
+//! chat, sampling and rollouts.
+//! Invariant: each draw is keyed by (seed, purpose, step, sample, position), and on the CPU the logits of a row depend on
+//! that row alone, so a completion does not depend on what it was batched with.
 //! Must not know: what completions are for.
 
-use burn::tensor::{Int, Tensor, TensorData};
+mod session;
+
+use burn::tensor::Tensor;
 use rand::Rng;
 
-use crate::model::{Cache, Decoder, Rows};
+use crate::kernels::workers;
+use crate::model::Network;
 use crate::rng::keyed;
+use session::Engine;
 
 /// When a completion is finished.
 pub enum Stop<'a> {
     /// After this token.
     Token(u32),
     /// As soon as this says so of the tokens made; for text without a stop token.
-    When(&'a dyn Fn(&[u32]) -> bool),
+    When(&'a (dyn Fn(&[u32]) -> bool + Sync)),
 }
 
 /// How to sample.
@@ -25,7 +29,7 @@ pub struct Sampling<'a> {
     /// The logits are divided by this; 0 takes the likeliest token.
     pub temperature: f64,
     /// The most tokens of a completion.
-    pub max_tokens: usize,
+    pub max_new_tokens: usize,
     /// When a completion is finished.
     pub stop: Stop<'a>,
     /// The seed of the stage.
@@ -39,7 +43,7 @@ pub struct Sampling<'a> {
 }
 
 /// What was made of one prompt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Completion {
     /// The tokens after the prompt, the stop token included.
     pub tokens: Vec<u32>,
@@ -66,66 +70,83 @@ pub struct NotFinite {
 /// # Errors
 /// When logits are not finite.
 pub fn generate(
-    model: &Decoder,
+    model: &Network,
     prompts: &[Vec<u32>],
     samples: &[u64],
     batch: usize,
     sampling: &Sampling,
 ) -> Result<Vec<Completion>, NotFinite> {
+    let engine = Engine::new(model);
     let mut completions = Vec::with_capacity(prompts.len());
     for (prompts, samples) in prompts.chunks(batch.max(1)).zip(samples.chunks(batch.max(1))) {
+        // Rows are independent, so of a small model each thread takes some.
+        let share =
+            if engine.is_small() { prompts.len().div_ceil(workers::threads()) } else { prompts.len() };
+        let jobs = prompts.chunks(share).zip(samples.chunks(share)).collect();
         let before = completions.len();
-        let made = generate_batch(model, prompts, samples, sampling, &mut |_, _| {});
-        completions.extend(made.map_err(|e| NotFinite { completion: before + e.completion, ..e })?);
+        let made = workers::run(jobs, |i, (prompts, samples): (&[Vec<u32>], &[u64])| {
+            let made = complete(&engine, prompts, samples, sampling, &mut |_, _| {});
+            made.map_err(|e| NotFinite { completion: before + i * share + e.completion, ..e })
+        });
+        for made in made {
+            completions.extend(made?);
+        }
     }
     Ok(completions)
 }
 
-/// As [`generate`] for one batch, telling `each` of every (prompt, token) as it comes.
+/// As [`generate`] for one prompt, telling `each` token as it comes.
 ///
 /// # Errors
 /// When logits are not finite.
-pub fn generate_batch(
-    model: &Decoder,
+pub fn stream(
+    model: &Network,
+    prompt: &[u32],
+    sampling: &Sampling,
+    each: &mut dyn FnMut(u32),
+) -> Result<Completion, NotFinite> {
+    let made =
+        complete(&Engine::new(model), &[prompt.to_vec()], &[0], sampling, &mut |_, token| each(token))?;
+    Ok(made.into_iter().next().unwrap_or_default())
+}
+
+fn complete(
+    engine: &Engine,
     prompts: &[Vec<u32>],
     samples: &[u64],
     sampling: &Sampling,
     each: &mut dyn FnMut(usize, u32),
 ) -> Result<Vec<Completion>, NotFinite> {
-    let device = model.device();
-    let config = model.config();
-    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    let room = config.context.saturating_sub(longest);
-    let limit = sampling.max_tokens.min(room);
-    let mut done = vec![Completion { tokens: Vec::new(), finished: false }; prompts.len()];
-    let mut cache = Cache::new(config.layers, longest + limit);
-    let mut rows = Rows::left(prompts, 0, &device);
-    let left = rows.left.clone();
-    for position in 0..limit {
-        let hidden = model.hidden(rows, Some(&mut cache));
-        let [count, time, width] = hidden.dims();
-        let last = hidden.narrow(1, time - 1, 1).reshape([count, width]);
-        let logits: Vec<f32> = host(model.logits(last));
-        let mut next = vec![0i64; count];
-        for (i, completion) in done.iter_mut().enumerate().filter(|(_, c)| !c.finished) {
-            let row = &logits[i * config.vocab..(i + 1) * config.vocab];
+    let room = |prompt: &Vec<u32>| engine.config().max_position_embeddings.saturating_sub(prompt.len());
+    let limits: Vec<usize> = prompts.iter().map(|p| sampling.max_new_tokens.min(room(p))).collect();
+    let mut done = vec![Completion::default(); prompts.len()];
+    let mut session = engine.session(prompts, &limits);
+    // The rows that go on, each with the tokens that the model has not seen yet.
+    let mut open: Vec<(usize, Vec<u32>)> = prompts.iter().cloned().enumerate().collect();
+    open.retain(|(i, _)| limits[*i] > 0);
+    for position in 0.. {
+        if open.is_empty() {
+            break;
+        }
+        let logits = session.feed(&open);
+        let mut next = Vec::with_capacity(open.len());
+        for ((i, _), row) in open.iter().zip(logits.chunks_exact(engine.config().vocab)) {
             if !row.iter().all(|logit| logit.is_finite()) {
                 return Err(NotFinite { completion: i + 1, token: position + 1 });
             }
-            let token = pick(row, sampling, samples[i], position);
+            let token = sample_token(row, sampling, samples[*i], position);
+            let completion = &mut done[*i];
             completion.tokens.push(token);
             completion.finished = match sampling.stop {
                 Stop::Token(stop) => token == stop,
                 Stop::When(rule) => rule(&completion.tokens),
             };
-            next[i] = i64::from(token);
-            each(i, token);
+            each(*i, token);
+            if !completion.finished && completion.tokens.len() < limits[*i] {
+                next.push((*i, vec![token]));
+            }
         }
-        if done.iter().all(|c| c.finished) {
-            break;
-        }
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(next, [count, 1]), &device);
-        rows = Rows { ids, left: left.clone() };
+        open = next;
     }
     Ok(done)
 }
@@ -136,7 +157,7 @@ pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// Draws a token by its probability; the likeliest at temperature 0 (the first of equals).
-fn pick(logits: &[f32], sampling: &Sampling, sample: u64, position: usize) -> u32 {
+fn sample_token(logits: &[f32], sampling: &Sampling, sample: u64, position: usize) -> u32 {
     let allowed = |i: &usize| !sampling.banned.contains(&(*i as u32));
     let best = (0..logits.len()).filter(allowed).fold(None, |best: Option<usize>, i| match best {
         Some(b) if logits[b] >= logits[i] => Some(b),

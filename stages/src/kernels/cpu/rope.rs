@@ -1,0 +1,48 @@
+//! Rotary position embedding.
+//!
+//! Purpose: turns queries and keys by angles that grow with the position.
+//! Invariant: the first and the second half of a head turn together, as the published LLaMA weights expect.
+//! Must not know: models.
+//! Source: Su 2021.
+
+/// Cosines and sines of the angles `p theta^(-2 i / size)` for positions up to a bound.
+#[derive(Debug)]
+pub struct Rope {
+    half: usize,
+    /// `[positions, half]` each.
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Rope {
+    /// For heads of this size and positions below `positions`.
+    pub fn new(size: usize, theta: f64, positions: usize) -> Self {
+        let half = size / 2;
+        let angle = |at: usize| (at / half) as f64 * theta.powf(-2.0 * (at % half) as f64 / size as f64);
+        let table = |f: fn(f64) -> f64| (0..positions * half).map(|at| f(angle(at)) as f32).collect();
+        Self { half, cos: table(f64::cos), sin: table(f64::sin) }
+    }
+
+    /// Turns the first `heads` heads of each row `[n, stride]` by its position, or back.
+    pub fn turn(&self, x: &mut [f32], stride: usize, heads: usize, positions: &[u32], back: bool) {
+        turn(x, [stride, heads, self.half], positions, [&self.cos, &self.sin], if back { -1.0 } else { 1.0 });
+    }
+}
+
+simd! {
+    fn turn(x: &mut [f32], shape: [usize; 3], positions: &[u32], tables: [&[f32]; 2], sign: f32) {
+        let [stride, heads, half] = shape;
+        for (row, &position) in x.chunks_exact_mut(stride).zip(positions) {
+            let at = position as usize * half;
+            let (cos, sin) = (&tables[0][at..at + half], &tables[1][at..at + half]);
+            for head in row[..heads * 2 * half].chunks_exact_mut(2 * half) {
+                let (first, second) = head.split_at_mut(half);
+                for i in 0..half {
+                    let (a, b) = (first[i], second[i]);
+                    first[i] = a * cos[i] - b * (sign * sin[i]);
+                    second[i] = b * cos[i] + a * (sign * sin[i]);
+                }
+            }
+        }
+    }
+}

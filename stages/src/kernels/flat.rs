@@ -1,0 +1,142 @@
+//! One run of numbers on the device that computes: all parameters of a model, their gradients, or a moment of theirs.
+//!
+//! Purpose: the few operations on all parameters at once: sums of squares and AdamW.
+//! Invariant: a copy that somebody holds never changes.
+//! Must not know: which parameter stands where, beside what is decayed.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::cpu::adamw;
+use super::workers;
+use super::{AdamWRule, decomposed, is_host};
+
+/// Numbers in the memory of the host, or of another device.
+#[derive(Debug, Clone)]
+pub enum Flat {
+    /// For the kernels of the CPU.
+    Host(Arc<Vec<f32>>),
+    /// For burn's operations.
+    Device(Box<Tensor<1>>),
+}
+
+/// A run of parameters, and whether they are decayed.
+pub type Segment = (Range<usize>, bool);
+
+impl Flat {
+    /// These numbers, on a device.
+    pub fn new(values: Vec<f32>, device: &Device) -> Self {
+        if is_host(device) {
+            return Self::Host(Arc::new(values));
+        }
+        let length = values.len();
+        Self::Device(Box::new(Tensor::from_data(TensorData::new(values, [length]), device)))
+    }
+
+    /// As many zeros, on the same device.
+    pub fn zeros_like(&self) -> Self {
+        match self {
+            Self::Host(values) => Self::Host(Arc::new(vec![0.0; values.len()])),
+            Self::Device(tensor) => Self::Device(Box::new(tensor.zeros_like())),
+        }
+    }
+
+    /// Makes every number 0.
+    pub fn clear(&mut self) {
+        match self {
+            Self::Host(values) => Arc::make_mut(values).fill(0.0),
+            Self::Device(tensor) => **tensor = tensor.zeros_like(),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Host(values) => values.len(),
+            Self::Device(tensor) => tensor.dims()[0],
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers.
+    pub fn values(&self) -> Cow<'_, [f32]> {
+        match self {
+            Self::Host(values) => Cow::Borrowed(values),
+            Self::Device(tensor) => Cow::Owned(tensor.clone().into_data().iter::<f32>().collect()),
+        }
+    }
+
+    /// The Euclidean norm.
+    pub fn norm(&self) -> f64 {
+        match self {
+            Self::Host(values) => {
+                let parts = values.chunks(1 << 20).collect();
+                workers::run(parts, |_, part| adamw::squares(part)).iter().sum::<f64>().sqrt()
+            }
+            Self::Device(tensor) => f64::from(tensor.clone().square().sum().into_scalar::<f32>()).sqrt(),
+        }
+    }
+}
+
+/// One AdamW update of parameters, whose segments cover them in order; see [`AdamWRule`].
+pub fn adamw(
+    param: &mut Flat,
+    grad: &Flat,
+    [first, second]: [&mut Flat; 2],
+    segments: &[Segment],
+    rule: &AdamWRule,
+) {
+    match (param, grad, first, second) {
+        (Flat::Host(param), Flat::Host(grad), Flat::Host(first), Flat::Host(second)) => {
+            let [param, first, second] =
+                [param, first, second].map(|values| Arc::make_mut(values).as_mut_slice());
+            host_adamw(param, grad, [first, second], segments, rule);
+        }
+        (Flat::Device(param), Flat::Device(grad), Flat::Device(first), Flat::Device(second)) => {
+            let decays = segments.iter().flat_map(|(range, decays)| {
+                std::iter::repeat_n(if *decays { 1.0f32 } else { 0.0 }, range.len())
+            });
+            let decays: Vec<f32> = decays.collect();
+            let length = decays.len();
+            let decays = Tensor::from_data(TensorData::new(decays, [length]), &param.device());
+            let moments = (*first.clone(), *second.clone());
+            (**param, (**first, **second)) =
+                decomposed::adamw(*param.clone(), *grad.clone(), moments, decays, rule);
+        }
+        _ => unreachable!("a model, its gradients and its moments are on one device"),
+    }
+}
+
+/// The segments in pieces, on all threads: each parameter is updated by itself, so the cut changes nothing.
+fn host_adamw<'a>(
+    mut param: &'a mut [f32],
+    mut grad: &'a [f32],
+    [mut first, mut second]: [&'a mut [f32]; 2],
+    segments: &[Segment],
+    rule: &AdamWRule,
+) {
+    let mut jobs = Vec::new();
+    for (range, decays) in segments {
+        let mut left = range.len();
+        while left > 0 {
+            let n = left.min(1 << 18);
+            left -= n;
+            let (g, rest) = grad.split_at(n);
+            grad = rest;
+            let [p, m, v] = [&mut param, &mut first, &mut second].map(|values| {
+                let (piece, rest) = std::mem::take(values).split_at_mut(n);
+                *values = rest;
+                piece
+            });
+            jobs.push((p, g, m, v, if *decays { rule.decay } else { 0.0 }));
+        }
+    }
+    workers::run(jobs, |_, (p, g, m, v, decay)| adamw::adamw(p, g, m, v, &AdamWRule { decay, ..*rule }));
+}

@@ -1,0 +1,50 @@
+//! The threads that shards are worked on by.
+//!
+//! Purpose: runs one job a shard on as many threads as the stage has cores.
+//! Invariant: a thread takes its jobs in their order, and the results come in the order of the jobs, so what is computed
+//! does not depend on how many threads there are.
+//! Must not know: what a job is.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+static THREADS: AtomicUsize = AtomicUsize::new(1);
+
+/// Sets how many threads may run at once.
+pub fn set_threads(threads: usize) {
+    THREADS.store(threads.max(1), Ordering::Relaxed);
+}
+
+/// How many threads may run at once.
+pub fn threads() -> usize {
+    THREADS.load(Ordering::Relaxed)
+}
+
+/// Runs `work` on each job; returns the results in order.
+pub fn run<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(usize, J) -> R + Sync) -> Vec<R> {
+    let count = threads().min(jobs.len());
+    if count <= 1 {
+        return jobs.into_iter().enumerate().map(|(i, job)| work(i, job)).collect();
+    }
+    let mut shares: Vec<Vec<(usize, J)>> = (0..count).map(|_| Vec::new()).collect();
+    for (i, job) in jobs.into_iter().enumerate() {
+        shares[i % count].push((i, job));
+    }
+    let results = Mutex::new(Vec::new());
+    let run = |share: Vec<(usize, J)>| {
+        for (i, job) in share {
+            let result = work(i, job);
+            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((i, result));
+        }
+    };
+    let first = shares.remove(0);
+    std::thread::scope(|scope| {
+        for share in shares {
+            scope.spawn(|| run(share));
+        }
+        run(first);
+    });
+    let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    results.sort_by_key(|(i, _)| *i);
+    results.into_iter().map(|(_, result)| result).collect()
+}

@@ -1,0 +1,93 @@
+//! Rows of tokens, and many of them as one batch without padding.
+//!
+//! Purpose: what every model reads and what is asked of it.
+//! Invariant: the sequences of a batch lie one after the other, and their positions begin at 0; padding does not exist, so
+//! it can change nothing.
+//! Must not know: models.
+
+use std::ops::Range;
+
+/// A row of tokens of which some are targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// The tokens.
+    pub ids: Vec<u32>,
+    /// The first token that is a target (at least 1: nothing predicts token 0); all after it are.
+    pub from: usize,
+}
+
+impl TokenRow {
+    /// How many targets the row has.
+    pub fn targets(&self) -> usize {
+        self.ids.len().saturating_sub(self.from.max(1))
+    }
+}
+
+/// What a model is asked about rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Readout {
+    /// The log-probability of each target, of `softmax(logits / temperature)`.
+    LogProbs {
+        /// Divides the logits.
+        temperature: f32,
+    },
+    /// The value before each target: that of the state in which it is chosen.
+    Values,
+    /// The score of each row, at its last token.
+    Scores,
+}
+
+impl Readout {
+    /// How many numbers a row gives.
+    pub fn outputs(self, row: &TokenRow) -> usize {
+        if self == Self::Scores { 1 } else { row.targets() }
+    }
+}
+
+/// Sequences of tokens, one after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// `[tokens]`.
+    pub input_ids: Vec<u32>,
+    /// `[tokens]`: the position of each within its sequence.
+    pub position_ids: Vec<u32>,
+    /// `[tokens]`: whether something is read here.
+    pub loss_mask: Vec<bool>,
+    /// The token after each position that is read, as many as the mask has.
+    pub labels: Vec<u32>,
+}
+
+impl Batch {
+    /// The sequences of rows. The last token of a row predicts nothing that is asked for, so only scores read it.
+    pub fn new(rows: &[TokenRow], readout: Readout) -> Self {
+        let mut out = Self::default();
+        for row in rows {
+            let length = row.ids.len() - usize::from(readout != Readout::Scores);
+            out.input_ids.extend(&row.ids[..length]);
+            out.position_ids.extend(0..length as u32);
+            match readout {
+                Readout::Scores => {
+                    out.loss_mask.extend((1..=length).map(|t| t == length));
+                    out.labels.push(0);
+                }
+                _ => {
+                    out.loss_mask.extend((1..=length).map(|t| t >= row.from.max(1)));
+                    out.labels.extend(row.ids.iter().skip(row.from.max(1)));
+                }
+            }
+        }
+        out
+    }
+
+    /// The place of each sequence.
+    pub fn sequences(&self) -> Vec<Range<usize>> {
+        let starts = (0..self.position_ids.len()).filter(|&t| self.position_ids[t] == 0);
+        let starts: Vec<usize> = starts.chain([self.position_ids.len()]).collect();
+        starts.windows(2).map(|pair| pair[0]..pair[1]).collect()
+    }
+
+    /// The places that are read.
+    pub fn read(&self) -> Vec<usize> {
+        (0..self.loss_mask.len()).filter(|&t| self.loss_mask[t]).collect()
+    }
+}

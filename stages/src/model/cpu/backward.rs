@@ -1,0 +1,172 @@
+//! The gradients of the layers and of the embeddings.
+//!
+//! Purpose: from the gradient of the residual stream after the last layer back to that of every parameter.
+//! Invariant: gradients of parameters are added in the order of the shards (`turns`).
+//! Must not know: what the outputs were.
+
+use std::ops::Range;
+
+use super::Batch;
+use super::forward::{self, Places};
+use super::tape::{Layer, Tape};
+use super::turns::Turns;
+use super::view::View;
+use crate::kernels::cpu::linear::{self, Linear};
+use crate::kernels::cpu::{activation, attention, norm};
+use crate::model::layout::{HalfAt, LinearAt, NormAt};
+
+/// The parts of the gradients that the layers add to, in the order of their places.
+pub fn parts(view: &View) -> Vec<Range<usize>> {
+    view.layout.layers.iter().flatten().map(|half| half.region.clone()).collect()
+}
+
+/// Whose turn it is, this worker's number, and the number of the first part that it adds to.
+#[derive(Clone, Copy)]
+pub struct Sink<'a> {
+    /// Hands out the parts.
+    pub turns: &'a Turns<'a>,
+    /// The shard.
+    pub worker: usize,
+    /// The first part.
+    pub first: usize,
+}
+
+impl Sink<'_> {
+    /// Lets `add` add to a part, counted from the first, in this worker's turn.
+    pub fn add(&self, part: usize, add: impl FnOnce(&mut [f32])) {
+        self.turns.take(self.first + part, self.worker, add);
+    }
+}
+
+/// Gradients on their way back, each `[tokens, ..]`; one layer after the other uses them.
+struct Scratch {
+    normed: Vec<f32>,
+    qkv: Vec<f32>,
+    heads: Vec<f32>,
+    up: Vec<f32>,
+    activated: Vec<f32>,
+}
+
+impl Scratch {
+    fn new(view: &View, tokens: usize) -> Self {
+        let (c, room) = (view.config, |width: usize| vec![0.0; tokens * width]);
+        Self {
+            normed: room(c.hidden_size),
+            qkv: room(c.hidden_size + 2 * c.kv_width()),
+            heads: room(c.hidden_size),
+            up: room(view.layout.layers[0][1].first.columns),
+            activated: room(c.intermediate_size),
+        }
+    }
+}
+
+/// Goes back through the layers: `d_x`, the gradient of the residual stream `[tokens, hidden_size]`, becomes that of the
+/// embeddings.
+pub fn layers(view: &View, tape: &mut Tape, d_x: &mut [f32], sink: Sink) {
+    let Tape { batch, memory, .. } = tape;
+    let places = Places::new(batch);
+    let scratch = &mut Scratch::new(view, batch.input_ids.len());
+    for index in (0..view.config.layers).rev() {
+        let kept = memory.recall(index, |kept| forward::layer(view, index, kept, &places));
+        let [attention, feed_forward] = &view.layout.layers[index];
+        feed_forward_inputs(view, feed_forward, &kept, scratch, d_x);
+        sink.add(2 * index + 1, |grads| {
+            let mut region = Region { grads, start: feed_forward.region.start };
+            region.linear(&feed_forward.last, kept.activated, d_x);
+            region.linear(&feed_forward.first, kept.middle_normed, &scratch.up);
+            region.norm(view, &feed_forward.norm, kept.middle, &mut scratch.normed, d_x);
+        });
+        attention_inputs(view, attention, &kept, scratch, d_x, &places);
+        sink.add(2 * index, |grads| {
+            let mut region = Region { grads, start: attention.region.start };
+            region.linear(&attention.last, kept.heads, d_x);
+            region.linear(&attention.first, kept.normed, &scratch.qkv);
+            region.norm(view, &attention.norm, kept.x, &mut scratch.normed, d_x);
+        });
+    }
+}
+
+/// The gradients within the feed-forward part, down to `scratch.normed`.
+fn feed_forward_inputs(view: &View, half: &HalfAt, kept: &Layer, scratch: &mut Scratch, d_x: &[f32]) {
+    let (function, inner) = (view.config.activation, view.config.intermediate_size);
+    linear::backward_input(&view.linear(&half.last), d_x, &mut scratch.activated);
+    if view.config.is_gated() {
+        activation::backward_gated(function, kept.up, inner, &scratch.activated, &mut scratch.up);
+    } else {
+        activation::backward(function, kept.up, &mut scratch.activated);
+        std::mem::swap(&mut scratch.up, &mut scratch.activated);
+    }
+    linear::backward_input(&view.linear(&half.first), &scratch.up, &mut scratch.normed);
+}
+
+/// The gradients within attention, down to `scratch.normed`.
+fn attention_inputs(
+    view: &View,
+    half: &HalfAt,
+    kept: &Layer,
+    scratch: &mut Scratch,
+    d_x: &[f32],
+    places: &Places,
+) {
+    let heads = view.heads();
+    linear::backward_input(&view.linear(&half.last), d_x, &mut scratch.heads);
+    attention::backward(
+        kept.qkv,
+        kept.heads,
+        kept.logsumexp,
+        &scratch.heads,
+        &places.sequences,
+        heads,
+        &mut scratch.qkv,
+    );
+    if let Some(rope) = view.rope {
+        let turned = heads.heads + heads.kv_heads;
+        rope.turn(&mut scratch.qkv, half.first.columns, turned, places.positions, true);
+    }
+    linear::backward_input(&view.linear(&half.first), &scratch.qkv, &mut scratch.normed);
+}
+
+/// The gradients of a region's parameters.
+pub struct Region<'a> {
+    /// The gradients, which begin at `start` of all.
+    pub grads: &'a mut [f32],
+    /// See `grads`.
+    pub start: usize,
+}
+
+impl Region<'_> {
+    fn at(&mut self, place: &Range<usize>) -> &mut [f32] {
+        &mut self.grads[place.start - self.start..place.end - self.start]
+    }
+
+    /// Adds those of a linear map of `x`.
+    pub fn linear(&mut self, place: &LinearAt, x: &[f32], d_out: &[f32]) {
+        // The bias stands behind its weight.
+        let end = place.bias.as_ref().map_or(place.weight.end, |bias| bias.end);
+        let (weight, bias) = self.at(&(place.weight.start..end)).split_at_mut(place.weight.len());
+        let bias = place.bias.is_some().then_some(bias);
+        linear::backward_weight(&mut Linear { weight, bias, columns: place.columns }, x, d_out);
+    }
+
+    /// Adds those of a norm of `x`, and to `d_x` the gradient of `x`; what `d_out` holds afterwards is of no use.
+    pub fn norm(&mut self, view: &View, place: &NormAt, x: &[f32], d_out: &mut [f32], d_x: &mut [f32]) {
+        if let Some(bias) = &place.bias {
+            linear::add_rows(self.at(bias), d_out);
+        }
+        norm::backward(view.norm(), x, view.at(&place.weight), d_out, d_x);
+        linear::add_rows(self.at(&place.weight), d_out);
+    }
+}
+
+/// Adds the gradients of the embeddings, of which `d_x` is that of each token.
+pub fn embeddings(view: &View, batch: &Batch, d_x: &[f32], grads: &mut [f32]) {
+    let (layout, d) = (view.layout, view.config.hidden_size);
+    let tokens = batch.input_ids.iter().zip(&batch.position_ids);
+    for (d_x, (&id, &position)) in d_x.chunks_exact(d).zip(tokens) {
+        let tables =
+            [Some((&layout.token_embedding, id)), layout.position_embedding.as_ref().map(|t| (t, position))];
+        for (table, row) in tables.into_iter().flatten() {
+            linear::add(&mut grads[table.start + row as usize * d..][..d], d_x);
+        }
+    }
+}

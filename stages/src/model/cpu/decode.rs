@@ -1,0 +1,157 @@
+//! Generation on the CPU: one token after another, with a KV cache a sequence.
+//!
+//! Purpose: the logits after each new token.
+//! Invariant: a sequence's logits depend on that sequence alone, bit by bit, whatever it is fed with and however many
+//! threads there are: every product adds over its inner index in one order.
+//! Must not know: sampling.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::View;
+use crate::kernels::cpu::panels::Panels;
+use crate::kernels::cpu::{activation, attention, linear, norm};
+use crate::model::config::ModelConfig;
+use crate::model::layout::{LinearAt, NormAt};
+
+/// A decoder whose matrices are laid out for reading them row by row of the input.
+pub struct Packed<'a> {
+    view: View<'a>,
+    /// The first and the last map of each half of each layer.
+    layers: Vec<[[Panels; 2]; 2]>,
+    head: Panels,
+}
+
+impl<'a> Packed<'a> {
+    /// Lays the matrices out.
+    pub fn new(view: View<'a>) -> Self {
+        let pack = |place: &LinearAt| Panels::new(view.at(&place.weight), place.columns);
+        let halves = view.layout.layers.par_iter();
+        let layers = halves.map(|halves| halves.each_ref().map(|half| [pack(&half.first), pack(&half.last)]));
+        let layers = layers.collect();
+        let head = Panels::transposed(view.at(&view.layout.head), view.config.hidden_size);
+        Self { layers, head, view }
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        self.view.config
+    }
+
+    /// Empty caches for so many sequences; `shares` says that the threads share the work of each.
+    pub fn session(&'a self, sequences: usize, shares: bool) -> Session<'a> {
+        let layers = || vec![[Vec::new(), Vec::new()]; self.view.config.layers];
+        Session { packed: self, caches: (0..sequences).map(|_| layers()).collect(), shares }
+    }
+}
+
+/// Sequences on their way.
+pub struct Session<'a> {
+    packed: &'a Packed<'a>,
+    /// Keys and values of each layer of each sequence, `[length, kv_width]`.
+    caches: Vec<Vec<[Vec<f32>; 2]>>,
+    shares: bool,
+}
+
+/// The new tokens of a step.
+struct Step {
+    ids: Vec<u32>,
+    positions: Vec<u32>,
+    /// The sequence of each token.
+    owners: Vec<usize>,
+    /// The last token of each sequence.
+    last: Vec<usize>,
+}
+
+impl Session<'_> {
+    /// The logits after the new tokens of some sequences, `[sequences, vocab]`.
+    pub fn feed(&mut self, fed: &[(usize, Vec<u32>)]) -> Vec<f32> {
+        let view = &self.packed.view;
+        let step = self.step(fed);
+        let d = view.config.hidden_size;
+        let mut x = vec![0.0; step.ids.len() * d];
+        super::forward::embed(view, &step.ids, &step.positions, &mut x);
+        for layer in 0..view.config.layers {
+            self.attend(layer, &step, &mut x);
+            self.feed_forward(layer, &mut x);
+        }
+        let last: Vec<f32> = step.last.iter().flat_map(|&t| &x[t * d..(t + 1) * d]).copied().collect();
+        let normed = self.normed(&view.layout.norm, &last);
+        let mut logits = vec![0.0; step.last.len() * view.config.vocab];
+        self.packed.head.product(&normed, &mut logits, false, self.shares);
+        logits
+    }
+
+    fn step(&self, fed: &[(usize, Vec<u32>)]) -> Step {
+        let mut step = Step { ids: Vec::new(), positions: Vec::new(), owners: Vec::new(), last: Vec::new() };
+        for (sequence, tokens) in fed {
+            let before = self.caches[*sequence][0][0].len() / self.packed.view.config.kv_width();
+            step.ids.extend(tokens);
+            step.positions.extend((before..before + tokens.len()).map(|p| p as u32));
+            step.owners.extend(std::iter::repeat_n(*sequence, tokens.len()));
+            step.last.push(step.ids.len() - 1);
+        }
+        step
+    }
+
+    fn normed(&self, place: &NormAt, x: &[f32]) -> Vec<f32> {
+        let (view, mut out) = (&self.packed.view, vec![0.0; x.len()]);
+        norm::forward(view.norm(), x, view.at(&place.weight), view.option(&place.bias), &mut out);
+        out
+    }
+
+    /// `out = x W + b`, or `out += x W + b`.
+    fn linear(&self, panels: &Panels, place: &LinearAt, x: &[f32], out: &mut [f32], adds: bool) {
+        if let Some(bias) = self.packed.view.option(&place.bias) {
+            if adds { linear::add_to_rows(out, bias) } else { linear::fill_rows(out, bias) }
+        }
+        panels.product(x, out, adds || place.bias.is_some(), self.shares);
+    }
+
+    fn attend(&mut self, layer: usize, step: &Step, x: &mut [f32]) {
+        let packed = self.packed;
+        let (view, place) = (&packed.view, &packed.view.layout.layers[layer][0]);
+        let [first, last] = &packed.layers[layer][0];
+        let (heads, d, stride) = (view.heads(), view.config.hidden_size, place.first.columns);
+        let mut qkv = vec![0.0; step.ids.len() * stride];
+        self.linear(first, &place.first, &self.normed(&place.norm, x), &mut qkv, false);
+        if let Some(rope) = view.rope {
+            rope.turn(&mut qkv, stride, heads.heads + heads.kv_heads, &step.positions, false);
+        }
+        let kv = view.config.kv_width();
+        for (row, &owner) in qkv.chunks_exact(stride).zip(&step.owners) {
+            let [keys, values] = &mut self.caches[owner][layer];
+            keys.extend_from_slice(&row[d..d + kv]);
+            values.extend_from_slice(&row[d + kv..]);
+        }
+        let mut out = vec![0.0; step.ids.len() * d];
+        let caches = &self.caches;
+        let one = |(t, out): (usize, &mut [f32])| {
+            let [keys, values] = &caches[step.owners[t]][layer];
+            let seen: Range<usize> = 0..(step.positions[t] as usize + 1) * kv;
+            let query = &qkv[t * stride..t * stride + d];
+            attention::decode(query, &keys[seen.clone()], &values[seen], heads, out);
+        };
+        match self.shares {
+            true => out.par_chunks_exact_mut(d).enumerate().for_each(one),
+            false => out.chunks_exact_mut(d).enumerate().for_each(one),
+        }
+        self.linear(last, &place.last, &out, x, true);
+    }
+
+    fn feed_forward(&self, layer: usize, x: &mut [f32]) {
+        let view = &self.packed.view;
+        let (place, [first, last]) = (&view.layout.layers[layer][1], &self.packed.layers[layer][1]);
+        let tokens = x.len() / view.config.hidden_size;
+        let (function, inner) = (view.config.activation, view.config.intermediate_size);
+        let mut up = vec![0.0; tokens * place.first.columns];
+        self.linear(first, &place.first, &self.normed(&place.norm, x), &mut up, false);
+        let mut activated = vec![0.0; tokens * inner];
+        match view.config.is_gated() {
+            true => activation::forward_gated(function, &up, inner, &mut activated),
+            false => activation::forward(function, &up, &mut activated),
+        }
+        self.linear(last, &place.last, &activated, x, true);
+    }
+}

@@ -1,0 +1,153 @@
+//! From the residual stream to the outputs, and back.
+//!
+//! Purpose: the last norm, and log-probabilities by the vocabulary's head or numbers by the scalar head.
+//! Invariant: the head goes through the vocabulary in blocks, so that logits of all tokens over a large vocabulary are never
+//! in memory at once; the order of the blocks is fixed.
+//! Must not know: layers.
+
+use std::ops::Range;
+
+use super::Readout;
+use super::backward::{Region, Sink};
+use super::tape::{Last, Tape};
+use super::view::View;
+use crate::kernels::cpu::linear::{self, Matrix, product};
+use crate::kernels::cpu::logprobs::{self, Softmax};
+use crate::kernels::cpu::norm;
+
+/// Tokens of the vocabulary in a block.
+const BLOCK: usize = 4096;
+
+/// The parts of the gradients that the head adds to, in the order of their places: the blocks of its weight, then the last
+/// norm with the scalar head.
+pub fn parts(view: &View) -> Vec<Range<usize>> {
+    let blocks = blocks(view).map(|block| place(view, &block));
+    blocks.chain([view.layout.last.clone()]).collect()
+}
+
+fn blocks(view: &View) -> impl Iterator<Item = Range<usize>> {
+    let vocab = view.config.vocab;
+    (0..vocab).step_by(BLOCK).map(move |start| start..(start + BLOCK).min(vocab))
+}
+
+/// Where the rows of a block stand.
+fn place(view: &View, block: &Range<usize>) -> Range<usize> {
+    let (start, d) = (view.layout.head.start, view.config.hidden_size);
+    start + block.start * d..start + block.end * d
+}
+
+/// The outputs of a tape whose layers are filled.
+pub fn forward(view: &View, tape: &mut Tape) -> Vec<f32> {
+    let Tape { batch, readout, last, .. } = tape;
+    normalise(view, last);
+    match readout {
+        Readout::LogProbs { temperature } => logprobs(view, last, &batch.labels, *temperature),
+        Readout::Values | Readout::Scores => values(view, last),
+    }
+}
+
+fn normalise(view: &View, last: &mut Last) {
+    let place = &view.layout.norm;
+    last.normed = vec![0.0; last.stream.len()];
+    norm::forward(
+        view.norm(),
+        &last.stream,
+        view.at(&place.weight),
+        view.option(&place.bias),
+        &mut last.normed,
+    );
+}
+
+fn values(view: &View, last: &Last) -> Vec<f32> {
+    let mut out = vec![0.0; last.read.len()];
+    if let Some(head) = &view.layout.value_head {
+        linear::forward(&view.linear(head), &last.normed, &mut out, false);
+    }
+    out
+}
+
+fn logprobs(view: &View, last: &mut Last, labels: &[u32], temperature: f32) -> Vec<f32> {
+    let n = last.read.len();
+    let (mut top, mut total, mut target) = (vec![f32::NEG_INFINITY; n], vec![0.0; n], vec![0.0; n]);
+    for block in blocks(view) {
+        block_logits(view, &block, &last.normed, &mut last.logits);
+        let state = &mut Softmax { top: &mut top, total: &mut total, target: &mut target };
+        logprobs::forward(&last.logits, block.start, labels, temperature, state);
+    }
+    last.logsumexp = top.iter().zip(total).map(|(top, total)| top + total.ln()).collect();
+    target.iter().zip(&last.logsumexp).map(|(logit, total)| logit - total).collect()
+}
+
+fn block_logits(view: &View, block: &Range<usize>, normed: &[f32], out: &mut Vec<f32>) {
+    let d = view.config.hidden_size;
+    out.resize(normed.len() / d * block.len(), 0.0);
+    product(out, Matrix::new(normed, d), Matrix::new(view.at(&place(view, block)), d).t(), false);
+}
+
+/// All logits at the places that are read, `[n, vocab]`, after [`forward`].
+pub fn logits(view: &View, tape: &mut Tape) -> Vec<f32> {
+    let vocab = view.config.vocab;
+    if vocab <= BLOCK {
+        return std::mem::take(&mut tape.last.logits);
+    }
+    let mut out = vec![0.0; tape.outputs() * vocab];
+    let Last { normed, logits, .. } = &mut tape.last;
+    for block in blocks(view) {
+        block_logits(view, &block, normed, logits);
+        for (row, part) in out.chunks_exact_mut(vocab).zip(logits.chunks_exact(block.len())) {
+            row[block.clone()].copy_from_slice(part);
+        }
+    }
+    out
+}
+
+/// Given the gradients of the outputs, the gradient of the residual stream after the last layer, `[tokens, hidden_size]`.
+pub fn backward(view: &View, tape: &mut Tape, d_outputs: &[f32], sink: Sink) -> Vec<f32> {
+    let Tape { batch, readout, last, .. } = tape;
+    let d = view.config.hidden_size;
+    let mut d_normed = vec![0.0; last.stream.len()];
+    match readout {
+        Readout::LogProbs { temperature } => {
+            logprobs_backward(view, last, (&batch.labels, *temperature, d_outputs), &mut d_normed, sink);
+        }
+        Readout::Values | Readout::Scores => {
+            if let Some(head) = &view.layout.value_head {
+                linear::backward_input(&view.linear(head), d_outputs, &mut d_normed);
+            }
+        }
+    }
+    let mut d_stream = vec![0.0; last.stream.len()];
+    sink.add(blocks(view).count(), |grads| {
+        let mut region = Region { grads, start: view.layout.last.start };
+        if let (Some(head), Readout::Values | Readout::Scores) = (&view.layout.value_head, &*readout) {
+            region.linear(head, &last.normed, d_outputs);
+        }
+        region.norm(view, &view.layout.norm, &last.stream, &mut d_normed, &mut d_stream);
+    });
+    let mut d_x = vec![0.0; batch.input_ids.len() * d];
+    for (&t, d_row) in last.read.iter().zip(d_stream.chunks_exact(d)) {
+        d_x[t * d..(t + 1) * d].copy_from_slice(d_row);
+    }
+    d_x
+}
+
+fn logprobs_backward(
+    view: &View,
+    last: &mut Last,
+    (labels, temperature, d_outputs): (&[u32], f32, &[f32]),
+    d_normed: &mut [f32],
+    sink: Sink,
+) {
+    let (d, count) = (view.config.hidden_size, blocks(view).count());
+    let Last { normed, logits, logsumexp, .. } = last;
+    for (i, block) in blocks(view).enumerate() {
+        // The only block's logits are still there.
+        if count > 1 {
+            block_logits(view, &block, normed, logits);
+        }
+        logprobs::backward(logits, block.start, labels, temperature, logsumexp, d_outputs);
+        let (normed, d_logits) = (Matrix::new(normed, d), Matrix::new(logits, block.len()));
+        product(d_normed, d_logits, Matrix::new(view.at(&place(view, &block)), d), i > 0);
+        sink.add(i, |grads| product(grads, d_logits.t(), normed, true));
+    }
+}

@@ -1,0 +1,166 @@
+//! What a forward pass keeps for the gradients.
+//!
+//! Purpose: one run of memory for what the layers compute, cut by token counts, so that steps of any size use the same
+//! memory again.
+//! Invariant: everything is written before it is read, so what an earlier step left is never seen.
+//! Must not know: what is computed.
+
+use super::{Batch, Readout, View};
+
+/// What one layer computes, each `[tokens, ..]`.
+pub struct Layer<'a> {
+    /// The residual stream before the layer, `hidden_size`.
+    pub x: &'a mut [f32],
+    /// `x` after the norm.
+    pub normed: &'a mut [f32],
+    /// Queries, keys and values.
+    pub qkv: &'a mut [f32],
+    /// The heads' outputs.
+    pub heads: &'a mut [f32],
+    /// The logarithm of the sums of attention, `heads`.
+    pub logsumexp: &'a mut [f32],
+    /// The residual stream between the halves.
+    pub middle: &'a mut [f32],
+    /// `middle` after the norm.
+    pub middle_normed: &'a mut [f32],
+    /// Before the activation.
+    pub up: &'a mut [f32],
+    /// After it.
+    pub activated: &'a mut [f32],
+    /// The residual stream after the layer: where the next one reads it, if each layer has memory of its own.
+    pub after: &'a mut [f32],
+}
+
+/// Which layers keep what they computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// None: there will be no gradients.
+    Nothing,
+    /// Their input alone; the rest is computed again.
+    Inputs,
+    /// All.
+    Everything,
+}
+
+/// The memory of a forward pass.
+pub struct Memory {
+    values: Vec<f32>,
+    tokens: usize,
+    /// Numbers a token has in a layer, field by field, and in the residual stream.
+    widths: [usize; 10],
+    layers: usize,
+    keep: Keep,
+}
+
+impl Memory {
+    fn new(view: &View, tokens: usize, keep: Keep) -> Self {
+        let c = view.config;
+        let d = c.hidden_size;
+        let up = if c.is_gated() { 2 * c.intermediate_size } else { c.intermediate_size };
+        let widths = [d, d, d + 2 * c.kv_width(), d, c.heads, d, d, up, c.intermediate_size, d];
+        let layer: usize = widths[..9].iter().sum();
+        let a_token = match keep {
+            Keep::Nothing => layer + d,
+            Keep::Inputs => layer + d + c.layers * d,
+            Keep::Everything => layer * c.layers + d,
+        };
+        let mut values = view.spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default();
+        if values.len() < a_token * tokens {
+            values = vec![0.0; a_token * tokens];
+        }
+        Self { values, tokens, widths, layers: c.layers, keep }
+    }
+
+    fn size(&self) -> usize {
+        self.tokens * self.widths[..9].iter().sum::<usize>()
+    }
+
+    /// The memory of a layer, ready for its forward pass.
+    pub fn enter(&mut self, layer: usize) -> Layer<'_> {
+        let stream = self.tokens * self.widths[9];
+        let size = self.size();
+        if self.keep != Keep::Everything && layer > 0 {
+            self.values.copy_within(size..size + stream, 0);
+        }
+        if self.keep == Keep::Inputs {
+            self.values.copy_within(0..stream, size + stream + layer * stream);
+        }
+        self.layer(layer)
+    }
+
+    /// The memory of a layer, ready for its gradients; `again` computes it again where it was not kept.
+    pub fn recall(&mut self, layer: usize, again: impl FnOnce(&mut Layer)) -> Layer<'_> {
+        let (stream, size) = (self.tokens * self.widths[9], self.size());
+        if self.keep == Keep::Inputs {
+            let kept = size + stream + layer * stream;
+            self.values.copy_within(kept..kept + stream, 0);
+            again(&mut self.layer(layer));
+        }
+        self.layer(layer)
+    }
+
+    fn layer(&mut self, layer: usize) -> Layer<'_> {
+        let start = if self.keep == Keep::Everything { layer * self.size() } else { 0 };
+        let mut rest = &mut self.values[start..];
+        let parts = self.widths.map(|width| {
+            let (part, others) = std::mem::take(&mut rest).split_at_mut(self.tokens * width);
+            rest = others;
+            part
+        });
+        let [x, normed, qkv, heads, logsumexp, middle, middle_normed, up, activated, after] = parts;
+        Layer { x, normed, qkv, heads, logsumexp, middle, middle_normed, up, activated, after }
+    }
+
+    /// The residual stream after the last layer.
+    pub fn stream(&mut self) -> &[f32] {
+        self.layer(self.layers - 1).after
+    }
+}
+
+/// A shard's forward pass.
+pub struct Tape {
+    /// What was read.
+    pub batch: Batch,
+    /// What was asked.
+    pub readout: Readout,
+    /// What the layers computed.
+    pub memory: Memory,
+    /// What the last norm and the head computed.
+    pub last: Last,
+}
+
+/// What stands behind the outputs, at the places that are read.
+#[derive(Default)]
+pub struct Last {
+    /// Those places.
+    pub read: Vec<usize>,
+    /// The residual stream, `[n, hidden_size]`.
+    pub stream: Vec<f32>,
+    /// The same after the last norm.
+    pub normed: Vec<f32>,
+    /// The logits, where they are few enough to be kept.
+    pub logits: Vec<f32>,
+    /// The logarithm of the sums of the softmax, `[n]`.
+    pub logsumexp: Vec<f32>,
+}
+
+impl Tape {
+    /// Room for a batch.
+    pub fn new(view: &View, batch: Batch, readout: Readout, keep: Keep) -> Self {
+        let memory = Memory::new(view, batch.input_ids.len(), keep);
+        let last = Last { read: batch.read(), ..Last::default() };
+        Self { batch, readout, memory, last }
+    }
+
+    /// How many outputs there are.
+    pub fn outputs(&self) -> usize {
+        self.last.read.len()
+    }
+
+    /// Leaves the memory to the next forward pass.
+    pub fn give_back(self, view: &View) {
+        if let Ok(mut spare) = view.spare.lock() {
+            spare.push(self.memory.values);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The parts of a decoder: linear map, norm, attention, feed-forward part.
+//!
+//! Purpose: each part's forward pass, by the names of its parameters.
+//! Invariant: the shapes are those of the layout.
+//! Must not know: tokens, losses.
+
+use burn::tensor::activation::{gelu, relu, silu};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::cache::LayerCache;
+use super::decoder::Decoder;
+use crate::kernels;
+use crate::kernels::cpu::Activation;
+use crate::model::config::Family;
+
+/// Cosines and sines of RoPE for the positions at hand: each `[batch or 1, 1, time, head]`.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+}
+
+impl Rotation {
+    /// For positions `[batch][time]` (or one row for all); angles `p theta^(-2i/head)` (Su 2021), the first half and the
+    /// second half of a head turned together.
+    pub fn new(positions: &[Vec<usize>], head: usize, theta: f64, device: &Device) -> Self {
+        let (rows, time) = (positions.len(), positions.first().map_or(0, Vec::len));
+        let half = head / 2;
+        let frequencies: Vec<f64> = (0..half).map(|i| theta.powf(-2.0 * i as f64 / head as f64)).collect();
+        let angles: Vec<f64> = positions
+            .iter()
+            .flatten()
+            .flat_map(|&p| frequencies.iter().chain(&frequencies).map(move |f| p as f64 * f))
+            .collect();
+        let table = |f: fn(f64) -> f64| {
+            let values: Vec<f64> = angles.iter().map(|&a| f(a)).collect();
+            Tensor::from_data(TensorData::new(values, [rows, 1, time, head]), device)
+        };
+        Self { cos: table(f64::cos), sin: table(f64::sin) }
+    }
+
+    fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let head = x.dims()[3];
+        let first = x.clone().narrow(3, 0, head / 2);
+        let second = x.clone().narrow(3, head / 2, head / 2);
+        let turned = Tensor::cat(vec![second.neg(), first], 3);
+        let (cos, sin) = (self.cos.clone().cast(x.dtype()), self.sin.clone().cast(x.dtype()));
+        x * cos + turned * sin
+    }
+}
+
+/// What all layers of one forward pass share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Added to the attention scores `[batch, 1, tq, tk]`; none means causal.
+    pub mask: Option<Tensor<4>>,
+    /// RoPE, in the LLaMA family.
+    pub rotation: Option<Rotation>,
+}
+
+impl Decoder<'_> {
+    /// `x W + b`. Shapes: `[.., in]` to `[.., out]`.
+    fn linear(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
+        let bias = self.vector(&format!("{name}.bias"));
+        burn::tensor::module::linear(x, self.matrix(&format!("{name}.weight")), bias)
+    }
+
+    /// LayerNorm or RMSNorm, `[batch, time, hidden_size]`.
+    pub(super) fn norm(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
+        let weight =
+            self.vector(&format!("{name}.weight")).unwrap_or_else(|| unreachable!("every norm has a weight"));
+        let bias = self.vector(&format!("{name}.bias"));
+        let eps = self.config.norm_eps;
+        match self.config.family {
+            Family::Gpt2 => {
+                let bias = bias.unwrap_or_else(|| weight.zeros_like());
+                kernels::layer_norm(x, weight, bias, eps)
+            }
+            Family::Llama => kernels::rms_norm(x, weight, eps),
+        }
+    }
+
+    /// One layer: `x + attention(norm(x))`, then `x + feed_forward(norm(x))`.
+    pub(super) fn layer(
+        &self,
+        index: usize,
+        x: Tensor<3>,
+        shared: &Shared,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
+        let name = |part: &str| format!("blocks.{index}.{part}");
+        let normed = self.norm(&name("attention_norm"), x.clone());
+        let x = x + self.attention(&name("attention"), normed, shared, cache);
+        let normed = self.norm(&name("feed_forward_norm"), x.clone());
+        x + self.feed_forward(&name("feed_forward"), normed)
+    }
+
+    /// Self-attention; queries, keys and values come from one linear map.
+    fn attention(
+        &self,
+        name: &str,
+        x: Tensor<3>,
+        shared: &Shared,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
+        let [batch, time, width] = x.dims();
+        let (head, kv_width) = (self.config.head(), self.config.kv_width());
+        let split = |t: Tensor<3>| {
+            let heads = t.dims()[2] / head;
+            t.reshape([batch, time, heads, head]).swap_dims(1, 2)
+        };
+        let qkv = self.linear(&format!("{name}.qkv"), x);
+        let mut q = split(qkv.clone().narrow(2, 0, width));
+        let mut k = split(qkv.clone().narrow(2, width, kv_width));
+        let mut v = split(qkv.narrow(2, width + kv_width, kv_width));
+        if let Some(rotation) = &shared.rotation {
+            q = rotation.apply(q);
+            k = rotation.apply(k);
+        }
+        if let Some(cache) = cache {
+            (k, v) = cache.extend(k, v);
+        }
+        let groups = self.config.heads / self.config.kv_heads;
+        let (k, v) = (repeat_heads(k, groups), repeat_heads(v, groups));
+        let out = kernels::attention(q, k, v, shared.mask.clone(), shared.mask.is_none());
+        self.linear(&format!("{name}.out"), out.swap_dims(1, 2).reshape([batch, time, width]))
+    }
+
+    fn feed_forward(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
+        let up = self.linear(&format!("{name}.up"), x);
+        let hidden = if self.config.is_gated() {
+            let inner = self.config.intermediate_size;
+            self.activation(up.clone().narrow(2, 0, inner)) * up.narrow(2, inner, inner)
+        } else {
+            self.activation(up)
+        };
+        self.linear(&format!("{name}.down"), hidden)
+    }
+
+    fn activation(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.config.activation {
+            Activation::Gelu => gelu(x),
+            Activation::GeluNew => kernels::gelu(x),
+            Activation::Relu => relu(x),
+            Activation::Silu => silu(x),
+        }
+    }
+}
+
+/// Each kv head serves a group of query heads (Ainslie 2023).
+fn repeat_heads(x: Tensor<4>, groups: usize) -> Tensor<4> {
+    if groups == 1 {
+        return x;
+    }
+    let [batch, heads, time, head] = x.dims();
+    let repeated = x.unsqueeze_dim::<5>(2).expand([batch, heads, groups, time, head]);
+    repeated.reshape([batch, heads * groups, time, head])
+}

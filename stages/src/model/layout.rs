@@ -1,0 +1,196 @@
+//! Where each parameter of a decoder stands in the one run of numbers that holds them all.
+//!
+//! Purpose: names, shapes and places of the parameters; their first draws.
+//! Invariant: the parameters of one half of a layer lie together, so that workers can add their gradients half by half;
+//! places follow from the configuration alone.
+//! Must not know: tensors, files.
+//! Source: Radford 2019 (deviations of the first draws); Ziegler 2019 (those of a scalar head).
+
+use std::ops::Range;
+
+use super::config::{Family, ModelConfig};
+use crate::kernels::cpu::linear::Linear;
+use crate::rng::{keyed, normal};
+
+/// The deviation of most weights at the start.
+const INIT_STD: f64 = 0.02;
+
+/// A parameter: its name, its shape (one or two dimensions) and where it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// As in the weights' file.
+    pub name: String,
+    /// `[n]` or `[rows, columns]`.
+    pub shape: Vec<usize>,
+    /// Where it stands.
+    pub range: Range<usize>,
+}
+
+/// The places of a norm's parameters.
+#[derive(Debug, Clone)]
+pub struct NormAt {
+    /// `[hidden_size]`.
+    pub weight: Range<usize>,
+    /// `[hidden_size]`.
+    pub bias: Option<Range<usize>>,
+}
+
+/// The places of one half of a layer: its norm, its first and its last linear map.
+#[derive(Debug, Clone)]
+pub struct HalfAt {
+    /// The whole half.
+    pub region: Range<usize>,
+    /// Before everything else.
+    pub norm: NormAt,
+    /// Attention: queries, keys and values in one map. Feed-forward part: up, or gate and up in one map.
+    pub first: LinearAt,
+    /// What is added to the residual stream.
+    pub last: LinearAt,
+}
+
+/// The places of a linear map.
+pub type LinearAt = Linear<Range<usize>>;
+
+impl Clone for LinearAt {
+    fn clone(&self) -> Self {
+        Self { weight: self.weight.clone(), bias: self.bias.clone(), columns: self.columns }
+    }
+}
+
+impl std::fmt::Debug for LinearAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {:?}", self.weight, self.bias)
+    }
+}
+
+/// The places of all parameters.
+#[derive(Debug)]
+pub struct Layout {
+    entries: Vec<Entry>,
+    /// `[vocab, hidden_size]`.
+    pub token_embedding: Range<usize>,
+    /// `[max_position_embeddings, hidden_size]`, in the GPT-2 family.
+    pub position_embedding: Option<Range<usize>>,
+    /// `[vocab, hidden_size]`: the token embedding where the head is tied.
+    pub head: Range<usize>,
+    /// The last norm.
+    pub norm: NormAt,
+    /// `[hidden_size, 1]` and `[1]`, of a scalar head.
+    pub value_head: Option<LinearAt>,
+    /// The last norm and the scalar head together.
+    pub last: Range<usize>,
+    /// Each layer's attention and feed-forward part.
+    pub layers: Vec<[HalfAt; 2]>,
+}
+
+#[derive(Default)]
+struct Writer {
+    entries: Vec<Entry>,
+    end: usize,
+}
+
+impl Writer {
+    fn add(&mut self, name: String, shape: &[usize]) -> Range<usize> {
+        let range = self.end..self.end + shape.iter().product::<usize>();
+        self.end = range.end;
+        self.entries.push(Entry { name, shape: shape.to_vec(), range: range.clone() });
+        range
+    }
+
+    fn norm(&mut self, name: &str, config: &ModelConfig) -> NormAt {
+        let weight = self.add(format!("{name}.weight"), &[config.hidden_size]);
+        let has_bias = config.bias && config.family == Family::Gpt2;
+        NormAt { weight, bias: has_bias.then(|| self.add(format!("{name}.bias"), &[config.hidden_size])) }
+    }
+
+    fn linear(&mut self, name: &str, [rows, columns]: [usize; 2], bias: bool) -> LinearAt {
+        let weight = self.add(format!("{name}.weight"), &[rows, columns]);
+        Linear { weight, bias: bias.then(|| self.add(format!("{name}.bias"), &[columns])), columns }
+    }
+
+    fn half(&mut self, names: [&str; 3], config: &ModelConfig, columns: usize, inner: usize) -> HalfAt {
+        let (start, d) = (self.end, config.hidden_size);
+        let norm = self.norm(names[0], config);
+        let first = self.linear(names[1], [d, columns], config.bias);
+        let last = self.linear(names[2], [inner, d], config.bias);
+        HalfAt { region: start..self.end, norm, first, last }
+    }
+
+    fn layer(&mut self, layer: usize, config: &ModelConfig) -> [HalfAt; 2] {
+        let name = |part: &str| format!("blocks.{layer}.{part}");
+        let [norm, qkv, out] = ["attention_norm", "attention.qkv", "attention.out"].map(name);
+        let attention = self.half(
+            [&norm, &qkv, &out],
+            config,
+            config.hidden_size + 2 * config.kv_width(),
+            config.hidden_size,
+        );
+        let [norm, up, down] = ["feed_forward_norm", "feed_forward.up", "feed_forward.down"].map(name);
+        let inner = config.intermediate_size;
+        let columns = if config.is_gated() { 2 * inner } else { inner };
+        [attention, self.half([&norm, &up, &down], config, columns, inner)]
+    }
+}
+
+impl Layout {
+    /// The places for a configuration, with or without a scalar head.
+    pub fn new(config: &ModelConfig, has_value_head: bool) -> Self {
+        let (mut writer, d) = (Writer::default(), config.hidden_size);
+        let token_embedding = writer.add("token_embedding".to_owned(), &[config.vocab, d]);
+        let position_embedding = (config.family == Family::Gpt2)
+            .then(|| writer.add("position_embedding".to_owned(), &[config.max_position_embeddings, d]));
+        let head = match config.tied {
+            true => token_embedding.clone(),
+            false => writer.add("head".to_owned(), &[config.vocab, d]),
+        };
+        let start = writer.end;
+        let norm = writer.norm("norm", config);
+        let value_head = has_value_head.then(|| writer.linear("value_head", [d, 1], true));
+        let last = start..writer.end;
+        let layers = (0..config.layers).map(|layer| writer.layer(layer, config)).collect();
+        let entries = writer.entries;
+        Self { entries, token_embedding, position_embedding, head, norm, value_head, last, layers }
+    }
+
+    /// All parameters, in the order of their places.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The parameter of this name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        self.entries.last().map_or(0, |e| e.range.end)
+    }
+
+    /// Whether there is no parameter.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Parameters at their start: linear maps and embeddings are drawn with the deviation 0.02, those that end at the
+    /// residual stream with `0.02 / sqrt(2 L)`, a scalar head with `1 / sqrt(d + 1)`; norms start as the plain norm, and
+    /// biases at 0. Each is drawn from a generator of its own.
+    pub fn draw(&self, config: &ModelConfig, seed: u64) -> Vec<f32> {
+        let mut out = vec![0.0; self.len()];
+        for (i, entry) in self.entries.iter().enumerate() {
+            let deviation = match entry.name.as_str() {
+                "value_head.weight" => 1.0 / ((config.hidden_size + 1) as f64).sqrt(),
+                name if name.ends_with("out.weight") || name.ends_with("down.weight") => {
+                    INIT_STD / (2.0 * config.layers as f64).sqrt()
+                }
+                _ => INIT_STD,
+            };
+            let is_drawn = entry.shape.len() > 1;
+            let start = if entry.name.ends_with("norm.weight") { 1.0 } else { 0.0 };
+            let mut rng = keyed(seed, "init", 0, i as u64);
+            let slots = out[entry.range.clone()].iter_mut();
+            slots.for_each(|x| *x = if is_drawn { (normal(&mut rng) * deviation) as f32 } else { start });
+        }
+        out
+    }
+}
