@@ -20,9 +20,11 @@ import result
 from bench import Bench
 from peers import PINS, Peers
 from rows import cold, cold_build, dedup, lookup, near_copy, noop, plan, policy, same_bytes, share, touch
+from training import bpe_encode, bpe_train, decode_135m, ladder, memory_135m, ppo_nano, train_135m, train_nano
 
-ROWS = {row.NAME: row for row in (noop, cold, same_bytes, touch, plan, near_copy, dedup, lookup, share, policy,
-                                  cold_build)}
+RUNNER = (noop, cold, same_bytes, touch, plan, near_copy, dedup, lookup, share, policy, cold_build)
+WORKER = (bpe_train, bpe_encode, train_nano, train_135m, memory_135m, decode_135m, ppo_nano, ladder)
+ROWS = {row.NAME: row for row in (*RUNNER, *WORKER)}
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

@@ -21,6 +21,12 @@ class Bench:
     store: Path | None = None  # a store in which the demo has run
     variants: set | None = None  # those asked for; None: all but those that run only when asked for
     problems: list = field(default_factory=list)
+    kept: dict = field(default_factory=dict)  # what rows share
+
+    @property
+    def worker(self):
+        """The binary with the training stages, beside ours."""
+        return self.kiln.with_name("kiln-stages")
 
     def rounds(self, usual):
         return self.samples or usual
@@ -28,6 +34,12 @@ class Bench:
     def wants(self, variant, on_request=False):
         """True when this variant of the row is to be measured."""
         return not on_request if self.variants is None else variant in self.variants
+
+    def once(self, name, make):
+        """What `make()` gives, made by the first row that asks for it under this name."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
 
     def fresh(self, name):
         """A place in the work folder where nothing is yet; the parent folder exists."""

@@ -1,4 +1,4 @@
-"""Runs programs and measures them: wall time, and the user and system time of the child process.
+"""Runs programs and measures them: wall time, and the user and system time and peak memory of the child process.
 
 A contestant is one command line in one folder. The contestants of a comparison run in turn, round
 after round (every second round in the reverse order), so that a drift of the machine meets all of
@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
@@ -25,20 +25,31 @@ class Failed(Exception):
 
 @dataclass
 class Sample:
-    """One measured run; `text` is what the program printed, standard output first."""
+    """One measured run; `text` is what the program printed, standard output first.
+
+    `peak` is the largest resident memory, in bytes, of the process or of any that it waited for. `figures` are
+    numbers that were read out of the text, by name; a contestant's `check` puts them there.
+    """
 
     wall: float
     user: float
     system: float
+    peak: int = 0
     text: str = ""
+    figures: dict = field(default_factory=dict)
 
     def numbers(self):
-        return {"wall": round(self.wall, 6), "user": round(self.user, 6), "system": round(self.system, 6)}
+        own = {"wall": round(self.wall, 6), "user": round(self.user, 6), "system": round(self.system, 6),
+               "peak_mb": round(self.peak / 1e6, 1)}
+        return own | {name: round(value, 6) for name, value in self.figures.items()}
 
 
 @dataclass
 class Contestant:
-    """A command line to measure. `prepare` runs before each run, `check` looks at each sample after it."""
+    """A command line to measure. `prepare` runs before each run, `check` looks at each sample after it.
+
+    `stdin` is a file that it reads; none means that there is nothing to read.
+    """
 
     name: str
     argv: list
@@ -47,6 +58,7 @@ class Contestant:
     prepare: Callable | None = None
     check: Callable | None = None
     limit: float = 600.0
+    stdin: Path | None = None
 
 
 def run(contestant):
@@ -74,7 +86,7 @@ def _spawn(contestant, argv, out, err):
     os.chdir(contestant.cwd)  # posix_spawn knows no working folder; nothing else runs meanwhile
     try:
         files = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 0, contestant.stdin or os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, out.fileno(), 1),
             (os.POSIX_SPAWN_DUP2, err.fileno(), 2),
         ]
@@ -100,7 +112,7 @@ def _spawn(contestant, argv, out, err):
         raise
     finally:
         timer.cancel()
-    return Sample(wall, usage.ru_utime, usage.ru_stime), status, late.is_set()
+    return Sample(wall, usage.ru_utime, usage.ru_stime, 1024 * usage.ru_maxrss), status, late.is_set()
 
 
 def _text(file):
@@ -127,6 +139,6 @@ def interleave(contestants, rounds, warmups=1):
     return samples
 
 
-def median(samples):
-    """The median wall time of some samples, in seconds."""
-    return statistics.median(s.wall for s in samples)
+def median(samples, figure=None):
+    """The median wall time of some samples, in seconds, or the median of a figure of theirs."""
+    return statistics.median(s.figures[figure] if figure else s.wall for s in samples)

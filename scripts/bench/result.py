@@ -4,7 +4,9 @@ import json
 import os
 from dataclasses import dataclass, field
 
-UNITS = {"s": 1.0, "ms": 1e-3, "CPU-min": 60.0, "MB": 1e6}
+UNITS = {"s": 1.0, "ms": 1e-3, "CPU-min": 60.0, "MB": 1e6, "tokens/s": 1.0, "MB/s": 1e6}
+# The larger, the better; of all other units the smaller.
+RATES = ("tokens/s", "MB/s")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class AtMost:
 
 @dataclass
 class Result:
-    """Ours and the peer's figure, in seconds (medians) or in bytes; the ratio is above 1 where ours is better."""
+    """Ours and the peer's figure; the ratio is above 1 where ours is better.
+
+    The figures (medians) are in seconds, in bytes, or in tokens or bytes a second, whatever the unit shows.
+    """
 
     name: str
     variant: str
@@ -49,7 +54,9 @@ class Result:
 
     @property
     def ratio(self):
-        return self.peer / self.ours if self.peer is not None and self.ours > 0 else None
+        if self.peer is None or self.ours <= 0:
+            return None
+        return self.ours / self.peer if self.unit in RATES else self.peer / self.ours
 
     def verdict(self):
         met = self.target.met(self) if self.target else None
