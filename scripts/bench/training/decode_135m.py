@@ -23,7 +23,7 @@ METRIC = "sample/tokens_per_second"
 
 def sampling(bench, model, prompts, batch):
     params = {"samples_per_prompt": batch, "batch_size": batch, "temperature": 1.0,
-              worker.param(bench, "sample", "max_new_tokens", "max_tokens"): TOKENS}
+              "max_new_tokens": TOKENS}
 
     def check(sample):
         if said := worker.metrics(sample, METRIC):

@@ -37,7 +37,7 @@ PIPELINE = {
         "tokenizer": {"kind": "tokenizer", "inputs": {"corpus": "corpus"}, "params": {"vocab_size": VOCABULARY}},
         "base": {"kind": "pretrain", "inputs": {"tokenizer": "tokenizer", "corpus": "corpus",
                                                 "validation": "validation"},
-                 "params": {"model": {"preset": "tiny", "layers": 4, "heads": 4, "width": 128, "context": 128},
+                 "params": {"model": {"preset": "tiny", "layers": 4, "heads": 4, "hidden_size": 128, "max_position_embeddings": 128},
                             "steps": 1200, "batch_size": 16, "learning_rate": 1.5e-3, "eval_every": 0}},
         "sft": {"kind": "sft", "inputs": {"model": "base", "demonstrations": "demonstrations"},
                 "params": {"steps": 400, "batch_size": 24, "learning_rate": 1e-3, "eval_every": 0}},
@@ -95,7 +95,7 @@ def project(bench, folder, text):
             both.write(json.dumps({"prompt": prompt, "response": answer}) + "\n")
             asked.write(json.dumps({"prompt": prompt}) + "\n")
     for name, kind in (("completions", "sample"), ("policy", "ppo")):
-        PIPELINE["stages"][name]["params"][worker.param(bench, kind, "max_new_tokens", "max_tokens")] = 40
+        PIPELINE["stages"][name]["params"]["max_new_tokens"] = 40
     (folder / "kiln.yaml").write_text(json.dumps(PIPELINE, indent=1))
 
 

@@ -48,7 +48,7 @@ def inputs(bench, folder):
         return worker.made(bench, folder / kind, kind, output, params, ports)
 
     tokenizer = made("tokenizer", "tokenizer", {"vocab_size": 2048}, corpus=corpus)
-    shape = {"preset": "tiny", "layers": 4, "heads": 4, "width": 128, "context": 128}
+    shape = {"preset": "tiny", "layers": 4, "heads": 4, "hidden_size": 128, "max_position_embeddings": 128}
     model = made("pretrain", "model", {"model": shape, "steps": 1, "eval_every": 0, "validation_fraction": 0.0},
                  tokenizer=tokenizer, corpus=corpus)
     rankings = lines(folder / "rankings.jsonl",
@@ -80,7 +80,7 @@ def measure_row(bench):
     folder = bench.fresh("ppo-nano")
     folder.mkdir()
     params = {"iterations": ITERATIONS, "prompts_per_batch": ROWS, "epochs": 4, "minibatches": 1, "eval_every": 0,
-              worker.param(bench, "ppo", "max_new_tokens", "max_tokens"): NEW}
+              "max_new_tokens": NEW}
     contestants = [worker.stage(bench, "kiln", folder / "kiln", "ppo", "policy", params, inputs(bench, folder),
                                 len(os.sched_getaffinity(0)), check=our_iteration)]
     if with_peer:

@@ -12,7 +12,7 @@ import measure
 import pytorch
 from training import texts, worker
 
-MODEL = {"preset": "smollm2-135m", "context": 256}
+MODEL = {"preset": "smollm2-135m", "max_position_embeddings": 256}
 ROWS, CONTEXT, IDS = 4, 256, 49152
 STEPS = 6
 FIGURES = {"decode 1": r"batch 1: ([\d.]+) tokens/s", "decode 16": r"batch 16: ([\d.]+) tokens/s",
@@ -25,8 +25,8 @@ def inputs(bench):
         folder = bench.fresh("smollm2")
         folder.mkdir()
         corpus = folder / "corpus.txt"
-        corpus.write_text(texts.small()[:100_000], encoding="utf-8")
-        params = {"algorithm": "bytes", "vocab_size": IDS}
+        corpus.write_text(texts.made_up(4 << 20), encoding="utf-8")
+        params = {"vocab_size": IDS, "min_count": 1}
         tokenizer = worker.made(bench, folder / "data", "tokenizer", "tokenizer", params, {"corpus": corpus})
         return {"tokenizer": tokenizer, "corpus": corpus}
 

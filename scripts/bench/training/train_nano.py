@@ -22,9 +22,9 @@ PEERS = ("pytorch",)
 ON_REQUEST = False
 STEPS, SETTLED = 200, 50
 PARAMS = {
-    "model": {"preset": "tiny", "layers": 4, "heads": 4, "width": 128, "context": 64},
+    "model": {"preset": "tiny", "layers": 4, "heads": 4, "hidden_size": 128, "max_position_embeddings": 64},
     "steps": STEPS, "batch_size": 12, "eval_every": 0, "validation_fraction": 0.0, "learning_rate": 1e-3,
-    "optimizer": {"beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "clip": 1.0},
+    "optimizer": {"beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "max_grad_norm": 1.0},
 }
 
 

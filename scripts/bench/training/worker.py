@@ -62,18 +62,6 @@ def metrics(sample, name):
     return [metric for metric in arrived if metric[2] is not None]
 
 
-def param(bench, kind, *names):
-    """The first of these names that a param of the kind has in this worker."""
-    def describe():
-        asked = measure.Contestant("describe", [bench.worker, "describe"], bench.folder, writers.kiln_environment())
-        return json.JSONDecoder().raw_decode(measure.run(asked).text)[0]
-
-    bench.folder.mkdir(parents=True, exist_ok=True)
-    kinds = {known["name"]: known for known in bench.once("describe", describe)["kinds"]}
-    known = kinds[kind]["params"]["properties"]
-    return next((name for name in names if name in known), names[0])
-
-
 def encoded(bench, tokenizer, texts, form):
     """The ids of each text; `form` is text, prompt or response."""
     argv = [bench.worker, "tokenizer", "encode", "--tokenizer", tokenizer, "--as", form, "--lines", "yes"]

@@ -328,8 +328,11 @@ impl<'s> Checker<'s> {
                 (None, None) if declared.is_none() => Some(value.to_json()),
                 _ => {
                     let names = names(declared);
-                    meant.extend(nearest(&key.text, names.iter().copied()));
-                    let hint = did_you_mean(&key.text, names.iter().copied())
+                    let renamed = schema.get(RENAMED).and_then(|names| names.get(&key.text)?.as_str());
+                    meant.extend(renamed.or_else(|| nearest(&key.text, names.iter().copied())));
+                    let hint = renamed
+                        .map(|name| format!("it is called `{name}` now"))
+                        .or_else(|| did_you_mean(&key.text, names.iter().copied()))
                         .unwrap_or_else(|| format!("it has: {}", list_names(names)));
                     let message = format!("{} has no `{}`", self.name(path), key.text);
                     self.problem(Code::UnknownKey, key.span, message, Some(hint));
@@ -352,6 +355,9 @@ impl<'s> Checker<'s> {
         (self.problems.len() == before).then_some(Value::Object(map))
     }
 }
+
+/// The keyword under which a schema says what its properties were called in earlier revisions of a kind.
+const RENAMED: &str = "x-renamed";
 
 /// How badly an alternative fits: a wrong type of the whole value is worse than a wrong choice, and
 /// that is worse than errors inside.

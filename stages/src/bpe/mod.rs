@@ -26,7 +26,7 @@ mod vocabulary;
 pub use decode::StreamDecoder;
 pub use error::TokenizerError;
 pub use pretokenize::Pattern;
-pub use tokenizer::{Tokenizer, Trained};
+pub use tokenizer::{LEAST_VOCAB, Tokenizer, Trained};
 pub use train::TrainOptions;
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use super::{Pattern, TokenizerError, TrainOptions, count, encode, file, train};
 
 /// The largest vocabulary that is trained or read.
 pub(super) const MAX_VOCAB: usize = 1 << 20;
-const LEAST_VOCAB: usize = 256 + SPECIALS.len();
+/// The smallest: bytes and special tokens.
+pub const LEAST_VOCAB: usize = 256 + SPECIALS.len();
 
 /// A trained byte-level BPE tokenizer; clones share it, threads may too.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ pub enum Family {
 /// The shape of a model as a pipeline asks for it: a preset, and what differs from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-renamed" = {"width": "hidden_size", "ffn": "intermediate_size", "context": "max_position_embeddings"}))]
 pub struct ModelParams {
     /// The shape to start from.
     pub preset: Preset,

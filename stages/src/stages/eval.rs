@@ -20,11 +20,12 @@ use crate::evaluate::{Answers, Evaluation, Report, Scored, ValidationLoss, write
 use crate::generate::{self, Sampling, Stop, generate};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::{Network, TokenRow};
-use crate::train::corpus::HeldOut;
+use crate::train::corpus::{HeldOut, VALIDATION_TOKENS};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-renamed" = {"max_tokens": "max_new_tokens"}))]
 pub struct Params {
     /// Takes only the first so many held-out prompts.
     #[schemars(range(min = 2))]
@@ -248,7 +249,8 @@ impl<'a> Exam<'a> {
     fn loss(&self, model: &Network, tokenizer: &Tokenizer) -> Result<Option<ValidationLoss>, StageError> {
         let Some(texts) = &self.validation else { return Ok(None) };
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let held_out = HeldOut::new(tokenizer, &texts, model.config().max_position_embeddings);
+        let held_out =
+            HeldOut::new(tokenizer, &texts, model.config().max_position_embeddings, VALIDATION_TOKENS);
         if held_out.targets() == 0 {
             return Err(StageError::failed("the validation text is empty"));
         }

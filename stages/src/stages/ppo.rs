@@ -33,6 +33,7 @@ use crate::train::{AdamWParams, Decay, Schedule, Trainer, micro_batch};
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-renamed" = {"max_tokens": "max_new_tokens", "lambda": "gae_lambda", "clip": "cliprange", "value_clip": "cliprange_value", "missing_stop_reward": "missing_eos_reward", "pretraining_coef": "ptx_coef"}))]
 pub struct Params {
     /// Rollouts, each followed by an update.
     #[schemars(range(min = 1))]

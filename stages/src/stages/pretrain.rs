@@ -8,7 +8,7 @@
 
 use rand::Rng;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
@@ -18,7 +18,7 @@ use crate::data::read_corpus;
 use crate::generate::{NotFinite, Sampling, Stop, stream};
 use crate::model::{Execution, ModelParams, Network, TokenRow};
 use crate::rng::keyed;
-use crate::train::corpus::{self, HeldOut, Windows, joined};
+use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows, joined};
 use crate::train::run::{TrainConfig, train};
 use crate::train::{AdamWParams, Schedule, micro_batch};
 
@@ -51,10 +51,30 @@ pub struct Params {
     /// The part of the corpus, at its end, that is held out where there is no `validation` input.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
+    /// The most tokens of held-out text that a validation looks at, taken from all over it; `all` takes the whole.
+    pub validation_tokens: ValidationTokens,
     /// Steps between validations; 0 means only at the end.
     pub eval_every: u64,
     /// The seed of every draw.
     pub seed: u64,
+}
+
+/// How much held-out text is looked at.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ValidationTokens {
+    /// At most so many tokens.
+    Most(#[schemars(range(min = 1))] usize),
+    /// The whole text.
+    Whole(Whole),
+}
+
+/// The word for the whole text.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Whole {
+    /// All of it.
+    All,
 }
 
 impl Default for Params {
@@ -70,6 +90,7 @@ impl Default for Params {
             schedule: Schedule { warmup: 50, ..Schedule::default() },
             optimizer: AdamWParams::default(),
             validation_fraction: 0.05,
+            validation_tokens: ValidationTokens::Most(VALIDATION_TOKENS),
             eval_every: 200,
             seed: 1337,
         }
@@ -137,15 +158,19 @@ fn split(
     time: usize,
     ctx: &Context,
 ) -> Result<(Vec<u32>, HeldOut), StageError> {
+    let most = match params.validation_tokens {
+        ValidationTokens::Most(most) => most,
+        ValidationTokens::Whole(_) => usize::MAX,
+    };
     let corpus = read_corpus(ctx.input("corpus")?).map_err(StageError::failed)?;
     let texts: Vec<&str> = corpus.iter().map(|d| d.text.as_str()).collect();
     let Some(path) = ctx.optional_input("validation") else {
         let (training, held) = corpus::split(&texts, params.validation_fraction);
-        return Ok((joined(tokenizer, &training), HeldOut::new(tokenizer, &held, time)));
+        return Ok((joined(tokenizer, &training), HeldOut::new(tokenizer, &held, time, most)));
     };
     let held = read_corpus(path).map_err(StageError::failed)?;
     let held: Vec<&str> = held.iter().map(|d| d.text.as_str()).collect();
-    let held = HeldOut::new(tokenizer, &held, time);
+    let held = HeldOut::new(tokenizer, &held, time, most);
     if held.targets() == 0 {
         return Err(StageError::failed(format!("the validation text {} is empty", path.display())));
     }

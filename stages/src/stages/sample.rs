@@ -19,6 +19,7 @@ use crate::model::Network;
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-renamed" = {"max_tokens": "max_new_tokens"}))]
 pub struct Params {
     /// Completions of each prompt (K).
     #[schemars(range(min = 1, max = 4096))]

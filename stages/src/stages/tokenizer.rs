@@ -1,4 +1,4 @@
-//! `tokenizer`: byte-level BPE learnt from a corpus.
+//! `tokenizer`: byte-level BPE learnt from a corpus, or bytes alone.
 //!
 //! Purpose: corpus in, tokenizer folder out (`tokenizer.json`, chat template).
 //! Invariant: the same corpus and params give the same bytes, whatever the number of threads.
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, output};
-use crate::bpe::{Pattern, Tokenizer, TrainOptions};
+use crate::bpe::{LEAST_VOCAB, Pattern, Tokenizer, TrainOptions};
 use crate::context::{Context, StageError, Summary};
 use crate::data::read_corpus;
 
@@ -16,7 +16,9 @@ use crate::data::read_corpus;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
-    /// Tokens in all: 256 bytes, merges, and the special tokens.
+    /// Which tokens there are beside the special ones.
+    pub algorithm: Algorithm,
+    /// Tokens in all: 256 bytes, merges, and the special tokens. Without merges there are 261, whatever stands here.
     #[schemars(range(min = 261, max = 1048576))]
     pub vocab_size: usize,
     /// How text is split before merging.
@@ -24,6 +26,16 @@ pub struct Params {
     /// Pairs that occur less often are not merged.
     #[schemars(range(min = 1))]
     pub min_count: u64,
+}
+
+/// Which tokens there are.
+#[derive(Debug, Clone, Copy, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Bytes, and merges learnt from the corpus (Sennrich 2016).
+    Bpe,
+    /// The 256 bytes, for models of characters.
+    Bytes,
 }
 
 /// The published split patterns.
@@ -38,7 +50,7 @@ pub enum SplitPattern {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { vocab_size: 2048, pattern: SplitPattern::Gpt4, min_count: 2 }
+        Self { algorithm: Algorithm::Bpe, vocab_size: 2048, pattern: SplitPattern::Gpt4, min_count: 2 }
     }
 }
 
@@ -47,7 +59,7 @@ pub fn entry() -> Entry {
     Entry::new(
         "tokenizer",
         1,
-        "learns a byte-level BPE vocabulary from a corpus",
+        "learns a byte-level BPE vocabulary from a corpus, or takes bytes alone",
         (
             vec![input("corpus", &["corpus"], "the text to learn from")],
             vec![output("tokenizer", "tokenizer", "tokenizer.json and the chat template")],
@@ -59,7 +71,10 @@ pub fn entry() -> Entry {
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let corpus = read_corpus(ctx.input("corpus")?).map_err(StageError::failed)?;
     let options = TrainOptions {
-        vocab_size: params.vocab_size,
+        vocab_size: match params.algorithm {
+            Algorithm::Bpe => params.vocab_size,
+            Algorithm::Bytes => LEAST_VOCAB,
+        },
         pattern: match params.pattern {
             SplitPattern::Gpt2 => Pattern::Gpt2,
             SplitPattern::Gpt4 => Pattern::Gpt4,

@@ -15,6 +15,7 @@ use crate::model::Network;
 /// The optimizer's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-renamed" = {"clip": "max_grad_norm"}))]
 pub struct AdamWParams {
     /// Decay rate of the first moment.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]

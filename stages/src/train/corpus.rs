@@ -68,8 +68,8 @@ pub fn split<'t>(texts: &[&'t str], held_out: f64) -> (Vec<&'t str>, Vec<&'t str
     (training, held)
 }
 
-/// The most tokens of held-out text that a validation looks at.
-const VALIDATION_TOKENS: usize = 1 << 15;
+/// The most tokens of held-out text that a validation looks at, unless told otherwise.
+pub const VALIDATION_TOKENS: usize = 1 << 15;
 
 /// Text kept away from training, as rows, with the length in bytes of their targets.
 pub struct HeldOut {
@@ -78,12 +78,12 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
-    /// Cuts documents into rows of `time` targets, each token but the first a target once. Of a
-    /// long text every n-th row is taken, always the same ones.
-    pub fn new(tokenizer: &Tokenizer, texts: &[&str], time: usize) -> Self {
+    /// Cuts documents into rows of `time` targets, each token but the first a target once. Of a text of more than `most`
+    /// tokens every n-th row is taken, always the same ones.
+    pub fn new(tokenizer: &Tokenizer, texts: &[&str], time: usize, most: usize) -> Self {
         let tokens = joined(tokenizer, texts);
         let starts = (0..tokens.len().saturating_sub(1)).step_by(time);
-        let stride = starts.len().div_ceil((VALIDATION_TOKENS / time).max(1)).max(1);
+        let stride = starts.len().div_ceil((most / time).max(1)).max(1);
         let rows: Vec<TokenRow> = starts
             .step_by(stride)
             .map(|i| TokenRow { ids: tokens[i..(i + time + 1).min(tokens.len())].to_vec(), from: 1 })
@@ -139,7 +139,7 @@ mod tests {
         let (tokenizer, texts) = (tokenizer(), ["the sun rose over the hill", "birds sang"]);
         let tokens = joined(&tokenizer, &texts);
         for time in [1, 4, 7, 100] {
-            let held_out = HeldOut::new(&tokenizer, &texts, time);
+            let held_out = HeldOut::new(&tokenizer, &texts, time, usize::MAX);
             let targets: Vec<u32> = held_out.rows.iter().flat_map(|r| r.ids[1..].to_vec()).collect();
             assert_eq!(targets, tokens[1..], "rows of {time}");
             assert!(held_out.rows.iter().all(|r| r.targets() <= time));
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn of_a_long_text_rows_from_all_over_are_held_out_and_no_more_than_a_bound() {
         let text = "the sun rose over the hill and the birds sang ".repeat(20_000);
-        let held_out = HeldOut::new(&tokenizer(), &[&text], 64);
+        let held_out = HeldOut::new(&tokenizer(), &[&text], 64, VALIDATION_TOKENS);
         let targets: usize = held_out.rows.iter().map(TokenRow::targets).sum();
         assert!(targets <= VALIDATION_TOKENS && targets > VALIDATION_TOKENS / 2, "{targets}");
         let end = held_out.rows.last().unwrap();
@@ -165,7 +165,7 @@ mod tests {
             ..crate::testing::shapes()[0].clone()
         };
         let model = Network::drawn(&config, 0, &cpu());
-        let held_out = HeldOut::new(&tokenizer, &texts, 8);
+        let held_out = HeldOut::new(&tokenizer, &texts, 8, usize::MAX);
         let (sum, tokens, bytes) = held_out.sums(&model, 2);
         assert_eq!(bytes, texts[0].len() - tokenizer.decode_bytes(&tokenizer.encode(texts[0])[..1]).len());
         assert_eq!(tokens, joined(&tokenizer, &texts).len() - 1);
