@@ -12,6 +12,7 @@ mod json;
 mod lines;
 mod record;
 mod table;
+mod tensorboard;
 mod terminal;
 
 pub use json::JsonReport;

@@ -1,7 +1,7 @@
 //! The record of a run.
 //!
-//! Purpose: writes `events.jsonl`, `samples.jsonl` and the metrics of each stage while a run goes on, and
-//! `run.json` when it ends.
+//! Purpose: writes `events.jsonl`, `samples.jsonl` and the metrics of each stage, for scripts and for TensorBoard, while a
+//! run goes on, and `run.json` when it ends.
 //! Invariant: every line is complete by itself; a bounded number of files is open, however many stages
 //! there are. An error of the disk is logged once and fails nothing.
 //! Must not know: how a run is shown.
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::tensorboard::EventFile;
 use crate::digest::Digest;
 use crate::sched::{Event, Reporter, RunReport, StageEvent, StageReport};
 use crate::state::{RunDir, RunRecord, StageOutcome, StageRecord};
@@ -47,7 +48,7 @@ struct Progress {
 pub struct Recorder<'a> {
     run: &'a RunDir,
     /// Metrics files by stage; the ones of running stages, at most [`MOST_OPEN`].
-    metrics: HashMap<String, File>,
+    metrics: HashMap<String, (File, EventFile)>,
     samples: Option<File>,
     progress: HashMap<String, Progress>,
     /// Lines of `events.jsonl` that are to be written.
@@ -68,7 +69,9 @@ impl<'a> Recorder<'a> {
         match event {
             Event::Stage { stage, event: StageEvent::Metric { step, values } } => {
                 let line = json!({ "stage": stage, "step": step, "values": values });
-                write_line(self.metrics_of(stage)?, &line)
+                let (lines, events) = self.metrics_of(stage)?;
+                write_line(lines, &line)?;
+                events.scalars(*step, values)
             }
             Event::Stage { stage, event: StageEvent::Sample { step, prompt, completion } } => {
                 let line =
@@ -122,16 +125,19 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    fn metrics_of(&mut self, stage: &str) -> io::Result<&mut File> {
-        let file = match self.metrics.remove(stage) {
-            Some(file) => file,
-            None => append(&self.run.metrics_path(stage))?,
+    fn metrics_of(&mut self, stage: &str) -> io::Result<&mut (File, EventFile)> {
+        let files = match self.metrics.remove(stage) {
+            Some(files) => files,
+            None => {
+                let events = EventFile::open(&self.run.tensorboard_path(stage))?;
+                (append(&self.run.metrics_path(stage))?, events)
+            }
         };
         if self.metrics.len() >= MOST_OPEN {
             // Which one is closed does not matter: it is opened again when it is needed.
             self.metrics.clear();
         }
-        Ok(self.metrics.entry(stage.to_owned()).or_insert(file))
+        Ok(self.metrics.entry(stage.to_owned()).or_insert(files))
     }
 
     fn write_progress(&mut self, stage: &str, event: &Event) -> io::Result<()> {

@@ -236,6 +236,11 @@ impl RunDir {
         self.folder.join("metrics").join(file_name(stage, "jsonl"))
     }
 
+    /// The folder of a stage's metrics for TensorBoard.
+    pub fn tensorboard_path(&self, stage: &str) -> PathBuf {
+        self.folder.join("tensorboard").join(file_name(stage, "stage"))
+    }
+
     /// Remembers the keys of stages that are fresh now.
     ///
     /// # Errors

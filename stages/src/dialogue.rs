@@ -10,10 +10,15 @@ use crate::data::{Completion, Prompt};
 use crate::generate;
 use crate::model::TokenRow;
 
-/// Prompt and answer as one row, the answer's tokens as targets; a finished answer ends with the stop token.
+/// Prompt and answer as one row, the answer's tokens as targets; a finished answer ends with the stop token. A sampled
+/// answer keeps the very tokens that were sampled, if this tokenizer spells its text with them.
 pub fn answered(tokenizer: &Tokenizer, prompt: &str, answer: &Completion) -> TokenRow {
     let mut ids = tokenizer.prompt_ids(prompt);
     let from = ids.len();
+    if !answer.tokens.is_empty() && tokenizer.spells(&answer.tokens, &answer.text, answer.finished) {
+        ids.extend(&answer.tokens);
+        return TokenRow { ids, from };
+    }
     ids.extend(tokenizer.response_ids(&answer.text));
     if !answer.finished {
         ids.pop();
@@ -24,7 +29,7 @@ pub fn answered(tokenizer: &Tokenizer, prompt: &str, answer: &Completion) -> Tok
 /// The text of a sampled completion, without its stop token.
 pub fn completion(tokenizer: &Tokenizer, made: &generate::Completion) -> Completion {
     let body = if made.finished { &made.tokens[..made.tokens.len() - 1] } else { &made.tokens };
-    Completion { text: tokenizer.decode(body), finished: made.finished }
+    Completion { text: tokenizer.decode(body), finished: made.finished, tokens: made.tokens.clone() }
 }
 
 /// The tokens of a prompt that leave room for a response.
@@ -120,7 +125,7 @@ mod tests {
     fn a_finished_answer_ends_with_its_stop_token_and_an_unfinished_one_with_its_text() {
         let tokenizer = tokenizer();
         let made =
-            |finished| answered(&tokenizer, "the sun", &Completion { text: "rose".to_owned(), finished });
+            |finished| answered(&tokenizer, "the sun", &Completion { text: "rose".to_owned(), finished, tokens: Vec::new() });
         let (finished, unfinished) = (made(true), made(false));
         assert_eq!(finished.ids.last(), Some(&tokenizer.stop()));
         assert_eq!(finished.ids[..finished.ids.len() - 1], unfinished.ids);

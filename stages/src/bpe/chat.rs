@@ -98,6 +98,13 @@ impl Tokenizer {
         ids
     }
 
+    /// Whether tokens are a way to spell an answer: they give its text, and the stop token ends them if it is finished.
+    pub fn spells(&self, tokens: &[u32], text: &str, finished: bool) -> bool {
+        let body = if finished { tokens.strip_suffix(&[self.stop()]) } else { Some(tokens) };
+        let size = self.vocab_size() as u32;
+        body.is_some_and(|body| body.iter().all(|&id| id < size) && self.decode(body) == text)
+    }
+
     /// Several turns, and `<|assistant|>` when the last is the user's.
     pub fn conversation_ids(&self, turns: &[Turn<'_>]) -> Vec<u32> {
         let mut ids = Vec::new();

@@ -164,8 +164,8 @@ mod tests {
         let (_folder, path) =
             file("{\"prompt\":\"p\",\"completions\":[\"a\",{\"text\":\"b\",\"finished\":false}]}");
         let rows = read::<CompletionSet>(&path).unwrap();
-        assert_eq!(rows[0].completions[0], Completion { text: "a".into(), finished: true });
-        assert_eq!(rows[0].completions[1], Completion { text: "b".into(), finished: false });
+        assert_eq!(rows[0].completions[0], Completion { text: "a".into(), finished: true, tokens: Vec::new() });
+        assert_eq!(rows[0].completions[1], Completion { text: "b".into(), finished: false, tokens: Vec::new() });
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("rows");
             let completions: Vec<_> =
-                texts.iter().map(|(text, finished)| Completion { text: text.clone(), finished: *finished }).collect();
+                texts.iter().map(|(text, finished)| Completion { text: text.clone(), finished: *finished, tokens: Vec::new() }).collect();
             let rows = vec![CompletionSet { prompt: "p".into(), completions }];
             write(&path, &rows).unwrap();
             prop_assert_eq!(read::<CompletionSet>(&path).unwrap(), rows);

@@ -13,10 +13,10 @@
 //! |---|---|
 //! | `prompts` | `{"prompt"}`, and `"response"` where a person's answer is known |
 //! | `demonstrations` | `{"prompt","response"}` |
-//! | `completions` | `{"prompt","completions":[{"text","finished"},..]}` |
+//! | `completions` | `{"prompt","completions":[{"text","finished","tokens"},..]}` |
 //! | `rankings` | `{"prompt","completions":[..],"ranks":[1,2,2,4],"annotator","seconds","flags"}` |
 //!
-//! `finished` is true when the model ended the completion with its stop token; a completion that is
+//! `tokens` are those that a model sampled, where one did. `finished` is true when the model ended the completion with its stop token; a completion that is
 //! a bare string counts as finished. A rank of 1 is the best, and the same rank twice is a tie.
 
 mod corpus;

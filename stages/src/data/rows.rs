@@ -42,12 +42,15 @@ pub struct Demonstration {
 }
 
 /// What a model answered.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Completion {
     /// The answer, without the stop token.
     pub text: String,
     /// True when the model ended it with its stop token.
     pub finished: bool,
+    /// The tokens that were sampled, the stop token included; none where nobody sampled it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<u32>,
 }
 
 /// A prompt and K samples of a model's answers.
@@ -83,21 +86,23 @@ impl<'de> Deserialize<'de> for Completion {
     /// Reads `{"text","finished"}` or a bare string, which counts as finished.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a completion is a string or {\"text\", \"finished\"}")]
+        #[serde(untagged, expecting = "a completion is a string or {\"text\", \"finished\", \"tokens\"}")]
         enum Form {
             Text(String),
             Full {
                 text: String,
                 #[serde(default = "finished")]
                 finished: bool,
+                #[serde(default)]
+                tokens: Vec<u32>,
             },
         }
         fn finished() -> bool {
             true
         }
         Ok(match Form::deserialize(deserializer)? {
-            Form::Text(text) => Self { text, finished: true },
-            Form::Full { text, finished } => Self { text, finished },
+            Form::Text(text) => Self { text, finished: true, tokens: Vec::new() },
+            Form::Full { text, finished, tokens } => Self { text, finished, tokens },
         })
     }
 }

@@ -72,7 +72,7 @@ mod tests {
     use crate::data::Completion;
 
     fn completion(text: &str, finished: bool) -> Completion {
-        Completion { text: text.into(), finished }
+        Completion { text: text.into(), finished, tokens: Vec::new() }
     }
 
     fn ranking(texts: &[&str]) -> Ranking {

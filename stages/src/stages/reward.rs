@@ -236,7 +236,7 @@ fn centred(
     let demonstrations: Vec<Demonstration> = data::read(path).map_err(StageError::failed)?;
     let rows: Vec<TokenRow> = demonstrations
         .iter()
-        .map(|d| answered(tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }))
+        .map(|d| answered(tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true, tokens: Vec::new() }))
         .filter(|r| r.ids.len() <= context)
         // A thousand tell the mean well enough.
         .take(1024)
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_row_never_exceeds_the_context() {
         let text = "the birds sang ".repeat(20);
-        let long = row(&tokenizer(), "the sun", &Completion { text, finished: true }, 16);
+        let long = row(&tokenizer(), "the sun", &Completion { text, finished: true, tokens: Vec::new() }, 16);
         assert_eq!(long.ids.len(), 16);
     }
 
@@ -292,7 +292,7 @@ mod tests {
         let tokenizer = tokenizer();
         let item_of = |prompt: &str, ranks: &[u32]| {
             let completions =
-                ranks.iter().map(|r| Completion { text: r.to_string(), finished: true }).collect();
+                ranks.iter().map(|r| Completion { text: r.to_string(), finished: true, tokens: Vec::new() }).collect();
             let ranking = Ranking {
                 prompt: prompt.to_owned(),
                 completions,

@@ -19,7 +19,7 @@
 
 use std::cell::OnceCell;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -140,7 +140,7 @@ impl Checkpoints {
         let marker = Marker { checkpoint: checkpoint.to_owned(), resumes: resumes + 1 };
         // On a disk that takes no marker, resuming is still better than starting over.
         if let Ok(text) = serde_json::to_string(&marker) {
-            let _ = replace(&self.marker, &[text.as_bytes()]);
+            let _ = replace(&self.marker, |file| file.write_all(text.as_bytes()));
         }
         self.trial = Trial::Resumed;
         Ok(())

@@ -8,13 +8,16 @@
 //!
 //! Layout: [`MAGIC`] (the format's name and version), SHA-256 of everything that follows (32 bytes),
 //! then a safetensors file whose metadata has `origin` and `counters` as JSON.
+//! It is written piece by piece and read through a mapping, so that the state is in memory once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 
 use super::origin::{Origin, hex};
@@ -30,7 +33,7 @@ const HEADER_LIMIT: u64 = 4 << 20;
 
 /// A file whose checksum is right.
 pub struct StateFile {
-    bytes: Vec<u8>,
+    bytes: Mmap,
 }
 
 impl StateFile {
@@ -50,13 +53,14 @@ impl StateFile {
         if size > limit {
             return Err(format!("it has {size} bytes, and this stage's state needs at most {limit}"));
         }
-        let mut bytes = Vec::new();
         let file = File::open(path).map_err(|e| e.to_string())?;
-        file.take(limit).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+        // SAFETY: the folder belongs to this attempt alone, and a state is only ever replaced as a whole.
+        #[allow(unsafe_code)]
+        let bytes = unsafe { Mmap::map(&file) }.map_err(|e| e.to_string())?;
         Self::check(bytes).map(Some)
     }
 
-    fn check(bytes: Vec<u8>) -> Result<Self, String> {
+    fn check(bytes: Mmap) -> Result<Self, String> {
         let rest = bytes.strip_prefix(MAGIC).ok_or("it has another format, or is damaged")?;
         let (checksum, payload) = rest.split_at_checked(CHECKSUM).ok_or("it is truncated")?;
         if Sha256::digest(payload).as_slice() != checksum {
@@ -92,19 +96,44 @@ impl StateFile {
     /// # Errors
     /// Those of writing; an earlier file is then as it was.
     pub fn write(path: &Path, origin: &Origin, state: &Saved) -> io::Result<()> {
-        let mut views = Vec::with_capacity(state.tensors.len());
-        let bytes: Vec<_> = state.tensors.iter().map(|(name, values)| (name, bytes_of(values))).collect();
-        for (name, bytes) in &bytes {
-            let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).map_err(io::Error::other)?;
-            views.push((name.as_str(), view));
-        }
-        let metadata = HashMap::from([
-            ("origin".to_owned(), serde_json::to_string(origin)?),
-            ("counters".to_owned(), serde_json::to_string(&state.counters)?),
-        ]);
-        let payload = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
-        replace(path, &[MAGIC, &Sha256::digest(&payload), &payload])
+        let header = header(origin, state)?;
+        replace(path, |file| {
+            file.write_all(MAGIC)?;
+            file.write_all(&[0; CHECKSUM])?;
+            let mut hasher = Sha256::new();
+            let mut write = |bytes: &[u8]| {
+                hasher.update(bytes);
+                file.write_all(bytes)
+            };
+            write(&(header.len() as u64).to_le_bytes())?;
+            write(&header)?;
+            for (_, values) in &state.tensors {
+                // In pieces, so that what was hashed is still in the cache when it is written.
+                values.chunks(1 << 16).try_for_each(|piece| write(&bytes_of(piece)))?;
+            }
+            file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
+            file.write_all(&hasher.finalize())
+        })
     }
+}
+
+/// The header of a safetensors file, filled up with spaces to a multiple of 8 bytes.
+fn header(origin: &Origin, state: &Saved) -> io::Result<Vec<u8>> {
+    let metadata = json!({
+        "origin": serde_json::to_string(origin)?,
+        "counters": serde_json::to_string(&state.counters)?,
+    });
+    let mut header = Map::from_iter([("__metadata__".to_owned(), metadata)]);
+    let mut end = 0;
+    for (name, values) in &state.tensors {
+        let start = end;
+        end += 4 * values.len();
+        let entry = json!({ "dtype": "F32", "shape": [values.len()], "data_offsets": [start, end] });
+        header.insert(name.clone(), entry);
+    }
+    let mut text = serde_json::to_vec(&header)?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    Ok(text)
 }
 
 fn tensors(payload: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
@@ -120,21 +149,17 @@ fn tensors(payload: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
     Ok(tensors)
 }
 
-/// Replaces a file atomically and durably.
-pub fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+/// Replaces a file, atomically and durably, by what `write` writes.
+pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let written = write_synced(&temporary, parts).and_then(|()| fs::rename(&temporary, path));
+    let written = File::create(&temporary).and_then(|mut file| {
+        write(&mut file)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    });
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     written?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
-fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    for part in parts {
-        file.write_all(part)?;
-    }
-    file.sync_all()
 }

@@ -92,7 +92,8 @@ impl Curve for GeluNew {
 impl Curve for Relu {
     #[inline(always)]
     fn value(x: f32) -> f32 {
-        if x > 0.0 { x } else { 0.0 }
+        // A value that is not a number stays one.
+        if x < 0.0 { 0.0 } else { x }
     }
     #[inline(always)]
     fn slope(x: f32) -> f32 {
