@@ -173,8 +173,8 @@ impl<'a> Decoder<'a> {
         let mut x = burn::tensor::module::embedding(self.matrix("token_embedding"), ids);
         if self.config.family == Family::Gpt2 {
             let rows = positions.len();
-            // A row that has ended goes on with the batch, beyond the last position; nothing reads it there.
-            let last = self.config.max_position_embeddings - 1;
+            // In generation a row that has ended goes on with its batch, beyond the last position; nothing reads it there.
+            let last = if cache.is_some() { self.config.max_position_embeddings - 1 } else { usize::MAX };
             let positions = positions.into_iter().flatten().map(|p| p.min(last));
             let at = indices(positions, &self.device).reshape([rows, time]);
             x = x + burn::tensor::module::embedding(self.matrix("position_embedding"), at);

@@ -1,11 +1,13 @@
 //! The decoder on the CPU against the same decoder in burn's operations, and that one's gradients against differences.
 
+use std::panic::AssertUnwindSafe;
+
 use burn::tensor::Device;
 
 use super::{READOUTS, assert_gradient, exact_twin, moved_twin};
-use crate::model::Readout;
+use crate::model::{Network, Readout, TokenRow};
 use crate::testing::{
-    all_shapes, assert_close, cpu, lively_scorer, numbers, outputs_and_gradient, relative, rows,
+    all_shapes, assert_close, cpu, lively_scorer, numbers, outputs_and_gradient, relative, rows, shapes, wide,
 };
 
 /// Two rows have no target, or one.
@@ -24,7 +26,7 @@ fn outputs_and_gradients_are_those_of_the_decomposed_twin_in_f64() {
             assert_close(&got, &wanted, 1e-5, &what);
             assert_gradient(&model, &got_grads, &wanted_grads, 1e-5, &what);
             let alone = model.outputs(&rows, readout);
-            assert_eq!(crate::testing::wide(&alone), got, "{what}: without gradients");
+            assert_eq!(wide(&alone), got, "{what}: without gradients");
         }
     }
 }
@@ -75,7 +77,7 @@ fn all_logits_of_targets_come_with_their_log_probabilities() {
         let (logprobs, logits) = model.logprobs_and_logits(&rows, 0.7);
         assert_eq!(logprobs, model.outputs(&rows, Readout::LogProbs { temperature: 0.7 }));
         let (_, wanted) = exact_twin(&model).logprobs_and_logits(&rows, 0.7);
-        let [logits, wanted] = [logits, wanted].map(|x| crate::testing::wide(&x));
+        let [logits, wanted] = [logits, wanted].map(|x| wide(&x));
         assert_eq!(logits.len(), logprobs.len() * config.vocab);
         assert!(relative(&logits, &wanted) < 1e-5, "{config:?}");
     }
@@ -97,6 +99,30 @@ fn gradients_are_added_to_those_that_are_there() {
         let (outputs, tape) = model.forward(&rows, readout);
         model.backward(tape, outputs.ones_like(), &mut both);
         let doubled: Vec<f64> = single.values().iter().map(|&x| 2.0 * f64::from(x)).collect();
-        assert!(relative(&crate::testing::wide(&both.values()), &doubled) < 1e-6);
+        assert!(relative(&wide(&both.values()), &doubled) < 1e-6);
+    }
+}
+
+#[test]
+fn a_token_or_a_position_that_the_model_has_not_is_a_panic_and_no_other_parameter() {
+    let [config, ..] = shapes();
+    let model = lively_scorer(&config, 6, &cpu());
+    let row = |length: usize| TokenRow { ids: vec![1; length], from: 1 };
+    let with = |at: usize| {
+        let mut row = row(5);
+        row.ids[at] = config.vocab as u32;
+        row
+    };
+    let fails = |model: &Network, row: TokenRow, readout: Readout| {
+        std::panic::catch_unwind(AssertUnwindSafe(|| model.outputs(&[row], readout))).is_err()
+    };
+    let logprobs = Readout::LogProbs { temperature: 1.0 };
+    for model in [model.clone(), model.decomposed(&Device::flex())] {
+        let longest = config.max_position_embeddings;
+        assert!(!fails(&model, row(longest + 1), logprobs), "the last token is only a label");
+        assert!(fails(&model, row(longest + 2), logprobs));
+        assert!(fails(&model, row(longest + 1), Readout::Scores));
+        assert!(fails(&model, with(2), Readout::Scores));
+        assert!(fails(&model, with(4), logprobs), "a label beyond the vocabulary");
     }
 }
