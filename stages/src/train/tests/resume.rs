@@ -11,7 +11,7 @@ use crate::model::{Network, TokenRow};
 use crate::testing::{context, cpu, lively, rows, shapes};
 use crate::train::checkpoint::STATE;
 use crate::train::run::{TrainConfig, train};
-use crate::train::state::{self, Saved, State};
+use crate::train::state::{self, Reader, Saved, State};
 use crate::train::{AdamWParams, Checkpoints, Schedule, Trainer, add_lm_loss};
 
 fn model() -> Network {
@@ -109,10 +109,7 @@ fn a_damaged_checkpoint_means_starting_over() {
 }
 
 /// A whole training, three steps on its way, of which a part is changed.
-fn changed(
-    part: &str,
-    length: Option<usize>,
-) -> (Vec<(String, Vec<f32>)>, serde_json::Map<String, serde_json::Value>) {
+fn changed(part: &str, length: Option<usize>) -> Reader {
     let trainer = Trainer::new(lively(&shapes()[2], 2, &cpu()), &AdamWParams::default());
     let mut saved = Saved::default();
     State::save(&trainer, &mut saved);
@@ -125,7 +122,7 @@ fn changed(
             assert!(removed, "the state has `{part}`");
         }
     }
-    (reader.tensors.into_iter().collect(), reader.counters)
+    reader
 }
 
 #[test]
@@ -147,7 +144,7 @@ fn a_checkpoint_of_another_model_means_starting_over_with_a_reason() {
     for (part, length) in cases {
         let folder = tempfile::tempdir().unwrap();
         let ctx = context(folder.path(), &Arc::new(AtomicBool::new(true)));
-        let (tensors, counters) = changed(part, length);
+        let Reader { tensors, counters } = changed(part, length);
         let saved = || Saved {
             tensors: tensors.iter().map(|(name, values)| (name.clone(), values.into())).collect(),
             counters: counters.clone(),
