@@ -6,21 +6,25 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use kiln::protocol::StageRequest;
 
 use crate::bpe::{Tokenizer, TrainOptions};
 use crate::context::Context;
-use crate::model::io::{NamedTensors, named_tensors, with_tensors};
-use crate::model::{Decoder, Family, ModelConfig};
+use crate::kernels::cpu::Activation;
+use crate::kernels::flat::Flat;
+use crate::kernels::workers;
+use crate::model::layout::{Entry, Layout};
+use crate::model::{Family, ModelConfig, Network, Readout, TokenRow};
 use crate::rng::{keyed, normal};
-use crate::train::TokenRow;
 
-/// The device that stages compute on without a GPU.
+/// The device that stages compute on without a GPU. Tests run beside each other, so libtorch takes one thread.
 pub fn cpu() -> Device {
+    #[cfg(feature = "tch")]
+    tch::set_num_threads(1);
     crate::device::resolve("cpu").unwrap()
 }
 
@@ -31,18 +35,32 @@ pub fn shapes() -> [ModelConfig; 3] {
         family: Family::Gpt2,
         vocab: 37,
         layers: 2,
-        width: 24,
+        hidden_size: 24,
         heads: 3,
         kv_heads: 3,
-        ffn: 40,
-        context: 48,
+        intermediate_size: 40,
+        max_position_embeddings: 48,
+        activation: Activation::GeluNew,
+        bias: true,
         tied: true,
         norm_eps: 1e-5,
         rope_theta: 1e4,
     };
-    let llama = ModelConfig { family: Family::Llama, ..gpt2.clone() };
-    let grouped = ModelConfig { width: 32, heads: 4, kv_heads: 2, tied: false, ..llama.clone() };
+    let llama =
+        ModelConfig { family: Family::Llama, activation: Activation::Silu, bias: false, ..gpt2.clone() };
+    let grouped = ModelConfig { hidden_size: 32, heads: 4, kv_heads: 2, tied: false, ..llama.clone() };
     [gpt2, llama, grouped]
+}
+
+/// Those of [`shapes`], and what else a configuration may ask for: no biases and `relu`, the exact `gelu`, a vocabulary
+/// that the head goes through in two blocks, LLaMA with biases and one kv head.
+pub fn all_shapes() -> Vec<ModelConfig> {
+    let [gpt2, llama, grouped] = shapes();
+    let plain = ModelConfig { bias: false, tied: false, activation: Activation::Relu, ..gpt2.clone() };
+    let exact = ModelConfig { activation: Activation::Gelu, ..gpt2.clone() };
+    let wide = ModelConfig { vocab: 4099, layers: 1, ..grouped.clone() };
+    let biased = ModelConfig { bias: true, activation: Activation::GeluNew, kv_heads: 1, ..grouped.clone() };
+    vec![gpt2, llama, grouped, plain, exact, wide, biased]
 }
 
 /// A stage's surroundings with nothing but a folder for checkpoints.
@@ -87,21 +105,80 @@ pub fn rows(what: &str, lengths: &[usize], vocab: usize) -> Vec<TokenRow> {
 
 /// A decoder whose parameters are all drawn, biases and norms too, and large enough that attention
 /// picks and nothing is lost in rounding. What initialisation leaves out hides no mistake here.
-pub fn lively(config: &ModelConfig, seed: u64, device: &Device) -> Decoder {
-    let fresh = Decoder::new(config, seed, device);
-    let drawn = NamedTensors::from_iter(named_tensors(&fresh).into_iter().map(|(name, data)| {
-        let shape = data.shape().as_slice().to_vec();
-        let draws = numbers(&format!("{seed} {name}"), shape.iter().product());
-        let values: Vec<f32> = match shape.as_slice() {
-            [_] if name.ends_with("weight") => draws.iter().map(|x| (1.0 + 0.2 * x) as f32).collect(),
-            [_] => draws.iter().map(|x| (0.2 * x) as f32).collect(),
-            _ if name.contains("embedding") => draws.iter().map(|x| (0.5 * x) as f32).collect(),
-            [rows, _] => draws.iter().map(|x| (x / (*rows as f64).sqrt()) as f32).collect(),
-            _ => unreachable!("{shape:?}"),
+pub fn lively(config: &ModelConfig, seed: u64, device: &Device) -> Network {
+    Network::new(config, false, lively_weights(config, false, seed), device)
+}
+
+/// As [`lively`], with a scalar head.
+pub fn lively_scorer(config: &ModelConfig, seed: u64, device: &Device) -> Network {
+    Network::new(config, true, lively_weights(config, true, seed), device)
+}
+
+fn lively_weights(config: &ModelConfig, has_value_head: bool, seed: u64) -> Vec<f32> {
+    let layout = Layout::new(config, has_value_head);
+    let draw = |entry: &Entry| {
+        let (centre, deviation) = match entry.shape[..] {
+            [_] if entry.name.ends_with("weight") => (1.0, 0.2),
+            [_] => (0.0, 0.2),
+            _ if entry.name.contains("embedding") => (0.0, 0.5),
+            [_, columns] if entry.name == "head" => (0.0, 1.0 / (columns as f64).sqrt()),
+            [rows, _] => (0.0, 1.0 / (rows as f64).sqrt()),
+            _ => unreachable!("{entry:?}"),
         };
-        (name, burn::tensor::TensorData::new(values, shape))
-    }));
-    with_tensors(fresh, drawn).unwrap()
+        let draws = numbers(&format!("{seed} {}", entry.name), entry.range.len());
+        draws.into_iter().map(move |x| (centre + deviation * x) as f32)
+    };
+    layout.entries().iter().flat_map(draw).collect()
+}
+
+/// The values of one parameter of a model.
+pub fn parameter(model: &Network, name: &str) -> Vec<f32> {
+    let range = model.layout().entry(name).unwrap().range.clone();
+    model.weights().values()[range].to_vec()
+}
+
+/// The model with one parameter changed.
+pub fn changed(model: Network, name: &str, change: impl FnOnce(&mut [f32])) -> Network {
+    let range = model.layout().entry(name).unwrap().range.clone();
+    let mut weights = model.weights().values().into_owned();
+    change(&mut weights[range]);
+    model.with_weights(weights)
+}
+
+/// Runs something with so many threads for shards; nothing else that calls this runs meanwhile.
+pub fn with_threads<R>(threads: usize, run: impl FnOnce() -> R) -> R {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = workers::threads();
+    workers::set_threads(threads);
+    let result = run();
+    workers::set_threads(before);
+    result
+}
+
+/// Numbers in f64.
+pub fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// Numbers in f32.
+pub fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&x| x as f32).collect()
+}
+
+/// The outputs of a model and the gradient of their drawn weighting, in the order of its layout.
+pub fn outputs_and_gradient(model: &Network, rows: &[TokenRow], readout: Readout) -> [Vec<f64>; 2] {
+    let (outputs, tape) = model.forward(rows, readout);
+    let d_outputs = numbers("d_outputs", outputs.dims()[0]);
+    let d_outputs = TensorData::new(d_outputs, outputs.dims());
+    let d_outputs = Tensor::from_data(d_outputs, (&outputs.device(), outputs.dtype()));
+    let mut grads = model.weights().zeros_like();
+    model.backward(tape, d_outputs, &mut grads);
+    let grads = match grads {
+        Flat::Host(grads) => wide(&grads),
+        Flat::Device(grads) => host(*grads),
+    };
+    [host(outputs), grads]
 }
 
 /// A tensor's values in f64.

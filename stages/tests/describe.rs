@@ -60,6 +60,11 @@ fn the_kinds_are_sorted_and_their_ports_are_of_known_types() {
     for kind in ["tokenizer", "pretrain", "sft", "sample", "rank", "reward", "ppo", "eval"] {
         assert!(names.contains(&kind), "{kind}");
     }
+    let revisions: Vec<(&str, u32)> =
+        description.kinds.iter().map(|k| (k.name.as_str(), k.revision)).collect();
+    for of_today in [("pretrain", 3), ("sft", 3), ("reward", 3), ("ppo", 2), ("sample", 2), ("eval", 3)] {
+        assert!(revisions.contains(&of_today), "{of_today:?} is not in {revisions:?}");
+    }
     for kind in &description.kinds {
         assert!(kind.revision > 0 && !kind.summary.is_empty() && !kind.outputs.is_empty(), "{}", kind.name);
         for port in kind.inputs.iter().chain(&kind.outputs) {

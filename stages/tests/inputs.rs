@@ -81,7 +81,7 @@ fn weights_that_are_not_finite_are_neither_published_nor_read() {
 
 #[test]
 fn logits_that_are_not_finite_are_an_error_and_no_reply() {
-    let huge = with_weights("sft", "huge", 3e38, 1);
+    let huge = with_weights("sft", "huge", 3e38, usize::MAX);
     let said = refused(&workshop().sample(8).input("model", &huge));
     assert!(said.contains("logits") && said.contains("not finite"), "{said}");
 }
@@ -133,7 +133,7 @@ fn calibration_without_held_out_rankings_is_refused_before_training() {
 fn a_conversation_with_a_model_without_room_is_an_error() {
     let shop = workshop();
     for context in [2, 3] {
-        let model = json!({"preset": "nano", "layers": 1, "width": 32, "heads": 2, "context": context});
+        let model = json!({"preset": "nano", "layers": 1, "hidden_size": 32, "heads": 2, "max_position_embeddings": context});
         let stage = shop.pretrain().with("model", model).with("steps", json!(1)).with("eval_every", json!(0));
         let model = shop.made(&format!("context-{context}"), &stage);
         let (code, events) = converse(&model, 0.8, "the sun", false);
@@ -160,7 +160,7 @@ fn a_reward_model_of_another_tokenizer_or_a_shorter_context_is_refused() {
     let shop = workshop();
     let tokenizer = shop.made("other-tokenizer", &other_tokenizer("other"));
     let other = |name: &str, tokenizer: &Path, context: usize| {
-        let model = json!({"preset": "nano", "layers": 1, "width": 32, "heads": 2, "context": context});
+        let model = json!({"preset": "nano", "layers": 1, "hidden_size": 32, "heads": 2, "max_position_embeddings": context});
         let base = shop.pretrain().with("model", model).with("steps", json!(2)).input("tokenizer", tokenizer);
         let base = shop.made(&format!("{name}-base"), &base);
         shop.made(&format!("{name}-reward"), &shop.reward().with("epochs", json!(1)).input("model", &base))
@@ -195,7 +195,7 @@ fn prompts_that_do_not_fit_are_told_and_none_left_is_an_error() {
         assert!(refused(&stage.input("prompts", &only)).contains("all 1 prompts are longer than"));
     }
     for stage in [shop.sample(8), shop.ppo(), shop.eval()] {
-        assert!(refused(&stage.with("max_tokens", json!(30))).contains("leaves no room for a prompt"));
+        assert!(refused(&stage.with("max_new_tokens", json!(30))).contains("leaves no room for a prompt"));
     }
 }
 

@@ -15,8 +15,13 @@ use kiln::protocol::Event;
 use kiln_stages::bpe::Tokenizer;
 use kiln_stages::data::{self, Completion, Demonstration};
 use kiln_stages::dialogue::answered;
-use kiln_stages::rl::scorer;
+use kiln_stages::model::io;
+use kiln_stages::rl::RewardModel;
+use kiln_stages::train::state_file::MAGIC;
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 /// The artifacts that the stages start from, made once.
 fn workshop() -> &'static Workshop {
@@ -130,6 +135,58 @@ fn a_damaged_checkpoint_is_discarded_and_the_stage_starts_over() {
     assert_same(&place.outputs(), &whole(&stage).0, "started over");
 }
 
+/// Changes one tensor of a checkpoint's file to so many numbers, or leaves it out; the file is as sound as before.
+fn with_other_part(state: &std::path::Path, part: &str, length: Option<usize>) {
+    let bytes = std::fs::read(state).unwrap();
+    let payload = &bytes[MAGIC.len() + 32..];
+    let (_, header) = SafeTensors::read_metadata(payload).unwrap();
+    let all = SafeTensors::deserialize(payload).unwrap();
+    let other = vec![0u8; 4 * length.unwrap_or(0)];
+    let mut views = Vec::new();
+    for (name, view) in all.tensors() {
+        match length {
+            _ if name != part => views.push((name, view)),
+            Some(n) => views.push((name, TensorView::new(view.dtype(), vec![n], &other).unwrap())),
+            None => {}
+        }
+    }
+    let payload = safetensors::serialize(views, header.metadata().clone()).unwrap();
+    std::fs::write(state, [MAGIC, &Sha256::digest(&payload), &payload].concat()).unwrap();
+}
+
+#[test]
+fn a_checkpoint_whose_parts_are_missing_or_of_another_length_is_discarded_with_the_reason() {
+    let stage = workshop().sft();
+    let wanted = whole(&stage).0;
+    let cases = [
+        ("model.first", Some(7), "discarded (its `model.first` has 7 values, and this stage's has "),
+        ("model.second", None, "discarded (it has no `model.second`)"),
+    ];
+    for (part, length, said) in cases {
+        let place = stage.place();
+        assert_eq!(place.run(Ending::Stopped, Some("0")).code, Some(130));
+        with_other_part(&place.state(), part, length);
+        let run = place.run(Ending::Done, None);
+        assert_eq!(run.code, Some(0), "{:?}", run.error());
+        assert!(run.logged(said), "{part}: {:?}", run.events);
+        assert_eq!(run.first_step(), 1);
+        assert_same(&place.outputs(), &wanted, "started over");
+    }
+}
+
+#[test]
+fn training_depends_neither_on_the_number_of_threads_nor_on_layers_being_computed_again() {
+    let shop = workshop();
+    for stage in [shop.sft().with("steps", json!(8)), shop.reward(), shop.ppo().with("iterations", json!(2))]
+    {
+        let wanted = whole(&stage).0;
+        let threads = Stage { threads: 2, ..stage.clone() };
+        assert_same(&whole(&threads).0, &wanted, &format!("{}: two threads", stage.kind));
+        let again = stage.with("recompute", json!(true));
+        assert_same(&whole(&again).0, &wanted, &format!("{}: computed again", again.kind));
+    }
+}
+
 #[test]
 fn a_worker_that_is_asked_to_stop_at_any_moment_of_its_start_does_no_harm() {
     let stage = workshop().sft();
@@ -157,14 +214,15 @@ fn a_worker_whose_done_cannot_be_read_does_not_exit_with_0() {
 fn the_mean_reward_of_the_demonstrations_is_0() {
     let shop = workshop();
     let folder = shop.artifact("reward");
-    let scorer = scorer::load(&folder, &kiln_stages::device::resolve("cpu").unwrap()).unwrap();
+    let device = kiln_stages::device::resolve("cpu").unwrap();
+    let reward = RewardModel(io::load(&folder, true, &device).unwrap());
     let tokenizer = Tokenizer::load(&folder).unwrap();
     let demonstrations: Vec<Demonstration> = data::read(&shop.artifact("demonstrations")).unwrap();
     let rows: Vec<_> = demonstrations
         .iter()
         .map(|d| answered(&tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }))
         .collect();
-    let scores = scorer.score_all(&rows).unwrap();
+    let scores = reward.score_all(&rows).unwrap();
     let mean = scores.iter().sum::<f32>() / scores.len() as f32;
     let spread = scores.iter().map(|s| (s - mean).abs()).fold(0.0, f32::max);
     assert!(mean.abs() < 1e-4, "{mean}");
@@ -193,7 +251,11 @@ fn a_request_that_cannot_be_served_is_an_error_event_and_exit_code_1() {
         ("an unknown kind", Stage { kind: "teleport".into(), ..shop.sft() }, "teleport"),
         ("an unknown param", shop.sft().with("lerning_rate", json!(1)), "lerning_rate"),
         ("a param of another type", shop.sft().with("batch_size", json!("many")), "many"),
-        ("an impossible shape", shop.pretrain().with("model", json!({"heads": 3, "width": 32})), "heads"),
+        (
+            "an impossible shape",
+            shop.pretrain().with("model", json!({"heads": 3, "hidden_size": 32})),
+            "heads",
+        ),
         ("a missing input", shop.sft().without("model"), "model"),
         ("a folder that is no model", shop.sft().input("model", &shop.artifact("corpus")), "corpus"),
     ];

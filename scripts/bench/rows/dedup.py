@@ -47,10 +47,10 @@ def stage(n):
     """The part `n` of the run; its rate falls on a line to that of the next part."""
     if n == 0:
         work = ("kind: pretrain, inputs: { tokenizer: tokenizer, corpus: text.corpus, validation: text.validation }",
-                "model: { preset: tiny, context: 64 }, ")
+                "model: { preset: tiny, max_position_embeddings: 64 }, ")
     else:
         work = (f"kind: sft, inputs: {{ model: c{n - 1}, demonstrations: text.demonstrations }}", "")
-    schedule = f"{{ decay: linear, warmup: {0 if n else 50}, floor: {rate(n + 1) / rate(n):.6f} }}"
+    schedule = f"{{ decay: linear, warmup: {0 if n else 50}, min_lr_ratio: {rate(n + 1) / rate(n):.6f} }}"
     return (f"  c{n}: {{ {work[0]}, params: {{ {work[1]}steps: 100, learning_rate: {rate(n):.6e}, "
             f"schedule: {schedule} }} }}\n")
 

@@ -28,7 +28,8 @@ pub fn attention(
     let device = query.device();
     let mut scores = query.matmul(key.swap_dims(2, 3)) / (head as f64).sqrt();
     if let Some(mask) = mask {
-        scores = scores + mask;
+        let dtype = scores.dtype();
+        scores = scores + mask.cast(dtype);
     }
     if causal {
         let hidden = Tensor::<2, Bool>::tril_mask([tq, tk], 0, &device);

@@ -48,3 +48,31 @@ pub fn run<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(usize, J) -> R + Sync) 
     results.sort_by_key(|(i, _)| *i);
     results.into_iter().map(|(_, result)| result).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::with_threads;
+
+    #[test]
+    fn results_come_in_the_order_of_the_jobs_by_any_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            for count in [0, 1, 2, 7, 20] {
+                let jobs: Vec<usize> = (0..count).collect();
+                let made = with_threads(threads, || {
+                    run(jobs, |i, job| {
+                        assert_eq!(i, job);
+                        std::thread::sleep(std::time::Duration::from_micros(50 * (job as u64 % 3)));
+                        10 * job
+                    })
+                });
+                assert_eq!(made, (0..count).map(|job| 10 * job).collect::<Vec<_>>(), "{threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_always_one_thread() {
+        assert_eq!(with_threads(0, threads), 1);
+    }
+}

@@ -91,3 +91,45 @@ impl Batch {
         (0..self.loss_mask.len()).filter(|&t| self.loss_mask[t]).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of the tokens 1, 2, .. with their first targets.
+    fn rows() -> Vec<TokenRow> {
+        let row = |(length, from): (u32, usize)| TokenRow { ids: (1..=length).collect(), from };
+        [(4, 2), (1, 1), (3, 0), (2, 5)].map(row).to_vec()
+    }
+
+    #[test]
+    fn a_batch_for_targets_leaves_out_the_last_token_and_reads_where_each_target_is_predicted() {
+        let batch = Batch::new(&rows(), Readout::Values);
+        assert_eq!(batch.input_ids, [1, 2, 3, 1, 2, 1]);
+        assert_eq!(batch.position_ids, [0, 1, 2, 0, 1, 0]);
+        assert_eq!(batch.loss_mask, [false, true, true, true, true, false]);
+        assert_eq!(batch.labels, [3, 4, 2, 3]);
+        assert_eq!(batch.sequences(), [0..3, 3..5, 5..6]);
+        assert_eq!(batch.read(), [1, 2, 3, 4]);
+        assert_eq!(Batch::new(&rows(), Readout::LogProbs { temperature: 1.0 }), batch);
+        let outputs = rows().iter().map(|row| Readout::Values.outputs(row)).collect::<Vec<_>>();
+        assert_eq!(outputs, [2, 0, 2, 0]);
+    }
+
+    #[test]
+    fn a_batch_for_scores_has_every_token_and_reads_the_last_of_each_row() {
+        let batch = Batch::new(&rows(), Readout::Scores);
+        assert_eq!(batch.input_ids, [1, 2, 3, 4, 1, 1, 2, 3, 1, 2]);
+        assert_eq!(batch.sequences(), [0..4, 4..5, 5..8, 8..10]);
+        assert_eq!(batch.read(), [3, 4, 7, 9]);
+        assert_eq!(batch.labels.len(), 4);
+    }
+
+    #[test]
+    fn a_batch_of_nothing_has_no_sequences() {
+        assert!(Batch::new(&[], Readout::Scores).sequences().is_empty());
+        let alone = TokenRow { ids: vec![7], from: 1 };
+        let batch = Batch::new(&[alone], Readout::Values);
+        assert!(batch.sequences().is_empty() && batch.read().is_empty());
+    }
+}

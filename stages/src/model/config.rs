@@ -71,6 +71,9 @@ impl Default for ModelParams {
     }
 }
 
+/// Numbers that the tables of RoPE may have: 256 MiB.
+const MOST_ANGLES: usize = 1 << 26;
+
 /// The complete shape of a decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
@@ -190,6 +193,15 @@ impl ModelConfig {
         }
         if self.family == Family::Llama && !self.head().is_multiple_of(2) {
             return fail(format!("RoPE needs an even head size, not {}", self.head()));
+        }
+        // The tables of RoPE are made before anything is computed.
+        let angles = self.head() * self.max_position_embeddings;
+        if self.family == Family::Llama && angles > MOST_ANGLES {
+            return fail(format!(
+                "RoPE with max_position_embeddings {} and heads of {} needs {angles} numbers, more than {MOST_ANGLES}",
+                self.max_position_embeddings,
+                self.head()
+            ));
         }
         Ok(())
     }

@@ -427,3 +427,6 @@ impl PpoContext<'_> {
         Some(scores.iter().sum::<f64>() / scores.len().max(1) as f64)
     }
 }
+
+#[cfg(test)]
+mod tests;

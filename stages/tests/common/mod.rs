@@ -318,7 +318,9 @@ impl Workshop {
     }
 
     pub fn pretrain(&self) -> Stage {
-        let model = json!({"preset": "nano", "layers": 1, "width": 32, "heads": 2, "context": 32});
+        let model = json!({
+            "preset": "nano", "layers": 1, "hidden_size": 32, "heads": 2, "max_position_embeddings": 32,
+        });
         let params = json!({
             "model": model, "steps": 150, "batch_size": 4, "micro_batch": 3, "learning_rate": 5e-3,
             "schedule": {"warmup": 5}, "eval_every": 60,
@@ -345,7 +347,7 @@ impl Workshop {
 
     pub fn ppo(&self) -> Stage {
         let params = json!({
-            "iterations": 24, "prompts_per_batch": 8, "max_tokens": 12, "epochs": 2, "minibatches": 2,
+            "iterations": 24, "prompts_per_batch": 8, "max_new_tokens": 12, "epochs": 2, "minibatches": 2,
             "micro_batch": 3, "learning_rate": 3e-4, "kl_target": 3.0, "eval_every": 8, "temperature": 0.9,
         });
         Stage::new("ppo", "policy", params)
@@ -355,7 +357,7 @@ impl Workshop {
     }
 
     pub fn eval(&self) -> Stage {
-        let params = json!({"prompts": 13, "max_tokens": 10, "best_of": 2, "batch_size": 16, "shown": 2});
+        let params = json!({"prompts": 13, "max_new_tokens": 10, "best_of": 2, "batch_size": 16, "shown": 2});
         Stage::new("eval", "report", params)
             .input("sft", &self.made["sft"])
             .input("base", &self.made["base"])
@@ -365,7 +367,7 @@ impl Workshop {
     }
 
     pub fn sample(&self, batch_size: usize) -> Stage {
-        let params = json!({"samples_per_prompt": 3, "max_tokens": 10, "batch_size": batch_size});
+        let params = json!({"samples_per_prompt": 3, "max_new_tokens": 10, "batch_size": batch_size});
         Stage::new("sample", "completions", params)
             .input("model", &self.made["sft"])
             .input("prompts", &self.made["prompts"])

@@ -114,3 +114,47 @@ pub fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
     }
     total
 }
+
+/// Holds a form of the exponential to that of f64.
+#[cfg(test)]
+pub(super) fn hold_exp(exp: fn(f32) -> f32) {
+    for step in 0..=200_000 {
+        let x = -87.0 + step as f32 * 8.75e-4;
+        let off = (f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs();
+        assert!(off < 2e-7, "exp({x}) is off by {off}");
+    }
+    assert!(exp(-88.0) == 0.0 && exp(0.0) == 1.0 && exp(f32::NAN).is_nan());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exponential_is_exact_to_2e_7_and_zero_far_below() {
+        hold_exp(exp);
+        assert_eq!([exp(f32::NEG_INFINITY), exp(-1e30), exp(-87.5)], [0.0; 3]);
+        assert!(exp(f32::INFINITY).is_finite() && exp(100.0) > 1e38, "bounded where f32 ends");
+    }
+
+    #[test]
+    fn a_sum_takes_every_index_once() {
+        for n in [0, 1, 15, 16, 17, 100] {
+            assert_eq!(sum(n, |i| i as f32), (0..n).sum::<usize>() as f32);
+        }
+    }
+
+    simd! {
+        fn doubled(values: &mut [f32]) -> f32 {
+            values.iter_mut().for_each(|x| *x *= 2.0);
+            sum(values.len(), |i| values[i])
+        }
+    }
+
+    #[test]
+    fn a_function_for_several_instruction_sets_does_what_its_body_says() {
+        let mut values = [1.0, 2.0, 3.5];
+        assert_eq!((doubled(&mut values), values), (13.0, [2.0, 4.0, 7.0]));
+        assert_eq!(level(), level());
+    }
+}

@@ -166,7 +166,7 @@ pub fn embeddings(view: &View, batch: &Batch, d_x: &[f32], grads: &mut [f32]) {
         let tables =
             [Some((&layout.token_embedding, id)), layout.position_embedding.as_ref().map(|t| (t, position))];
         for (table, row) in tables.into_iter().flatten() {
-            linear::add(&mut grads[table.start + row as usize * d..][..d], d_x);
+            linear::add(&mut grads[table.clone()][row as usize * d..][..d], d_x);
         }
     }
 }

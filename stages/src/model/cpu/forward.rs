@@ -41,7 +41,7 @@ pub fn layers(view: &View, tape: &mut Tape) {
 /// The residual stream of tokens before the first layer, `[tokens, hidden_size]`.
 pub fn embed(view: &View, ids: &[u32], positions: &[u32], x: &mut [f32]) {
     let (layout, d) = (view.layout, view.config.hidden_size);
-    let row = |table: &Range<usize>, i: u32| &view.weights[table.start + i as usize * d..][..d];
+    let row = |table: &Range<usize>, i: u32| &view.at(table)[i as usize * d..][..d];
     for (x, (&id, &position)) in x.chunks_exact_mut(d).zip(ids.iter().zip(positions)) {
         x.copy_from_slice(row(&layout.token_embedding, id));
         if let Some(table) = &layout.position_embedding {

@@ -67,6 +67,10 @@ fn values(view: &View, last: &Last) -> Vec<f32> {
 }
 
 fn logprobs(view: &View, last: &mut Last, labels: &[u32], temperature: f32) -> Vec<f32> {
+    assert!(
+        labels.iter().all(|&label| (label as usize) < view.config.vocab),
+        "a label beyond the vocabulary"
+    );
     let n = last.read.len();
     let (mut top, mut total, mut target) = (vec![f32::NEG_INFINITY; n], vec![0.0; n], vec![0.0; n]);
     for block in blocks(view) {

@@ -51,3 +51,42 @@ impl<'a> Turns<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_add_to_each_part_in_their_order_whichever_is_faster() {
+        let mut values = vec![0.0f32; 10];
+        let turns = Turns::new(&mut values, &[1..4, 4..5, 7..10]);
+        std::thread::scope(|scope| {
+            for worker in 0..4usize {
+                let turns = &turns;
+                scope.spawn(move || {
+                    // The first are the slowest.
+                    std::thread::sleep(std::time::Duration::from_millis(5 * (3 - worker as u64)));
+                    for part in 0..3 {
+                        turns.take(part, worker, |values| {
+                            values.iter_mut().for_each(|x| *x = 10.0 * *x + worker as f32 + 1.0);
+                        });
+                    }
+                });
+            }
+        });
+        drop(turns);
+        let each = 1234.0;
+        assert_eq!(values, [0.0, each, each, each, each, 0.0, 0.0, each, each, each]);
+    }
+
+    #[test]
+    fn a_worker_that_fails_keeps_nobody_waiting() {
+        let mut values = vec![0.0f32; 2];
+        let turns = Turns::new(&mut values, &[0..1, 1..2]);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| turns.take(1, 1, |values| values[0] = 1.0));
+            turns.release();
+            waits.join().unwrap();
+        });
+    }
+}

@@ -173,7 +173,10 @@ impl<'a> Decoder<'a> {
         let mut x = burn::tensor::module::embedding(self.matrix("token_embedding"), ids);
         if self.config.family == Family::Gpt2 {
             let rows = positions.len();
-            let at = indices(positions.into_iter().flatten(), &self.device).reshape([rows, time]);
+            // In generation a row that has ended goes on with its batch, beyond the last position; nothing reads it there.
+            let last = if cache.is_some() { self.config.max_position_embeddings - 1 } else { usize::MAX };
+            let positions = positions.into_iter().flatten().map(|p| p.min(last));
+            let at = indices(positions, &self.device).reshape([rows, time]);
             x = x + burn::tensor::module::embedding(self.matrix("position_embedding"), at);
         }
         let mut layers = cache.map(|cache| cache.layers.iter_mut());
@@ -243,14 +246,14 @@ impl Tape {
 
     /// The gradients of all parameters, in the order of their places, given those of the outputs.
     pub fn backward(self, d_outputs: Tensor<1>) -> Tensor<1> {
-        let device = d_outputs.device();
+        let (device, dtype) = (d_outputs.device(), d_outputs.dtype());
         let gradients = (self.outputs * Tensor::from_inner(d_outputs)).sum().backward();
         let parts = self.leaves.into_iter().map(|(leaf, length)| {
             let found = match leaf {
                 Leaf::Matrix(leaf) => leaf.grad(&gradients).map(|grad| grad.reshape([length])),
                 Leaf::Vector(leaf) => leaf.grad(&gradients),
             };
-            found.unwrap_or_else(|| Tensor::zeros([length], &device))
+            found.unwrap_or_else(|| Tensor::zeros([length], (&device, dtype)))
         });
         Tensor::cat(parts.collect(), 0)
     }

@@ -2,51 +2,97 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::model::io::named_tensors;
-use crate::model::{ModelConfig, Rows};
+use super::{bits, outputs};
+use crate::model::{ModelConfig, Network, Readout, TokenRow};
+use crate::rl::RewardModel;
 use crate::rl::pairs::{loss, pairs};
-use crate::rl::scorer::Scorer;
-use crate::testing::{assert_close, cpu, host, lively, numbers, rows, shapes, tokens};
-use crate::train::Grads;
+use crate::testing::{assert_close, cpu, host, lively, numbers, parameter, rows, shapes, tokens, wide};
+
+/// A lively decoder with a fresh head.
+fn scorer(config: &ModelConfig, seed: u64) -> Network {
+    lively(config, seed, &cpu()).with_value_head(seed)
+}
 
 #[test]
 fn a_score_ignores_everything_after_the_last_real_token() {
     for config in shapes() {
-        let scorer = Scorer::new(lively(&config, 1, &cpu()), 1);
+        let host = scorer(&config, 1);
         let row = rows("score", &[9], config.vocab).remove(0);
-        let wanted = host(scorer.scores(std::slice::from_ref(&row)));
-        for more in 1..4 {
-            let longer = [row.ids.as_slice(), &tokens(&format!("after {more}"), 5, config.vocab)].concat();
-            let hidden = scorer.decoder().hidden(Rows::right(&[&longer], 0, &cpu()), None);
-            assert_close(&host(scorer.read(hidden, &|_| vec![8])), &wanted, 1e-5, "with text after it");
+        // Elsewhere than on the host a longer row beside it means padding after it.
+        for model in [host.clone(), host.decomposed(&cpu())] {
+            let score = |rows: &[TokenRow]| outputs(&model, rows, Readout::Scores);
+            let wanted = score(std::slice::from_ref(&row));
+            for more in 1..4 {
+                let after = tokens(&format!("after {more}"), 5, config.vocab);
+                let ids = [row.ids.as_slice(), &after].concat();
+                let longer = TokenRow { ids, from: row.from };
+                let beside = score(&[row.clone(), longer.clone()]);
+                assert_close(&beside[..1], &wanted, 1e-5, "with a longer row beside it");
+                // The value of a text is its score: what comes after it changes nothing.
+                let values = outputs(&model, &[TokenRow { from: 1, ..longer }], Readout::Values);
+                assert_close(&values[8..9], &wanted, 1e-5, "with text after it");
+            }
+            // A row whose real tokens look like padding is read at its own end all the same.
+            let mut zeros = row.clone();
+            zeros.ids[6..].fill(0);
+            let shorter = TokenRow { ids: zeros.ids[..8].to_vec(), from: zeros.from };
+            let scores = score(&[zeros, shorter]);
+            let family = config.family;
+            assert!((scores[0] - scores[1]).abs() > 1e-4, "{family:?}: the index comes from the length");
         }
-        // A row whose real tokens look like padding is read at its own end all the same.
-        let mut zeros = row.clone();
-        zeros.ids[6..].fill(0);
-        let shorter = crate::train::TokenRow { ids: zeros.ids[..8].to_vec(), from: zeros.from };
-        let scores = host(scorer.scores(&[zeros, shorter]));
-        assert!((scores[0] - scores[1]).abs() > 1e-4, "{:?}: the index comes from the length", config.family);
     }
 }
 
 #[test]
 fn a_fresh_head_is_drawn_with_deviation_1_over_root_of_d_plus_1_and_has_no_bias() {
-    let config = ModelConfig { width: 2048, heads: 2, kv_heads: 2, layers: 1, ffn: 8, ..shapes()[1].clone() };
-    let scorer = Scorer::new(crate::model::Decoder::new(&config, 0, &cpu()), 3);
-    let tensors = named_tensors(&scorer);
-    let weights: Vec<f64> = tensors["weight"].iter::<f64>().collect();
+    let config = ModelConfig {
+        hidden_size: 2048,
+        heads: 2,
+        kv_heads: 2,
+        layers: 1,
+        intermediate_size: 8,
+        ..shapes()[1].clone()
+    };
+    let model = Network::drawn(&config, 0, &cpu()).with_value_head(3);
+    let weights = wide(&parameter(&model, "value_head.weight"));
+    assert_eq!(weights.len(), 2048);
     let deviation = (weights.iter().map(|w| w * w).sum::<f64>() / 2048.0).sqrt();
     assert!((deviation * 2049f64.sqrt() - 1.0).abs() < 0.05, "{deviation}");
-    assert_eq!(tensors["bias"].iter::<f64>().collect::<Vec<_>>(), [0.0]);
+    assert_eq!(parameter(&model, "value_head.bias"), [0.0]);
 }
 
 #[test]
-fn a_shift_of_the_bias_shifts_every_score() {
+fn a_head_leaves_the_decoder_as_it_was() {
+    for config in shapes() {
+        let decoder = lively(&config, 5, &cpu());
+        let model = decoder.with_value_head(5);
+        for entry in decoder.layout().entries() {
+            let [was, is] = [&decoder, &model].map(|model| bits(&parameter(model, &entry.name)));
+            assert_eq!(was, is, "{}", entry.name);
+        }
+        assert_eq!(model.weights().len(), decoder.weights().len() + config.hidden_size + 1);
+    }
+}
+
+#[test]
+fn a_gain_and_an_offset_change_every_score_as_they_say() {
+    for config in shapes() {
+        let model = RewardModel(scorer(&config, 2)).rescaled(1.0, 0.75);
+        let rows = rows("shift", &[4, 9, 2], config.vocab);
+        let scores = |model: &RewardModel| wide(&model.score_all(&rows).unwrap());
+        for (gain, offset) in [(1.0, -1.25), (0.3, 0.0), (2.0, 0.5), (0.0, 1.0)] {
+            let wanted: Vec<f64> = scores(&model).iter().map(|s| s * gain + offset).collect();
+            assert_close(&scores(&model.clone().rescaled(gain, offset)), &wanted, 1e-6, "rescaled");
+        }
+    }
+}
+
+#[test]
+fn a_score_that_is_not_finite_is_an_error() {
     let config = &shapes()[0];
-    let scorer = Scorer::new(lively(config, 2, &cpu()), 2);
-    let rows = rows("shift", &[4, 9, 2], config.vocab);
-    let wanted: Vec<f64> = host(scorer.scores(&rows)).iter().map(|s| s - 1.25).collect();
-    assert_close(&host(scorer.shifted(-1.25).scores(&rows)), &wanted, 1e-6, "shifted");
+    let model = crate::testing::changed(scorer(config, 2), "value_head.bias", |bias| bias[0] = f32::NAN);
+    let said = RewardModel(model).score_all(&rows("bad", &[4], config.vocab)).unwrap_err().to_string();
+    assert!(said.contains("not finite"), "{said}");
 }
 
 /// `-1/C(K,2) * sum over i better than j of log sigmoid(r_i - r_j)`, the mean over prompts.
@@ -107,35 +153,4 @@ fn scores_far_apart_give_a_finite_loss() {
     let scores = Tensor::<1>::from_floats([-1e4, 1e4], &cpu());
     let got = loss(scores, &pairs(&[1, 2], 0), 1).into_scalar::<f64>();
     assert!((got - 2e4).abs() < 1.0, "{got}");
-}
-
-#[test]
-fn padding_never_enters_the_gradient_of_the_ranking_loss() {
-    // Two prompts in one batch, whose rows are of other lengths, and each by itself.
-    for config in shapes() {
-        let scorer = Scorer::new(lively(&config, 3, &cpu().autodiff()), 3);
-        let rows = rows("pairs", &[14, 3, 5, 7], config.vocab);
-        let gradient = |rows: &[crate::train::TokenRow], prompts: usize| {
-            let firsts = (0..rows.len()).step_by(2);
-            let all: Vec<_> = firsts.flat_map(|first| pairs(&[1, 2], first)).collect();
-            let mut grads = loss(scorer.scores(rows), &all, prompts).backward();
-            Grads::take(&scorer, &mut grads)
-        };
-        let names: Vec<(String, usize)> =
-            named_tensors(&scorer).into_iter().map(|(k, d)| (k, d.shape().num_dims())).collect();
-        let mut together = gradient(&rows, 2);
-        let mut apart = gradient(&rows[..2], 2);
-        apart.add(gradient(&rows[2..], 2));
-        for (name, rank) in names {
-            let take = |grads: &mut Grads| match rank {
-                1 => grads.remove::<1>(&name).map(host),
-                _ => grads.remove::<2>(&name).map(host),
-            };
-            match (take(&mut together), take(&mut apart)) {
-                (Some(a), Some(b)) => assert_close(&a, &b, 1e-5, &format!("{:?}, {name}", config.family)),
-                // The output head of the language model has no part in a score.
-                (a, b) => assert!(a.is_none() && b.is_none() && name == "decoder.head", "{name}"),
-            }
-        }
-    }
 }

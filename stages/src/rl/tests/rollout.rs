@@ -2,16 +2,19 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::{MAX_TOKENS, SHAPING, Setting};
-use crate::model::{Cache, Decoder, Rows};
-use crate::rl::rollout::{Rollout, Shaping};
-use crate::testing::{assert_close, cpu, host, relative, shapes};
+use super::{MAX_TOKENS, REWARDS, Setting, outputs};
+use crate::model::device::{Cache, Rows};
+use crate::model::{Network, Readout, TokenRow};
+use crate::rl::rollout::{RewardConfig, Rollout};
+use crate::testing::{assert_close, cpu, host, shapes};
 
-/// The policy's log-probabilities over the vocabulary before each token of a response.
-fn distributions(model: &Decoder, ids: &[u32], from: usize, temperature: f64) -> Vec<Vec<f64>> {
-    let hidden = model.hidden(Rows::right(&[ids], 0, &cpu()), None);
+/// A model's log-probabilities over the vocabulary before each token of a response, by burn's operations.
+fn distributions(model: &Network, ids: &[u32], from: usize, temperature: f64) -> Vec<Vec<f64>> {
+    let model = model.clone().decomposed(&cpu());
+    let decoder = model.decoder();
+    let hidden = decoder.hidden(Rows::right(&[ids], 0, decoder.device()), None);
     let [_, time, width] = hidden.dims();
-    let logits = host(model.logits(hidden.reshape([time, width])));
+    let logits = host(decoder.logits(hidden.reshape([time, width])));
     let rows = logits.chunks(model.config().vocab).skip(from - 1).take(ids.len() - from);
     rows.map(|row| {
         let total: f64 = row.iter().map(|l| (l / temperature).exp()).sum();
@@ -25,15 +28,17 @@ fn the_log_probabilities_of_a_rollout_are_those_that_generation_drew_from() {
     for config in shapes() {
         let setting = Setting::new(&config);
         let temperature = 0.7;
-        let made = setting.rollout(temperature, &SHAPING);
+        let made = setting.rollout(temperature, &REWARDS);
         // Generation again, with its cache and its padding on the left, forced to the same tokens.
+        let policy = setting.policy.clone().decomposed(&cpu());
+        let decoder = policy.decoder();
         let mut cache = Cache::new(config.layers, 11 + MAX_TOKENS);
-        let mut rows = Rows::left(&setting.prompts, 0, &cpu());
+        let mut rows = Rows::left(&setting.prompts, 0, decoder.device());
         let left = rows.left.clone();
         for t in 0..MAX_TOKENS {
-            let hidden = setting.policy.hidden(rows, Some(&mut cache));
+            let hidden = decoder.hidden(rows, Some(&mut cache));
             let [count, time, width] = hidden.dims();
-            let logits = host(setting.policy.logits(hidden.narrow(1, time - 1, 1).reshape([count, width])));
+            let logits = host(decoder.logits(hidden.narrow(1, time - 1, 1).reshape([count, width])));
             let mut next = vec![0i64; count];
             for (i, logits) in logits.chunks(config.vocab).enumerate() {
                 let Some(&token) = made.completions[i].tokens.get(t) else { continue };
@@ -47,7 +52,7 @@ fn the_log_probabilities_of_a_rollout_are_those_that_generation_drew_from() {
                 );
                 next[i] = i64::from(token);
             }
-            let ids = Tensor::<2, Int>::from_data(TensorData::new(next, [count, 1]), &cpu());
+            let ids = Tensor::<2, Int>::from_data(TensorData::new(next, [count, 1]), decoder.device());
             rows = Rows { ids, left: left.clone() };
         }
     }
@@ -56,7 +61,7 @@ fn the_log_probabilities_of_a_rollout_are_those_that_generation_drew_from() {
 #[test]
 fn every_number_of_a_rollout_belongs_to_a_real_response_token() {
     let setting = Setting::new(&shapes()[2]);
-    let made = setting.rollout(1.0, &SHAPING);
+    let made = setting.rollout(1.0, &REWARDS);
     for (i, completion) in made.completions.iter().enumerate() {
         let n = completion.tokens.len();
         assert!((1..=MAX_TOKENS).contains(&n));
@@ -78,13 +83,12 @@ fn every_number_of_a_rollout_belongs_to_a_real_response_token() {
 fn a_value_is_read_at_the_state_before_its_token() {
     for config in shapes() {
         let setting = Setting::new(&config);
-        let made = setting.rollout(1.0, &SHAPING);
+        let made = setting.rollout(1.0, &REWARDS);
         for (row, values) in made.rows.iter().zip(&made.values) {
             for (t, value) in values.iter().enumerate() {
                 // The model sees the prompt and the tokens before t, and no more.
-                let before = &row.ids[..row.from + t];
-                let hidden = setting.value.decoder().hidden(Rows::right(&[before], 0, &cpu()), None);
-                let wanted = host(setting.value.read(hidden, &|time| vec![time as i64 - 1]));
+                let before = TokenRow { ids: row.ids[..row.from + t].to_vec(), from: 1 };
+                let wanted = outputs(&setting.value, &[before], Readout::Scores);
                 assert!((value - wanted[0]).abs() < 1e-4, "{value} {wanted:?}");
             }
         }
@@ -95,9 +99,9 @@ fn a_value_is_read_at_the_state_before_its_token() {
 fn a_response_without_stop_token_gets_the_penalty_if_there_is_one_and_the_others_their_score() {
     for penalty in [Some(-1.0), Some(-7.5), None] {
         let setting = Setting::new(&shapes()[1]);
-        let made = setting.rollout(1.0, &Shaping { missing_stop: penalty, ..SHAPING });
+        let made = setting.rollout(1.0, &RewardConfig { missing_eos_reward: penalty, ..REWARDS });
         for (i, completion) in made.completions.iter().enumerate() {
-            let alone = host(setting.reward.scores(&made.rows[i..=i]))[0];
+            let alone = outputs(&setting.reward.0, &made.rows[i..=i], Readout::Scores)[0];
             let wanted = penalty.filter(|_| !completion.finished).unwrap_or(alone);
             assert!((made.scores[i] - wanted).abs() < 1e-4, "row {i}, which scores {alone}");
         }
@@ -111,19 +115,20 @@ fn a_response_without_stop_token_gets_the_penalty_if_there_is_one_and_the_others
 
 /// Advantages and returns by their definition as sums, forwards: `A_t = sum_k (gamma lambda)^k
 /// delta_(t+k)`, `R_t = A_t + V_t`.
-fn by_definition(setting: &Setting, made: &Rollout, s: &Shaping, i: usize) -> (Vec<f64>, Vec<f64>) {
+fn by_definition(setting: &Setting, made: &Rollout, s: &RewardConfig, i: usize) -> (Vec<f64>, Vec<f64>) {
     let row = &made.rows[i];
     let reference = distributions(&setting.reference, &row.ids, row.from, 1.0);
     let n = row.targets();
     let reward = |t: usize| {
         let token = row.ids[row.from + t] as usize;
         let kl = f64::from(made.logprobs[i][t]) - reference[t][token];
-        -s.beta * kl + if t + 1 == n { made.scores[i] } else { 0.0 }
+        -s.kl_coef * kl + if t + 1 == n { made.scores[i] } else { 0.0 }
     };
     let value = |t: usize| if t < n { made.values[i][t] } else { 0.0 };
     let delta = |t: usize| reward(t) + s.gamma * value(t + 1) - value(t);
-    let advantages: Vec<f64> =
-        (0..n).map(|t| (t..n).map(|u| (s.gamma * s.lambda).powi((u - t) as i32) * delta(u)).sum()).collect();
+    let advantages: Vec<f64> = (0..n)
+        .map(|t| (t..n).map(|u| (s.gamma * s.gae_lambda).powi((u - t) as i32) * delta(u)).sum())
+        .collect();
     let returns = advantages.iter().enumerate().map(|(t, a)| a + value(t)).collect();
     (advantages, returns)
 }
@@ -132,10 +137,10 @@ fn by_definition(setting: &Setting, made: &Rollout, s: &Shaping, i: usize) -> (V
 fn advantages_and_returns_are_the_sums_that_define_them() {
     for config in shapes() {
         let setting = Setting::new(&config);
-        for shaping in [SHAPING, Shaping { gamma: 1.0, lambda: 0.95, beta: 0.05, ..SHAPING }] {
-            let made = setting.rollout(1.0, &shaping);
+        for rewards in [REWARDS, RewardConfig { gamma: 1.0, gae_lambda: 0.95, kl_coef: 0.05, ..REWARDS }] {
+            let made = setting.rollout(1.0, &rewards);
             for i in 0..made.rows.len() {
-                let (advantages, returns) = by_definition(&setting, &made, &shaping, i);
+                let (advantages, returns) = by_definition(&setting, &made, &rewards, i);
                 assert_close(&made.advantages[i], &advantages, 1e-5, &format!("advantages of row {i}"));
                 assert_close(&made.returns[i], &returns, 1e-5, &format!("returns of row {i}"));
             }
@@ -146,8 +151,8 @@ fn advantages_and_returns_are_the_sums_that_define_them() {
 #[test]
 fn whitening_runs_over_all_response_tokens_and_leaves_the_returns_alone() {
     let setting = Setting::new(&shapes()[0]);
-    let plain = setting.rollout(1.0, &SHAPING);
-    let white = setting.rollout(1.0, &Shaping { whiten: true, ..SHAPING });
+    let plain = setting.rollout(1.0, &REWARDS);
+    let white = setting.rollout(1.0, &RewardConfig { whiten: true, ..REWARDS });
     assert_eq!(plain.returns, white.returns);
     let (plain, white) = (plain.advantages.concat(), white.advantages.concat());
     let n = plain.len() as f64;
@@ -158,22 +163,10 @@ fn whitening_runs_over_all_response_tokens_and_leaves_the_returns_alone() {
 }
 
 #[test]
-fn how_many_rows_go_through_a_model_at_once_changes_nothing() {
-    let setting = Setting::new(&shapes()[2]);
-    let whole = setting.rollout(1.0, &Shaping { micro_batch: 8, ..SHAPING });
-    for micro_batch in [1, 3] {
-        let cut = setting.rollout(1.0, &Shaping { micro_batch, ..SHAPING });
-        assert_eq!(cut.completions, whole.completions);
-        assert!(relative(&cut.advantages.concat(), &whole.advantages.concat()) < 1e-4);
-        assert!(relative(&cut.returns.concat(), &whole.returns.concat()) < 1e-4);
-    }
-}
-
-#[test]
 fn the_kl_and_the_entropy_are_those_of_the_distributions() {
     let setting = Setting::new(&shapes()[1]);
     let temperature = 1.5;
-    let made = setting.rollout(temperature, &SHAPING);
+    let made = setting.rollout(temperature, &REWARDS);
     let (mut exact, mut entropy, mut k1, mut k3, mut tokens) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for (row, completion) in made.rows.iter().zip(&made.completions) {
         let ours = distributions(&setting.policy, &row.ids, row.from, temperature);
@@ -201,7 +194,7 @@ fn the_kl_and_the_entropy_are_those_of_the_distributions() {
 fn a_policy_that_is_its_reference_has_no_kl_and_is_rewarded_by_the_score_alone() {
     let mut setting = Setting::new(&shapes()[0]);
     setting.reference = setting.policy.clone();
-    let made = setting.rollout(1.0, &Shaping { gamma: 1.0, lambda: 1.0, ..SHAPING });
+    let made = setting.rollout(1.0, &RewardConfig { gamma: 1.0, gae_lambda: 1.0, ..REWARDS });
     assert_eq!((made.stats.k1, made.stats.k3), (0.0, 0.0));
     assert!(made.stats.exact_kl.unwrap().abs() < 1e-4);
     for (returns, score) in made.returns.iter().zip(&made.scores) {

@@ -5,36 +5,48 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::TensorData;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::context::{Context, StageError};
-use crate::model::io::NamedTensors;
 use crate::testing::context;
 use crate::train::Checkpoints;
 use crate::train::checkpoint::{MARKER, RESUMES, STATE};
 use crate::train::origin::Origin;
+use crate::train::state::Saved;
 use crate::train::state_file::{MAGIC, StateFile};
 
-/// The values of the state here.
-const VALUES: usize = 6;
+/// The values of the state here: some that a careless writer would change.
+const ODD: [f32; 6] = [-0.0, f32::MIN_POSITIVE / 4.0, f32::INFINITY, f32::NAN, 1.0 / 3.0, f32::MAX];
+const VALUES: usize = ODD.len();
 
-fn tensors() -> NamedTensors {
-    let odd = vec![-0.0f32, f32::MIN_POSITIVE / 4.0, f32::INFINITY, f32::NAN, 1.0 / 3.0, f32::MAX];
-    NamedTensors::from([("a".to_owned(), TensorData::new(odd, [2, 3]))])
+/// The state before a step.
+fn state(step: u64) -> Saved<'static> {
+    let mut saved = Saved { tensors: vec![("a".to_owned(), ODD.to_vec().into())], ..Saved::default() };
+    saved.counter("step", step);
+    saved.counter("third", 1.0 / 3.0);
+    saved
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+/// What stands there instead of a state that must not be asked for.
+fn no_state() -> Saved<'static> {
+    unreachable!("there is nothing to save")
 }
 
 /// A folder with a checkpoint of step 7, and the context of the next attempt.
 fn checkpointed() -> (tempfile::TempDir, Context) {
     let folder = tempfile::tempdir().unwrap();
     let ctx = context(folder.path(), &Arc::new(AtomicBool::new(false)));
-    StateFile::write(&folder.path().join(STATE), &Origin::new(&ctx), &7u64, &tensors()).unwrap();
+    StateFile::write(&folder.path().join(STATE), &Origin::new(&ctx), &state(7)).unwrap();
     (folder, ctx)
 }
 
-/// What an attempt resumes from, if it does.
-fn resume(checkpoints: &mut Checkpoints, ctx: &Context) -> Option<(u64, NamedTensors)> {
-    checkpoints.resume(ctx, |step, tensors| Ok((step, tensors)))
+/// The step that an attempt resumes from, if it does.
+fn resume(checkpoints: &mut Checkpoints, ctx: &Context) -> Option<u64> {
+    checkpoints.resume(ctx, |mut reader| reader.counter("step"))
 }
 
 /// An attempt that resumes, and whose process dies before its first step has ended.
@@ -72,11 +84,13 @@ fn assert_discarded(folder: &Path, ctx: &Context, what: &str) {
 fn a_checkpoint_reads_back_bit_for_bit() {
     let (_folder, ctx) = checkpointed();
     let mut checkpoints = Checkpoints::new(&ctx, VALUES);
-    let (step, found) = resume(&mut checkpoints, &ctx).unwrap();
+    let mut found = checkpoints.resume(&ctx, Ok).unwrap();
     checkpoints.finish();
-    assert_eq!((step, found.len()), (7, 1));
-    assert_eq!(found["a"].as_bytes(), tensors()["a"].as_bytes());
-    assert_eq!(found["a"].shape(), tensors()["a"].shape());
+    assert_eq!((found.counters.len(), found.tensors.len()), (2, 1));
+    assert_eq!(found.counter::<u64>("step"), Ok(7));
+    assert_eq!(found.counter::<f64>("third").map(f64::to_bits), Ok((1.0f64 / 3.0).to_bits()));
+    let values = found.tensor("a", VALUES).unwrap();
+    assert_eq!(bits(&values), bits(&ODD));
 }
 
 #[test]
@@ -127,7 +141,7 @@ fn a_checkpoint_of_another_origin_is_discarded() {
         assert!(ours.numerics.contains_key(name), "{name}");
     }
     for other in others {
-        StateFile::write(&folder.path().join(STATE), &other, &7u64, &tensors()).unwrap();
+        StateFile::write(&folder.path().join(STATE), &other, &state(7)).unwrap();
         assert_discarded(folder.path(), &ctx, &format!("{other:?}"));
     }
 }
@@ -137,7 +151,7 @@ fn a_file_of_an_earlier_or_later_format_is_discarded() {
     let (folder, ctx) = checkpointed();
     let path = folder.path().join(STATE);
     let whole = std::fs::read(&path).unwrap();
-    for version in [b'1', b'3'] {
+    for version in [b'1', b'2', b'4'] {
         let mut other = whole.clone();
         other[MAGIC.len() - 2] = version;
         std::fs::write(&path, other).unwrap();
@@ -185,10 +199,10 @@ fn a_resumed_attempt_saves_after_its_first_step_and_the_count_begins_again() {
     let (folder, ctx) = checkpointed();
     for step in 7..20u64 {
         let mut checkpoints = Checkpoints::new(&ctx, VALUES);
-        assert_eq!(resume(&mut checkpoints, &ctx).unwrap().0, step);
-        checkpoints.save_if_due::<u64>(&ctx, || unreachable!("there was no step yet")).unwrap();
+        assert_eq!(resume(&mut checkpoints, &ctx).unwrap(), step);
+        checkpoints.save_if_due(&ctx, no_state).unwrap();
         assert_eq!(names(folder.path()), [MARKER, STATE]);
-        checkpoints.save_if_due(&ctx, || (step + 1, tensors())).unwrap();
+        checkpoints.save_if_due(&ctx, || state(step + 1)).unwrap();
         assert_eq!(names(folder.path()), [STATE]);
         std::mem::forget(checkpoints);
     }
@@ -206,7 +220,7 @@ fn an_attempt_that_fails_right_after_it_has_resumed_removes_the_checkpoint() {
     let panicked = std::thread::spawn(move || {
         let mut checkpoints = Checkpoints::new(&ctx, VALUES);
         assert!(resume(&mut checkpoints, &ctx).is_some());
-        checkpoints.save_if_due(&ctx, || (7u64, tensors())).unwrap();
+        checkpoints.save_if_due(&ctx, || state(7)).unwrap();
         panic!("a step that panics");
     });
     assert!(panicked.join().is_err());
@@ -217,13 +231,12 @@ fn an_attempt_that_fails_right_after_it_has_resumed_removes_the_checkpoint() {
 fn a_restore_that_fails_or_panics_discards_the_checkpoint() {
     let (folder, ctx) = checkpointed();
     let mut checkpoints = Checkpoints::new(&ctx, VALUES);
-    let found: Option<u64> = checkpoints.resume(&ctx, |_: u64, _| Err("it does not fit".to_owned()));
+    let found: Option<u64> = checkpoints.resume(&ctx, |_| Err("it does not fit".to_owned()));
     assert_eq!((found, names(folder.path())), (None, Vec::new()));
 
     let (folder, ctx) = checkpointed();
     let panicked = std::thread::spawn(move || {
-        Checkpoints::new(&ctx, VALUES)
-            .resume(&ctx, |_: u64, _| -> Result<u64, String> { panic!("it is odd") })
+        Checkpoints::new(&ctx, VALUES).resume(&ctx, |_| -> Result<u64, String> { panic!("it is odd") })
     });
     assert!(panicked.join().is_err());
     assert_eq!(names(folder.path()), Vec::<String>::new());
@@ -234,8 +247,8 @@ fn an_attempt_that_fails_after_a_newer_checkpoint_keeps_it() {
     let (folder, ctx) = checkpointed();
     let mut checkpoints = Checkpoints::new(&ctx, VALUES);
     assert!(resume(&mut checkpoints, &ctx).is_some());
-    checkpoints.save_if_due::<u64>(&ctx, || unreachable!("there was no step yet")).unwrap();
-    checkpoints.save_if_due(&ctx, || (8u64, tensors())).unwrap();
+    checkpoints.save_if_due(&ctx, no_state).unwrap();
+    checkpoints.save_if_due(&ctx, || state(8)).unwrap();
     drop(checkpoints);
     assert_eq!(names(folder.path()), [STATE]);
 }
@@ -248,8 +261,8 @@ fn a_request_to_stop_right_after_a_resume_keeps_the_checkpoint_however_often_it_
     let before = std::fs::read(folder.path().join(STATE)).unwrap();
     for _ in 0..10 {
         let mut checkpoints = Checkpoints::new(&ctx, VALUES);
-        assert_eq!(resume(&mut checkpoints, &ctx).unwrap().0, 7);
-        let stopped = checkpoints.save_if_due::<u64>(&ctx, || unreachable!("it is on disk already"));
+        assert_eq!(resume(&mut checkpoints, &ctx).unwrap(), 7);
+        let stopped = checkpoints.save_if_due(&ctx, no_state);
         assert!(matches!(stopped, Err(StageError::Interrupted)));
         drop(checkpoints);
         assert_eq!(names(folder.path()), [STATE]);
@@ -273,16 +286,16 @@ fn a_checkpoint_that_cannot_be_written_fails_the_stage_only_where_it_was_promise
     let folder = tempfile::tempdir().unwrap();
     let stop = Arc::new(AtomicBool::new(true));
     let ctx = context(&folder.path().join("missing"), &stop);
-    let saved = Checkpoints::new(&ctx, VALUES).save_if_due(&ctx, || (7u64, tensors()));
+    let saved = Checkpoints::new(&ctx, VALUES).save_if_due(&ctx, || state(7));
     assert!(matches!(saved, Err(StageError::Failed(message)) if message.contains("missing")));
 
     let (folder, ctx) = checkpointed();
     let mut checkpoints = Checkpoints::new(&ctx, VALUES);
     assert!(resume(&mut checkpoints, &ctx).is_some());
-    checkpoints.save_if_due::<u64>(&ctx, || unreachable!("there was no step yet")).unwrap();
+    checkpoints.save_if_due(&ctx, no_state).unwrap();
     let blocked = folder.path().join("state.tmp");
     std::fs::create_dir(&blocked).unwrap();
-    checkpoints.save_if_due(&ctx, || (8u64, tensors())).unwrap();
+    checkpoints.save_if_due(&ctx, || state(8)).unwrap();
     drop(checkpoints);
     assert_eq!(names(folder.path()), [MARKER, STATE, "state.tmp"], "the old one is kept");
 }
@@ -291,5 +304,5 @@ fn a_checkpoint_that_cannot_be_written_fails_the_stage_only_where_it_was_promise
 fn a_checkpoint_is_not_written_before_it_is_due() {
     let folder = tempfile::tempdir().unwrap();
     let ctx = context(folder.path(), &Arc::new(AtomicBool::new(false)));
-    Checkpoints::new(&ctx, VALUES).save_if_due::<u64>(&ctx, || unreachable!("it is too early")).unwrap();
+    Checkpoints::new(&ctx, VALUES).save_if_due(&ctx, no_state).unwrap();
 }

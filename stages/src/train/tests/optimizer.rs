@@ -1,111 +1,117 @@
-//! AdamW over a whole module.
+//! AdamW over a whole model, and what a training does with what is not finite.
 
-use std::collections::BTreeMap;
-
-use burn::module::Module;
-
-use crate::model::Decoder;
-use crate::model::io::{NamedTensors, named_tensors};
+use super::{bits, contents, read_back, values};
+use crate::kernels::flat::Flat;
+use crate::model::TokenRow;
 use crate::testing::{assert_close, cpu, lively, rows, shapes};
-use crate::train::{AdamW, AdamWParams, Grads, TokenRow, lm_grads};
+use crate::train::lm::LOGPROBS;
+use crate::train::state::Saved;
+use crate::train::{AdamWParams, Trainer, add_lm_loss};
 
 fn params() -> AdamWParams {
-    AdamWParams { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 0.0 }
+    AdamWParams { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, max_grad_norm: 0.0 }
 }
 
-fn grads(model: &Decoder, rows: &[TokenRow]) -> Grads {
-    lm_grads(model, rows, 8).unwrap().0
-}
-
-fn values(tensors: &NamedTensors) -> BTreeMap<String, Vec<f64>> {
-    tensors.iter().map(|(name, data)| (name.clone(), data.iter::<f64>().collect())).collect()
-}
-
-/// Gradients by path, on the host, through the optimizer's own first moment.
-fn on_host(model: &Decoder, rows: &[TokenRow]) -> BTreeMap<String, Vec<f64>> {
-    let mut probe = AdamW::new(AdamWParams { beta1: 0.0, ..params() });
-    let (_, _) = probe.update(model.clone(), grads(model, rows), 0.0).unwrap();
-    let mut state = NamedTensors::new();
-    probe.state("", &mut state);
-    values(&state).into_iter().filter_map(|(k, v)| Some((k.strip_prefix("m.")?.to_owned(), v))).collect()
+/// Adds the gradient of rows, and updates.
+fn step(trainer: &mut Trainer, rows: &[TokenRow], rate: f64) -> f64 {
+    add_lm_loss(trainer, rows, 8, 1.0).unwrap();
+    trainer.step(rate).unwrap()
 }
 
 #[test]
-fn three_updates_of_a_module_are_those_of_the_paper_with_decay_on_matrices_only() {
-    let config = &shapes()[0];
-    let batch = rows("updates", &[6, 11, 3], config.vocab);
-    for clip in [0.0, 0.05] {
-        let mut model = lively(config, 1, &cpu().autodiff());
-        let mut optimizer = AdamW::new(AdamWParams { clip, ..params() });
-        let mut wanted = values(&named_tensors(&model));
-        let ranks: BTreeMap<String, usize> =
-            named_tensors(&model).iter().map(|(k, d)| (k.clone(), d.shape().num_dims())).collect();
-        let zeros: BTreeMap<String, Vec<f64>> =
-            wanted.iter().map(|(k, v)| (k.clone(), vec![0.0; v.len()])).collect();
-        let (mut m, mut v) = (zeros.clone(), zeros);
-        for t in 1..=3 {
-            let rate = 0.01 / f64::from(t);
-            let g = on_host(&model, &batch);
-            let norm = g.values().flatten().map(|x| x * x).sum::<f64>().sqrt();
-            let scale = if clip > 0.0 { (clip / norm).min(1.0) } else { 1.0 };
-            for (path, param) in &mut wanted {
-                let decay = if ranks[path] >= 2 { 0.1 } else { 0.0 };
-                for i in 0..param.len() {
-                    let (m, v) = (&mut m.get_mut(path).unwrap()[i], &mut v.get_mut(path).unwrap()[i]);
-                    let g = g[path][i] * scale;
-                    *m = 0.9 * *m + 0.1 * g;
-                    *v = 0.95 * *v + 0.05 * g * g;
-                    let m_hat = *m / (1.0 - 0.9f64.powi(t));
-                    let v_hat = *v / (1.0 - 0.95f64.powi(t));
-                    param[i] -= rate * (m_hat / (v_hat.sqrt() + 1e-8) + decay * param[i]);
+fn three_updates_of_a_model_are_those_of_the_paper_with_decay_on_matrices_only() {
+    for config in [&shapes()[0], &shapes()[2]] {
+        let batch = rows("updates", &[6, 11, 3], config.vocab);
+        for max_grad_norm in [0.0, 0.05] {
+            let mut trainer =
+                Trainer::new(lively(config, 1, &cpu()), &AdamWParams { max_grad_norm, ..params() });
+            let entries = trainer.model.layout().entries().to_vec();
+            let mut wanted = values(trainer.model.weights());
+            let (mut m, mut v) = (vec![0.0; wanted.len()], vec![0.0; wanted.len()]);
+            for t in 1..=3 {
+                let rate = 0.01 / f64::from(t);
+                add_lm_loss(&mut trainer, &batch, 8, 1.0).unwrap();
+                let g = values(trainer.grads());
+                let norm = g.iter().map(|x| x * x).sum::<f64>().sqrt();
+                let scale = if max_grad_norm > 0.0 { (max_grad_norm / norm).min(1.0) } else { 1.0 };
+                for entry in &entries {
+                    let decay = if entry.shape.len() >= 2 { 0.1 } else { 0.0 };
+                    for i in entry.range.clone() {
+                        let g = g[i] * scale;
+                        m[i] = 0.9 * m[i] + 0.1 * g;
+                        v[i] = 0.95 * v[i] + 0.05 * g * g;
+                        let m_hat = m[i] / (1.0 - 0.9f64.powi(t));
+                        let v_hat = v[i] / (1.0 - 0.95f64.powi(t));
+                        wanted[i] -= rate * (m_hat / (v_hat.sqrt() + 1e-8) + decay * wanted[i]);
+                    }
                 }
-            }
-            let seen;
-            let step = grads(&model, &batch);
-            (model, seen) = optimizer.update(model, step, rate).unwrap();
-            assert!((seen / norm - 1.0).abs() < 1e-5, "the norm is told before clipping: {seen} {norm}");
-            assert!(clip == 0.0 || norm > clip, "the clip must bite for this to show anything");
-            let after = values(&named_tensors(&model));
-            for (path, got) in &after {
-                // A gradient of nearly 0 has a sign of rounding only, and Adam takes a full step by it.
-                let steady: Vec<usize> = (0..got.len()).filter(|&i| g[path][i].abs() > 1e-6).collect();
-                let pick = |xs: &[f64]| steady.iter().map(|&i| xs[i]).collect::<Vec<_>>();
-                assert_close(
-                    &pick(got),
-                    &pick(&wanted[path]),
-                    1e-4,
-                    &format!("{path}, update {t}, clip {clip}"),
+                let seen = trainer.step(rate).unwrap();
+                assert!((seen / norm - 1.0).abs() < 1e-5, "the norm is told before clipping: {seen} {norm}");
+                assert!(
+                    max_grad_norm == 0.0 || norm > max_grad_norm,
+                    "the clip must bite for this to show anything"
                 );
+                assert_eq!(trainer.grads().norm(), 0.0, "the next step begins without gradients");
+                let after = values(trainer.model.weights());
+                for entry in &entries {
+                    // A gradient of nearly 0 has a sign of rounding only, and Adam takes a full step by it.
+                    let steady: Vec<usize> = entry.range.clone().filter(|&i| g[i].abs() > 1e-6).collect();
+                    let pick = |xs: &[f64]| steady.iter().map(|&i| xs[i]).collect::<Vec<_>>();
+                    let what = format!("{}, update {t}, clip {max_grad_norm}", entry.name);
+                    assert_close(&pick(&after), &pick(&wanted), 1e-4, &what);
+                }
+                wanted = after;
             }
-            wanted = after;
         }
     }
 }
 
 #[test]
-fn a_parameter_without_a_gradient_stays_as_it_is() {
-    let config = &shapes()[0];
-    let model = lively(config, 2, &cpu().autodiff());
-    let before = named_tensors(&model);
-    let (model, norm) = AdamW::new(params()).update(model, Grads::default(), 0.1).unwrap();
-    assert_eq!(norm, 0.0);
-    assert_eq!(named_tensors(&model), before);
+fn the_updates_of_the_host_and_of_another_device_are_the_same() {
+    let config = &shapes()[1];
+    let batch = rows("devices", &[6, 11, 3], config.vocab);
+    let host = lively(config, 5, &cpu());
+    // A large `eps`, so that gradients of nearly 0 make no full step by the sign of their rounding.
+    let params = AdamWParams { eps: 1e-3, max_grad_norm: 0.5, ..params() };
+    let [host, other] = [host.clone(), host.decomposed(&cpu())].map(|model| {
+        let mut trainer = Trainer::new(model, &params);
+        (0..3).for_each(|_| {
+            step(&mut trainer, &batch, 0.01);
+        });
+        values(trainer.model.weights())
+    });
+    assert_close(&host, &other, 1e-4, "weights");
+}
+
+#[test]
+fn a_parameter_without_a_gradient_moves_by_its_decay_alone() {
+    let model = lively(&shapes()[0], 2, &cpu());
+    let mut still = Trainer::new(model.clone(), &AdamWParams { weight_decay: 0.0, ..params() });
+    assert_eq!(still.step(0.1), Ok(0.0));
+    assert_eq!(bits(&still.model), bits(&model));
+    let mut decayed = Trainer::new(model.clone(), &params());
+    assert_eq!(decayed.step(0.1), Ok(0.0));
+    let (before, after) = (values(model.weights()), values(decayed.model.weights()));
+    for entry in model.layout().entries() {
+        let kept = if entry.shape.len() >= 2 { 1.0 - 0.1 * 0.1 } else { 1.0 };
+        let wanted: Vec<f64> = before[entry.range.clone()].iter().map(|x| x * kept).collect();
+        assert_close(&after[entry.range.clone()], &wanted, 1e-6, &entry.name);
+    }
 }
 
 #[test]
 fn an_update_changes_no_copy_of_the_model_that_somebody_holds() {
     let config = &shapes()[2];
     let batch = rows("held", &[6, 11], config.vocab);
-    let mut model = lively(config, 3, &cpu().autodiff());
-    let mut optimizer = AdamW::new(params());
+    let mut trainer = Trainer::new(lively(config, 3, &cpu()), &params());
     for _ in 0..2 {
-        let before = named_tensors(&model);
-        let (clone, valid) = (model.clone(), model.valid());
-        let step = grads(&model, &batch);
-        (model, _) = optimizer.update(model, step, 0.1).unwrap();
-        assert_ne!(named_tensors(&model), before);
-        assert_eq!(named_tensors(&clone), before, "a clone");
-        assert_eq!(named_tensors(&valid), before, "the model without autodiff");
+        let before = bits(&trainer.model);
+        let (model, whole) = (trainer.model.clone(), trainer.clone());
+        let state = contents(&whole);
+        step(&mut trainer, &batch, 0.1);
+        assert_ne!(bits(&trainer.model), before);
+        assert_eq!(bits(&model), before, "a copy of the model");
+        assert_eq!(contents(&whole), state, "a copy of the training");
     }
 }
 
@@ -113,38 +119,91 @@ fn an_update_changes_no_copy_of_the_model_that_somebody_holds() {
 fn the_state_taken_out_and_put_back_goes_on_bit_for_bit() {
     let config = &shapes()[1];
     let batch = rows("state", &[6, 11], config.vocab);
-    let step = |model: Decoder, optimizer: &mut AdamW| {
-        let g = grads(&model, &batch);
-        optimizer.update(model, g, 0.01).unwrap().0
-    };
-    let mut optimizer = AdamW::new(params());
-    let model = step(lively(config, 4, &cpu().autodiff()), &mut optimizer);
-    let mut state = NamedTensors::new();
-    let updates = optimizer.state("o.", &mut state);
-    assert_eq!(updates, 1);
-    let mut restored = AdamW::new(params());
-    restored.restore("o.", updates, &mut state, &named_tensors(&model), &cpu()).unwrap();
-    assert!(state.is_empty());
-    let straight = step(model.clone(), &mut optimizer);
-    assert_eq!(named_tensors(&step(model, &mut restored)), named_tensors(&straight));
+    let mut straight = Trainer::new(lively(config, 4, &cpu()), &params());
+    step(&mut straight, &batch, 0.01);
+    let mut saved = Saved::default();
+    straight.save("o", &mut saved);
+    assert_eq!(saved.counters["o.updates"], 1);
+    let mut reader = read_back(saved);
+    let mut restored = Trainer::new(lively(config, 5, &cpu()), &params());
+    restored.restore("o", &mut reader).unwrap();
+    assert!(reader.tensors.is_empty() && reader.counters.is_empty(), "all of it is taken");
+    assert_eq!(contents(&restored), contents(&straight));
+    for _ in 0..2 {
+        step(&mut straight, &batch, 0.01);
+        step(&mut restored, &batch, 0.01);
+        assert_eq!(contents(&restored), contents(&straight));
+    }
 }
 
 #[test]
 fn a_state_that_does_not_fit_the_weights_is_an_error_that_names_what_does_not() {
-    let data = |n: usize| burn::tensor::TensorData::new(vec![0f32; n], [n]);
-    let weights = NamedTensors::from([("norm.weight".to_owned(), data(1))]);
-    let restored = |moments: &[(&str, usize)]| {
-        let mut state = moments.iter().map(|(name, n)| ((*name).to_owned(), data(*n))).collect();
-        AdamW::new(params()).restore("o.", 1, &mut state, &weights, &cpu())
-    };
-    assert!(restored(&[("o.m.norm.weight", 1), ("o.v.norm.weight", 1)]).is_ok());
-    for (moments, word) in [
-        (&[("o.m.norm.weight", 1)][..], "o.v.norm.weight"),
-        (&[("o.m.norm.weight", 2), ("o.v.norm.weight", 1)], "norm.weight"),
-        (&[("o.m.norm.weight", 1), ("o.v.norm.weight", 2)], "norm.weight"),
-        (&[("o.m.other", 1), ("o.v.other", 1)], "other"),
-    ] {
-        let said = restored(moments).unwrap_err();
-        assert!(said.contains(word), "{said}");
+    let fresh = || Trainer::new(lively(&shapes()[0], 6, &cpu()), &params());
+    let length = fresh().model.weights().len();
+    for part in ["o.weights", "o.first", "o.second", "o.updates"] {
+        for change in ["missing", "shorter", "longer"] {
+            let from = fresh();
+            let mut saved = Saved::default();
+            from.save("o", &mut saved);
+            let mut reader = read_back(saved);
+            match (change, reader.tensors.get_mut(part)) {
+                ("shorter", Some(values)) => values.truncate(length - 1),
+                ("longer", Some(values)) => values.push(0.0),
+                ("missing", Some(_)) => drop(reader.tensors.remove(part)),
+                ("missing", None) => drop(reader.counters.remove(part)),
+                _ => drop(reader.counters.insert(part.to_owned(), "many".into())),
+            }
+            let said = fresh().restore("o", &mut reader).unwrap_err();
+            assert!(said.contains(&format!("`{part}`")), "{change}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_adds_no_gradient_and_changes_no_weight() {
+    let config = &shapes()[0];
+    let batch = rows("loss", &[6, 11], config.vocab);
+    let mut trainer = Trainer::new(lively(config, 7, &cpu()), &params());
+    add_lm_loss(&mut trainer, &batch, 8, 1.0).unwrap();
+    let (state, grads) = (contents(&trainer), values(trainer.grads()));
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let said = trainer.add(&batch, LOGPROBS, |logprobs| logprobs.sum() * bad).unwrap_err();
+        assert!(said.contains("the loss is") && said.contains("smaller learning rate"), "{said}");
+        assert_eq!(contents(&trainer), state, "{bad}");
+        assert_eq!(values(trainer.grads()), grads, "{bad}");
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_changes_no_weight_no_moment_and_no_count() {
+    let config = &shapes()[2];
+    let batch = rows("gradient", &[6, 11], config.vocab);
+    for model in [lively(config, 8, &cpu()), lively(config, 8, &cpu()).decomposed(&cpu())] {
+        let mut trainer = Trainer::new(model, &params());
+        step(&mut trainer, &batch, 0.01);
+        let state = contents(&trainer);
+        // The root of 0 is finite, and its slope is not.
+        let value = trainer.add(&batch, LOGPROBS, |x| (x.clone() - x.detach()).sqrt().sum());
+        assert_eq!(value, Ok(0.0));
+        let said = trainer.step(0.01).unwrap_err();
+        assert!(said.contains("gradient") && said.contains("smaller learning rate"), "{said}");
+        assert_eq!(contents(&trainer), state);
+    }
+}
+
+#[test]
+fn one_gradient_that_is_not_finite_is_found_among_all_others() {
+    let model = lively(&shapes()[0], 9, &cpu());
+    let length = model.weights().len();
+    for at in [0, length / 2, length - 1] {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut grads = vec![0.0f32; length];
+            grads[at] = bad;
+            let mut updated = model.clone();
+            let mut optimizer = crate::train::adamw::AdamW::new(params(), &model);
+            let said = optimizer.update(&mut updated, &Flat::new(grads, &cpu()), 0.1).unwrap_err();
+            assert!(said.contains("norm of the gradient"), "{said}");
+            assert_eq!((bits(&updated), optimizer.updates), (bits(&model), 0));
+        }
     }
 }

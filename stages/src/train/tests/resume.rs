@@ -5,17 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::TensorData;
-
+use super::{bits, contents, read_back};
 use crate::context::StageError;
-use crate::model::io::{NamedTensors, named_tensors};
+use crate::model::{Network, TokenRow};
 use crate::testing::{context, cpu, lively, rows, shapes};
 use crate::train::checkpoint::STATE;
-use crate::train::run::{Plan, train};
-use crate::train::{AdamWParams, Checkpoints, Schedule, TokenRow};
+use crate::train::run::{TrainConfig, train};
+use crate::train::state::{self, Reader, Saved, State};
+use crate::train::{AdamWParams, Checkpoints, Schedule, Trainer, add_lm_loss};
+
+fn model() -> Network {
+    lively(&shapes()[2], 1, &cpu())
+}
 
 /// Trains in a folder; is asked to stop while the batch of step `stop_at` is made.
-fn run(folder: &Path, stop_at: Option<u64>) -> Result<NamedTensors, StageError> {
+fn run(folder: &Path, stop_at: Option<u64>) -> Result<Vec<u32>, StageError> {
     let config = &shapes()[2];
     let stop = Arc::new(AtomicBool::new(false));
     let batch = |step: u64| -> Vec<TokenRow> {
@@ -23,7 +27,7 @@ fn run(folder: &Path, stop_at: Option<u64>) -> Result<NamedTensors, StageError> 
         rows(&format!("step {step}"), &[5, 9, 12], config.vocab)
     };
     let schedule = Schedule { warmup: 3, ..Schedule::default() };
-    let plan = Plan {
+    let plan = TrainConfig {
         steps: 9,
         learning_rate: 0.01,
         schedule: &schedule,
@@ -34,8 +38,7 @@ fn run(folder: &Path, stop_at: Option<u64>) -> Result<NamedTensors, StageError> 
         validate: &|_| vec![("val/loss", 1.0)],
         show: &|_, _| Ok(()),
     };
-    let model = lively(config, 1, &cpu().autodiff());
-    train(&context(folder, &stop), model, &plan).map(|(model, _)| named_tensors(&model))
+    train(&context(folder, &stop), model(), &plan).map(|(model, _)| bits(&model))
 }
 
 #[test]
@@ -76,7 +79,7 @@ fn the_steps_done_before_a_stop_are_not_done_again() {
         first.set(first.get().or(Some(step)));
         rows("again", &[5], shapes()[2].vocab)
     };
-    let plan = Plan {
+    let plan = TrainConfig {
         steps: 9,
         learning_rate: 0.0,
         schedule: &Schedule::default(),
@@ -87,7 +90,7 @@ fn the_steps_done_before_a_stop_are_not_done_again() {
         validate: &|_| Vec::new(),
         show: &|_, _| Ok(()),
     };
-    train(&ctx, lively(&shapes()[2], 1, &cpu().autodiff()), &plan).map(|_| ()).unwrap();
+    train(&ctx, model(), &plan).map(|_| ()).unwrap();
     assert_eq!(first.get(), Some(6));
 }
 
@@ -105,18 +108,120 @@ fn a_damaged_checkpoint_means_starting_over() {
     }
 }
 
+/// A whole training, three steps on its way, of which a part is changed.
+fn changed(part: &str, length: Option<usize>) -> Reader {
+    let trainer = Trainer::new(lively(&shapes()[2], 2, &cpu()), &AdamWParams::default());
+    let mut saved = Saved::default();
+    State::save(&trainer, &mut saved);
+    saved.counter("step", 3);
+    let mut reader = read_back(saved);
+    match length {
+        Some(length) => drop(reader.tensors.insert(part.to_owned(), vec![0.5; length])),
+        None => {
+            let removed = reader.tensors.remove(part).is_some() || reader.counters.remove(part).is_some();
+            assert!(removed, "the state has `{part}`");
+        }
+    }
+    reader
+}
+
 #[test]
-fn a_checkpoint_of_another_model_means_starting_over() {
+fn a_checkpoint_of_another_model_means_starting_over_with_a_reason() {
     let straight = tempfile::tempdir().unwrap();
     let wanted = run(straight.path(), None).unwrap();
-    for (name, count) in [("model.norm.weight", 5), ("optimizer.m.norm.weight", 32), ("model.more", 1)] {
+    let length = model().weights().len();
+    let cases = [
+        ("model.weights", Some(length - 1)),
+        ("model.weights", Some(0)),
+        ("model.first", Some(length + 5)),
+        ("model.second", Some(32)),
+        ("model.weights", None),
+        ("model.first", None),
+        ("model.second", None),
+        ("model.updates", None),
+        ("step", None),
+    ];
+    for (part, length) in cases {
         let folder = tempfile::tempdir().unwrap();
-        let stop = Arc::new(AtomicBool::new(true));
-        let ctx = context(folder.path(), &stop);
-        let tensors = NamedTensors::from([(name.to_owned(), TensorData::new(vec![0f32; count], [count]))]);
-        let counters = serde_json::json!({"step": 3, "updates": 3});
-        let saved = Checkpoints::new(&ctx, count).save_if_due(&ctx, || (counters, tensors));
-        assert!(matches!(saved, Err(StageError::Interrupted)));
-        assert_eq!(run(folder.path(), None).unwrap(), wanted, "{name}");
+        let ctx = context(folder.path(), &Arc::new(AtomicBool::new(true)));
+        let Reader { tensors, counters } = changed(part, length);
+        let saved = || Saved {
+            tensors: tensors.iter().map(|(name, values)| (name.clone(), values.into())).collect(),
+            counters: counters.clone(),
+        };
+        let save = || {
+            let stopped = Checkpoints::new(&ctx, 1 << 20).save_if_due(&ctx, saved);
+            assert!(matches!(stopped, Err(StageError::Interrupted)));
+        };
+        save();
+        let mut reason = None;
+        let found = Checkpoints::new(&ctx, 1 << 20).resume(&ctx, |mut reader| {
+            let mut trainer = Trainer::new(model(), &AdamWParams::default());
+            let taken =
+                State::restore(&mut trainer, &mut reader).and_then(|()| reader.counter::<u64>("step"));
+            reason = taken.clone().err();
+            taken
+        });
+        let reason = reason.unwrap_or_default();
+        assert!(found.is_none() && reason.contains(&format!("`{part}`")), "{part}: {reason}");
+        assert!(!folder.path().join(STATE).exists(), "{part}: it is removed");
+        save();
+        assert_eq!(run(folder.path(), None).unwrap(), wanted, "{part} {length:?}");
     }
+}
+
+/// Steps of a trainer in the bare loop; is asked to stop before the step after `stop_in`, or before the first.
+fn steps(folder: &Path, stop_first: bool, stop_in: Option<u64>) -> Result<Trainer, StageError> {
+    let (vocab, stop) = (shapes()[2].vocab, Arc::new(AtomicBool::new(stop_first)));
+    let ctx = context(folder, &stop);
+    let start = Trainer::new(model(), &AdamWParams::default());
+    state::run(&ctx, start, 7, |trainer, step| {
+        stop.store(stop_in == Some(step), Ordering::Relaxed);
+        let rows = rows(&format!("bare {step}"), &[5, 9, 12], vocab);
+        add_lm_loss(trainer, &rows, 2, 1.0).map_err(StageError::failed)?;
+        trainer.step(0.01).map_err(StageError::failed)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn weights_moments_and_counts_are_resumed_bit_for_bit_at_every_step() {
+    let straight = tempfile::tempdir().unwrap();
+    let wanted = contents(&steps(straight.path(), false, None).unwrap());
+    assert!(wanted.1.contains(r#""model.updates":7"#), "{}", wanted.1);
+    let stops = [(true, None)].into_iter().chain((0..6).map(|step| (false, Some(step))));
+    for (stop_first, stop_in) in stops {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(steps(folder.path(), stop_first, stop_in), Err(StageError::Interrupted)));
+        assert!(folder.path().join(STATE).is_file());
+        let resumed = steps(folder.path(), false, None).unwrap();
+        assert_eq!(contents(&resumed), wanted, "stopped in step {stop_in:?}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for step in 0..6 {
+        assert!(matches!(steps(folder.path(), false, Some(step)), Err(StageError::Interrupted)));
+    }
+    assert_eq!(contents(&steps(folder.path(), false, None).unwrap()), wanted, "stopped in every step");
+}
+
+#[test]
+fn a_step_that_is_not_finite_fails_the_training_and_names_the_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let ctx = context(folder.path(), &stop);
+    let start = Trainer::new(model(), &AdamWParams::default());
+    let batch = |_: u64| rows("ruined", &[5, 9], shapes()[2].vocab);
+    let plan = TrainConfig {
+        steps: 9,
+        learning_rate: 1e38,
+        schedule: &Schedule::default(),
+        optimizer: &AdamWParams::default(),
+        micro_batch: 2,
+        eval_every: 0,
+        batch: &batch,
+        validate: &|_| Vec::new(),
+        show: &|_, _| Ok(()),
+    };
+    let said = train(&ctx, start.model, &plan).map(|_| ()).unwrap_err().to_string();
+    assert!(said.starts_with("step 1:") && said.contains("smaller learning rate"), "{said}");
 }

@@ -10,6 +10,8 @@
 )]
 
 mod kernels;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 

@@ -1,0 +1,57 @@
+//! Products for generation: the numbers of a plain product, and the same bytes in any company.
+
+use super::assert_near;
+use crate::kernels::cpu::linear::{Matrix, product};
+use crate::kernels::cpu::panels::Panels;
+use crate::testing::{narrow, numbers, wide};
+
+/// Rows and columns of the matrix; the last has more panels than one job of a thread.
+const SHAPES: [[usize; 2]; 5] = [[1, 1], [7, 32], [20, 33], [64, 96], [24, 300]];
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn a_product_with_panels_is_the_product_with_the_matrix() {
+    for [rows, columns] in SHAPES {
+        let matrix = narrow(&numbers("matrix", rows * columns));
+        let turned: Vec<f32> = (0..matrix.len()).map(|at| matrix[at % rows * columns + at / rows]).collect();
+        for n in [1, 2, 3, 8, 13] {
+            let x = narrow(&numbers("x", n * rows));
+            let before = narrow(&numbers("before", n * columns));
+            for adds in [false, true] {
+                let mut wanted = before.clone();
+                product(&mut wanted, Matrix::new(&x, rows), Matrix::new(&matrix, columns), adds);
+                let panels = [Panels::new(&matrix, columns), Panels::transposed(&turned, rows)];
+                let made = panels.map(|panels| {
+                    let mut out = before.clone();
+                    panels.product(&x, &mut out, adds, false);
+                    assert_near(&out, &wide(&wanted), 1e-6, &format!("{n} x {rows} x {columns}"));
+                    bits(&out)
+                });
+                assert_eq!(made[0], made[1], "laid out from the matrix and from its transpose");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_the_same_bytes_alone_and_among_others_shared_or_not() {
+    for [rows, columns] in SHAPES {
+        let panels = Panels::new(&narrow(&numbers("matrix", rows * columns)), columns);
+        let x = narrow(&numbers("x", 20 * rows));
+        let run = |x: &[f32], shares: bool| {
+            let mut out = vec![f32::NAN; x.len() / rows * columns];
+            panels.product(x, &mut out, false, shares);
+            bits(&out)
+        };
+        let alone: Vec<u32> = x.chunks(rows).flat_map(|row| run(row, false)).collect();
+        for n in 1..=20 {
+            for shares in [false, true] {
+                let got = run(&x[..n * rows], shares);
+                assert!(got == alone[..n * columns], "{n} rows of {rows} x {columns}, shared {shares}");
+            }
+        }
+    }
+}
