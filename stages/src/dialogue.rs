@@ -124,8 +124,13 @@ mod tests {
     #[test]
     fn a_finished_answer_ends_with_its_stop_token_and_an_unfinished_one_with_its_text() {
         let tokenizer = tokenizer();
-        let made =
-            |finished| answered(&tokenizer, "the sun", &Completion { text: "rose".to_owned(), finished, tokens: Vec::new() });
+        let made = |finished| {
+            answered(
+                &tokenizer,
+                "the sun",
+                &Completion { text: "rose".to_owned(), finished, tokens: Vec::new() },
+            )
+        };
         let (finished, unfinished) = (made(true), made(false));
         assert_eq!(finished.ids.last(), Some(&tokenizer.stop()));
         assert_eq!(finished.ids[..finished.ids.len() - 1], unfinished.ids);

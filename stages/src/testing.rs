@@ -109,6 +109,14 @@ pub fn lively(config: &ModelConfig, seed: u64, device: &Device) -> Network {
     Network::new(config, false, lively_weights(config, false, seed), device)
 }
 
+/// As [`lively`], with the head that is asked.
+pub fn lively_for(readout: Readout, config: &ModelConfig, seed: u64) -> Network {
+    match readout {
+        Readout::LogProbs { .. } => lively(config, seed, &cpu()),
+        Readout::Values | Readout::Scores => lively_scorer(config, seed, &cpu()),
+    }
+}
+
 /// As [`lively`], with a scalar head.
 pub fn lively_scorer(config: &ModelConfig, seed: u64, device: &Device) -> Network {
     Network::new(config, true, lively_weights(config, true, seed), device)

@@ -220,7 +220,13 @@ fn the_mean_reward_of_the_demonstrations_is_0() {
     let demonstrations: Vec<Demonstration> = data::read(&shop.artifact("demonstrations")).unwrap();
     let rows: Vec<_> = demonstrations
         .iter()
-        .map(|d| answered(&tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true }))
+        .map(|d| {
+            answered(
+                &tokenizer,
+                &d.prompt,
+                &Completion { text: d.response.clone(), finished: true, tokens: Vec::new() },
+            )
+        })
         .collect();
     let scores = reward.score_all(&rows).unwrap();
     let mean = scores.iter().sum::<f32>() / scores.len() as f32;

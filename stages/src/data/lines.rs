@@ -164,8 +164,14 @@ mod tests {
         let (_folder, path) =
             file("{\"prompt\":\"p\",\"completions\":[\"a\",{\"text\":\"b\",\"finished\":false}]}");
         let rows = read::<CompletionSet>(&path).unwrap();
-        assert_eq!(rows[0].completions[0], Completion { text: "a".into(), finished: true, tokens: Vec::new() });
-        assert_eq!(rows[0].completions[1], Completion { text: "b".into(), finished: false, tokens: Vec::new() });
+        assert_eq!(
+            rows[0].completions[0],
+            Completion { text: "a".into(), finished: true, tokens: Vec::new() }
+        );
+        assert_eq!(
+            rows[0].completions[1],
+            Completion { text: "b".into(), finished: false, tokens: Vec::new() }
+        );
     }
 
     #[test]

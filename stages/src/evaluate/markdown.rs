@@ -164,7 +164,11 @@ mod tests {
     use crate::evaluate::{Answers, Evaluation, EvaluationError, Scored, ValidationLoss, write_report};
 
     fn answers(name: &str, gold: [f64; 4]) -> Answers {
-        let reply = |k: usize| Completion { text: format!("{name} says {k} | <b>"), finished: k != 1, tokens: Vec::new() };
+        let reply = |k: usize| Completion {
+            text: format!("{name} says {k} | <b>"),
+            finished: k != 1,
+            tokens: Vec::new(),
+        };
         Answers {
             name: name.into(),
             replies: (0..4).map(reply).collect(),

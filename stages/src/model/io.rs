@@ -190,14 +190,12 @@ pub fn read_config(folder: &Path) -> Result<ModelConfig, ModelError> {
 pub fn load(folder: &Path, has_value_head: bool, device: &Device) -> Result<Network, ModelError> {
     let config = read_config(folder)?;
     let path = folder.join(WEIGHTS);
+    let layout = Layout::new(&config, has_value_head);
     // A shape that claims more than the file holds makes no room for it.
-    let size = file_size(&path)?;
-    if config.parameters() * 4 > size {
-        return Err(malformed(
-            &path,
-            format!("{size} bytes are fewer than {} values need", config.parameters()),
-        ));
+    let (size, wanted) = (file_size(&path)?, layout.len() as u64);
+    if size < wanted * 4 {
+        return Err(malformed(&path, format!("{size} bytes are fewer than {wanted} values need")));
     }
-    let weights = read_weights(&path, &Layout::new(&config, has_value_head))?;
+    let weights = read_weights(&path, &layout)?;
     Ok(Network::new(&config, has_value_head, weights, device))
 }

@@ -71,7 +71,7 @@ pub struct Layout {
     pub token_embedding: Range<usize>,
     /// `[max_position_embeddings, hidden_size]`, in the GPT-2 family.
     pub position_embedding: Option<Range<usize>>,
-    /// `[vocab, hidden_size]`: the token embedding where the head is tied.
+    /// `[vocab, hidden_size]`: the token embedding where the head is tied, or where a scalar head stands in its place.
     pub head: Range<usize>,
     /// The last norm.
     pub norm: NormAt,
@@ -133,13 +133,13 @@ impl Writer {
 }
 
 impl Layout {
-    /// The places for a configuration, with or without a scalar head.
+    /// The places for a configuration, with the vocabulary's head or with a scalar one.
     pub fn new(config: &ModelConfig, has_value_head: bool) -> Self {
         let (mut writer, d) = (Writer::default(), config.hidden_size);
         let token_embedding = writer.add("token_embedding".to_owned(), &[config.vocab, d]);
         let position_embedding = (config.family == Family::Gpt2)
             .then(|| writer.add("position_embedding".to_owned(), &[config.max_position_embeddings, d]));
-        let head = match config.tied {
+        let head = match config.tied || has_value_head {
             true => token_embedding.clone(),
             false => writer.add("head".to_owned(), &[config.vocab, d]),
         };

@@ -1,4 +1,4 @@
-//! A model: a decoder, with or without a scalar head.
+//! A model: a decoder with the head of its vocabulary, or with a scalar one.
 //!
 //! Purpose: its shape, its parameters, and what it answers: log-probabilities, values, scores, logits; with the gradient of
 //! whatever is made of them.
@@ -33,7 +33,7 @@ impl Default for Execution {
     }
 }
 
-/// A decoder, with or without a scalar head.
+/// A decoder with the head of its vocabulary, or with a scalar one.
 #[derive(Debug, Clone)]
 pub struct Network {
     config: Arc<ModelConfig>,
@@ -87,7 +87,7 @@ impl Network {
         Self::new(config, false, weights, device)
     }
 
-    /// This decoder with a freshly drawn scalar head.
+    /// This decoder with a freshly drawn scalar head in place of its own.
     pub fn with_value_head(&self, seed: u64) -> Self {
         let layout = Layout::new(&self.config, true);
         let mut weights = layout.draw(&self.config, seed);
@@ -160,8 +160,15 @@ impl Network {
         device::Decoder::new(&self.config, &self.layout, &self.weights, false)
     }
 
+    /// A scalar head gives values and scores, that of the vocabulary log-probabilities.
+    fn check(&self, readout: Readout) {
+        let is_scalar = !matches!(readout, Readout::LogProbs { .. });
+        assert_eq!(self.layout.value_head.is_some(), is_scalar, "this model has no head for {readout:?}");
+    }
+
     /// What is asked of rows, in order, without gradients: `[sum of outputs]`.
     pub fn outputs(&self, rows: &[TokenRow], readout: Readout) -> Vec<f32> {
+        self.check(readout);
         match self.view() {
             Some(view) => cpu::forward(&view, rows, readout, Keep::Nothing).0,
             None => self.decoder().outputs(rows, readout).into_data().iter::<f32>().collect(),
@@ -170,6 +177,7 @@ impl Network {
 
     /// As [`Network::outputs`] on the device, with what [`Network::backward`] needs.
     pub fn forward(&self, rows: &[TokenRow], readout: Readout) -> (Tensor<1>, Tape) {
+        self.check(readout);
         let Some(view) = self.view() else {
             let decoder = device::Decoder::new(&self.config, &self.layout, &self.weights, true);
             let outputs = decoder.outputs(rows, readout);

@@ -203,7 +203,8 @@ mod tests {
     use super::*;
 
     fn sets(prompts: usize, texts: &[&str]) -> Vec<CompletionSet> {
-        let completion = |text: &&str| Completion { text: text.to_string(), finished: true, tokens: Vec::new() };
+        let completion =
+            |text: &&str| Completion { text: text.to_string(), finished: true, tokens: Vec::new() };
         let one = |p| CompletionSet {
             prompt: format!("p{p}"),
             completions: texts.iter().map(completion).collect(),

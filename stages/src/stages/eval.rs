@@ -218,7 +218,10 @@ impl<'a> Exam<'a> {
             let body = tokens.strip_suffix(&[eot]).unwrap_or(tokens);
             tokenizer.decode(body).split("\n\n").next().unwrap_or("").trim().to_owned()
         };
-        Ok(made.iter().map(|c| Completion { text: text(&c.tokens), finished: c.finished, tokens: Vec::new() }).collect())
+        Ok(made
+            .iter()
+            .map(|c| Completion { text: text(&c.tokens), finished: c.finished, tokens: Vec::new() })
+            .collect())
     }
 
     fn scored(&self, name: &str, replies: Vec<Completion>) -> Answers {
@@ -241,7 +244,8 @@ impl<'a> Exam<'a> {
     }
 
     fn people(&self) -> Option<Answers> {
-        let reply = |p: &Prompt| Some(Completion { text: p.response.clone()?, finished: true, tokens: Vec::new() });
+        let reply =
+            |p: &Prompt| Some(Completion { text: p.response.clone()?, finished: true, tokens: Vec::new() });
         let replies: Option<Vec<Completion>> = self.prompts.iter().map(reply).collect();
         Some(self.scored("human", replies?))
     }

@@ -236,7 +236,13 @@ fn centred(
     let demonstrations: Vec<Demonstration> = data::read(path).map_err(StageError::failed)?;
     let rows: Vec<TokenRow> = demonstrations
         .iter()
-        .map(|d| answered(tokenizer, &d.prompt, &Completion { text: d.response.clone(), finished: true, tokens: Vec::new() }))
+        .map(|d| {
+            answered(
+                tokenizer,
+                &d.prompt,
+                &Completion { text: d.response.clone(), finished: true, tokens: Vec::new() },
+            )
+        })
         .filter(|r| r.ids.len() <= context)
         // A thousand tell the mean well enough.
         .take(1024)
@@ -291,8 +297,10 @@ mod tests {
     fn the_pairs_of_a_batch_name_the_rows_of_their_own_prompt() {
         let tokenizer = tokenizer();
         let item_of = |prompt: &str, ranks: &[u32]| {
-            let completions =
-                ranks.iter().map(|r| Completion { text: r.to_string(), finished: true, tokens: Vec::new() }).collect();
+            let completions = ranks
+                .iter()
+                .map(|r| Completion { text: r.to_string(), finished: true, tokens: Vec::new() })
+                .collect();
             let ranking = Ranking {
                 prompt: prompt.to_owned(),
                 completions,

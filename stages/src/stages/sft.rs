@@ -140,7 +140,8 @@ fn rows(
     context: usize,
     ctx: &Context,
 ) -> Vec<TokenRow> {
-    let answer = |d: &Demonstration| Completion { text: d.response.clone(), finished: true, tokens: Vec::new() };
+    let answer =
+        |d: &Demonstration| Completion { text: d.response.clone(), finished: true, tokens: Vec::new() };
     let all = demonstrations.iter().map(|d| answered(tokenizer, &d.prompt, &answer(d)));
     let rows: Vec<TokenRow> = all.filter(|r| r.ids.len() <= context).collect();
     if rows.len() < demonstrations.len() {

@@ -27,14 +27,15 @@ impl Norm {
     #[inline(always)]
     fn moments(self, x: &[f32]) -> (f32, f32) {
         let n = x.len() as f32;
-        match self {
+        let (mean, variance, eps) = match self {
             Self::Layer { eps } => {
                 let mean = sum(x.len(), |i| x[i]) / n;
-                let variance = sum(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / n;
-                (mean, 1.0 / (variance + eps).sqrt())
+                (mean, sum(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / n, eps)
             }
-            Self::Rms { eps } => (0.0, 1.0 / (sum(x.len(), |i| x[i] * x[i]) / n + eps).sqrt()),
-        }
+            Self::Rms { eps } => (0.0, sum(x.len(), |i| x[i] * x[i]) / n, eps),
+        };
+        // Beyond the numbers of f32 the scale would be 0, and the row look well.
+        (mean, if variance < f32::INFINITY { 1.0 / (variance + eps).sqrt() } else { f32::NAN })
     }
 }
 

@@ -8,8 +8,8 @@ use crate::model::cpu::decode::Packed;
 use crate::model::device::Rows;
 use crate::model::{Execution, ModelConfig, Network, Readout, TokenRow};
 use crate::testing::{
-    all_shapes, assert_close, cpu, host, lively, lively_scorer, outputs_and_gradient, relative, rows, tokens,
-    wide, with_threads,
+    all_shapes, assert_close, cpu, host, lively, lively_for, lively_scorer, outputs_and_gradient, relative,
+    rows, tokens, wide, with_threads,
 };
 
 const LENGTHS: [usize; 7] = [7, 1, 12, 2, 30, 5, 9];
@@ -23,8 +23,8 @@ fn any_number_of_threads_gives_the_same_bytes() {
     for config in all_shapes() {
         let rows = rows("threads", &LENGTHS, config.vocab);
         for shards in [2, 5] {
-            let model = with_shards(&lively_scorer(&config, 1, &cpu()), shards);
             for readout in READOUTS {
+                let model = with_shards(&lively_for(readout, &config, 1), shards);
                 let run = |threads| {
                     with_threads(threads, || {
                         (outputs_and_gradient(&model, &rows, readout), model.outputs(&rows, readout))
@@ -40,8 +40,8 @@ fn any_number_of_threads_gives_the_same_bytes() {
 fn any_number_of_shards_gives_the_same_numbers() {
     for config in all_shapes() {
         let rows = rows("shards", &LENGTHS, config.vocab);
-        let model = lively_scorer(&config, 2, &cpu());
         for readout in READOUTS {
+            let model = lively_for(readout, &config, 2);
             let [outputs, grads] = outputs_and_gradient(&with_shards(&model, 1), &rows, readout);
             for shards in [2, 3, 8] {
                 let what = format!("{config:?}, {readout:?}, {shards} shards");
@@ -58,8 +58,8 @@ fn computing_layers_again_gives_the_same_bytes_as_keeping_them() {
     for config in all_shapes() {
         let config = ModelConfig { layers: 3, ..config };
         let rows = rows("recompute", &LENGTHS, config.vocab);
-        let model = lively_scorer(&config, 3, &cpu());
         for readout in READOUTS {
+            let model = lively_for(readout, &config, 3);
             let run = |recompute| {
                 let model = model.clone().executed(Execution { shards: 2, recompute });
                 outputs_and_gradient(&model, &rows, readout)
@@ -72,16 +72,17 @@ fn computing_layers_again_gives_the_same_bytes_as_keeping_them() {
 #[test]
 fn memory_that_an_earlier_batch_left_changes_nothing() {
     let config = &all_shapes()[2];
-    let model = lively_scorer(config, 4, &cpu());
     let [small, large] = [&LENGTHS[..3], &[40, 3, 40, 40]].map(|n| rows("memory", n, config.vocab));
     for readout in READOUTS {
+        let model = lively_for(readout, config, 4);
+        let has_value_head = model.layout().value_head.is_some();
         let fresh = |rows: &[TokenRow]| {
-            let model = Network::new(config, true, model.weights().values().into_owned(), &cpu());
+            let model = Network::new(config, has_value_head, model.weights().values().into_owned(), &cpu());
             outputs_and_gradient(&model, rows, readout)
         };
         for rows in [&large, &small, &large, &small] {
             assert!(outputs_and_gradient(&model, rows, readout) == fresh(rows), "{readout:?}");
-            model.outputs(&large, Readout::Scores);
+            model.outputs(&large, readout);
         }
     }
 }
@@ -90,8 +91,8 @@ fn memory_that_an_earlier_batch_left_changes_nothing() {
 fn rows_in_one_batch_and_one_by_one_give_the_same_numbers() {
     for config in all_shapes() {
         let rows = rows("together", &LENGTHS, config.vocab);
-        let model = with_shards(&lively_scorer(&config, 5, &cpu()), 1);
         for readout in READOUTS {
+            let model = with_shards(&lively_for(readout, &config, 5), 1);
             let what = format!("{config:?}, {readout:?}");
             let run = |rows: &[TokenRow]| {
                 let (outputs, tape) = model.forward(rows, readout);
@@ -247,6 +248,6 @@ fn another_seed_gives_other_outputs_and_another_gradient() {
     let config = &all_shapes()[0];
     let rows = rows("worth", &LENGTHS, config.vocab);
     let readout = Readout::LogProbs { temperature: 1.0 };
-    let of = |seed| outputs_and_gradient(&lively_scorer(config, seed, &cpu()), &rows, readout);
+    let of = |seed| outputs_and_gradient(&lively(config, seed, &cpu()), &rows, readout);
     assert!(relative(&of(1)[0], &of(2)[0]) > 0.1 && relative(&of(1)[1], &of(2)[1]) > 0.1);
 }

@@ -7,7 +7,8 @@ use burn::tensor::Device;
 use super::{READOUTS, assert_gradient, exact_twin, moved_twin};
 use crate::model::{Network, Readout, TokenRow};
 use crate::testing::{
-    all_shapes, assert_close, cpu, lively_scorer, numbers, outputs_and_gradient, relative, rows, shapes, wide,
+    all_shapes, assert_close, cpu, lively, lively_for, lively_scorer, numbers, outputs_and_gradient,
+    relative, rows, shapes, wide,
 };
 
 /// Two rows have no target, or one.
@@ -16,10 +17,10 @@ const LENGTHS: [usize; 5] = [7, 1, 12, 2, 30];
 #[test]
 fn outputs_and_gradients_are_those_of_the_decomposed_twin_in_f64() {
     for config in all_shapes() {
-        let model = lively_scorer(&config, 1, &cpu());
-        let twin = exact_twin(&model);
         let rows = rows("twin", &LENGTHS, config.vocab);
         for readout in READOUTS {
+            let model = lively_for(readout, &config, 1);
+            let twin = exact_twin(&model);
             let what = format!("{config:?}, {readout:?}");
             let [got, got_grads] = outputs_and_gradient(&model, &rows, readout);
             let [wanted, wanted_grads] = outputs_and_gradient(&twin, &rows, readout);
@@ -34,9 +35,9 @@ fn outputs_and_gradients_are_those_of_the_decomposed_twin_in_f64() {
 #[test]
 fn the_twin_computes_the_same_on_libtorch_as_on_flex() {
     for config in all_shapes() {
-        let model = lively_scorer(&config, 2, &cpu());
         let rows = rows("devices", &LENGTHS, config.vocab);
         for readout in READOUTS {
+            let model = lively_for(readout, &config, 2);
             let what = format!("{config:?}, {readout:?}");
             let run =
                 |device: &Device| outputs_and_gradient(&model.clone().decomposed(device), &rows, readout);
@@ -50,11 +51,11 @@ fn the_twin_computes_the_same_on_libtorch_as_on_flex() {
 #[test]
 fn the_gradient_is_that_of_finite_differences_in_f64() {
     for config in all_shapes() {
-        let model = lively_scorer(&config, 3, &cpu());
         let rows = rows("differences", &[7, 12, 4], config.vocab);
-        // Drawn over all parameters, so a wrong gradient anywhere shows.
-        let direction = numbers("direction", model.weights().len());
         for readout in [Readout::LogProbs { temperature: 1.3 }, Readout::Values, Readout::Scores] {
+            let model = lively_for(readout, &config, 3);
+            // Drawn over all parameters, so a wrong gradient anywhere shows.
+            let direction = numbers("direction", model.weights().len());
             let run = |by: f64| outputs_and_gradient(&moved_twin(&model, by, &direction), &rows, readout);
             let [outputs, grads] = run(0.0);
             let slope: f64 = grads.iter().zip(&direction).map(|(g, d)| g * d).sum();
@@ -72,7 +73,7 @@ fn the_gradient_is_that_of_finite_differences_in_f64() {
 #[test]
 fn all_logits_of_targets_come_with_their_log_probabilities() {
     for config in all_shapes() {
-        let model = lively_scorer(&config, 4, &cpu());
+        let model = lively(&config, 4, &cpu());
         let rows = rows("logits", &LENGTHS, config.vocab);
         let (logprobs, logits) = model.logprobs_and_logits(&rows, 0.7);
         assert_eq!(logprobs, model.outputs(&rows, Readout::LogProbs { temperature: 0.7 }));
@@ -86,7 +87,7 @@ fn all_logits_of_targets_come_with_their_log_probabilities() {
 #[test]
 fn gradients_are_added_to_those_that_are_there() {
     let config = &all_shapes()[2];
-    let model = lively_scorer(config, 5, &cpu());
+    let model = lively(config, 5, &cpu());
     let rows = rows("added", &[6, 11], config.vocab);
     let readout = Readout::LogProbs { temperature: 1.0 };
     for model in [model.clone(), model.decomposed(&Device::flex())] {
@@ -106,7 +107,6 @@ fn gradients_are_added_to_those_that_are_there() {
 #[test]
 fn a_token_or_a_position_that_the_model_has_not_is_a_panic_and_no_other_parameter() {
     let [config, ..] = shapes();
-    let model = lively_scorer(&config, 6, &cpu());
     let row = |length: usize| TokenRow { ids: vec![1; length], from: 1 };
     let with = |at: usize| {
         let mut row = row(5);
@@ -117,12 +117,15 @@ fn a_token_or_a_position_that_the_model_has_not_is_a_panic_and_no_other_paramete
         std::panic::catch_unwind(AssertUnwindSafe(|| model.outputs(&[row], readout))).is_err()
     };
     let logprobs = Readout::LogProbs { temperature: 1.0 };
-    for model in [model.clone(), model.decomposed(&Device::flex())] {
+    let both = |model: Network| [model.clone(), model.decomposed(&Device::flex())];
+    for (model, scorer) in
+        both(lively(&config, 6, &cpu())).iter().zip(&both(lively_scorer(&config, 6, &cpu())))
+    {
         let longest = config.max_position_embeddings;
-        assert!(!fails(&model, row(longest + 1), logprobs), "the last token is only a label");
-        assert!(fails(&model, row(longest + 2), logprobs));
-        assert!(fails(&model, row(longest + 1), Readout::Scores));
-        assert!(fails(&model, with(2), Readout::Scores));
-        assert!(fails(&model, with(4), logprobs), "a label beyond the vocabulary");
+        assert!(!fails(model, row(longest + 1), logprobs), "the last token is only a label");
+        assert!(fails(model, row(longest + 2), logprobs));
+        assert!(fails(scorer, row(longest + 1), Readout::Scores));
+        assert!(fails(scorer, with(2), Readout::Scores));
+        assert!(fails(model, with(4), logprobs), "a label beyond the vocabulary");
     }
 }
