@@ -65,7 +65,6 @@ pub type Summary = Vec<(String, f64)>;
 pub struct Context {
     kind: String,
     params: serde_json::Value,
-    threads: u32,
     inputs: BTreeMap<String, PathBuf>,
     outputs: BTreeMap<String, PathBuf>,
     checkpoint: PathBuf,
@@ -80,7 +79,6 @@ impl Context {
         Self {
             kind: request.kind.clone(),
             params: request.params.clone(),
-            threads: request.threads,
             inputs: request.inputs.clone(),
             outputs: request.outputs.clone(),
             checkpoint: request.checkpoint.clone(),
@@ -121,11 +119,6 @@ impl Context {
     /// The params as the request has them.
     pub fn params(&self) -> &serde_json::Value {
         &self.params
-    }
-
-    /// Cores to use.
-    pub fn threads(&self) -> u32 {
-        self.threads
     }
 
     /// The folder for mid-stage checkpoints.

@@ -5,13 +5,15 @@
 //! Invariant: `auto` takes a GPU only if libtorch can use it, and says nothing otherwise.
 //! Must not know: stages.
 
-// burn-tch is deprecated upstream; its device constructors are named here alone.
+// burn-tch is deprecated upstream; burn's constructors of its devices are named here alone.
 #![allow(deprecated)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use burn::tensor::Device;
+
+use crate::kernels::cpu::simd::{Level, level};
 
 /// The device for a request's word.
 ///
@@ -42,7 +44,7 @@ fn cpu() -> Device {
 
 #[cfg(feature = "tch")]
 fn cuda() -> Option<Device> {
-    crate::libtorch::has_cuda().then(|| Device::libtorch_cuda(0))
+    crate::kernels::libtorch::has_cuda().then(|| Device::libtorch_cuda(0))
 }
 
 #[cfg(not(feature = "tch"))]
@@ -50,46 +52,41 @@ fn cuda() -> Option<Device> {
     None
 }
 
-/// Limits the threads of one operation to the stage's cores.
+/// Limits the threads of the stage to its cores.
 pub fn set_threads(threads: u32) {
+    // What libtorch computes on the CPU is small: losses over the outputs of a model.
     #[cfg(feature = "tch")]
-    tch::set_num_threads(threads.max(1) as i32);
+    crate::kernels::libtorch::set_threads(1);
     crate::kernels::workers::set_threads(threads.max(1) as usize);
     // burn-flex, generation and the tokenizer take rayon's global pool.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1) as usize).build_global();
 }
 
 /// What the bits of one process depend on beside the code, exactly: a state that was computed under
-/// other values is not resumed. The thread count is here because libtorch splits sums by it.
-pub fn exact_numerics(device: &Device, threads: u32) -> BTreeMap<String, String> {
+/// other values is not resumed. Threads are not here: no sum depends on how many there are.
+pub fn exact_numerics(device: &Device) -> BTreeMap<String, String> {
     let named = format!("{device:?}");
     // `Device<LibTorch(Cpu)>`: backend and class of the device in one word.
     let device = named.strip_prefix("Device<").and_then(|d| d.strip_suffix('>')).unwrap_or(&named);
     let mut out = BTreeMap::from([
         ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
         ("device".to_owned(), device.to_owned()),
-        ("threads".to_owned(), threads.max(1).to_string()),
         ("vectors".to_owned(), vectors().to_owned()),
     ]);
     #[cfg(feature = "tch")]
-    out.insert("libtorch".to_owned(), crate::libtorch::version());
+    out.insert("libtorch".to_owned(), crate::kernels::libtorch::version());
     #[cfg(not(feature = "tch"))]
     out.insert("libtorch".to_owned(), "none".to_owned());
     out
 }
 
-/// The widest vector instructions, by which libtorch chooses its kernels.
+/// The widest vector instructions, by which our kernels and those of libtorch are chosen.
 fn vectors() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "avx512";
-        }
-        if is_x86_feature_detected!("avx2") {
-            return "avx2";
-        }
+    match level() {
+        Level::Avx512 => "avx512",
+        Level::Avx2 => "avx2",
+        Level::Baseline => "baseline",
     }
-    "baseline"
 }
 
 /// The variables that the processes of this provider need: how the libraries are found, and which
@@ -106,7 +103,7 @@ pub fn environment() -> Vec<String> {
 /// The files that `describe` depends on: the libraries of libtorch that are loaded, and its version.
 #[cfg(feature = "tch")]
 pub fn files() -> Vec<PathBuf> {
-    crate::libtorch::files()
+    crate::kernels::libtorch::files()
 }
 
 /// Nothing beside the program.
@@ -118,7 +115,11 @@ pub fn files() -> Vec<PathBuf> {
 /// What changes the device that `auto` takes by being there: a GPU, and libtorch's CUDA half.
 #[cfg(feature = "tch")]
 pub fn device_files() -> Vec<PathBuf> {
-    vec![PathBuf::from("/dev/nvidiactl"), PathBuf::from("/dev/nvidia0"), crate::libtorch::cuda_library()]
+    vec![
+        PathBuf::from("/dev/nvidiactl"),
+        PathBuf::from("/dev/nvidia0"),
+        crate::kernels::libtorch::cuda_library(),
+    ]
 }
 
 /// Nothing: there is only the CPU.
@@ -133,8 +134,8 @@ pub fn numerics() -> BTreeMap<String, String> {
     #[cfg(feature = "tch")]
     {
         out.insert("backend".to_owned(), "libtorch".to_owned());
-        out.insert("libtorch".to_owned(), crate::libtorch::version());
-        let device = if crate::libtorch::has_cuda() { "cuda" } else { "cpu" };
+        out.insert("libtorch".to_owned(), crate::kernels::libtorch::version());
+        let device = if crate::kernels::libtorch::has_cuda() { "cuda" } else { "cpu" };
         out.insert("device".to_owned(), device.to_owned());
     }
     #[cfg(not(feature = "tch"))]

@@ -3,7 +3,7 @@
 //! Purpose: the library behind the worker `kiln-stages`. `stages` has one file a kind; they are made
 //! of `bpe` and `data` (text), `model` and `kernels` (the decoder), `train` and `rl` (learning),
 //! `generate`, `gold`, `rank` and `evaluate`; `dialogue` makes rows of prompts and answers. `context` is what a running stage is given, `bundle` a
-//! model's folder, `device` and `libtorch` the machine, `converse` a chat, `rng` every draw.
+//! model's folder, `device` the machine, `converse` a chat, `rng` every draw.
 //! Invariant: imports run one way: rng, kernels, bpe, data <- model <- generate, train <- rl <-
 //! stages; of the runner only `kiln::protocol` is seen.
 //! Must not know: pipelines, stores, plans.
@@ -19,8 +19,6 @@ pub mod evaluate;
 pub mod generate;
 pub mod gold;
 pub mod kernels;
-#[cfg(feature = "tch")]
-pub mod libtorch;
 pub mod model;
 pub mod rank;
 pub mod rl;

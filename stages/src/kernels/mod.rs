@@ -4,11 +4,13 @@
 //! one fused operation with a hand-written backward pass, elsewhere burn's own operations (`decomposed`), which are also
 //! the reference that tests hold all others to. `flat` has the operations on all parameters of a model at once.
 //! Invariant: all forms agree within rounding, in value and in gradient.
-//! Must not know: models, losses, stages. Raw libtorch calls stand in `torch` alone.
+//! Must not know: models, losses, stages. Raw libtorch calls stand in `torch` and `libtorch` alone.
 
 pub mod cpu;
 mod decomposed;
 pub mod flat;
+#[cfg(feature = "tch")]
+pub mod libtorch;
 #[cfg(feature = "tch")]
 mod torch;
 pub mod workers;

@@ -14,10 +14,10 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
-use burn::backend::libtorch::{LibTorchDevice, TchTensor};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, DispatchDevice, LibTorch, backend_extension};
 use burn::tensor::{Device, Int, Tensor};
+use burn_tch::{LibTorchDevice, TchTensor};
 
 /// The libtorch device behind a device, with or without autodiff.
 fn libtorch(device: &Device) -> Option<LibTorchDevice> {

@@ -9,6 +9,7 @@ pub mod advantage;
 pub mod health;
 pub mod kl;
 pub mod losses;
+pub mod metrics;
 pub mod pairs;
 pub mod reward_model;
 pub mod rollout;

@@ -20,9 +20,10 @@ use crate::generate::{Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::{Execution, Network};
 use crate::rl::RewardModel;
-use crate::rl::advantage::explained_variance;
+use crate::rl::advantage::{explained_variance, moments};
 use crate::rl::health::Health;
 use crate::rl::kl;
+use crate::rl::metrics::Measured;
 use crate::rl::rollout::{Models, RewardConfig, Rollout, rollout};
 use crate::rl::update::{Learners, PpoConfig, Pretraining, UpdateStats, update};
 use crate::rng::permutation;
@@ -364,41 +365,12 @@ impl PpoContext<'_> {
         state: &mut TrainState,
         rate: f64,
     ) -> Summary {
-        let (s, kl_coef) = (&batch.stats, state.kl_coef);
-        let variance = explained_variance(&batch.returns.concat(), &batch.values.concat());
+        let s = &batch.stats;
         let gold = self.gold_mean(batch, i);
-        let nan = f64::NAN; // left out of the metrics
-        self.ctx.metric(
-            i,
-            &[
-                ("objective/scores", s.score),
-                ("objective/gold", gold.unwrap_or(nan)),
-                ("objective/kl", s.k1),
-                ("objective/kl_k3", s.k3),
-                ("objective/kl_exact", s.exact_kl.unwrap_or(nan)),
-                ("objective/entropy", s.entropy.unwrap_or(nan) * s.length),
-                ("objective/rlhf_reward", s.score - kl_coef * s.k1),
-                ("objective/non_score_reward", -kl_coef * s.k1),
-                ("objective/beta", kl_coef),
-                ("policy/approxkl_avg", stats.approx_kl),
-                ("policy/clipfrac_avg", stats.clip_fraction),
-                ("policy/entropy_avg", s.entropy.unwrap_or(nan)),
-                ("policy/grad_norm", stats.grad_norm),
-                ("loss/policy_avg", stats.policy_loss),
-                ("loss/value_avg", stats.value_loss),
-                ("loss/pretraining_avg", self.pretraining.as_ref().map_or(nan, |_| stats.pretraining_loss)),
-                ("val/clipfrac_avg", stats.value_clip_fraction),
-                ("val/ratio", stats.ratio),
-                ("val/ratio_var", stats.ratio_variance),
-                ("val/num_eos_tokens", s.finished * batch.rows.len() as f64),
-                ("val/explained_variance", variance.unwrap_or(nan)),
-                ("response/length", s.length),
-                ("response/repeats", s.repeats),
-                ("lr", rate),
-            ],
-        );
-        let limit = self.params.max_new_tokens;
-        for (code, message, advice) in state.health.look(s, stats, variance, limit) {
+        let variance = explained_variance(&batch.returns.concat(), &batch.values.concat());
+        let measured = Measured { rollout: s, update: stats, kl_coef: state.kl_coef, variance, gold, rate };
+        self.ctx.metric(i, &measured.metrics(batch.rows.len(), self.pretraining.is_some()));
+        for (code, message, advice) in state.health.look(s, stats, variance, self.params.max_new_tokens) {
             self.ctx.health(i, code, message, advice);
         }
         let gold_note = gold.map(|g| format!("  gold {g:.3}")).unwrap_or_default();
@@ -418,13 +390,9 @@ impl PpoContext<'_> {
         if self.params.eval_every > 0 && iteration.is_multiple_of(self.params.eval_every) {
             made.iter().take(3).enumerate().for_each(|(i, c)| self.ctx.sample(iteration, prompt(i), &c.text));
         }
-        let replies: Vec<Reply> = made
-            .iter()
-            .enumerate()
-            .map(|(i, c)| Reply { prompt: prompt(i), text: &c.text, finished: c.finished })
-            .collect();
-        let scores = self.gold.as_ref()?.score_all(&replies);
-        Some(scores.iter().sum::<f64>() / scores.len().max(1) as f64)
+        let pairs = made.iter().enumerate();
+        let reply = pairs.map(|(i, c)| Reply { prompt: prompt(i), text: &c.text, finished: c.finished });
+        Some(moments(&self.gold.as_ref()?.score_all(&reply.collect::<Vec<_>>())).0)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod adamw;
 pub mod checkpoint;
 pub mod corpus;
 pub mod lm;
+pub mod meter;
 pub mod origin;
 pub mod run;
 pub mod schedule;

@@ -27,7 +27,7 @@ pub struct Origin {
     pub request: String,
     /// SHA-256 of the worker's executable.
     pub program: String,
-    /// What the bits depend on beside the program: backend, version, device, threads.
+    /// What the bits depend on beside the program: backend, version, device.
     pub numerics: BTreeMap<String, String>,
 }
 
@@ -37,7 +37,7 @@ impl Origin {
         Self {
             request: fingerprint(ctx.kind(), ctx.params()),
             program: program().to_owned(),
-            numerics: device::exact_numerics(ctx.device(), ctx.threads()),
+            numerics: device::exact_numerics(ctx.device()),
         }
     }
 

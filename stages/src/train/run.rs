@@ -4,10 +4,9 @@
 //! Invariant: killed after any step and started again, it ends with the same bytes.
 //! Must not know: where rows come from (it is given a function of the step).
 
-use std::time::Instant;
-
 use super::adamw::AdamWParams;
 use super::lm::add_lm_loss;
+use super::meter::Meter;
 use super::schedule::Schedule;
 use super::state;
 use super::trainer::Trainer;
@@ -46,19 +45,19 @@ pub struct TrainConfig<'a> {
 /// `Interrupted` after checkpointing on request; a failure when the loss is not finite.
 pub fn train(ctx: &Context, model: Network, plan: &TrainConfig) -> Result<(Network, Measured), StageError> {
     plan.schedule.look(ctx, plan.steps);
-    let (start, mut tokens) = (Instant::now(), 0usize);
+    let mut meter = Meter::new(&model);
     let trained = state::run(ctx, Trainer::new(model, plan.optimizer), plan.steps, |trainer, step| {
         let failed = |e: String| StageError::failed(format!("step {step}: {e}"));
         let rows = (plan.batch)(step);
         let rate = plan.learning_rate * plan.schedule.at(step, plan.steps);
         let loss = add_lm_loss(trainer, &rows, plan.micro_batch, 1.0).map_err(failed)?;
         let norm = trainer.step(rate).map_err(failed)?;
-        tokens += rows.iter().map(TokenRow::targets).sum::<usize>();
-        let (done, speed) = (step + 1, tokens as f64 / start.elapsed().as_secs_f64());
+        meter.add(&trainer.model, rows.iter().map(|row| row.ids.len() - 1));
+        let (done, speed) = (step + 1, meter.tokens_per_second());
         ctx.progress(done, plan.steps, || format!("loss {loss:.3}  {:.1}k tok/s", speed / 1000.0));
         if done % 10 == 0 || done == plan.steps {
-            let names = ["train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second"];
-            ctx.metrics(done, names, [loss, rate, norm, speed]);
+            ctx.metrics(done, ["train/loss", "train/lr", "train/grad_norm"], [loss, rate, norm]);
+            ctx.metric(done, &meter.measurements());
         }
         if plan.eval_every > 0 && done % plan.eval_every == 0 && done < plan.steps {
             ctx.metric(done, &(plan.validate)(&trainer.model));

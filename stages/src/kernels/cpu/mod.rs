@@ -7,7 +7,7 @@
 //! Must not know: models, threads, tensors of any library.
 
 #[macro_use]
-mod simd;
+pub mod simd;
 
 pub mod activation;
 pub mod adamw;

@@ -137,7 +137,7 @@ fn a_checkpoint_of_another_origin_is_discarded() {
         other.numerics.insert(name.clone(), "other".to_owned());
         others.push(other);
     }
-    for name in ["device", "threads", "libtorch", "arch"] {
+    for name in ["device", "libtorch", "arch"] {
         assert!(ours.numerics.contains_key(name), "{name}");
     }
     for other in others {

@@ -64,6 +64,11 @@ pub fn has_cuda() -> bool {
     load_cuda() && tch::Cuda::is_available()
 }
 
+/// Limits the threads of one operation on the CPU.
+pub fn set_threads(threads: i32) {
+    tch::set_num_threads(threads);
+}
+
 /// libtorch's version as its folder tells it.
 pub fn version() -> String {
     let read = |name: &str| std::fs::read_to_string(folder().join(name)).ok();
