@@ -8,7 +8,7 @@
 #   make soak                 random histories of random pipelines; SEED=7 CASES=1000, else on from where it stopped
 #   make soak-shared          10,000 corruptions of stores and remotes, and 1,000 kills
 #   make speed                measures the store, on a quiet machine
-#   make bench                our figures beside those of ninja, DVC and Snakemake; ONLY=noop-1000,.. for some rows
+#   make bench                our figures beside those of ninja, DVC, Snakemake, PyTorch, TRL, ..; ONLY=noop-1000,.. for some rows
 #   make lint                 formatting and clippy
 #
 # LIBTORCH=/path names a libtorch 2.11 (or the torch folder of a CUDA wheel) to use instead of ours.
