@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 use crate::bpe::{Tokenizer, TokenizerError};
+use crate::context::StageError;
 use crate::model::io::{self, ModelError};
 use crate::model::{Network, TokenRow};
 use crate::rl::RewardModel;
@@ -44,6 +45,12 @@ pub enum BundleError {
         folder.display()
     )]
     ShortContext { folder: PathBuf, reward: usize, model: usize },
+}
+
+impl From<BundleError> for StageError {
+    fn from(e: BundleError) -> Self {
+        Self::failed(e)
+    }
 }
 
 /// Loads model and tokenizer from a folder.

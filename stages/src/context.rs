@@ -34,30 +34,6 @@ impl StageError {
     }
 }
 
-impl From<crate::model::io::ModelError> for StageError {
-    fn from(e: crate::model::io::ModelError) -> Self {
-        Self::failed(e)
-    }
-}
-
-impl From<crate::bundle::BundleError> for StageError {
-    fn from(e: crate::bundle::BundleError) -> Self {
-        Self::failed(e)
-    }
-}
-
-impl From<crate::rl::reward_model::ScoreError> for StageError {
-    fn from(e: crate::rl::reward_model::ScoreError) -> Self {
-        Self::failed(e)
-    }
-}
-
-impl From<crate::generate::NotFinite> for StageError {
-    fn from(e: crate::generate::NotFinite) -> Self {
-        Self::failed(e)
-    }
-}
-
 /// Numbers for the summary table, the most important first.
 pub type Summary = Vec<(String, f64)>;
 

@@ -12,8 +12,7 @@ use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{StageError, emit};
 use crate::device;
-use crate::generate::{Sampling, Stop, stream};
-use crate::model::Network;
+use crate::generate::{Generator, Sampling, Stop};
 
 /// Answers the turns on stdin until it ends.
 ///
@@ -30,9 +29,11 @@ pub fn converse() -> Result<(), StageError> {
     device::set_threads(request.threads);
     let device = device::resolve(&request.device).map_err(StageError::Failed)?;
     let (model, tokenizer) = bundle::load(&request.model, &device)?;
+    let context = model.config().max_position_embeddings;
+    let model = Generator::new(&model);
     for (i, line) in lines.enumerate() {
         let turn: Turn = parse(&line.map_err(StageError::failed)?)?;
-        answer(&model, &tokenizer, &request, &turn.prompt, i as u64)?;
+        answer((&model, context), &tokenizer, &request, &turn.prompt, i as u64)?;
     }
     Ok(())
 }
@@ -42,7 +43,7 @@ fn parse<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, StageError> {
 }
 
 fn answer(
-    model: &Network,
+    (model, context): (&Generator, usize),
     tokenizer: &Tokenizer,
     request: &ConverseRequest,
     prompt: &str,
@@ -50,7 +51,6 @@ fn answer(
 ) -> Result<(), StageError> {
     /// Two marks and a token between them.
     const LEAST: usize = 3;
-    let context = model.config().max_position_embeddings;
     if context <= LEAST {
         return Err(StageError::failed(format!(
             "the context of this model, {context} tokens, has no room for a prompt and a reply"
@@ -66,11 +66,10 @@ fn answer(
         seed: request.seed,
         purpose: "converse",
         step: turn,
-        banned: &[],
     };
     let mut decoder = tokenizer.stream_decoder();
     let mut text = String::new();
-    let made = stream(model, &ids, &sampling, &mut |token| {
+    let made = model.stream(&ids, &sampling, &mut |token| {
         if token != stop {
             let piece = decoder.push(token);
             if !piece.is_empty() {

@@ -58,7 +58,7 @@ pub fn set_threads(threads: u32) {
     #[cfg(feature = "tch")]
     crate::kernels::libtorch::set_threads(1);
     crate::kernels::workers::set_threads(threads.max(1) as usize);
-    // burn-flex, generation and the tokenizer take rayon's global pool.
+    // Generation and the tokenizer take rayon's global pool.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1) as usize).build_global();
 }
 
@@ -141,5 +141,6 @@ pub fn numerics() -> BTreeMap<String, String> {
     #[cfg(not(feature = "tch"))]
     out.insert("backend".to_owned(), "flex".to_owned());
     out.insert("arch".to_owned(), std::env::consts::ARCH.to_owned());
+    out.insert("vectors".to_owned(), vectors().to_owned());
     out
 }

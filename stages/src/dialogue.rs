@@ -1,14 +1,16 @@
 //! Prompts and answers as tokens.
 //!
-//! Purpose: the rows of a prompt with its answer, prompts that have to fit a context, and samples as text again.
+//! Purpose: the rows of a prompt with its answer, prompts that have to fit a context, ranked answers and the pairs among
+//! them, and samples as text again.
 //! Invariant: the marks of the chat template are never cut; what is left out or cut is said.
 //! Must not know: models, losses, which stage asks.
 
 use crate::bpe::Tokenizer;
 use crate::context::{Context, StageError};
-use crate::data::{Completion, Prompt};
+use crate::data::{Completion, Prompt, Ranking};
 use crate::generate;
 use crate::model::TokenRow;
+use crate::rl::pairs::{Pair, pairs};
 
 /// Prompt and answer as one row, the answer's tokens as targets; a finished answer ends with the stop token. A sampled
 /// answer keeps the very tokens that were sampled, if this tokenizer spells its text with them.
@@ -30,6 +32,73 @@ pub fn answered(tokenizer: &Tokenizer, prompt: &str, answer: &Completion) -> Tok
 pub fn completion(tokenizer: &Tokenizer, made: &generate::Completion) -> Completion {
     let body = if made.finished { &made.tokens[..made.tokens.len() - 1] } else { &made.tokens };
     Completion { text: tokenizer.decode(body), finished: made.finished, tokens: made.tokens.clone() }
+}
+
+/// A prompt's ranked answers as rows.
+#[derive(Debug, Clone)]
+pub struct Ranked {
+    /// Prompt and answer, a row each; a row that is too long is cut at its end.
+    pub rows: Vec<TokenRow>,
+    ranks: Vec<u32>,
+}
+
+impl Ranked {
+    /// Its pairs, as rows of a batch in which its first row is `first`. Equal rows teach nothing: they give no pair.
+    pub fn pairs(&self, first: usize) -> Vec<Pair> {
+        let ids = |row: usize| &self.rows[row - first].ids;
+        let mut pairs = pairs(&self.ranks, first);
+        pairs.retain(|pair| ids(pair.better) != ids(pair.worse));
+        pairs
+    }
+}
+
+fn ranked_item(tokenizer: &Tokenizer, ranking: &Ranking, context: usize) -> Ranked {
+    let row = |completion: &Completion| {
+        let mut row = answered(tokenizer, &ranking.prompt, completion);
+        row.ids.truncate(context);
+        row
+    };
+    Ranked { rows: ranking.completions.iter().map(row).collect(), ranks: ranking.ranks.clone() }
+}
+
+/// The rankings that have something to teach; what is left out is logged.
+///
+/// # Errors
+/// When none has.
+pub fn ranked(
+    ctx: &Context,
+    tokenizer: &Tokenizer,
+    rankings: &[Ranking],
+    context: usize,
+) -> Result<Vec<Ranked>, StageError> {
+    let mut items: Vec<Ranked> = rankings.iter().map(|r| ranked_item(tokenizer, r, context)).collect();
+    // There has to be a token to be judged.
+    items.retain(|i| i.rows.iter().all(|row| row.targets() > 0));
+    if items.len() < rankings.len() {
+        let left_out = rankings.len() - items.len();
+        ctx.log(format!(
+            "{left_out} rankings left out: the prompt fills the context, or a completion is empty"
+        ));
+    }
+    let equal: usize = items.iter().map(|i| pairs(&i.ranks, 0).len() - i.pairs(0).len()).sum();
+    if equal > 0 {
+        ctx.log(format!("{equal} pairs left out: their completions are equal, as far as the context goes"));
+    }
+    items.retain(|i| !i.pairs(0).is_empty());
+    match items.is_empty() {
+        true => Err(StageError::failed("no ranking has two different completions of different rank")),
+        false => Ok(items),
+    }
+}
+
+/// The rows of some rankings as one batch, and the pairs among them.
+pub fn batch_of<'a>(items: impl Iterator<Item = &'a Ranked>) -> (Vec<TokenRow>, Vec<Pair>) {
+    let (mut rows, mut all) = (Vec::new(), Vec::new());
+    for item in items {
+        all.extend(item.pairs(rows.len()));
+        rows.extend(item.rows.iter().cloned());
+    }
+    (rows, all)
 }
 
 /// The tokens of a prompt that leave room for a response.
@@ -165,5 +234,61 @@ mod tests {
             let error = fitting(&ctx, &tokenizer, given, 2).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
+    }
+
+    #[test]
+    fn a_ranked_row_never_exceeds_the_context() {
+        let completions = ["the birds sang ".repeat(20), "rose".to_owned()];
+        let completion = |text: String| Completion { text, finished: true, tokens: Vec::new() };
+        let ranking = Ranking {
+            prompt: "the sun".to_owned(),
+            completions: completions.map(completion).to_vec(),
+            ranks: vec![1, 2],
+            annotator: String::new(),
+            seconds: 0.0,
+            flags: Vec::new(),
+        };
+        assert_eq!(ranked_item(&tokenizer(), &ranking, 16).rows[0].ids.len(), 16);
+    }
+
+    #[test]
+    fn the_pairs_of_a_batch_name_the_rows_of_their_own_prompt() {
+        let item_of = |prompt: &str, ranks: &[u32]| {
+            let completion = |r: &u32| Completion { text: r.to_string(), finished: true, tokens: Vec::new() };
+            let ranking = Ranking {
+                prompt: prompt.to_owned(),
+                completions: ranks.iter().map(completion).collect(),
+                ranks: ranks.to_vec(),
+                annotator: String::new(),
+                seconds: 0.0,
+                flags: Vec::new(),
+            };
+            ranked_item(&tokenizer(), &ranking, 100)
+        };
+        let items = [item_of("a", &[2, 1]), item_of("b", &[1, 1, 3])];
+        let (rows, pairs) = batch_of(items.iter());
+        assert_eq!(rows.len(), 5);
+        let named: Vec<(usize, usize)> = pairs.iter().map(|p| (p.better, p.worse)).collect();
+        assert_eq!(named, [(1, 0), (2, 4), (3, 4)]);
+        assert_eq!(crate::rl::pairs::accuracy(&[0.0, 1.0, 0.5, -2.0, -1.0], &pairs), 2.0 / 3.0);
+    }
+
+    #[test]
+    fn a_sampled_answer_keeps_its_tokens_where_they_spell_its_text() {
+        let tokenizer = tokenizer();
+        // Byte by byte: another way to spell than the tokenizer's own.
+        let mut tokens: Vec<u32> = "rose".bytes().map(u32::from).collect();
+        tokens.push(tokenizer.stop());
+        let answer = |text: &str, finished, tokens: &[u32]| {
+            let completion = Completion { text: text.to_owned(), finished, tokens: tokens.to_vec() };
+            let row = answered(&tokenizer, "the sun", &completion);
+            row.ids[row.from..].to_vec()
+        };
+        assert_eq!(answer("rose", true, &tokens), tokens);
+        let own = tokenizer.response_ids("rose");
+        assert_ne!(own, tokens, "the two ways must differ for this to show anything");
+        assert_eq!(answer("rose", true, &tokens[..4]), own, "the stop token is missing");
+        assert_eq!(answer("sang", true, &tokens), tokenizer.response_ids("sang"), "another text");
+        assert_eq!(answer("rose", true, &[u32::MAX, tokenizer.stop()]), own, "no token of this tokenizer");
     }
 }

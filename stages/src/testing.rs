@@ -24,7 +24,7 @@ use crate::rng::{keyed, normal};
 /// The device that stages compute on without a GPU. Tests run beside each other, so libtorch takes one thread.
 pub fn cpu() -> Device {
     #[cfg(feature = "tch")]
-    tch::set_num_threads(1);
+    crate::kernels::libtorch::set_threads(1);
     crate::device::resolve("cpu").unwrap()
 }
 
@@ -157,11 +157,15 @@ pub fn changed(model: Network, name: &str, change: impl FnOnce(&mut [f32])) -> N
 pub fn with_threads<R>(threads: usize, run: impl FnOnce() -> R) -> R {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = workers::threads();
+    struct Restore(usize);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            workers::set_threads(self.0);
+        }
+    }
+    let _before = Restore(workers::threads());
     workers::set_threads(threads);
-    let result = run();
-    workers::set_threads(before);
-    result
+    run()
 }
 
 /// Numbers in f64.

@@ -57,12 +57,14 @@ fn the_kinds_are_sorted_and_their_ports_are_of_known_types() {
     assert_eq!(description.provider, "kiln-stages");
     let names: Vec<&str> = description.kinds.iter().map(|k| k.name.as_str()).collect();
     assert!(names.is_sorted() && names.iter().collect::<BTreeSet<_>>().len() == names.len(), "{names:?}");
-    for kind in ["tokenizer", "pretrain", "sft", "sample", "rank", "reward", "ppo", "eval"] {
+    for kind in ["tokenizer", "pretrain", "sft", "sample", "rank", "reward", "ppo", "dpo", "eval"] {
         assert!(names.contains(&kind), "{kind}");
     }
     let revisions: Vec<(&str, u32)> =
         description.kinds.iter().map(|k| (k.name.as_str(), k.revision)).collect();
-    for of_today in [("pretrain", 3), ("sft", 3), ("reward", 3), ("ppo", 2), ("sample", 2), ("eval", 3)] {
+    for of_today in
+        [("pretrain", 3), ("sft", 3), ("reward", 3), ("ppo", 2), ("dpo", 1), ("sample", 2), ("eval", 3)]
+    {
         assert!(revisions.contains(&of_today), "{of_today:?} is not in {revisions:?}");
     }
     for kind in &description.kinds {

@@ -101,6 +101,13 @@ fn the_reward_model_repeats_and_resumes_bit_for_bit_and_learns_the_order() {
 }
 
 #[test]
+fn dpo_repeats_and_resumes_bit_for_bit_and_learns_the_order() {
+    let run = keeps_its_promises(&workshop().dpo());
+    let summary: BTreeMap<String, f64> = run.summary().into_iter().collect();
+    assert!(summary["accuracy"] > 0.8 && summary["margin"] > 0.0, "{summary:?}");
+}
+
+#[test]
 fn ppo_repeats_and_resumes_bit_for_bit() {
     let run = keeps_its_promises(&workshop().ppo());
     let names: Vec<String> = run.summary().into_iter().map(|(name, _)| name).collect();

@@ -8,9 +8,9 @@
 
 mod session;
 
-use burn::tensor::Tensor;
 use rand::Rng;
 
+use crate::context::StageError;
 use crate::kernels::workers;
 use crate::model::Network;
 use crate::rng::keyed;
@@ -38,8 +38,6 @@ pub struct Sampling<'a> {
     pub purpose: &'static str,
     /// The step they belong to.
     pub step: u64,
-    /// Tokens never taken, such as padding.
-    pub banned: &'a [u32],
 }
 
 /// What was made of one prompt.
@@ -64,8 +62,67 @@ pub struct NotFinite {
     pub token: usize,
 }
 
-/// Completes every prompt once; `samples[i]` keys the draws of prompt `i`. `batch` prompts go
-/// through the model at once.
+impl From<NotFinite> for StageError {
+    fn from(e: NotFinite) -> Self {
+        Self::failed(e)
+    }
+}
+
+/// A model that is ready to complete prompts.
+pub struct Generator<'a>(Engine<'a>);
+
+impl<'a> Generator<'a> {
+    /// Makes a model ready; the work grows with its size.
+    pub fn new(model: &'a Network) -> Self {
+        Self(Engine::new(model))
+    }
+
+    /// Completes every prompt once; `samples[i]` keys the draws of prompt `i`. `batch` prompts go
+    /// through the model at once.
+    ///
+    /// # Errors
+    /// When logits are not finite.
+    pub fn generate(
+        &self,
+        prompts: &[Vec<u32>],
+        samples: &[u64],
+        batch: usize,
+        sampling: &Sampling,
+    ) -> Result<Vec<Completion>, NotFinite> {
+        let mut completions = Vec::with_capacity(prompts.len());
+        for (prompts, samples) in prompts.chunks(batch.max(1)).zip(samples.chunks(batch.max(1))) {
+            // Rows are independent, so of a small model each thread takes some.
+            let threads = if self.0.is_small() { workers::threads() } else { 1 };
+            let share = prompts.len().div_ceil(threads);
+            let jobs = prompts.chunks(share).zip(samples.chunks(share)).collect();
+            let before = completions.len();
+            let made = workers::run(jobs, |i, (prompts, samples): (&[Vec<u32>], &[u64])| {
+                let made = complete(&self.0, prompts, samples, sampling, &mut |_| {});
+                made.map_err(|e| NotFinite { completion: before + i * share + e.completion, ..e })
+            });
+            for made in made {
+                completions.extend(made?);
+            }
+        }
+        Ok(completions)
+    }
+
+    /// As [`Generator::generate`] for one prompt, telling `each` token as it comes.
+    ///
+    /// # Errors
+    /// When logits are not finite.
+    pub fn stream(
+        &self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        each: &mut dyn FnMut(u32),
+    ) -> Result<Completion, NotFinite> {
+        let made = complete(&self.0, &[prompt.to_vec()], &[0], sampling, each)?;
+        Ok(made.into_iter().next().unwrap_or_default())
+    }
+}
+
+/// Completes every prompt once; see [`Generator::generate`].
 ///
 /// # Errors
 /// When logits are not finite.
@@ -76,38 +133,7 @@ pub fn generate(
     batch: usize,
     sampling: &Sampling,
 ) -> Result<Vec<Completion>, NotFinite> {
-    let engine = Engine::new(model);
-    let mut completions = Vec::with_capacity(prompts.len());
-    for (prompts, samples) in prompts.chunks(batch.max(1)).zip(samples.chunks(batch.max(1))) {
-        // Rows are independent, so of a small model each thread takes some.
-        let share =
-            if engine.is_small() { prompts.len().div_ceil(workers::threads()) } else { prompts.len() };
-        let jobs = prompts.chunks(share).zip(samples.chunks(share)).collect();
-        let before = completions.len();
-        let made = workers::run(jobs, |i, (prompts, samples): (&[Vec<u32>], &[u64])| {
-            let made = complete(&engine, prompts, samples, sampling, &mut |_, _| {});
-            made.map_err(|e| NotFinite { completion: before + i * share + e.completion, ..e })
-        });
-        for made in made {
-            completions.extend(made?);
-        }
-    }
-    Ok(completions)
-}
-
-/// As [`generate`] for one prompt, telling `each` token as it comes.
-///
-/// # Errors
-/// When logits are not finite.
-pub fn stream(
-    model: &Network,
-    prompt: &[u32],
-    sampling: &Sampling,
-    each: &mut dyn FnMut(u32),
-) -> Result<Completion, NotFinite> {
-    let made =
-        complete(&Engine::new(model), &[prompt.to_vec()], &[0], sampling, &mut |_, token| each(token))?;
-    Ok(made.into_iter().next().unwrap_or_default())
+    Generator::new(model).generate(prompts, samples, batch, sampling)
 }
 
 fn complete(
@@ -115,7 +141,7 @@ fn complete(
     prompts: &[Vec<u32>],
     samples: &[u64],
     sampling: &Sampling,
-    each: &mut dyn FnMut(usize, u32),
+    each: &mut dyn FnMut(u32),
 ) -> Result<Vec<Completion>, NotFinite> {
     let room = |prompt: &Vec<u32>| engine.config().max_position_embeddings.saturating_sub(prompt.len());
     let limits: Vec<usize> = prompts.iter().map(|p| sampling.max_new_tokens.min(room(p))).collect();
@@ -141,7 +167,7 @@ fn complete(
                 Stop::Token(stop) => token == stop,
                 Stop::When(rule) => rule(&completion.tokens),
             };
-            each(*i, token);
+            each(token);
             if !completion.finished && completion.tokens.len() < limits[*i] {
                 next.push((*i, vec![token]));
             }
@@ -151,30 +177,21 @@ fn complete(
     Ok(done)
 }
 
-/// A float tensor's values on the host.
-pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
 /// Draws a token by its probability; the likeliest at temperature 0 (the first of equals).
 fn sample_token(logits: &[f32], sampling: &Sampling, sample: u64, position: usize) -> u32 {
-    let allowed = |i: &usize| !sampling.banned.contains(&(*i as u32));
-    let best = (0..logits.len()).filter(allowed).fold(None, |best: Option<usize>, i| match best {
-        Some(b) if logits[b] >= logits[i] => Some(b),
-        _ => Some(i),
-    });
-    let Some(best) = best else { return 0 };
+    let best =
+        logits.iter().enumerate().fold(0, |best, (i, &logit)| if logit > logits[best] { i } else { best });
     if sampling.temperature == 0.0 {
         return best as u32;
     }
     let top = f64::from(logits[best]);
-    let weight = |i: usize| ((f64::from(logits[i]) - top) / sampling.temperature).exp();
-    let total: f64 = (0..logits.len()).filter(allowed).map(weight).sum();
+    let weight = |logit: &f32| ((f64::from(*logit) - top) / sampling.temperature).exp();
+    let weights: Vec<f64> = logits.iter().map(weight).collect();
     // One generator a token, so that a completion resumes and batches freely.
     let mut rng = keyed(sampling.seed, sampling.purpose, sampling.step, sample << 20 | position as u64);
-    let mut left = rng.random::<f64>() * total;
-    for i in (0..logits.len()).filter(allowed) {
-        left -= weight(i);
+    let mut left = rng.random::<f64>() * weights.iter().sum::<f64>();
+    for (i, weight) in weights.iter().enumerate() {
+        left -= weight;
         if left <= 0.0 {
             return i as u32;
         }

@@ -103,7 +103,7 @@ impl OnDevice<'_> {
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [count, time]), device);
         let hidden = self.decoder.hidden(Rows { ids, left: Some(self.left.clone()) }, Some(&mut self.cache));
         let last = hidden.narrow(1, time - 1, 1).reshape([count, self.config.hidden_size]);
-        let logits = super::host(self.decoder.logits(last));
+        let logits = crate::kernels::host(self.decoder.logits(last));
         let vocab = self.config.vocab;
         rows.iter().flat_map(|(i, _)| &logits[i * vocab..(i + 1) * vocab]).copied().collect()
     }

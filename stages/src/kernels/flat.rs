@@ -69,7 +69,7 @@ impl Flat {
     pub fn values(&self) -> Cow<'_, [f32]> {
         match self {
             Self::Host(values) => Cow::Borrowed(values),
-            Self::Device(tensor) => Cow::Owned(tensor.clone().into_data().iter::<f32>().collect()),
+            Self::Device(tensor) => Cow::Owned(super::host(*tensor.clone())),
         }
     }
 
@@ -85,12 +85,22 @@ impl Flat {
     }
 }
 
-/// One AdamW update of parameters, whose segments cover them in order; see [`AdamWRule`].
+/// 1 where a parameter is decayed and 0 elsewhere, as [`adamw`] needs it beside the host.
+pub fn decays(param: &Flat, segments: &[Segment]) -> Option<Tensor<1>> {
+    let Flat::Device(param) = param else { return None };
+    let factor =
+        |(range, decays): &Segment| std::iter::repeat_n(if *decays { 1.0f32 } else { 0.0 }, range.len());
+    let factors: Vec<f32> = segments.iter().flat_map(factor).collect();
+    Some(Tensor::from_floats(factors.as_slice(), &param.device()))
+}
+
+/// One AdamW update of parameters, whose segments cover them in order; see [`AdamWRule`] and [`decays`].
 pub fn adamw(
     param: &mut Flat,
     grad: &Flat,
     [first, second]: [&mut Flat; 2],
     segments: &[Segment],
+    decays: Option<&Tensor<1>>,
     rule: &AdamWRule,
 ) {
     match (param, grad, first, second) {
@@ -100,12 +110,7 @@ pub fn adamw(
             host_adamw(param, grad, [first, second], segments, rule);
         }
         (Flat::Device(param), Flat::Device(grad), Flat::Device(first), Flat::Device(second)) => {
-            let decays = segments.iter().flat_map(|(range, decays)| {
-                std::iter::repeat_n(if *decays { 1.0f32 } else { 0.0 }, range.len())
-            });
-            let decays: Vec<f32> = decays.collect();
-            let length = decays.len();
-            let decays = Tensor::from_data(TensorData::new(decays, [length]), &param.device());
+            let decays = decays.cloned().unwrap_or_else(|| param.zeros_like());
             let moments = (*first.clone(), *second.clone());
             (**param, (**first, **second)) =
                 decomposed::adamw(*param.clone(), *grad.clone(), moments, decays, rule);

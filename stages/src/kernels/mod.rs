@@ -1,8 +1,8 @@
 //! The operations that models are made of.
 //!
-//! Purpose: `cpu` computes on the memory of the host. The functions here are for tensors of burn on any device: on libtorch
-//! one fused operation with a hand-written backward pass, elsewhere burn's own operations (`decomposed`), which are also
-//! the reference that tests hold all others to. `flat` has the operations on all parameters of a model at once.
+//! Purpose: `cpu` computes on the memory of the host. The functions here are for tensors of burn on any device: some
+//! are one fused operation with a hand-written backward pass on libtorch; elsewhere they are burn's own operations
+//! (`decomposed`), which are also the reference that tests hold all others to. `flat` has the operations on all parameters of a model at once.
 //! Invariant: all forms agree within rounding, in value and in gradient.
 //! Must not know: models, losses, stages. Raw libtorch calls stand in `torch` and `libtorch` alone.
 
@@ -16,6 +16,11 @@ mod torch;
 pub mod workers;
 
 use burn::tensor::{Device, Int, Tensor};
+
+/// A float tensor's values on the host.
+pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
 
 /// Whether this device is the CPU, so that the kernels of the host compute.
 pub fn is_host(device: &Device) -> bool {

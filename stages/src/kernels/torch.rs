@@ -1,6 +1,6 @@
 //! The fused kernels on libtorch, with hand-written backward passes.
 //!
-//! Purpose: the only file that calls libtorch directly.
+//! Purpose: the operations that call libtorch directly.
 //! Invariant: a tensor made here owns its memory or is built from one that burn tracks; in-place
 //! work happens only on memory that nobody else holds.
 //! Must not know: models, losses, stages.

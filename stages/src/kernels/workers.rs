@@ -5,8 +5,8 @@
 //! does not depend on how many threads there are.
 //! Must not know: what a job is.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 static THREADS: AtomicUsize = AtomicUsize::new(1);
 
@@ -34,17 +34,25 @@ pub fn run<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(usize, J) -> R + Sync) 
     let run = |share: Vec<(usize, J)>| {
         for (i, job) in share {
             let result = work(i, job);
-            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((i, result));
+            results.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
         }
     };
-    let first = shares.remove(0);
+    let mut own = shares.remove(0);
+    let shares: Vec<_> = shares.into_iter().map(|share| Mutex::new(Some(share))).collect();
+    let take = |share: &Mutex<Option<Vec<(usize, J)>>>| {
+        share.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    };
     std::thread::scope(|scope| {
-        for share in shares {
-            scope.spawn(|| run(share));
+        for share in &shares {
+            // Where no thread can be had, this one does the work, still in the order of the jobs.
+            if std::thread::Builder::new().spawn_scoped(scope, || run(take(share))).is_err() {
+                own.extend(take(share));
+            }
         }
-        run(first);
+        own.sort_by_key(|(i, _)| *i);
+        run(own);
     });
-    let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_by_key(|(i, _)| *i);
     results.into_iter().map(|(_, result)| result).collect()
 }

@@ -185,8 +185,8 @@ impl ModelConfig {
             return fail("the GPT-2 family has as many kv heads as heads".to_owned());
         }
         // Comparisons that are false for NaN too.
-        if !(self.norm_eps > 0.0 && self.norm_eps <= 1.0) {
-            return fail(format!("norm_eps is {}; it must lie between 0 and 1", self.norm_eps));
+        if !(self.norm_eps >= 1e-30 && self.norm_eps <= 1.0) {
+            return fail(format!("norm_eps is {}; it must lie between 1e-30 and 1", self.norm_eps));
         }
         if !(self.rope_theta >= 1.0 && self.rope_theta <= 1e12) {
             return fail(format!("rope_theta is {}; it must lie between 1 and 1e12", self.rope_theta));

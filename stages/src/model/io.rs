@@ -6,16 +6,19 @@
 //! Must not know: what the model is for.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use safetensors::View;
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata};
 
 use super::config::{ModelConfig, ShapeError};
 use super::layout::Layout;
 use super::network::Network;
+use crate::context::StageError;
 
 /// The shape's file.
 pub const CONFIG: &str = "config.json";
@@ -24,7 +27,7 @@ pub const WEIGHTS: &str = "model.safetensors";
 /// `config.json` is never longer.
 const CONFIG_LIMIT: u64 = 1 << 20;
 /// A safetensors header is never longer.
-const HEADER_LIMIT: u64 = 1 << 20;
+const HEADER_LIMIT: u64 = 4 << 20;
 
 /// What may be wrong with a model folder.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,12 @@ pub enum ModelError {
     NotFinite { path: PathBuf, tensor: String },
     #[error(transparent)]
     Shape(#[from] ShapeError),
+}
+
+impl From<ModelError> for StageError {
+    fn from(e: ModelError) -> Self {
+        Self::failed(e)
+    }
 }
 
 fn malformed(path: &Path, reason: impl ToString) -> ModelError {
@@ -115,41 +124,87 @@ fn file_size(path: &Path) -> Result<u64, ModelError> {
     if found.is_file() { Ok(found.len()) } else { Err(malformed(path, "it is no regular file")) }
 }
 
-/// Reads the parameters of a layout from a safetensors file. The file is mapped, so a value is in memory once.
+/// A safetensors file of f32 tensors that is read tensor by tensor, each into its place.
+pub struct TensorFile<'f> {
+    file: &'f File,
+    header: Metadata,
+    /// Where the values begin.
+    start: u64,
+}
+
+impl<'f> TensorFile<'f> {
+    /// Reads the header of a file that begins at `offset` and ends with `end`.
+    ///
+    /// # Errors
+    /// Why it cannot be read; the tensors are exactly what follows the header.
+    pub fn open(file: &'f File, offset: u64, end: u64) -> Result<Self, String> {
+        let mut length = [0; 8];
+        read_at(file, offset, &mut length)?;
+        let length = u64::from_le_bytes(length);
+        if length > HEADER_LIMIT || offset + 8 + length > end {
+            return Err(format!("its header claims {length} bytes"));
+        }
+        let mut bytes = vec![0; length as usize];
+        read_at(file, offset + 8, &mut bytes)?;
+        // This checks that the tensors lie one after the other, each as long as its shape says.
+        let header: Metadata = serde_json::from_slice(&bytes).map_err(|e| format!("its header: {e}"))?;
+        let start = offset + 8 + length;
+        let values = header.tensors().values().map(|info| info.data_offsets.1).max().unwrap_or(0);
+        match start + values as u64 == end {
+            true => Ok(Self { file, header, start }),
+            false => Err("its size is not what its header says".to_owned()),
+        }
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Metadata {
+        &self.header
+    }
+
+    /// Reads the values of a tensor of this shape.
+    ///
+    /// # Errors
+    /// When it is missing, or of another type or shape.
+    pub fn read(&self, name: &str, shape: &[usize], into: &mut [f32]) -> Result<(), String> {
+        let info = self.header.info(name).ok_or_else(|| format!("tensor `{name}` is missing"))?;
+        if info.dtype != Dtype::F32 || info.shape != shape {
+            let seen = format!("{:?} of shape {:?}", info.dtype, info.shape);
+            return Err(format!("tensor `{name}` is {seen}, wanted F32 of {shape:?}"));
+        }
+        read_at(self.file, self.start + info.data_offsets.0 as u64, bytemuck::cast_slice_mut(into))?;
+        // The file is little-endian.
+        into.iter_mut().for_each(|x| *x = f32::from_bits(u32::from_le(x.to_bits())));
+        Ok(())
+    }
+}
+
+fn read_at(file: &File, offset: u64, into: &mut [u8]) -> Result<(), String> {
+    file.read_exact_at(into, offset).map_err(|e| e.to_string())
+}
+
+/// Reads the parameters of a layout from a safetensors file.
 ///
 /// # Errors
 /// When it cannot be read, or does not hold exactly the tensors of the layout, finite and in f32.
 pub fn read_weights(path: &Path, layout: &Layout) -> Result<Vec<f32>, ModelError> {
-    let size = file_size(path)?;
-    let expected = layout.len() as u64;
-    if size > expected * 4 + HEADER_LIMIT {
-        return Err(malformed(path, format!("{size} bytes are more than {expected} values need")));
+    let (size, expected) = (file_size(path)?, layout.len() as u64 * 4);
+    // A shape that claims more than the file holds makes no room for it.
+    if size < expected || size > expected + HEADER_LIMIT {
+        let word = if size < expected { "fewer" } else { "more" };
+        return Err(malformed(path, format!("{size} bytes are {word} than {} values need", layout.len())));
     }
-    let file = File::open(path).map_err(io(path))?;
-    // SAFETY: an input of a stage is a file of the store, which nobody writes to; were it cut short meanwhile, the process
-    // would end by a signal, and nothing would be published.
-    #[allow(unsafe_code)]
-    let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(io(path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(path, e))?;
-    if let Some(name) = file.names().into_iter().find(|name| layout.entry(name).is_none()) {
+    let opened = File::open(path).map_err(io(path))?;
+    let file = TensorFile::open(&opened, 0, size).map_err(|reason| malformed(path, reason))?;
+    let known: BTreeSet<&str> = layout.entries().iter().map(|entry| entry.name.as_str()).collect();
+    if let Some(name) = file.header().tensors().keys().find(|name| !known.contains(name.as_str())) {
         return Err(malformed(path, format!("tensor `{name}` is not part of this model")));
     }
     let mut weights = vec![0.0; layout.len()];
     for entry in layout.entries() {
-        let name = &entry.name;
-        let view = file.tensor(name).map_err(|_| malformed(path, format!("tensor `{name}` is missing")))?;
-        if view.dtype() != Dtype::F32 || view.shape() != entry.shape {
-            let seen = format!("{:?} of shape {:?}", view.dtype(), view.shape());
-            return Err(malformed(
-                path,
-                format!("tensor `{name}` is {seen}, wanted F32 of {:?}", entry.shape),
-            ));
-        }
-        for (slot, b) in weights[entry.range.clone()].iter_mut().zip(view.data().chunks_exact(4)) {
-            *slot = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            if !slot.is_finite() {
-                return Err(malformed(path, format!("tensor `{name}` has a value that is not finite")));
-            }
+        let values = &mut weights[entry.range.clone()];
+        file.read(&entry.name, &entry.shape, values).map_err(|reason| malformed(path, reason))?;
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(malformed(path, format!("tensor `{}` has a value that is not finite", entry.name)));
         }
     }
     Ok(weights)
@@ -191,11 +246,6 @@ pub fn load(folder: &Path, has_value_head: bool, device: &Device) -> Result<Netw
     let config = read_config(folder)?;
     let path = folder.join(WEIGHTS);
     let layout = Layout::new(&config, has_value_head);
-    // A shape that claims more than the file holds makes no room for it.
-    let (size, wanted) = (file_size(&path)?, layout.len() as u64);
-    if size < wanted * 4 {
-        return Err(malformed(&path, format!("{size} bytes are fewer than {wanted} values need")));
-    }
     let weights = read_weights(&path, &layout)?;
     Ok(Network::new(&config, has_value_head, weights, device))
 }

@@ -17,6 +17,7 @@ use super::device;
 use super::layout::Layout;
 use crate::kernels::cpu::rope::Rope;
 use crate::kernels::flat::{Flat, Segment};
+use crate::kernels::host;
 
 /// How a batch goes through a model. Neither changes the result beyond rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +172,7 @@ impl Network {
         self.check(readout);
         match self.view() {
             Some(view) => cpu::forward(&view, rows, readout, Keep::Nothing).0,
-            None => self.decoder().outputs(rows, readout).into_data().iter::<f32>().collect(),
+            None => host(self.decoder().outputs(rows, readout)),
         }
     }
 
@@ -194,8 +195,7 @@ impl Network {
     pub fn backward(&self, tape: Tape, d_outputs: Tensor<1>, grads: &mut Flat) {
         match (tape, grads, self.view()) {
             (Tape::Host(tapes), Flat::Host(grads), Some(view)) => {
-                let d_outputs: Vec<f32> = d_outputs.into_data().iter::<f32>().collect();
-                cpu::backward(&view, tapes, &d_outputs, Arc::make_mut(grads).as_mut_slice());
+                cpu::backward(&view, tapes, &host(d_outputs), Arc::make_mut(grads).as_mut_slice());
             }
             (Tape::Device(tape), Flat::Device(grads), None) => {
                 **grads = *grads.clone() + tape.backward(d_outputs);
@@ -206,11 +206,12 @@ impl Network {
 
     /// The log-probabilities of all targets of rows, as [`Network::outputs`] gives them, and their logits `[n, vocab]`.
     pub fn logprobs_and_logits(&self, rows: &[TokenRow], temperature: f32) -> (Vec<f32>, Vec<f32>) {
+        self.check(Readout::LogProbs { temperature });
         match self.view() {
             Some(view) => cpu::logprobs_and_logits(&view, rows, temperature),
             None => {
                 let logprobs = self.outputs(rows, Readout::LogProbs { temperature });
-                (logprobs, self.decoder().target_logits(rows).0.into_data().iter::<f32>().collect())
+                (logprobs, host(self.decoder().target_logits(rows).0))
             }
         }
     }

@@ -15,10 +15,10 @@ pub fn estimates(logprobs: &[f32], reference: &[f32]) -> [f64; 3] {
 }
 
 /// The adaptive controller: `e = clip(KL / target - 1, +-0.2)`, `beta *= 1 + e n / 10000` for `n`
-/// episodes.
+/// episodes, of which no more than 10,000 count, so that the weight stays above 0.
 pub fn adapted(beta: f64, kl: f64, target: f64, episodes: usize) -> f64 {
     let error = (kl / target - 1.0).clamp(-0.2, 0.2);
-    beta * (1.0 + error * episodes as f64 / 10_000.0)
+    beta * (1.0 + error * episodes.min(10_000) as f64 / 10_000.0)
 }
 
 #[cfg(test)]

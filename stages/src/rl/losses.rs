@@ -8,7 +8,7 @@
 
 use burn::tensor::Tensor;
 
-/// A loss to take the gradient of, and what to log of it; all of shape `[1]`, sums over tokens.
+/// A loss to take the gradient of, `[1]`, and what to log of it.
 pub struct PolicyLoss {
     /// `sum max(-A ratio, -A clip(ratio, 1 +- c)) / tokens`.
     pub loss: Tensor<1>,
@@ -67,7 +67,7 @@ mod tests {
         let logprobs = tensor(&[0.5, 0.0]).require_grad();
         let grads =
             policy_loss(logprobs.clone(), tensor(&[0.0; 2]), tensor(&[1.0, 1.0]), 0.2, 2).loss.backward();
-        let grad = crate::generate::host(logprobs.grad(&grads).unwrap());
+        let grad = crate::kernels::host(logprobs.grad(&grads).unwrap());
         assert_eq!(grad, [0.0, -0.5]);
     }
 

@@ -48,6 +48,18 @@ pub fn loss(scores: Tensor<1>, pairs: &[Pair], prompts: usize) -> Tensor<1> {
     (log_sigmoid(margins) * weights).sum().neg()
 }
 
+/// The part of the pairs whose better row has the higher score.
+pub fn accuracy(scores: &[f32], pairs: &[Pair]) -> f64 {
+    let right = pairs.iter().filter(|p| scores[p.better] > scores[p.worse]).count();
+    right as f64 / pairs.len().max(1) as f64
+}
+
+/// The mean difference of the scores of a pair.
+pub fn margin(scores: &[f32], pairs: &[Pair]) -> f64 {
+    let margins = pairs.iter().map(|p| f64::from(scores[p.better] - scores[p.worse]));
+    margins.sum::<f64>() / pairs.len().max(1) as f64
+}
+
 /// The gain, from 0 to 4, at which margins (better less worse, weight) are as likely as can be: the least
 /// of the mean of `-log sigmoid(gain * margin)`, which is convex. (Guo 2017, temperature scaling.)
 pub fn best_gain(margins: &[(f64, f64)]) -> f64 {

@@ -5,6 +5,7 @@
 //! else of the row matters.
 //! Must not know: losses, stages.
 
+use crate::context::StageError;
 use crate::model::{Network, Readout, TokenRow};
 
 /// A score is not finite.
@@ -14,6 +15,12 @@ use crate::model::{Network, Readout, TokenRow};
      learning rate"
 )]
 pub struct ScoreError;
+
+impl From<ScoreError> for StageError {
+    fn from(e: ScoreError) -> Self {
+        Self::failed(e)
+    }
+}
 
 impl ScoreError {
     /// The scores, if all are finite.

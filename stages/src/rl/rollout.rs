@@ -58,7 +58,7 @@ pub struct Rollout {
     pub logprobs: Vec<Vec<f32>>,
     /// Values before each token, a row each.
     pub values: Vec<Vec<f64>>,
-    /// Whitened advantages, a row each.
+    /// Advantages, whitened if that was asked for, a row each.
     pub advantages: Vec<Vec<f64>>,
     /// Returns, a row each.
     pub returns: Vec<Vec<f64>>,

@@ -12,7 +12,7 @@ use rand::Rng;
 use super::advantage::moments;
 use super::losses::{policy_loss, value_loss};
 use super::rollout::Rollout;
-use crate::generate::host;
+use crate::kernels::host;
 use crate::kernels::is_host;
 use crate::model::{Readout, TokenRow};
 use crate::rng::{keyed, permutation};

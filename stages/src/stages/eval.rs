@@ -17,7 +17,7 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Prompt, read_corpus};
 use crate::dialogue::{self, completion};
 use crate::evaluate::{Answers, Evaluation, Report, Scored, ValidationLoss, write_report};
-use crate::generate::{self, Sampling, Stop, generate};
+use crate::generate::{self, Generator, Sampling, Stop, generate};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::{Network, TokenRow};
 use crate::train::corpus::{HeldOut, VALIDATION_TOKENS};
@@ -191,7 +191,6 @@ impl<'a> Exam<'a> {
             seed: self.params.seed,
             purpose,
             step: 0,
-            banned: &[],
         }
     }
 
@@ -211,7 +210,6 @@ impl<'a> Exam<'a> {
             seed: self.params.seed,
             purpose: "eval",
             step: 0,
-            banned: &[],
         };
         let made = generate(model, &pages, &keys, self.params.batch_size, &sampling)?;
         let text = |tokens: &[u32]| {
@@ -258,7 +256,7 @@ impl<'a> Exam<'a> {
         if held_out.targets() == 0 {
             return Err(StageError::failed("the validation text is empty"));
         }
-        let (nats, tokens, bytes) = held_out.sums(model, self.params.batch_size);
+        let (nats, tokens, bytes) = held_out.sums(model, self.params.batch_size)?;
         Ok(Some(ValidationLoss {
             nats_per_token: nats / tokens as f64,
             tokens: tokens as u64,
@@ -279,6 +277,7 @@ impl<'a> Exam<'a> {
             self.ctx.device(),
         )?;
         let prompts = self.chat_prompts(&tokenizer, &model)?;
+        let generator = Generator::new(&model);
         let mut out = vec![Vec::with_capacity(self.params.best_of); prompts.len()];
         for n in 0..self.params.best_of {
             if self.ctx.should_stop() {
@@ -286,7 +285,7 @@ impl<'a> Exam<'a> {
             }
             let keys: Vec<u64> = (0..prompts.len()).map(|i| (i * self.params.best_of + n) as u64).collect();
             let sampling = self.sampling(Stop::Token(tokenizer.stop()), "best-of-n");
-            let made = generate(&model, &prompts, &keys, self.params.batch_size, &sampling)?;
+            let made = generator.generate(&prompts, &keys, self.params.batch_size, &sampling)?;
             // The very tokens that the model was asked with and answered.
             let row = |(prompt, made): (&Vec<u32>, &generate::Completion)| TokenRow {
                 ids: [prompt.as_slice(), &made.tokens].concat(),

@@ -4,6 +4,7 @@
 //! Invariant: a stage is a function of its params and inputs; whatever it draws is keyed.
 //! Must not know: pipelines, stores, schedules of the runner.
 
+pub mod dpo;
 pub mod eval;
 pub mod ppo;
 pub mod pretrain;

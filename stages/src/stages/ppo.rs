@@ -307,7 +307,6 @@ impl PpoContext<'_> {
             seed: p.seed,
             purpose: "rollout",
             step: iteration,
-            banned: &[],
         };
         let config = RewardConfig {
             kl_coef: state.kl_coef,

@@ -15,7 +15,7 @@ use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::read_corpus;
-use crate::generate::{NotFinite, Sampling, Stop, stream};
+use crate::generate::{Generator, NotFinite, Sampling, Stop};
 use crate::model::{Execution, ModelParams, Network, TokenRow};
 use crate::rng::keyed;
 use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows, joined};
@@ -191,9 +191,8 @@ fn show(
         seed,
         purpose: "show",
         step,
-        banned: &[],
     };
-    let made = stream(model, &[tokenizer.eot()], &sampling, &mut |_| {})?;
+    let made = Generator::new(model).stream(&[tokenizer.eot()], &sampling, &mut |_| {})?;
     ctx.sample(step, "", &tokenizer.decode(&made.tokens));
     Ok(())
 }

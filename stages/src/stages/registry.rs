@@ -11,7 +11,7 @@ use kiln::protocol::{Description, Kind, PROTOCOL, Port, StageRequest};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::{eval, ppo, pretrain, rank, reward, sample, sft, tokenizer};
+use super::{dpo, eval, ppo, pretrain, rank, reward, sample, sft, tokenizer};
 use crate::context::{Context, StageError, Summary};
 
 type Run = Box<dyn Fn(&StageRequest, &Context) -> Result<Summary, StageError>>;
@@ -89,6 +89,7 @@ pub fn output(name: &str, artifact_type: &str, summary: &str) -> Port {
 /// All kinds, sorted by name.
 pub fn entries() -> Vec<Entry> {
     vec![
+        dpo::entry(),
         eval::entry(),
         ppo::entry(),
         pretrain::entry(),

@@ -18,12 +18,12 @@ use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, Ranking, hold_out};
-use crate::dialogue::answered;
-use crate::generate::host;
+use crate::dialogue::{Ranked, answered, batch_of, ranked};
+use crate::kernels::host;
 use crate::model::{Execution, Network, Readout, TokenRow, io};
 use crate::rl::RewardModel;
 use crate::rl::advantage::moments;
-use crate::rl::pairs::{Pair, best_gain, loss, pairs};
+use crate::rl::pairs::{Pair, accuracy, best_gain, loss, margin};
 use crate::rl::reward_model::ScoreError;
 use crate::rng::permutation;
 use crate::train::{AdamWParams, Decay, Schedule, Trainer, state};
@@ -95,34 +95,12 @@ pub fn entry() -> Entry {
     )
 }
 
-/// One prompt's rows and the pairs among them.
-struct Item {
-    rows: Vec<TokenRow>,
-    ranks: Vec<u32>,
-}
-
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (decoder, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
     let decoder = decoder.executed(Execution { shards: params.shards, recompute: params.recompute });
     let context = decoder.config().max_position_embeddings;
     let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?).map_err(StageError::failed)?;
-    let mut items: Vec<Item> = rankings.iter().map(|r| item(&tokenizer, r, context)).collect();
-    // There has to be a token to be scored.
-    items.retain(|i| i.rows.iter().all(|row| row.targets() > 0));
-    if items.len() < rankings.len() {
-        let left_out = rankings.len() - items.len();
-        ctx.log(format!(
-            "{left_out} rankings left out: the prompt fills the context, or a completion is empty"
-        ));
-    }
-    let equal: usize = items.iter().map(|i| pairs(&i.ranks, 0).len() - i.pairs(0).len()).sum();
-    if equal > 0 {
-        ctx.log(format!("{equal} pairs left out: their completions are equal, as far as the context goes"));
-    }
-    items.retain(|i| !i.pairs(0).is_empty());
-    if items.is_empty() {
-        return Err(StageError::failed("no ranking has two different completions of different rank"));
-    }
+    let mut items = ranked(ctx, &tokenizer, &rankings, context)?;
     let held_out =
         hold_out(&mut items, params.validation_fraction, "rankings").map_err(StageError::failed)?;
     if params.calibrate && held_out.is_empty() {
@@ -145,38 +123,12 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     Ok(["rm/accuracy", "rm/margin"].into_iter().filter_map(pick).collect())
 }
 
-/// Prompt and completion as one row of at most `context` tokens.
-fn row(tokenizer: &Tokenizer, prompt: &str, completion: &Completion, context: usize) -> TokenRow {
-    let mut row = answered(tokenizer, prompt, completion);
-    row.ids.truncate(context);
-    row
-}
-
-impl Item {
-    /// Its pairs, as rows of a batch in which its first row is `first`. Equal rows teach nothing: they give no pair.
-    fn pairs(&self, first: usize) -> Vec<Pair> {
-        let ids = |row: usize| &self.rows[row - first].ids;
-        let mut pairs = pairs(&self.ranks, first);
-        pairs.retain(|pair| ids(pair.better) != ids(pair.worse));
-        pairs
-    }
-}
-
-fn item(tokenizer: &Tokenizer, ranking: &Ranking, context: usize) -> Item {
-    let rows = ranking.completions.iter().map(|c| row(tokenizer, &ranking.prompt, c, context)).collect();
-    Item { rows, ranks: ranking.ranks.clone() }
-}
-
-fn batch_of<'a>(items: impl Iterator<Item = &'a Item>) -> (Vec<TokenRow>, Vec<Pair>) {
-    let (mut rows, mut all) = (Vec::new(), Vec::new());
-    for item in items {
-        all.extend(item.pairs(rows.len()));
-        rows.extend(item.rows.iter().cloned());
-    }
-    (rows, all)
-}
-
-fn train(params: &Params, ctx: &Context, model: Network, items: &[Item]) -> Result<RewardModel, StageError> {
+fn train(
+    params: &Params,
+    ctx: &Context,
+    model: Network,
+    items: &[Ranked],
+) -> Result<RewardModel, StageError> {
     let per_pass = items.len().div_ceil(params.prompts_per_batch) as u64;
     let steps = params.epochs.saturating_mul(per_pass);
     params.schedule.look(ctx, steps);
@@ -205,13 +157,8 @@ fn train(params: &Params, ctx: &Context, model: Network, items: &[Item]) -> Resu
     Ok(RewardModel(trained.model))
 }
 
-fn accuracy(scores: &[f32], pairs: &[Pair]) -> f64 {
-    let right = pairs.iter().filter(|p| scores[p.better] > scores[p.worse]).count();
-    right as f64 / pairs.len().max(1) as f64
-}
-
 /// Scales the scores to log-odds by the held-out pairs, which training has not seen.
-fn calibrated(reward: RewardModel, ctx: &Context, held_out: &[Item]) -> Result<RewardModel, StageError> {
+fn calibrated(reward: RewardModel, ctx: &Context, held_out: &[Ranked]) -> Result<RewardModel, StageError> {
     let (rows, pairs) = batch_of(held_out.iter());
     let scores = reward.score_all(&rows)?;
     let margins: Vec<(f64, f64)> =
@@ -256,7 +203,7 @@ fn centred(
 }
 
 /// Of held-out rankings: accuracy over all pairs and by rank gap, margin, score statistics, correlation with length.
-fn evaluate(reward: &RewardModel, items: &[Item]) -> Result<BTreeMap<String, f64>, ScoreError> {
+fn evaluate(reward: &RewardModel, items: &[Ranked]) -> Result<BTreeMap<String, f64>, ScoreError> {
     let mut out = BTreeMap::new();
     if items.is_empty() {
         return Ok(out);
@@ -264,8 +211,7 @@ fn evaluate(reward: &RewardModel, items: &[Item]) -> Result<BTreeMap<String, f64
     let (rows, pairs) = batch_of(items.iter());
     let scores = reward.score_all(&rows)?;
     out.insert("rm/accuracy".to_owned(), accuracy(&scores, &pairs));
-    let margins = pairs.iter().map(|p| f64::from(scores[p.better] - scores[p.worse]));
-    out.insert("rm/margin".to_owned(), margins.sum::<f64>() / pairs.len().max(1) as f64);
+    out.insert("rm/margin".to_owned(), margin(&scores, &pairs));
     for gap in 1..=pairs.iter().map(|p| p.gap).max().unwrap_or(0) {
         let of_gap: Vec<Pair> = pairs.iter().filter(|p| p.gap == gap).copied().collect();
         out.insert(format!("rm/accuracy_gap_{gap}"), accuracy(&scores, &of_gap));
@@ -279,43 +225,4 @@ fn evaluate(reward: &RewardModel, items: &[Item]) -> Result<BTreeMap<String, f64
     out.insert("rm/deviation".to_owned(), variance.sqrt());
     out.insert("rm/length_correlation".to_owned(), covariance / (variance * length_variance).sqrt());
     Ok(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::tokenizer;
-
-    #[test]
-    fn a_row_never_exceeds_the_context() {
-        let text = "the birds sang ".repeat(20);
-        let long = row(&tokenizer(), "the sun", &Completion { text, finished: true, tokens: Vec::new() }, 16);
-        assert_eq!(long.ids.len(), 16);
-    }
-
-    #[test]
-    fn the_pairs_of_a_batch_name_the_rows_of_their_own_prompt() {
-        let tokenizer = tokenizer();
-        let item_of = |prompt: &str, ranks: &[u32]| {
-            let completions = ranks
-                .iter()
-                .map(|r| Completion { text: r.to_string(), finished: true, tokens: Vec::new() })
-                .collect();
-            let ranking = Ranking {
-                prompt: prompt.to_owned(),
-                completions,
-                ranks: ranks.to_vec(),
-                annotator: String::new(),
-                seconds: 0.0,
-                flags: Vec::new(),
-            };
-            item(&tokenizer, &ranking, 100)
-        };
-        let items = [item_of("a", &[2, 1]), item_of("b", &[1, 1, 3])];
-        let (rows, pairs) = batch_of(items.iter());
-        assert_eq!(rows.len(), 5);
-        let named: Vec<(usize, usize)> = pairs.iter().map(|p| (p.better, p.worse)).collect();
-        assert_eq!(named, [(1, 0), (2, 4), (3, 4)]);
-        assert_eq!(accuracy(&[0.0, 1.0, 0.5, -2.0, -1.0], &pairs), 2.0 / 3.0);
-    }
 }

@@ -4,6 +4,8 @@
 //! Invariant: completion k of prompt i draws from (seed, i, k) alone.
 //! Must not know: who ranks them.
 
+use std::time::Instant;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -13,7 +15,7 @@ use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, CompletionSet, Prompt};
 use crate::dialogue::{self, completion};
-use crate::generate::{Sampling, Stop, generate};
+use crate::generate::{Generator, Sampling, Stop};
 use crate::model::Network;
 
 /// The kind's params.
@@ -76,6 +78,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     prompts.truncate(params.prompts.unwrap_or(usize::MAX));
     let room = dialogue::room(model.config().max_position_embeddings, params.max_new_tokens)?;
     let (prompts, ids) = dialogue::fitting(ctx, &tokenizer, prompts, room)?;
+    let start = Instant::now();
     let made = sampled(params, ctx, (&model, &tokenizer), &ids)?;
     let sets: Vec<CompletionSet> = prompts
         .into_iter()
@@ -83,8 +86,11 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         .map(|(prompt, made)| CompletionSet { prompt: prompt.prompt, completions: made.to_vec() })
         .collect();
     data::write(ctx.output("completions")?, &sets).map_err(StageError::failed)?;
+    let tokens: usize = made.iter().map(|c| c.tokens.len()).sum();
+    let speed = tokens as f64 / start.elapsed().as_secs_f64();
     let finished = made.iter().filter(|c| c.finished).count() as f64 / made.len().max(1) as f64;
-    ctx.metric(0, &[("sample/finished", finished), ("sample/completions", made.len() as f64)]);
+    let names = ["sample/finished", "sample/completions", "sample/tokens_per_second"];
+    ctx.metrics(0, names, [finished, made.len() as f64, speed]);
     Ok(vec![("finished".to_owned(), finished), ("completions".to_owned(), made.len() as f64)])
 }
 
@@ -102,17 +108,17 @@ fn sampled(
         seed: params.seed,
         purpose: "sample",
         step: 0,
-        banned: &[],
     };
     let k = params.samples_per_prompt;
     let keys: Vec<u64> = (0..(prompts.len() * k) as u64).collect();
+    let model = Generator::new(model);
     let mut made = Vec::with_capacity(keys.len());
     for keys in keys.chunks(params.batch_size) {
         if ctx.should_stop() {
             return Err(StageError::Interrupted);
         }
         let ids: Vec<Vec<u32>> = keys.iter().map(|&key| prompts[key as usize / k].clone()).collect();
-        let batch = generate(model, &ids, keys, ids.len(), &sampling)?;
+        let batch = model.generate(&ids, keys, ids.len(), &sampling)?;
         made.extend(batch.iter().map(|c| completion(tokenizer, c)));
         ctx.progress((made.len() / k) as u64, prompts.len() as u64, || format!("{k} completions each"));
     }

@@ -110,10 +110,10 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let micro = micro_batch(params.micro_batch, params.batch_size);
     let validate = |model: &Network| {
         if held_out.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let (sum, count) = lm_loss(model, &held_out, micro);
-        vec![("val/loss", sum / count as f64)]
+        let (sum, count) = lm_loss(model, &held_out, micro)?;
+        Ok(vec![("val/loss", sum / count as f64)])
     };
     let shown: Vec<&Demonstration> = demonstrations.iter().rev().take(3).collect();
     let plan = TrainConfig {
@@ -182,7 +182,6 @@ fn show(
         seed,
         purpose: "show",
         step,
-        banned: &[],
     };
     for (d, made) in shown.iter().zip(generate(model, &prompts, &samples, 8, &sampling)?) {
         ctx.sample(step, &d.prompt, &tokenizer.decode(&made.tokens));

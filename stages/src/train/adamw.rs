@@ -5,11 +5,12 @@
 //! Must not know: losses, schedules (it is told the learning rate).
 //! Source: Loshchilov and Hutter 2019; defaults are PyTorch's but for what a recipe says.
 
+use burn::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::AdamWRule;
-use crate::kernels::flat::{self, Flat};
+use crate::kernels::flat::{self, Flat, Segment};
 use crate::model::Network;
 
 /// The optimizer's numbers.
@@ -24,7 +25,7 @@ pub struct AdamWParams {
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta2: f64,
     /// Added to the root of the second moment.
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(min = 1e-30))]
     pub eps: f64,
     /// Decoupled weight decay, for matrices only.
     #[schemars(range(min = 0.0))]
@@ -44,6 +45,8 @@ impl Default for AdamWParams {
 #[derive(Debug, Clone)]
 pub struct AdamW {
     params: AdamWParams,
+    segments: Vec<Segment>,
+    decays: Option<Tensor<1>>,
     /// Updates so far.
     pub updates: u64,
     /// The first and the second moment of every parameter.
@@ -53,7 +56,10 @@ pub struct AdamW {
 impl AdamW {
     /// A fresh optimizer for the parameters of a model.
     pub fn new(params: AdamWParams, model: &Network) -> Self {
-        Self { params, updates: 0, moments: [0, 1].map(|_| model.weights().zeros_like()) }
+        let segments = model.segments();
+        let decays = flat::decays(model.weights(), &segments);
+        let moments = [0, 1].map(|_| model.weights().zeros_like());
+        Self { params, segments, decays, updates: 0, moments }
     }
 
     /// Updates a model; returns the gradient's norm before clipping.
@@ -76,8 +82,8 @@ impl AdamW {
             step: self.updates,
             grad_scale: if max > 0.0 && norm > max { max / norm } else { 1.0 },
         };
-        let segments = model.segments();
-        flat::adamw(model.weights_mut(), grads, self.moments.each_mut(), &segments, &rule);
+        let moments = self.moments.each_mut();
+        flat::adamw(model.weights_mut(), grads, moments, &self.segments, self.decays.as_ref(), &rule);
         Ok(norm)
     }
 }

@@ -5,7 +5,9 @@
 //! Must not know: which stage asks.
 
 use super::lm::lm_loss;
+use super::run::Measured;
 use crate::bpe::Tokenizer;
+use crate::context::StageError;
 use crate::model::{Network, TokenRow};
 
 /// A long text of which rows of `time` inputs and their successors are drawn.
@@ -98,19 +100,25 @@ impl HeldOut {
     }
 
     /// Validation loss (nats a token) and bits per byte of the text.
-    pub fn measure(&self, model: &Network, micro: usize) -> Vec<(&'static str, f64)> {
+    ///
+    /// # Errors
+    /// When the loss is not finite.
+    pub fn measure(&self, model: &Network, micro: usize) -> Result<Measured, StageError> {
         if self.rows.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let (sum, count, bytes) = self.sums(model, micro);
+        let (sum, count, bytes) = self.sums(model, micro)?;
         let bits = sum / std::f64::consts::LN_2 / bytes.max(1) as f64;
-        vec![("val/loss", sum / count as f64), ("val/bits_per_byte", bits)]
+        Ok(vec![("val/loss", sum / count as f64), ("val/bits_per_byte", bits)])
     }
 
     /// The summed loss in nats, the tokens it is over, and the bytes of the text.
-    pub fn sums(&self, model: &Network, micro: usize) -> (f64, usize, usize) {
-        let (sum, count) = lm_loss(model, &self.rows, micro);
-        (sum, count, self.bytes)
+    ///
+    /// # Errors
+    /// When the loss is not finite.
+    pub fn sums(&self, model: &Network, micro: usize) -> Result<(f64, usize, usize), StageError> {
+        let (sum, count) = lm_loss(model, &self.rows, micro)?;
+        Ok((sum, count, self.bytes))
     }
 }
 
@@ -166,12 +174,12 @@ mod tests {
         };
         let model = Network::drawn(&config, 0, &cpu());
         let held_out = HeldOut::new(&tokenizer, &texts, 8, usize::MAX);
-        let (sum, tokens, bytes) = held_out.sums(&model, 2);
+        let (sum, tokens, bytes) = held_out.sums(&model, 2).unwrap();
         assert_eq!(bytes, texts[0].len() - tokenizer.decode_bytes(&tokenizer.encode(texts[0])[..1]).len());
         assert_eq!(tokens, joined(&tokenizer, &texts).len() - 1);
         // A fresh model guesses: about log V a token.
         assert!((sum / tokens as f64 - (config.vocab as f64).ln()).abs() < 0.1);
-        let measured = held_out.measure(&model, 2);
+        let measured = held_out.measure(&model, 2).unwrap();
         assert_eq!(measured[0], ("val/loss", sum / tokens as f64));
         let bits = sum / std::f64::consts::LN_2 / bytes as f64;
         assert!(measured[1].0 == "val/bits_per_byte" && (measured[1].1 - bits).abs() < 1e-12);

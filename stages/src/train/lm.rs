@@ -6,6 +6,7 @@
 //! Must not know: where rows come from.
 
 use super::trainer::Trainer;
+use crate::context::StageError;
 use crate::model::{Network, Readout, TokenRow};
 
 /// What a language model is asked.
@@ -27,14 +28,22 @@ pub fn add_lm_loss(trainer: &mut Trainer, rows: &[TokenRow], micro: usize, coef:
         let value = trainer.add(part, LOGPROBS, |logprobs| logprobs.sum() * -scale);
         loss += value.map_err(|e| format!("rows {} and after: {e}", i * micro))?;
     }
-    Ok(if coef == 0.0 { loss } else { loss / coef })
+    Ok(loss / coef)
 }
 
 /// The summed loss and the number of targets of rows, without gradients.
-pub fn lm_loss(model: &Network, rows: &[TokenRow], micro: usize) -> (f64, usize) {
+///
+/// # Errors
+/// When the loss is not finite.
+pub fn lm_loss(model: &Network, rows: &[TokenRow], micro: usize) -> Result<(f64, usize), StageError> {
     let parts = rows.chunks(micro.max(1)).map(|part| model.outputs(part, LOGPROBS));
     let sum: f64 = parts.map(|logprobs| -logprobs.into_iter().map(f64::from).sum::<f64>()).sum();
-    (sum, rows.iter().map(TokenRow::targets).sum())
+    match sum.is_finite() {
+        true => Ok((sum, rows.iter().map(TokenRow::targets).sum())),
+        false => {
+            Err(StageError::failed(format!("the validation loss is {sum}: try a smaller learning rate")))
+        }
+    }
 }
 
 /// Rows that go through a model at once: all where the param is 0.

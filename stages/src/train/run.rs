@@ -34,7 +34,7 @@ pub struct TrainConfig<'a> {
     /// The rows of a step.
     pub batch: &'a dyn Fn(u64) -> Vec<TokenRow>,
     /// Measures the model on held-out data: name and value.
-    pub validate: &'a dyn Fn(&Network) -> Measured,
+    pub validate: &'a dyn Fn(&Network) -> Result<Measured, StageError>,
     /// Shows what the model says, at the same steps.
     pub show: &'a dyn Fn(&Network, u64) -> Result<(), NotFinite>,
 }
@@ -60,12 +60,12 @@ pub fn train(ctx: &Context, model: Network, plan: &TrainConfig) -> Result<(Netwo
             ctx.metric(done, &meter.measurements());
         }
         if plan.eval_every > 0 && done % plan.eval_every == 0 && done < plan.steps {
-            ctx.metric(done, &(plan.validate)(&trainer.model));
+            ctx.metric(done, &(plan.validate)(&trainer.model)?);
             (plan.show)(&trainer.model, done).map_err(|e| failed(e.to_string()))?;
         }
         Ok(())
     })?;
-    let last = (plan.validate)(&trained.model);
+    let last = (plan.validate)(&trained.model)?;
     ctx.metric(plan.steps, &last);
     (plan.show)(&trained.model, plan.steps)?;
     Ok((trained.model, last))

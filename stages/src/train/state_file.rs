@@ -8,21 +8,19 @@
 //!
 //! Layout: [`MAGIC`] (the format's name and version), SHA-256 of everything that follows (32 bytes),
 //! then a safetensors file whose metadata has `origin` and `counters` as JSON.
-//! It is written piece by piece and read through a mapping, so that the state is in memory once.
+//! It is written and read piece by piece, so that the state is in memory once.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 
 use super::origin::{Origin, hex};
 use super::state::{Reader, Saved};
-use crate::model::io::bytes_of;
+use crate::model::io::{TensorFile, bytes_of};
 
 /// How a file begins; the number is the format's version.
 pub const MAGIC: &[u8] = b"kiln.checkpoint/3\n";
@@ -33,7 +31,9 @@ const HEADER_LIMIT: u64 = 4 << 20;
 
 /// A file whose checksum is right.
 pub struct StateFile {
-    bytes: Mmap,
+    file: File,
+    size: u64,
+    checksum: [u8; CHECKSUM],
 }
 
 impl StateFile {
@@ -54,24 +54,29 @@ impl StateFile {
             return Err(format!("it has {size} bytes, and this stage's state needs at most {limit}"));
         }
         let file = File::open(path).map_err(|e| e.to_string())?;
-        // SAFETY: the folder belongs to this attempt alone, and a state is only ever replaced as a whole.
-        #[allow(unsafe_code)]
-        let bytes = unsafe { Mmap::map(&file) }.map_err(|e| e.to_string())?;
-        Self::check(bytes).map(Some)
+        Self::check(file, size).map(Some)
     }
 
-    fn check(bytes: Mmap) -> Result<Self, String> {
-        let rest = bytes.strip_prefix(MAGIC).ok_or("it has another format, or is damaged")?;
-        let (checksum, payload) = rest.split_at_checked(CHECKSUM).ok_or("it is truncated")?;
-        if Sha256::digest(payload).as_slice() != checksum {
+    fn check(file: File, size: u64) -> Result<Self, String> {
+        let mut reader = (&file).take(size);
+        let mut magic = vec![0; MAGIC.len()];
+        reader.read_exact(&mut magic).map_err(|e| short(e, "it has another format, or is damaged"))?;
+        if magic != MAGIC {
+            return Err("it has another format, or is damaged".to_owned());
+        }
+        let mut checksum = [0; CHECKSUM];
+        reader.read_exact(&mut checksum).map_err(|e| short(e, "it is truncated"))?;
+        let mut hasher = Sha256::new();
+        io::copy(&mut BufReader::with_capacity(1 << 20, reader), &mut hasher).map_err(|e| e.to_string())?;
+        if hasher.finalize().as_slice() != checksum {
             return Err("it is damaged: its checksum is wrong".to_owned());
         }
-        Ok(Self { bytes })
+        Ok(Self { file, size, checksum })
     }
 
     /// The checksum in hexadecimal digits: the name of this state.
     pub fn checksum(&self) -> String {
-        hex(&self.bytes[MAGIC.len()..MAGIC.len() + CHECKSUM])
+        hex(&self.checksum)
     }
 
     /// The state, if it is of this origin.
@@ -79,16 +84,21 @@ impl StateFile {
     /// # Errors
     /// Why it cannot be used.
     pub fn parse(&self, origin: &Origin) -> Result<Reader, String> {
-        let payload = &self.bytes[MAGIC.len() + CHECKSUM..];
-        let (_, header) = SafeTensors::read_metadata(payload).map_err(|e| e.to_string())?;
-        let named = header.metadata().as_ref();
+        let file = TensorFile::open(&self.file, (MAGIC.len() + CHECKSUM) as u64, self.size)?;
+        let named = file.header().metadata().as_ref();
         let text = |name: &str| named.and_then(|m| m.get(name)).ok_or(format!("it has no `{name}`"));
         let found: Origin = serde_json::from_str(text("origin")?).map_err(|e| format!("its origin: {e}"))?;
         if let Some(reason) = found.conflict(origin) {
             return Err(reason);
         }
         let counters = serde_json::from_str(text("counters")?).map_err(|e| format!("its counters: {e}"))?;
-        Ok(Reader { counters, tensors: tensors(payload)? })
+        let mut tensors = BTreeMap::new();
+        for (name, info) in file.header().tensors() {
+            let mut values = vec![0.0; info.shape.iter().product()];
+            file.read(&name, &[values.len()], &mut values)?;
+            tensors.insert(name, values);
+        }
+        Ok(Reader { counters, tensors })
     }
 
     /// Writes a state durably: after a return without an error it survives a loss of power.
@@ -136,17 +146,9 @@ fn header(origin: &Origin, state: &Saved) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn tensors(payload: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
-    let file = SafeTensors::deserialize(payload).map_err(|e| e.to_string())?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::F32 {
-            return Err(format!("its tensor `{name}` has the type {:?}, not F32", view.dtype()));
-        }
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        tensors.insert(name, values.collect());
-    }
-    Ok(tensors)
+/// What to say of a file that ends too early, or that cannot be read.
+fn short(e: io::Error, words: &str) -> String {
+    if e.kind() == io::ErrorKind::UnexpectedEof { words.to_owned() } else { e.to_string() }
 }
 
 /// Replaces a file, atomically and durably, by what `write` writes.

@@ -345,6 +345,14 @@ impl Workshop {
             .input("demonstrations", &self.made["demonstrations"])
     }
 
+    pub fn dpo(&self) -> Stage {
+        let params =
+            json!({ "epochs": 8, "prompts_per_batch": 4, "learning_rate": 1e-3, "validation_fraction": 0.2 });
+        Stage::new("dpo", "policy", params)
+            .input("model", &self.made["sft"])
+            .input("rankings", &self.made["rankings"])
+    }
+
     pub fn ppo(&self) -> Stage {
         let params = json!({
             "iterations": 24, "prompts_per_batch": 8, "max_new_tokens": 12, "epochs": 2, "minibatches": 2,

@@ -2,9 +2,9 @@
 //!
 //! Purpose: plain functions on slices of f32, one file an operation; `simd` compiles each for the vector
 //! instructions at hand. Matrices are row-major.
-//! Invariant: a function runs on the thread that calls it and adds in an order that its shapes alone decide, so the same
-//! slices give the same bytes; gradients of parameters are added to what is there.
-//! Must not know: models, threads, tensors of any library.
+//! Invariant: a function adds in an order that its shapes alone decide, so the same slices give the same bytes, on however
+//! many threads; all but `panels` run on the thread that calls them. Gradients of parameters are added to what is there.
+//! Must not know: models, tensors of any library.
 
 #[macro_use]
 pub mod simd;

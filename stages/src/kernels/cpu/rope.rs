@@ -18,9 +18,10 @@ impl Rope {
     /// For heads of this size and positions below `positions`.
     pub fn new(size: usize, theta: f64, positions: usize) -> Self {
         let half = size / 2;
-        let angle = |at: usize| (at / half) as f64 * theta.powf(-2.0 * (at % half) as f64 / size as f64);
-        let table = |f: fn(f64) -> f64| (0..positions * half).map(|at| f(angle(at)) as f32).collect();
-        Self { half, cos: table(f64::cos), sin: table(f64::sin) }
+        let frequencies: Vec<f64> = (0..half).map(|i| theta.powf(-2.0 * i as f64 / size as f64)).collect();
+        let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
+        let (sin, cos) = angles.map(f64::sin_cos).map(|(sin, cos)| (sin as f32, cos as f32)).unzip();
+        Self { half, cos, sin }
     }
 
     /// Turns the first `heads` heads of each row `[n, stride]` by its position, or back.

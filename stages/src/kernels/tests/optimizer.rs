@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::assert_near;
 use crate::kernels::cpu::adamw::{adamw as kernel, squares};
-use crate::kernels::flat::{Flat, Segment, adamw};
+use crate::kernels::flat::{self, Flat, Segment, adamw};
 use crate::kernels::{AdamWRule, decomposed};
 use crate::testing::{assert_close, cpu, host, narrow, numbers, with_threads};
 
@@ -87,7 +87,15 @@ fn several_steps_of_adamw_are_those_of_the_paper() {
             let (mut first, mut second) = (param.zeros_like(), param.zeros_like());
             for (t, grad) in grads.iter().enumerate() {
                 let rule = AdamWRule { step: t as u64 + 1, ..rule };
-                adamw(&mut param, &on(grad, on_host), [&mut first, &mut second], &segments, &rule);
+                let factors = flat::decays(&param, &segments);
+                adamw(
+                    &mut param,
+                    &on(grad, on_host),
+                    [&mut first, &mut second],
+                    &segments,
+                    factors.as_ref(),
+                    &rule,
+                );
             }
             assert_near(&param.values(), &wanted, 1e-6, &format!("host {on_host}, {rule:?}"));
         }
@@ -105,7 +113,8 @@ fn a_long_run_is_updated_to_the_same_bytes_by_any_number_of_threads() {
             let flat = |values: Vec<f32>| Flat::Host(values.into());
             let (mut param, grad) = (flat(draw(7)), flat(draw(13)));
             let (mut first, mut second) = (param.zeros_like(), param.zeros_like());
-            adamw(&mut param, &grad, [&mut first, &mut second], &segments, &RULE);
+            let factors = flat::decays(&param, &segments);
+            adamw(&mut param, &grad, [&mut first, &mut second], &segments, factors.as_ref(), &RULE);
             [param, first, second].map(|flat| flat.values().into_owned())
         })
     };
@@ -140,7 +149,8 @@ fn adamw_never_changes_what_somebody_else_holds() {
         let (mut first, mut second) = (param.zeros_like(), param.zeros_like());
         let held = [&param, &grad, &first, &second].map(Clone::clone);
         let before = held.each_ref().map(|flat| flat.values().into_owned());
-        adamw(&mut param, &grad, [&mut first, &mut second], &segments, &RULE);
+        let factors = flat::decays(&param, &segments);
+        adamw(&mut param, &grad, [&mut first, &mut second], &segments, factors.as_ref(), &RULE);
         assert_eq!(held.map(|flat| flat.values().into_owned()), before);
         let after = [&param, &first, &second].map(|flat| flat.values().into_owned());
         assert!(after[0] != before[0] && after[1] != before[2] && after[2] != before[3]);

@@ -29,8 +29,8 @@ impl<'a> Packed<'a> {
         let pack = |place: &LinearAt| Panels::new(view.at(&place.weight), place.columns);
         let halves = view.layout.layers.par_iter();
         let layers = halves.map(|halves| halves.each_ref().map(|half| [pack(&half.first), pack(&half.last)]));
-        let layers = layers.collect();
-        let head = Panels::transposed(view.at(&view.layout.head), view.config.hidden_size);
+        let head = || Panels::transposed(view.at(&view.layout.head), view.config.hidden_size);
+        let (layers, head) = rayon::join(|| layers.collect(), head);
         Self { layers, head, view }
     }
 

@@ -14,6 +14,7 @@ use super::view::View;
 use crate::kernels::cpu::linear::{self, Matrix, product};
 use crate::kernels::cpu::logprobs::{self, Softmax};
 use crate::kernels::cpu::norm;
+use crate::model::layout::LinearAt;
 
 /// Tokens of the vocabulary in a block.
 const BLOCK: usize = 4096;
@@ -124,7 +125,9 @@ pub fn backward(view: &View, tape: &mut Tape, d_outputs: &[f32], sink: Sink) -> 
     sink.add(blocks(view).count(), |grads| {
         let mut region = Region { grads, start: view.layout.last.start };
         if let (Some(head), Readout::Values | Readout::Scores) = (&view.layout.value_head, &*readout) {
-            region.linear(head, &last.normed, d_outputs);
+            // Scores count by their differences alone, in which a bias is nothing but rounding.
+            let bias = head.bias.clone().filter(|_| *readout == Readout::Values);
+            region.linear(&LinearAt { bias, ..head.clone() }, &last.normed, d_outputs);
         }
         region.norm(view, &view.layout.norm, &last.stream, &mut d_normed, &mut d_stream);
     });

@@ -39,7 +39,8 @@ impl<'a> Turns<'a> {
         let mut part =
             condition.wait_while(part, |part| part.next < worker).unwrap_or_else(PoisonError::into_inner);
         add(part.values);
-        part.next = worker + 1;
+        // Never back: those who were released stay so.
+        part.next = part.next.max(worker + 1);
         condition.notify_all();
     }
 
@@ -87,6 +88,8 @@ mod tests {
             let waits = scope.spawn(|| turns.take(1, 1, |values| values[0] = 1.0));
             turns.release();
             waits.join().unwrap();
+            // One that comes after somebody was released, and not in the next turn, is not kept waiting either.
+            turns.take(1, 3, |values| values[0] = 3.0);
         });
     }
 }

@@ -120,8 +120,8 @@ impl<'a> Decoder<'a> {
                 let logits = if temperature == 1.0 { logits } else { logits / temperature };
                 kernels::token_logprobs(logits, targets)
             }
-            Readout::Values => self.values(rows, &|row| row.from.max(1) - 1..row.ids.len() - 1),
-            Readout::Scores => self.values(rows, &|row| row.ids.len() - 1..row.ids.len()),
+            Readout::Values => self.values(rows, true, &|row| row.from.max(1) - 1..row.ids.len() - 1),
+            Readout::Scores => self.values(rows, false, &|row| row.ids.len() - 1..row.ids.len()),
         }
     }
 
@@ -135,13 +135,20 @@ impl<'a> Decoder<'a> {
         (self.logits(picked), indices(targets, &self.device))
     }
 
-    fn values(&self, rows: &[TokenRow], read: &dyn Fn(&TokenRow) -> std::ops::Range<usize>) -> Tensor<1> {
+    fn values(
+        &self,
+        rows: &[TokenRow],
+        learns_bias: bool,
+        read: &dyn Fn(&TokenRow) -> std::ops::Range<usize>,
+    ) -> Tensor<1> {
         let ids: Vec<&[u32]> = rows.iter().map(|r| r.ids.as_slice()).collect();
         let hidden = self.hidden(Rows::right(&ids, 0, &self.device), None);
         let picked = self.picked(hidden, rows, read);
         let n = picked.dims()[0];
         let out = picked.matmul(self.matrix("value_head.weight")).reshape([n]);
-        self.vector("value_head.bias").map_or(out.clone(), |bias| out + bias)
+        // As on the CPU, the bias learns from values alone.
+        let bias = self.vector("value_head.bias");
+        bias.map_or(out.clone(), |bias| out + if learns_bias { bias } else { bias.detach() })
     }
 
     /// The hidden states at places of each row, `[n, hidden_size]`, of `[batch, time, hidden_size]` padded on the right.

@@ -225,7 +225,6 @@ fn samples_are_the_same_one_by_one_and_sixteen_at_once_even_where_rows_run_out_o
                 seed: 1,
                 purpose: "test",
                 step: 0,
-                banned: &[],
             };
             let run = |batch, threads| {
                 with_threads(threads, || generate(&model, &prompts, &keys, batch, &sampling).unwrap())

@@ -3,12 +3,12 @@
 use burn::tensor::Device;
 
 use super::{full_logits, ragged};
-use crate::generate::{Sampling, Stop, generate, stream};
+use crate::generate::{Generator, Sampling, Stop, generate};
 use crate::model::{ModelConfig, Network};
 use crate::testing::{all_shapes, changed, cpu, lively, shapes, tokens};
 
 fn greedy(stop: Stop<'_>) -> Sampling<'_> {
-    Sampling { temperature: 0.0, max_new_tokens: 12, stop, seed: 1, purpose: "test", step: 0, banned: &[] }
+    Sampling { temperature: 0.0, max_new_tokens: 12, stop, seed: 1, purpose: "test", step: 0 }
 }
 
 /// A model on the CPU, and its twin as a GPU would have it.
@@ -101,22 +101,10 @@ fn a_stream_tells_each_token_of_the_completion_as_it_comes() {
     for model in both(config, 6) {
         let sampling = Sampling { temperature: 1.0, ..greedy(Stop::Token(3)) };
         let mut told = Vec::new();
-        let made = stream(&model, &[1, 2, 3], &sampling, &mut |token| told.push(token)).unwrap();
+        let made =
+            Generator::new(&model).stream(&[1, 2, 3], &sampling, &mut |token| told.push(token)).unwrap();
         assert_eq!(told, made.tokens);
         assert_eq!(made, generate(&model, &[vec![1, 2, 3]], &[0], 1, &sampling).unwrap()[0]);
-    }
-}
-
-#[test]
-fn banned_tokens_are_never_taken() {
-    let config = &shapes()[0];
-    for model in both(config, 6) {
-        let banned: Vec<u32> = (0..config.vocab as u32).filter(|t| t % 5 != 0).collect();
-        for temperature in [0.0, 1.0] {
-            let sampling = Sampling { temperature, banned: &banned, ..greedy(Stop::Token(u32::MAX)) };
-            let made = generate(&model, &[vec![1, 2]], &[0], 1, &sampling).unwrap();
-            assert!(made[0].tokens.iter().all(|t| t % 5 == 0), "{:?}", made[0].tokens);
-        }
     }
 }
 

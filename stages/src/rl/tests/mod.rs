@@ -81,7 +81,6 @@ impl Setting {
             seed: 5,
             purpose: "rollout",
             step: 0,
-            banned: &[],
         }
     }
 

@@ -211,7 +211,7 @@ fn pretraining_text_that_is_mixed_in_is_learnt_and_without_weight_changes_nothin
     };
     let loss = |trainer: &Trainer| {
         let rows: Vec<TokenRow> = (0..7).map(|i| text().row(i)).collect();
-        let (sum, count) = lm_loss(&trainer.model, &rows, 8);
+        let (sum, count) = lm_loss(&trainer.model, &rows, 8).unwrap();
         sum / count as f64
     };
     let (with, stats) = after(5.0);

@@ -47,7 +47,8 @@ fn the_mean_runs_over_tokens_and_not_over_rows() {
     let model = lively(config, 2, &cpu());
     let rows = rows("means", &[4, 20], config.vocab);
     let loss = add_lm_loss(&mut trainer(model.clone()), &rows, 1, 1.0).unwrap();
-    let parts: Vec<(f64, usize)> = rows.iter().map(|r| lm_loss(&model, std::slice::from_ref(r), 1)).collect();
+    let parts: Vec<(f64, usize)> =
+        rows.iter().map(|r| lm_loss(&model, std::slice::from_ref(r), 1).unwrap()).collect();
     let by_token = parts.iter().map(|p| p.0).sum::<f64>() / parts.iter().map(|p| p.1).sum::<usize>() as f64;
     let by_row = parts.iter().map(|p| p.0 / p.1 as f64).sum::<f64>() / 2.0;
     assert!((loss - by_token).abs() < 1e-5, "{loss} {by_token}");
@@ -92,7 +93,7 @@ fn the_loss_is_the_sum_over_response_and_stop_tokens_and_no_others() {
             let wanted = by_hand(&model, &ids, 1.0)[prompt - 1..].to_vec();
             let got = logprobs(&model, std::slice::from_ref(&row), 1.0);
             assert_close(&got, &wanted, 1e-5, "log-probabilities");
-            let (loss, count) = lm_loss(&model, &[row], 4);
+            let (loss, count) = lm_loss(&model, &[row], 4).unwrap();
             assert_eq!(count, response);
             assert_close(&[loss], &[-wanted.iter().sum::<f64>()], 1e-5, "loss");
         }
@@ -105,7 +106,7 @@ fn a_prompt_token_is_a_context_and_never_a_target() {
     let blind = changed(lively(&shapes()[0], 5, &cpu()), |name, _, x| {
         if name.starts_with("blocks") || name == "position_embedding" { 0.0 } else { x }
     });
-    let loss = |ids: [u32; 6]| lm_loss(&blind, &[TokenRow { ids: ids.to_vec(), from: 4 }], 1).0;
+    let loss = |ids: [u32; 6]| lm_loss(&blind, &[TokenRow { ids: ids.to_vec(), from: 4 }], 1).unwrap().0;
     assert_eq!(loss([1, 2, 3, 9, 5, 6]), loss([30, 31, 32, 9, 5, 6]));
     assert_ne!(loss([1, 2, 3, 9, 5, 6]), loss([1, 2, 3, 9, 7, 6]));
 }

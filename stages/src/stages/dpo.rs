@@ -1,0 +1,152 @@
+//! `dpo`: the policy, straight from rankings, by direct preference optimisation.
+//!
+//! Purpose: SFT model and rankings in, policy out.
+//! Invariant: the reward of a row is `kl_coef (log pi - log pi_ref)`, summed over its response; the loss is that of a reward
+//! model over the pairs of each prompt, which for one pair a prompt is the paper's. The order depends on (seed, pass) alone.
+//! Must not know: who ranked.
+//! Source: Rafailov 2023, equation 7.
+
+use burn::tensor::Tensor;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::registry::{Entry, input, output};
+use crate::bundle;
+use crate::context::{Context, StageError, Summary};
+use crate::data::{self, Ranking, hold_out};
+use crate::dialogue::{Ranked, batch_of, ranked};
+use crate::kernels::host;
+use crate::model::{Execution, Network, TokenRow};
+use crate::rl::pairs::{accuracy, loss, margin};
+use crate::rng::permutation;
+use crate::train::lm::LOGPROBS;
+use crate::train::{AdamWParams, Decay, Schedule, Trainer, state};
+
+/// The kind's params.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    /// Passes over the rankings.
+    #[schemars(range(min = 1))]
+    pub epochs: u64,
+    /// Prompts a step, each with all its completions.
+    #[schemars(range(min = 1))]
+    pub prompts_per_batch: usize,
+    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
+    #[schemars(range(min = 1, max = 256))]
+    pub shards: usize,
+    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
+    pub recompute: bool,
+    /// The peak learning rate.
+    #[schemars(range(min = 0.0))]
+    pub learning_rate: f64,
+    /// How the rate runs.
+    pub schedule: Schedule,
+    /// AdamW's numbers.
+    pub optimizer: AdamWParams,
+    /// How much a departure from the SFT model weighs (beta).
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub kl_coef: f64,
+    /// The part of the rankings, at their end, that is held out.
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub validation_fraction: f64,
+    /// The seed of every draw.
+    pub seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            epochs: 1,
+            prompts_per_batch: 8,
+            shards: 2,
+            recompute: false,
+            learning_rate: 1e-4,
+            schedule: Schedule { decay: Decay::Linear, warmup: 10, min_lr_ratio: 0.0 },
+            optimizer: AdamWParams { weight_decay: 0.0, ..AdamWParams::default() },
+            kl_coef: 0.1,
+            validation_fraction: 0.1,
+            seed: 1337,
+        }
+    }
+}
+
+/// The kind's entry.
+pub fn entry() -> Entry {
+    let inputs = vec![
+        input("model", &["checkpoint"], "the SFT model: start and reference"),
+        input("rankings", &["rankings"], "ranked completions"),
+    ];
+    let outputs = vec![output("policy", "policy", "the policy")];
+    Entry::new("dpo", 1, "trains a policy on ranked completions with DPO", (inputs, outputs), run)
+}
+
+fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
+    let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
+    let model = model.executed(Execution { shards: params.shards, recompute: params.recompute });
+    let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?).map_err(StageError::failed)?;
+    let mut items = ranked(ctx, &tokenizer, &rankings, model.config().max_position_embeddings)?;
+    let held_out =
+        hold_out(&mut items, params.validation_fraction, "rankings").map_err(StageError::failed)?;
+    ctx.log(format!("{} rankings to train on, {} held out", items.len(), held_out.len()));
+    let policy = train(params, ctx, &model, &items)?;
+    bundle::save(ctx.output("policy")?, &policy, &tokenizer)?;
+    if held_out.is_empty() {
+        return Ok(Summary::new());
+    }
+    let (rows, pairs) = batch_of(held_out.iter());
+    let [now, before] = [&policy, &model].map(|model| response_logprobs(model, &rows));
+    let rewards: Vec<f32> = now.iter().zip(before).map(|(x, y)| params.kl_coef as f32 * (x - y)).collect();
+    let measured = [("accuracy", accuracy(&rewards, &pairs)), ("margin", margin(&rewards, &pairs))];
+    ctx.metrics(params.epochs, ["eval/rewards/accuracies", "eval/rewards/margins"], measured.map(|m| m.1));
+    Ok(measured.map(|(name, value)| (name.to_owned(), value)).to_vec())
+}
+
+fn train(params: &Params, ctx: &Context, model: &Network, items: &[Ranked]) -> Result<Network, StageError> {
+    let per_pass = items.len().div_ceil(params.prompts_per_batch) as u64;
+    let steps = params.epochs.saturating_mul(per_pass);
+    params.schedule.look(ctx, steps);
+    let trained = state::run(ctx, Trainer::new(model.clone(), &params.optimizer), steps, |trainer, step| {
+        let failed = |e: String| StageError::failed(format!("step {step}: {e}"));
+        let order = permutation(params.seed, "dpo", step / per_pass, items.len());
+        let start = (step % per_pass) as usize * params.prompts_per_batch;
+        let chosen = &order[start..(start + params.prompts_per_batch).min(order.len())];
+        let (rows, pairs) = batch_of(chosen.iter().map(|&i| &items[i]));
+        let reference = response_logprobs(model, &rows);
+        let mut rewards = Vec::new();
+        let value = trainer.add(&rows, LOGPROBS, |logprobs| {
+            let reference = Tensor::from_floats(reference.as_slice(), &logprobs.device());
+            let scores = (by_row(logprobs, &rows) - reference) * params.kl_coef;
+            rewards = host(scores.clone().detach());
+            loss(scores, &pairs, chosen.len())
+        });
+        let value = value.map_err(failed)?;
+        let rate = params.learning_rate * params.schedule.at(step, steps);
+        let norm = trainer.step(rate).map_err(failed)?;
+        let (done, right) = (step + 1, accuracy(&rewards, &pairs));
+        ctx.progress(done, steps, || format!("loss {value:.3}  accuracy {right:.2}"));
+        if done % 5 == 0 || done == steps {
+            let names = ["train/loss", "rewards/accuracies", "train/lr", "train/grad_norm"];
+            ctx.metrics(done, names, [value, right, rate, norm]);
+        }
+        Ok(())
+    })?;
+    Ok(trained.model)
+}
+
+/// The log-probability of each row's response.
+fn response_logprobs(model: &Network, rows: &[TokenRow]) -> Vec<f32> {
+    let all = model.outputs(rows, LOGPROBS);
+    let all = Tensor::from_floats(all.as_slice(), model.device());
+    host(by_row(all, rows))
+}
+
+/// The sums over rows, `[rows]`, of one number a target, `[n]`.
+fn by_row(logprobs: Tensor<1>, rows: &[TokenRow]) -> Tensor<1> {
+    let mut at = 0;
+    let sum = rows.iter().map(|row| {
+        at += row.targets();
+        logprobs.clone().narrow(0, at - row.targets(), row.targets()).sum()
+    });
+    Tensor::cat(sum.collect(), 0)
+}
