@@ -136,14 +136,28 @@ impl Place {
 
     /// Starts the worker and asks it to stop after `delay`, wherever it is then; gives its exit code.
     pub fn stop_after(&self, delay: Duration) -> Option<i32> {
+        self.signal_after(delay, Signal::TERM, None)
+    }
+
+    /// Starts the worker, which saves its state at every step, and kills it after `delay`; gives its exit code if it has
+    /// ended before.
+    pub fn kill_after(&self, delay: Duration) -> Option<i32> {
+        self.signal_after(delay, Signal::KILL, Some("0"))
+    }
+
+    fn signal_after(&self, delay: Duration, signal: Signal, interval: Option<&str>) -> Option<i32> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-stages"));
-        let mut worker = command.arg("run").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        command.arg("run").stdin(Stdio::piped()).stdout(Stdio::null());
+        if let Some(interval) = interval {
+            command.env("KILN_CHECKPOINT_SECONDS", interval);
+        }
+        let mut worker = command.spawn().unwrap();
         let request = serde_json::to_vec(&self.request()).unwrap();
         worker.stdin.take().unwrap().write_all(&request).unwrap();
         std::thread::sleep(delay);
-        kill_process(Pid::from_child(&worker), Signal::TERM).unwrap();
+        kill_process(Pid::from_child(&worker), signal).unwrap();
         let status = worker.wait().unwrap();
-        assert!(status.code().is_some() || status.signal() == Some(15), "{status}");
+        assert!(status.code().is_some() || status.signal() == Some(signal.as_raw()), "{status}");
         status.code()
     }
 
