@@ -25,7 +25,7 @@ pub struct AdamWParams {
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta2: f64,
     /// Added to the root of the second moment.
-    #[schemars(range(min = 1e-30))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
     /// Decoupled weight decay, for matrices only.
     #[schemars(range(min = 0.0))]

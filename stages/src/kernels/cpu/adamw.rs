@@ -13,7 +13,9 @@ simd! {
     pub fn adamw(param: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32], rule: &AdamWRule) {
         let correction1 = 1.0 - rule.beta1.powi(rule.step as i32);
         let correction2 = 1.0 - rule.beta2.powi(rule.step as i32);
-        let (beta1, beta2, eps) = (rule.beta1 as f32, rule.beta2 as f32, rule.eps as f32);
+        // An `eps` that f32 rounds to 0 would make 0 / 0 of a parameter without gradients.
+        let eps = (rule.eps as f32).max(f32::MIN_POSITIVE);
+        let (beta1, beta2) = (rule.beta1 as f32, rule.beta2 as f32);
         let rate = (rule.learning_rate / correction1) as f32;
         let root = (1.0 / correction2.sqrt()) as f32;
         let keep = (1.0 - rule.learning_rate * rule.decay) as f32;
