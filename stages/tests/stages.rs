@@ -196,7 +196,8 @@ fn training_depends_neither_on_the_number_of_threads_nor_on_layers_being_compute
 
 #[test]
 fn a_worker_that_is_asked_to_stop_at_any_moment_of_its_start_does_no_harm() {
-    let stage = workshop().sft();
+    // Long enough not to have ended by then.
+    let stage = workshop().sft().with("steps", json!(3000));
     let place = stage.place();
     for milliseconds in [0, 2, 10, 50, 100, 200, 300] {
         match place.stop_after(std::time::Duration::from_millis(milliseconds)) {
