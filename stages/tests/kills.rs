@@ -25,7 +25,7 @@ fn survives(stage: &Stage) {
     let (mut place, mut killed, mut resumed) = (stage.place(), 0, 0);
     while killed < KILLS {
         // A resumed run is shorter than a whole one.
-        match place.kill_after(took.mul_f64(rng.random_range(0.1..0.7))) {
+        match place.kill_after(took.mul_f64(rng.random_range(0.15..0.6))) {
             None => killed += 1,
             Some(code) => {
                 assert_eq!((code, place.outputs() == wanted), (0, true), "it ended after {killed} kills");
@@ -45,11 +45,11 @@ fn survives(stage: &Stage) {
 fn a_training_stage_that_is_killed_twenty_times_ends_with_the_bytes_of_an_undisturbed_run() {
     let workshop = Workshop::in_folder("kills");
     let stages = [
-        workshop.pretrain().with("micro_batch", json!(1)),
-        workshop.sft(),
-        workshop.reward().with("recompute", json!(true)),
-        workshop.dpo(),
-        workshop.ppo(),
+        workshop.pretrain().with("micro_batch", json!(1)).with("steps", json!(300)),
+        workshop.sft().with("steps", json!(400)),
+        workshop.reward().with("recompute", json!(true)).with("epochs", json!(100)),
+        workshop.dpo().with("epochs", json!(60)),
+        workshop.ppo().with("iterations", json!(60)),
     ];
     for stage in stages {
         for threads in [1, 2] {
