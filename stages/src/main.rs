@@ -52,7 +52,8 @@ fn describe() -> ExitCode {
 }
 
 fn tokenizer(arguments: &[String]) -> ExitCode {
-    match bpe::cli::run(arguments, &mut std::io::stdin().lock(), &mut std::io::stdout().lock()) {
+    let (mut stdin, mut stdout) = (std::io::stdin().lock(), std::io::stdout().lock());
+    match bpe::cli::run(arguments, &mut stdin, &mut stdout, &mut std::io::stderr()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => usage_error(&e.to_string()),
     }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Instant;
 
 use super::{Pattern, Tokenizer, TokenizerError, TrainOptions};
 
@@ -36,14 +37,19 @@ pub enum CommandError {
     },
 }
 
-/// Runs the command that `arguments` (without `tokenizer`) name.
-pub fn run(arguments: &[String], input: &mut dyn Read, output: &mut dyn Write) -> Result<(), CommandError> {
+/// Runs the command that `arguments` (without `tokenizer`) name; how long a text took to encode goes to `log`.
+pub fn run(
+    arguments: &[String],
+    input: &mut dyn Read,
+    output: &mut dyn Write,
+    log: &mut dyn Write,
+) -> Result<(), CommandError> {
     let options = Options::parse(arguments)?;
     let mut text = String::new();
     input.read_to_string(&mut text)?;
     let answer = match options.command.as_str() {
         "train" => train(&options, &text)?,
-        "encode" => encode(&options, &text)?,
+        "encode" => encode(&options, &text, log)?,
         "decode" => decode(&options, &text)?,
         other => {
             return Err(CommandError::Usage(format!("unknown command `{other}`: train, encode or decode")));
@@ -86,7 +92,7 @@ fn train(options: &Options, text: &str) -> Result<String, CommandError> {
     let vocab_size =
         size.parse().map_err(|_| CommandError::Usage(format!("--vocab-size {size} is not a number")))?;
     let pattern = Pattern::named(options.need("pattern")?)?;
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let trained = Tokenizer::train([text], &TrainOptions { vocab_size, pattern, ..TrainOptions::default() })?;
     let seconds = started.elapsed().as_secs_f64();
     trained.tokenizer.save(Path::new(options.need("out")?))?;
@@ -94,7 +100,7 @@ fn train(options: &Options, text: &str) -> Result<String, CommandError> {
     Ok(format!("{note}{} tokens in {seconds:.3} s\n", trained.tokenizer.vocab_size()))
 }
 
-fn encode(options: &Options, text: &str) -> Result<String, CommandError> {
+fn encode(options: &Options, text: &str, log: &mut dyn Write) -> Result<String, CommandError> {
     let tokenizer = options.tokenizer()?;
     let form = options.values.get("as").map_or("text", String::as_str);
     let ids_of = |text: &str| match form {
@@ -105,7 +111,10 @@ fn encode(options: &Options, text: &str) -> Result<String, CommandError> {
     };
     let mut answer = String::new();
     if !options.values.contains_key("lines") {
-        print_ids(&ids_of(text)?, &mut answer);
+        let started = Instant::now();
+        let ids = ids_of(text)?;
+        writeln!(log, "{} tokens in {:.4} s", ids.len(), started.elapsed().as_secs_f64())?;
+        print_ids(&ids, &mut answer);
         return Ok(answer);
     }
     for (index, line) in text.lines().enumerate() {
