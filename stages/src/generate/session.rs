@@ -63,7 +63,7 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// Rows on their way.
+/// Rows that are being generated.
 pub enum Session<'a> {
     /// On the CPU.
     Host(decode::Session<'a>),

@@ -47,7 +47,7 @@ pub fn token_rewards(logprobs: &[f32], reference: &[f32], beta: f64, score: f64)
     rewards
 }
 
-/// `1 - var(returns - values) / var(returns)`: 1 when the values foretell the returns, 0 when they
+/// `1 - var(returns - values) / var(returns)`: 1 when the values predict the returns, 0 when they
 /// do no better than their mean. None where returns do not vary.
 pub fn explained_variance(returns: &[f64], values: &[f64]) -> Option<f64> {
     let errors: Vec<f64> = returns.iter().zip(values).map(|(r, v)| r - v).collect();

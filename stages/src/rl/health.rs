@@ -73,7 +73,7 @@ impl Health {
         }
         if let Some(variance) = explained_variance.filter(|_| self.poor_values >= PATIENCE) {
             let text = format!(
-                "explained variance {variance:.2} below 0 for {PATIENCE} updates: the values foretell less than their mean"
+                "explained variance {variance:.2} below 0 for {PATIENCE} updates: the values predict less than their mean"
             );
             signs.push(("values-poor", text, "raise value_learning_rate, or warm the value model up"));
         }

@@ -1,4 +1,4 @@
-//! `eval`: what every rung of the ladder is worth, on held-out prompts.
+//! `eval`: what every model of the ladder is worth, on held-out prompts.
 //!
 //! Purpose: base, SFT model, policy and people answer the same prompts; the gold rule scores them.
 //! Invariant: nothing that was trained on is asked; answer i of a model depends on (seed, i) alone.
@@ -92,7 +92,7 @@ pub fn entry() -> Entry {
 }
 
 /// What all models are asked and how.
-struct Exam<'a> {
+struct EvalContext<'a> {
     params: &'a Params,
     ctx: &'a Context,
     prompts: Vec<Prompt>,
@@ -101,29 +101,29 @@ struct Exam<'a> {
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
-    let exam = Exam::new(params, ctx)?;
-    let rungs = [("base", "base"), ("sft", "sft"), ("policy", "policy")];
+    let context = EvalContext::new(params, ctx)?;
+    let models = [("base", "base"), ("sft", "sft"), ("policy", "policy")];
     let present: Vec<_> =
-        rungs.iter().filter_map(|(name, port)| Some((*name, ctx.optional_input(port)?))).collect();
+        models.iter().filter_map(|(name, port)| Some((*name, ctx.optional_input(port)?))).collect();
     let steps = present.len() as u64 + 1;
     let mut answers = Vec::new();
     for (i, (name, folder)) in present.iter().enumerate() {
         if ctx.should_stop() {
             return Err(StageError::Interrupted);
         }
-        let sat = exam.sit(name, folder);
-        answers.push(sat.map_err(|e| match e {
+        let made = context.evaluate(name, folder);
+        answers.push(made.map_err(|e| match e {
             StageError::Failed(message) => StageError::Failed(format!("{name}: {message}")),
             StageError::Interrupted => e,
         })?);
         ctx.progress(i as u64 + 1, steps, || format!("{name} has answered"));
     }
-    if let Some(people) = exam.people() {
+    if let Some(people) = context.people() {
         answers.push(people);
     }
-    let best_of_n = exam.best_of_n()?;
+    let best_of_n = context.best_of_n()?;
     let evaluation = Evaluation {
-        prompts: exam.prompts.iter().map(|p| p.prompt.clone()).collect(),
+        prompts: context.prompts.iter().map(|p| p.prompt.clone()).collect(),
         answers,
         best_of_n,
         shown: params.shown,
@@ -135,11 +135,11 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let metrics: Vec<(&str, f64)> = report.metrics.iter().map(|(k, v)| (k.as_str(), *v)).collect();
     ctx.metric(0, &metrics);
     let shown = ["gold/base", "gold/sft", "gold/policy"];
-    let pick = |name: &&str| report.metrics.get(*name).map(|v| ((*name).to_owned(), *v));
-    Ok(shown.iter().filter_map(pick).collect())
+    let named = |name: &&str| report.metrics.get(*name).map(|v| ((*name).to_owned(), *v));
+    Ok(shown.iter().filter_map(named).collect())
 }
 
-impl<'a> Exam<'a> {
+impl<'a> EvalContext<'a> {
     fn new(params: &'a Params, ctx: &'a Context) -> Result<Self, StageError> {
         let texts = |path: &Path| -> Result<Vec<String>, StageError> {
             Ok(read_corpus(path).map_err(StageError::failed)?.into_iter().map(|d| d.text).collect())
@@ -152,7 +152,7 @@ impl<'a> Exam<'a> {
     }
 
     /// A model's answers, scored.
-    fn sit(&self, name: &str, folder: &Path) -> Result<Answers, StageError> {
+    fn evaluate(&self, name: &str, folder: &Path) -> Result<Answers, StageError> {
         let (model, tokenizer) = bundle::load(folder, self.ctx.device())?;
         let replies = if name == "base" {
             self.continued_pages(&model, &tokenizer)?

@@ -135,7 +135,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         training.tokens(),
         held_out.targets()
     ));
-    let plan = TrainConfig {
+    let setup = TrainConfig {
         steps: params.steps,
         learning_rate: params.learning_rate,
         schedule: &params.schedule,
@@ -146,7 +146,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         validate: &|model| held_out.measure(model, micro),
         show: &|model, step| show(ctx, model, &tokenizer, params.seed, step),
     };
-    let (model, last) = train(ctx, model, &plan)?;
+    let (model, last) = train(ctx, model, &setup)?;
     bundle::save(ctx.output("model")?, &model, &tokenizer)?;
     Ok(last.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }

@@ -116,7 +116,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         Ok(vec![("val/loss", sum / count as f64)])
     };
     let shown: Vec<&Demonstration> = demonstrations.iter().rev().take(3).collect();
-    let plan = TrainConfig {
+    let setup = TrainConfig {
         steps,
         learning_rate: params.learning_rate,
         schedule: &params.schedule,
@@ -127,7 +127,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         validate: &validate,
         show: &|model, step| show(ctx, model, &tokenizer, &shown, params.seed, step),
     };
-    let (model, last) = train(ctx, model, &plan)?;
+    let (model, last) = train(ctx, model, &setup)?;
     bundle::save(ctx.output("model")?, &model, &tokenizer)?;
     Ok(last.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }

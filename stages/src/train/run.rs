@@ -43,30 +43,30 @@ pub struct TrainConfig<'a> {
 ///
 /// # Errors
 /// `Interrupted` after checkpointing on request; a failure when the loss is not finite.
-pub fn train(ctx: &Context, model: Network, plan: &TrainConfig) -> Result<(Network, Measured), StageError> {
-    plan.schedule.look(ctx, plan.steps);
+pub fn train(ctx: &Context, model: Network, config: &TrainConfig) -> Result<(Network, Measured), StageError> {
+    config.schedule.look(ctx, config.steps);
     let mut meter = Meter::new(&model);
-    let trained = state::run(ctx, Trainer::new(model, plan.optimizer), plan.steps, |trainer, step| {
+    let trained = state::run(ctx, Trainer::new(model, config.optimizer), config.steps, |trainer, step| {
         let failed = |e: String| StageError::failed(format!("step {step}: {e}"));
-        let rows = (plan.batch)(step);
-        let rate = plan.learning_rate * plan.schedule.at(step, plan.steps);
-        let loss = add_lm_loss(trainer, &rows, plan.micro_batch, 1.0).map_err(failed)?;
+        let rows = (config.batch)(step);
+        let rate = config.learning_rate * config.schedule.at(step, config.steps);
+        let loss = add_lm_loss(trainer, &rows, config.micro_batch, 1.0).map_err(failed)?;
         let norm = trainer.step(rate).map_err(failed)?;
         meter.add(&trainer.model, rows.iter().map(|row| row.ids.len() - 1));
         let (done, speed) = (step + 1, meter.tokens_per_second());
-        ctx.progress(done, plan.steps, || format!("loss {loss:.3}  {:.1}k tok/s", speed / 1000.0));
-        if done % 10 == 0 || done == plan.steps {
+        ctx.progress(done, config.steps, || format!("loss {loss:.3}  {:.1}k tok/s", speed / 1000.0));
+        if done % 10 == 0 || done == config.steps {
             ctx.metrics(done, ["train/loss", "train/lr", "train/grad_norm"], [loss, rate, norm]);
             ctx.metric(done, &meter.measurements());
         }
-        if plan.eval_every > 0 && done % plan.eval_every == 0 && done < plan.steps {
-            ctx.metric(done, &(plan.validate)(&trainer.model)?);
-            (plan.show)(&trainer.model, done).map_err(|e| failed(e.to_string()))?;
+        if config.eval_every > 0 && done % config.eval_every == 0 && done < config.steps {
+            ctx.metric(done, &(config.validate)(&trainer.model)?);
+            (config.show)(&trainer.model, done).map_err(|e| failed(e.to_string()))?;
         }
         Ok(())
     })?;
-    let last = (plan.validate)(&trained.model)?;
-    ctx.metric(plan.steps, &last);
-    (plan.show)(&trained.model, plan.steps)?;
+    let last = (config.validate)(&trained.model)?;
+    ctx.metric(config.steps, &last);
+    (config.show)(&trained.model, config.steps)?;
     Ok((trained.model, last))
 }

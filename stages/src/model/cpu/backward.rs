@@ -38,7 +38,7 @@ impl Sink<'_> {
     }
 }
 
-/// Gradients on their way back, each `[tokens, ..]`; one layer after the other uses them.
+/// Gradients between the operations, each `[tokens, ..]`; one layer after the other uses them.
 struct Scratch {
     normed: Vec<f32>,
     qkv: Vec<f32>,

@@ -46,7 +46,7 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// Sequences on their way.
+/// Sequences that are being generated.
 pub struct Session<'a> {
     packed: &'a Packed<'a>,
     /// Keys and values of each layer of each sequence, `[length, kv_width]`.

@@ -165,7 +165,7 @@ impl<'a> Decoder<'a> {
 
     /// The hidden states after the last norm, `[batch, time, hidden_size]`.
     ///
-    /// With a cache the rows continue those given before; `left` then still speaks of the start.
+    /// With a cache the rows continue those given before; `left` is still what stood before the first of them.
     pub fn hidden(&self, rows: Rows, cache: Option<&mut Cache>) -> Tensor<3> {
         let Rows { ids, left } = rows;
         let [batch, time] = ids.dims();

@@ -72,7 +72,7 @@ fn responses_that_grow_to_the_limit_are_a_sign() {
 }
 
 #[test]
-fn values_that_foretell_less_than_their_mean_are_a_sign_after_20_updates() {
+fn values_that_predict_less_than_their_mean_are_a_sign_after_20_updates() {
     let run = |n: usize| codes((0..n).map(|_| (rollout(1.0, 20.0), well(), Some(-0.2))));
     assert!(run(19).is_empty());
     assert_eq!(run(20), ["values-poor"]);
