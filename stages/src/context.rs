@@ -124,9 +124,11 @@ impl Context {
 
     /// Reports numbers at a step; non-finite ones are left out.
     pub fn metric(&self, step: u64, values: &[(&str, f64)]) {
-        let values =
-            values.iter().filter(|(_, v)| v.is_finite()).map(|(k, v)| ((*k).to_owned(), *v)).collect();
-        emit(&Event::Metric { step, values });
+        let values = values.iter().filter(|(_, v)| v.is_finite());
+        let values: BTreeMap<String, f64> = values.map(|(k, v)| ((*k).to_owned(), *v)).collect();
+        if !values.is_empty() {
+            emit(&Event::Metric { step, values });
+        }
     }
 
     /// As [`Context::metric`], names and values apart.

@@ -12,8 +12,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use safetensors::View;
 use safetensors::tensor::{Dtype, Metadata};
+use safetensors::{SafeTensorError, View};
 
 use super::config::{ModelConfig, ShapeError};
 use super::layout::Layout;
@@ -104,7 +104,10 @@ fn write_weights(path: &Path, layout: &Layout, weights: &[f32]) -> Result<(), Mo
         views.push((entry.name.as_str(), Values { values, shape: &entry.shape }));
     }
     let temporary = path.with_extension("tmp");
-    safetensors::serialize_to_file(views, None, &temporary).map_err(|e| malformed(&temporary, e))?;
+    safetensors::serialize_to_file(views, None, &temporary).map_err(|e| match e {
+        SafeTensorError::IoError(source) => ModelError::Io { path: temporary.clone(), source },
+        other => malformed(&temporary, other),
+    })?;
     std::fs::rename(&temporary, path).map_err(io(path))
 }
 
