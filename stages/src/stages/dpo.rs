@@ -1,10 +1,9 @@
 //! `dpo`: the policy, straight from rankings, by direct preference optimisation.
 //!
 //! Purpose: SFT model and rankings in, policy out.
-//! Invariant: the reward of a row is `kl_coef (log pi - log pi_ref)`, summed over its response; the loss is that of a reward
-//! model over the pairs of each prompt, which for one pair a prompt is the paper's. The order depends on (seed, pass) alone.
+//! Invariant: the reward of a row is `kl_coef (log pi - log pi_ref)` of its response; the loss over the pairs of a prompt is
+//! that of a reward model, for one pair the paper's (Rafailov 2023, equation 7). The order depends on (seed, pass) alone.
 //! Must not know: who ranked.
-//! Source: Rafailov 2023, equation 7.
 
 use burn::tensor::Tensor;
 use schemars::JsonSchema;
