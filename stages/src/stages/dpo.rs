@@ -72,10 +72,8 @@ impl Default for Params {
 
 /// The kind's entry.
 pub fn entry() -> Entry {
-    let inputs = vec![
-        input("model", &["checkpoint"], "the SFT model: start and reference"),
-        input("rankings", &["rankings"], "ranked completions"),
-    ];
+    let model = input("model", &["checkpoint"], "the SFT model: start and reference");
+    let inputs = vec![model, input("rankings", &["rankings"], "ranked completions")];
     let outputs = vec![output("policy", "policy", "the policy")];
     Entry::new("dpo", 1, "trains a policy on ranked completions with DPO", (inputs, outputs), run)
 }
