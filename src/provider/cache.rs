@@ -2,7 +2,7 @@
 //!
 //! Purpose: keeps the last answers of a program in the store's cache, one file a program, named by the
 //! digest of its bytes.
-//! Invariant: an answer is given only when all that it depends on is as it was: the program's bytes, and
+//! Invariant: an answer is given only when all that it depends on is as it was: the program's bytes, the processor, and
 //! the variables, files and devices that the description itself declares. A program whose bytes do not
 //! say everything (a script imports others) is kept only when it declares its files. Losing the cache
 //! costs time only.
@@ -23,7 +23,7 @@ use crate::cas::{Ignore, Store, disk};
 use crate::digest::{Digest, sealed};
 use crate::protocol::Description;
 
-const FORMAT: &str = "kiln.descriptions/1";
+const FORMAT: &str = "kiln.descriptions/2";
 /// How many answers are kept of a program: one for each GPU setting, say.
 const MOST_ANSWERS: usize = 8;
 /// No larger file is read.
@@ -58,6 +58,7 @@ struct Depends {
     environment: BTreeMap<String, Option<Digest>>,
     files: BTreeMap<PathBuf, Option<Digest>>,
     devices: BTreeMap<PathBuf, bool>,
+    processor: Option<Digest>,
 }
 
 impl Cache<'_> {
@@ -107,6 +108,7 @@ impl Cache<'_> {
             environment: names.map(|name| (name.to_owned(), value(name))).collect(),
             files: description.files.iter().map(|path| (path.clone(), digest(path))).collect(),
             devices: description.devices.iter().map(|path| (path.clone(), path.exists())).collect(),
+            processor: processor(),
         }
     }
 
@@ -129,4 +131,13 @@ impl Cache<'_> {
         kept.filter(|kept| kept.format == FORMAT)
             .unwrap_or_else(|| Kept { format: FORMAT.to_owned(), answers: Vec::new() })
     }
+}
+
+/// The instructions that the processor has: a program may choose by them what it computes, and machines may share a store.
+fn processor() -> Option<Digest> {
+    let mut text = String::new();
+    // The first processor is described at the beginning.
+    File::open("/proc/cpuinfo").ok()?.take(16 << 10).read_to_string(&mut text).ok()?;
+    let line = text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"))?;
+    Some(Digest::of_bytes(line.as_bytes()))
 }

@@ -1,8 +1,8 @@
 //! `dpo`: the policy, straight from rankings, by direct preference optimisation.
 //!
 //! Purpose: SFT model and rankings in, policy out.
-//! Invariant: the reward of a row is `kl_coef (log pi - log pi_ref)` of its response; the loss over the pairs of a prompt is
-//! that of a reward model, for one pair the paper's (Rafailov 2023, equation 7). The order depends on (seed, pass) alone.
+//! Invariant: the reward of a row is `kl_coef (log pi - log pi_ref)` of its response, and the loss that of a reward model
+//! (Rafailov 2023, equation 7, for one pair a prompt). The order depends on (seed, pass) alone.
 //! Must not know: who ranked.
 
 use burn::tensor::Tensor;
@@ -95,7 +95,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let [now, before] = [&policy, &model].map(|model| response_logprobs(model, &rows));
     let rewards: Vec<f32> = now.iter().zip(before).map(|(x, y)| params.kl_coef as f32 * (x - y)).collect();
     let measured = [("accuracy", accuracy(&rewards, &pairs)), ("margin", margin(&rewards, &pairs))];
-    ctx.metrics(params.epochs, ["eval/rewards/accuracies", "eval/rewards/margins"], measured.map(|m| m.1));
+    ctx.metrics(1, ["eval/rewards/accuracies", "eval/rewards/margins"], measured.map(|m| m.1));
     Ok(measured.map(|(name, value)| (name.to_owned(), value)).to_vec())
 }
 
@@ -133,9 +133,11 @@ fn train(params: &Params, ctx: &Context, model: &Network, items: &[Ranked]) -> R
 
 /// The log-probability of each row's response.
 fn response_logprobs(model: &Network, rows: &[TokenRow]) -> Vec<f32> {
-    let all = model.outputs(rows, LOGPROBS);
-    let all = Tensor::from_floats(all.as_slice(), model.device());
-    host(by_row(all, rows))
+    let parts = rows.chunks(64).map(|part| {
+        let all = model.outputs(part, LOGPROBS);
+        host(by_row(Tensor::from_floats(all.as_slice(), model.device()), part))
+    });
+    parts.flatten().collect()
 }
 
 /// The sums over rows, `[rows]`, of one number a target, `[n]`.
