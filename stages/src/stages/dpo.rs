@@ -117,9 +117,8 @@ fn train(params: &Params, ctx: &Context, model: &Network, items: &[Ranked]) -> R
             rewards = host(scores.clone().detach());
             loss(scores, &pairs, chosen.len())
         });
-        let value = value.map_err(failed)?;
         let rate = params.learning_rate * params.schedule.at(step, steps);
-        let norm = trainer.step(rate).map_err(failed)?;
+        let (value, norm) = (value.map_err(failed)?, trainer.step(rate).map_err(failed)?);
         let (done, right) = (step + 1, accuracy(&rewards, &pairs));
         ctx.progress(done, steps, || format!("loss {value:.3}  accuracy {right:.2}"));
         if done % 5 == 0 || done == steps {
