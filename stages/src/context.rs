@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use kiln::protocol::{Event, StageRequest};
 
+use crate::data::DataError;
+
 /// Why a stage ended without its outputs.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
@@ -31,6 +33,12 @@ impl StageError {
     /// A failure from anything that can be displayed.
     pub fn failed(message: impl ToString) -> Self {
         Self::Failed(message.to_string())
+    }
+}
+
+impl From<DataError> for StageError {
+    fn from(e: DataError) -> Self {
+        Self::failed(e)
     }
 }
 

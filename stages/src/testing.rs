@@ -14,6 +14,7 @@ use kiln::protocol::StageRequest;
 
 use crate::bpe::{Tokenizer, TrainOptions};
 use crate::context::Context;
+use crate::data::{DataError, TokenStore};
 use crate::kernels::cpu::Activation;
 use crate::kernels::flat::Flat;
 use crate::kernels::workers;
@@ -61,6 +62,11 @@ pub fn all_shapes() -> Vec<ModelConfig> {
     let wide = ModelConfig { vocab: 4099, layers: 1, ..grouped.clone() };
     let biased = ModelConfig { bias: true, activation: Activation::GeluNew, kv_heads: 1, ..grouped.clone() };
     vec![gpt2, llama, grouped, plain, exact, wide, biased]
+}
+
+/// Tokens in a file.
+pub fn token_store(ids: &[u32]) -> TokenStore {
+    TokenStore::new::<DataError>(&std::env::temp_dir(), 1 << 20, |push| push(ids)).unwrap()
 }
 
 /// A stage's surroundings with nothing but a folder for checkpoints.

@@ -25,7 +25,7 @@ mod vocabulary;
 
 pub use decode::StreamDecoder;
 pub use error::TokenizerError;
-pub use pretokenize::Pattern;
+pub use pretokenize::{Pattern, last_cut};
 pub use tokenizer::{LEAST_VOCAB, Tokenizer, Trained};
 pub use train::TrainOptions;
 

@@ -57,18 +57,41 @@ impl Pattern {
 }
 
 /// `text` in stretches of about `size` bytes that split into the same pieces as the whole.
-///
-/// Both patterns end a piece between an ASCII letter and a space, and look ahead only from spaces.
 pub(super) fn stretches(text: &str, size: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let bytes = rest.as_bytes();
-        let near = size.max(1);
-        let cut = (near..bytes.len()).find(|&at| bytes[at] == b' ' && bytes[at - 1].is_ascii_alphabetic());
-        let (head, tail) = rest.split_at(cut.unwrap_or(rest.len()));
+        let (head, tail) = rest.split_at(first_cut(rest, size).unwrap_or(rest.len()));
         rest = tail;
         (!head.is_empty()).then_some(head)
     })
+}
+
+/// The first place after `near` bytes at which a text can be cut.
+fn first_cut(text: &str, near: usize) -> Option<usize> {
+    let near = text.ceil_char_boundary(near.max(1));
+    let mut before = class_of(text[..near].chars().next_back()?);
+    text[near..].char_indices().find_map(|(at, character)| {
+        let after = class_of(character);
+        let found = is_cut(before, after).then_some(near + at);
+        before = after;
+        found
+    })
+}
+
+/// The last place at which a text can be cut so that both parts split into the pieces of the whole.
+pub fn last_cut(text: &str) -> Option<usize> {
+    let mut after = None;
+    text.char_indices().rev().find_map(|(at, character)| {
+        let before = class_of(character);
+        let found = after.is_some_and(|after| is_cut(before, after)).then_some(at + character.len_utf8());
+        after = Some(before);
+        found
+    })
+}
+
+/// Both patterns end a piece after a run of letters or of numbers, and look ahead only from spaces.
+fn is_cut(before: Class, after: Class) -> bool {
+    matches!(before, Class::Letter | Class::Number) && before != after
 }
 
 /// What the patterns see in a character.

@@ -12,7 +12,7 @@ pub enum DataError {
     /// The file system said no.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
-        /// What was tried: `read`, `write` or `list`.
+        /// What was tried, such as `read` or `list`.
         doing: &'static str,
         /// The file or folder.
         path: PathBuf,

@@ -24,9 +24,11 @@ mod error;
 mod hold_out;
 mod lines;
 mod rows;
+mod token_store;
 
-pub use corpus::{Document, read_corpus};
+pub use corpus::{Corpus, Cut, Part, read_corpus};
 pub use error::DataError;
 pub use hold_out::hold_out;
 pub use lines::{read, read_lines, write, write_lines};
 pub use rows::{Completion, CompletionSet, Demonstration, Prompt, Ranking, Row};
+pub use token_store::TokenStore;

@@ -12,6 +12,7 @@ use rand::Rng;
 use super::advantage::moments;
 use super::losses::{policy_loss, value_loss};
 use super::rollout::Rollout;
+use crate::data::DataError;
 use crate::kernels::host;
 use crate::kernels::is_host;
 use crate::model::{Readout, TokenRow};
@@ -85,7 +86,9 @@ impl Pretraining {
     /// Adds the weighted gradient for the n-th minibatch of a run; returns the loss before weighing.
     fn add(&self, policy: &mut Trainer, config: &PpoConfig, minibatch: u64) -> Result<f64, String> {
         let draw = |i| keyed(config.seed, "ppo-pretraining", minibatch, i).random();
-        let rows: Vec<TokenRow> = (0..self.rows as u64).map(|i| self.text.row(draw(i))).collect();
+        let rows: Result<Vec<TokenRow>, DataError> =
+            (0..self.rows as u64).map(|i| self.text.row(draw(i))).collect();
+        let rows = rows.map_err(|e| e.to_string())?;
         add_lm_loss(policy, &rows, config.micro_batch, self.ptx_coef)
     }
 }

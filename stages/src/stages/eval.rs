@@ -14,13 +14,13 @@ use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Completion, Prompt, read_corpus};
+use crate::data::{self, Completion, Corpus, Prompt, read_corpus};
 use crate::dialogue::{self, completion};
 use crate::evaluate::{Answers, Evaluation, Report, Scored, ValidationLoss, write_report};
 use crate::generate::{self, Generator, Sampling, Stop, generate};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::{Network, TokenRow};
-use crate::train::corpus::{HeldOut, VALIDATION_TOKENS};
+use crate::train::corpus::{HeldOut, VALIDATION_TOKENS, tokens};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -97,7 +97,7 @@ struct EvalContext<'a> {
     ctx: &'a Context,
     prompts: Vec<Prompt>,
     gold: Gold,
-    validation: Option<Vec<String>>,
+    validation: Option<Corpus>,
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
@@ -141,13 +141,11 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
 
 impl<'a> EvalContext<'a> {
     fn new(params: &'a Params, ctx: &'a Context) -> Result<Self, StageError> {
-        let texts = |path: &Path| -> Result<Vec<String>, StageError> {
-            Ok(read_corpus(path).map_err(StageError::failed)?.into_iter().map(|d| d.text).collect())
-        };
-        let gold = Gold::new(texts(ctx.input("lexicon")?)?, &params.gold).map_err(StageError::failed)?;
+        let gold =
+            Gold::new(read_corpus(ctx.input("lexicon")?)?, &params.gold).map_err(StageError::failed)?;
         let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
         prompts.truncate(params.prompts);
-        let validation = ctx.optional_input("validation").map(texts).transpose()?;
+        let validation = ctx.optional_input("validation").map(Corpus::open).transpose()?;
         Ok(Self { params, ctx, prompts, gold, validation })
     }
 
@@ -249,10 +247,10 @@ impl<'a> EvalContext<'a> {
     }
 
     fn loss(&self, model: &Network, tokenizer: &Tokenizer) -> Result<Option<ValidationLoss>, StageError> {
-        let Some(texts) = &self.validation else { return Ok(None) };
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let held_out =
-            HeldOut::new(tokenizer, &texts, model.config().max_position_embeddings, VALIDATION_TOKENS);
+        let Some(text) = &self.validation else { return Ok(None) };
+        let tokens = tokens(tokenizer, text, self.ctx.checkpoint())?;
+        let time = model.config().max_position_embeddings;
+        let held_out = HeldOut::new(tokenizer, tokens, time, VALIDATION_TOKENS)?;
         if held_out.targets() == 0 {
             return Err(StageError::failed("the validation text is empty"));
         }

@@ -14,7 +14,7 @@ use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Prompt, read_corpus};
+use crate::data::{self, Corpus, Prompt, read_corpus};
 use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
@@ -27,7 +27,7 @@ use crate::rl::metrics::Measured;
 use crate::rl::rollout::{Models, RewardConfig, Rollout, rollout};
 use crate::rl::update::{Learners, PpoConfig, Pretraining, UpdateStats, update};
 use crate::rng::permutation;
-use crate::train::corpus::{Windows, joined};
+use crate::train::corpus::{Windows, tokens};
 use crate::train::state::{self, Reader, Saved, State};
 use crate::train::{AdamWParams, Decay, Schedule, Trainer, micro_batch};
 
@@ -252,17 +252,14 @@ fn pretraining(
     time: usize,
 ) -> Result<Option<Pretraining>, StageError> {
     let Some(path) = ctx.optional_input("pretraining") else { return Ok(None) };
-    let corpus = read_corpus(path).map_err(StageError::failed)?;
-    let texts: Vec<&str> = corpus.iter().map(|d| d.text.as_str()).collect();
-    let text = Windows::new(joined(tokenizer, &texts), time).map_err(StageError::failed)?;
+    let tokens = tokens(tokenizer, &Corpus::open(path)?, ctx.checkpoint())?;
+    let text = Windows::new(tokens, time).map_err(StageError::failed)?;
     Ok(Some(Pretraining { ptx_coef: params.ptx_coef, text, rows: params.pretraining_rows }))
 }
 
 fn gold_rule(params: &Params, ctx: &Context) -> Result<Option<Gold>, StageError> {
     let Some(path) = ctx.optional_input("lexicon") else { return Ok(None) };
-    let corpus = read_corpus(path).map_err(StageError::failed)?;
-    let gold = Gold::new(corpus.iter().map(|d| d.text.as_str()), &params.gold);
-    gold.map(Some).map_err(StageError::failed)
+    Gold::new(read_corpus(path)?, &params.gold).map(Some).map_err(StageError::failed)
 }
 
 impl PpoContext<'_> {

@@ -14,11 +14,11 @@ use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::read_corpus;
+use crate::data::{Corpus, TokenStore};
 use crate::generate::{Generator, NotFinite, Sampling, Stop};
-use crate::model::{Execution, ModelParams, Network, TokenRow};
+use crate::model::{Execution, ModelParams, Network};
 use crate::rng::keyed;
-use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows, joined};
+use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows};
 use crate::train::run::{TrainConfig, train};
 use crate::train::{AdamWParams, Schedule, micro_batch};
 
@@ -122,7 +122,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let training = Windows::new(training, config.max_position_embeddings).map_err(|e| {
         StageError::failed(format!("{e} (beside it, {} tokens are held out)", held_out.targets()))
     })?;
-    let batch = |step: u64| -> Vec<TokenRow> {
+    let batch = |step: u64| {
         let row = |i| training.row(keyed(params.seed, "pretrain", step, i).random());
         (0..params.batch_size as u64).map(row).collect()
     };
@@ -157,24 +157,23 @@ fn split(
     tokenizer: &Tokenizer,
     time: usize,
     ctx: &Context,
-) -> Result<(Vec<u32>, HeldOut), StageError> {
+) -> Result<(TokenStore, HeldOut), StageError> {
     let most = match params.validation_tokens {
         ValidationTokens::Most(most) => most,
         ValidationTokens::Whole(_) => usize::MAX,
     };
-    let corpus = read_corpus(ctx.input("corpus")?).map_err(StageError::failed)?;
-    let texts: Vec<&str> = corpus.iter().map(|d| d.text.as_str()).collect();
+    let tokens = |corpus: &Corpus| corpus::tokens(tokenizer, corpus, ctx.checkpoint());
+    let held_out = |corpus: &Corpus| HeldOut::new(tokenizer, tokens(corpus)?, time, most);
+    let corpus = Corpus::open(ctx.input("corpus")?)?;
     let Some(path) = ctx.optional_input("validation") else {
-        let (training, held) = corpus::split(&texts, params.validation_fraction);
-        return Ok((joined(tokenizer, &training), HeldOut::new(tokenizer, &held, time, most)));
+        let (training, held) = corpus.split(params.validation_fraction)?;
+        return Ok((tokens(&training)?, held_out(&held)?));
     };
-    let held = read_corpus(path).map_err(StageError::failed)?;
-    let held: Vec<&str> = held.iter().map(|d| d.text.as_str()).collect();
-    let held = HeldOut::new(tokenizer, &held, time, most);
+    let held = held_out(&Corpus::open(path)?)?;
     if held.targets() == 0 {
         return Err(StageError::failed(format!("the validation text {} is empty", path.display())));
     }
-    Ok((joined(tokenizer, &texts), held))
+    Ok((tokens(&corpus)?, held))
 }
 
 fn show(

@@ -82,8 +82,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
             "the gold rule needs input `lexicon` (a corpus); or give rankings as input `imported`",
         )
     })?;
-    let corpus = read_corpus(lexicon).map_err(StageError::failed)?;
-    let gold = Gold::new(corpus.iter().map(|d| d.text.as_str()), &params.gold).map_err(StageError::failed)?;
+    let gold = Gold::new(read_corpus(lexicon)?, &params.gold).map_err(StageError::failed)?;
     let Params { tau, agreement, shuffle, seed, .. } = *params;
     let options = RankOptions { tau, agreement, shuffle, seed };
     let ranked = rank(&sets, &scores(&gold, &sets), &options).map_err(StageError::failed)?;

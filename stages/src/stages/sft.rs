@@ -106,7 +106,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         hold_out(&mut rows, params.validation_fraction, "demonstrations").map_err(StageError::failed)?;
     let batches = rows.len().div_ceil(params.batch_size) as u64;
     let steps = params.steps.unwrap_or((params.epochs * batches as f64).ceil().max(1.0) as u64);
-    let batch = |step: u64| pass_batch(&rows, params.batch_size, params.seed, step);
+    let batch = |step: u64| Ok(pass_batch(&rows, params.batch_size, params.seed, step));
     let micro = micro_batch(params.micro_batch, params.batch_size);
     let validate = |model: &Network| {
         if held_out.is_empty() {

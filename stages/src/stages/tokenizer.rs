@@ -8,9 +8,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, output};
-use crate::bpe::{LEAST_VOCAB, Pattern, Tokenizer, TrainOptions};
+use crate::bpe::{LEAST_VOCAB, Pattern, Tokenizer, TrainOptions, last_cut};
 use crate::context::{Context, StageError, Summary};
-use crate::data::read_corpus;
+use crate::data::{Corpus, DataError};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -69,7 +69,7 @@ pub fn entry() -> Entry {
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
-    let corpus = read_corpus(ctx.input("corpus")?).map_err(StageError::failed)?;
+    let corpus = Corpus::open(ctx.input("corpus")?)?;
     let options = TrainOptions {
         vocab_size: match params.algorithm {
             Algorithm::Bpe => params.vocab_size,
@@ -81,19 +81,26 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         },
         min_count: params.min_count,
     };
-    let trained =
-        Tokenizer::train(corpus.iter().map(|d| d.text.as_str()), &options).map_err(StageError::failed)?;
+    let mut unreadable = None;
+    let texts = corpus.parts(last_cut).map_while(|part| part.map_err(|e| unreadable = Some(e)).ok());
+    let trained = Tokenizer::train(texts.map(|part| part.text), &options);
+    if let Some(error) = unreadable {
+        return Err(error.into());
+    }
+    let trained = trained.map_err(StageError::failed)?;
     if let Some(note) = &trained.note {
         ctx.log(note.clone());
     }
     let out = ctx.output("tokenizer")?;
     std::fs::create_dir_all(out).map_err(|e| StageError::failed(format!("{}: {e}", out.display())))?;
     trained.tokenizer.save(out).map_err(StageError::failed)?;
-    let bytes: usize = corpus.iter().map(|d| d.text.len()).sum();
-    let texts: Vec<&str> = corpus.iter().map(|d| d.text.as_str()).collect();
-    let tokens: usize = trained.tokenizer.encode_batch(&texts).iter().map(Vec::len).sum();
-    let ratio = bytes as f64 / tokens.max(1) as f64;
+    let ratio = corpus.bytes() as f64 / tokens(&trained.tokenizer, &corpus)?.max(1) as f64;
     let size = trained.tokenizer.vocab_size() as f64;
     ctx.metric(0, &[("tokenizer/bytes_per_token", ratio), ("tokenizer/vocab", size)]);
     Ok(vec![("bytes/token".to_owned(), ratio), ("vocab".to_owned(), size)])
+}
+
+/// How many tokens a corpus has.
+fn tokens(tokenizer: &Tokenizer, corpus: &Corpus) -> Result<usize, DataError> {
+    corpus.parts(last_cut).map(|part| Ok(tokenizer.encode(&part?.text).len())).sum()
 }

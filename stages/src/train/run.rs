@@ -11,6 +11,7 @@ use super::schedule::Schedule;
 use super::state;
 use super::trainer::Trainer;
 use crate::context::{Context, StageError};
+use crate::data::DataError;
 use crate::generate::NotFinite;
 use crate::model::{Network, TokenRow};
 
@@ -32,7 +33,7 @@ pub struct TrainConfig<'a> {
     /// Steps between validations; 0 means only at the end.
     pub eval_every: u64,
     /// The rows of a step.
-    pub batch: &'a dyn Fn(u64) -> Vec<TokenRow>,
+    pub batch: &'a dyn Fn(u64) -> Result<Vec<TokenRow>, DataError>,
     /// Measures the model on held-out data: name and value.
     pub validate: &'a dyn Fn(&Network) -> Result<Measured, StageError>,
     /// Shows what the model says, at the same steps.
@@ -48,7 +49,7 @@ pub fn train(ctx: &Context, model: Network, config: &TrainConfig) -> Result<(Net
     let mut meter = Meter::new(&model);
     let trained = state::run(ctx, Trainer::new(model, config.optimizer), config.steps, |trainer, step| {
         let failed = |e: String| StageError::failed(format!("step {step}: {e}"));
-        let rows = (config.batch)(step);
+        let rows = (config.batch)(step)?;
         let rate = config.learning_rate * config.schedule.at(step, config.steps);
         let loss = add_lm_loss(trainer, &rows, config.micro_batch, 1.0).map_err(failed)?;
         let norm = trainer.step(rate).map_err(failed)?;

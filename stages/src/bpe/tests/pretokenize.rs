@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::mixed;
 use crate::bpe::Pattern;
-use crate::bpe::pretokenize::stretches;
+use crate::bpe::pretokenize::{last_cut, stretches};
 
 /// The matches of the published expression, by the `regex` crate but for the lookahead: the last two
 /// alternatives, `\s+(?!\S)|\s+`, become the group `(\s+)` and lose their last character by hand.
@@ -54,6 +54,24 @@ proptest! {
             prop_assert_eq!(parts, split(pattern, &text));
         }
     }
+
+    #[test]
+    fn both_sides_of_the_last_cut_split_into_the_pieces_of_the_whole(text in mixed()) {
+        if let Some(at) = last_cut(&text) {
+            let (head, tail) = text.split_at(at);
+            prop_assert!(!head.is_empty() && !tail.is_empty());
+            for pattern in Pattern::ALL {
+                let parts: Vec<&str> = [head, tail].into_iter().flat_map(|part| pattern.pieces(part)).collect();
+                prop_assert_eq!(parts, split(pattern, &text));
+            }
+        }
+    }
+}
+
+#[test]
+fn text_without_spaces_can_be_cut() {
+    assert_eq!(last_cut("これは文です。次の文"), Some("これは文です".len()));
+    assert_eq!((last_cut("letters"), last_cut("..., ..."), last_cut("")), (None, None, None));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{PPO, Setting, bits, contents, outputs};
 use crate::model::{ModelConfig, Network, Readout, TokenRow};
 use crate::rl::rollout::Rollout;
 use crate::rl::update::{self, Learners, Minibatch, PpoConfig, Pretraining, UpdateStats, add_losses};
-use crate::testing::{assert_close, cpu, lively, relative, shapes, wide};
+use crate::testing::{assert_close, cpu, lively, relative, shapes, token_store, wide};
 use crate::train::corpus::Windows;
 use crate::train::lm::LOGPROBS;
 use crate::train::{Trainer, lm_loss};
@@ -202,7 +202,7 @@ fn pretraining_text_that_is_mixed_in_is_learnt_and_without_weight_changes_nothin
     let ppo = PpoConfig { epochs: 8, minibatches: 1, micro_batch: 8, ..PPO };
     let (setting, rollout) = experience(&shapes()[0], &ppo);
     let tokens: Vec<u32> = (0..200u32).map(|i| i % 7).collect();
-    let text = || Windows::new(tokens.clone(), 6).unwrap();
+    let text = || Windows::new(token_store(&tokens), 6).unwrap();
     let after = |ptx_coef: f64| {
         let mut learners = setting.learners();
         let mix = Pretraining { ptx_coef, text: text(), rows: 4 };
@@ -210,7 +210,7 @@ fn pretraining_text_that_is_mixed_in_is_learnt_and_without_weight_changes_nothin
         (learners, stats)
     };
     let loss = |trainer: &Trainer| {
-        let rows: Vec<TokenRow> = (0..7).map(|i| text().row(i)).collect();
+        let rows: Vec<TokenRow> = (0..7).map(|i| text().row(i).unwrap()).collect();
         let (sum, count) = lm_loss(&trainer.model, &rows, 8).unwrap();
         sum / count as f64
     };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::model::ModelConfig;
-use crate::testing::{context, cpu, lively, shapes, tokenizer};
+use crate::testing::{context, cpu, lively, shapes, token_store, tokenizer};
 use crate::train::checkpoint::STATE;
 
 const ITERATIONS: u64 = 5;
@@ -52,7 +52,7 @@ impl Stage {
         let prompts: Vec<Prompt> =
             texts.iter().map(|text| Prompt { prompt: (*text).to_owned(), response: None }).collect();
         let text = "the sun rose over the hill and the birds sang ".repeat(9);
-        let windows = Windows::new(joined(&self.tokenizer, &[&text]), 12).unwrap();
+        let windows = Windows::new(token_store(&self.tokenizer.encode(&text)), 12).unwrap();
         PpoContext {
             params: &self.params,
             ctx: &self.ctx,

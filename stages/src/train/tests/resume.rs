@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{bits, contents, read_back};
 use crate::context::StageError;
-use crate::model::{Network, TokenRow};
+use crate::model::Network;
 use crate::testing::{context, cpu, lively, rows, shapes};
 use crate::train::checkpoint::STATE;
 use crate::train::run::{TrainConfig, train};
@@ -22,9 +22,9 @@ fn model() -> Network {
 fn run(folder: &Path, stop_at: Option<u64>) -> Result<Vec<u32>, StageError> {
     let config = &shapes()[2];
     let stop = Arc::new(AtomicBool::new(false));
-    let batch = |step: u64| -> Vec<TokenRow> {
+    let batch = |step: u64| {
         stop.store(stop_at == Some(step), Ordering::Relaxed);
-        rows(&format!("step {step}"), &[5, 9, 12], config.vocab)
+        Ok(rows(&format!("step {step}"), &[5, 9, 12], config.vocab))
     };
     let schedule = Schedule { warmup: 3, ..Schedule::default() };
     let plan = TrainConfig {
@@ -77,7 +77,7 @@ fn the_steps_done_before_a_stop_are_not_done_again() {
     let ctx = context(folder.path(), &stop);
     let batch = |step: u64| {
         first.set(first.get().or(Some(step)));
-        rows("again", &[5], shapes()[2].vocab)
+        Ok(rows("again", &[5], shapes()[2].vocab))
     };
     let plan = TrainConfig {
         steps: 9,
@@ -210,7 +210,7 @@ fn a_step_that_is_not_finite_fails_the_training_and_names_the_step() {
     let stop = Arc::new(AtomicBool::new(false));
     let ctx = context(folder.path(), &stop);
     let start = Trainer::new(model(), &AdamWParams::default());
-    let batch = |_: u64| rows("ruined", &[5, 9], shapes()[2].vocab);
+    let batch = |_: u64| Ok(rows("ruined", &[5, 9], shapes()[2].vocab));
     let plan = TrainConfig {
         steps: 9,
         learning_rate: 1e38,
