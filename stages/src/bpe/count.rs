@@ -10,8 +10,8 @@ use super::Pattern;
 use super::hash::Map;
 use super::pretokenize::stretches;
 
-/// Bytes of text that are held at a time.
-const BATCH: usize = 64 << 20;
+/// Bytes of text that are held at a time, beside what a single text has.
+const BATCH: usize = 16 << 20;
 /// Bytes of text that a thread takes at a time.
 const STRETCH: usize = 512 << 10;
 
@@ -37,10 +37,13 @@ where
     total
 }
 
-fn count_batch<S: AsRef<str> + Sync>(batch: &[S], pattern: Pattern, total: &mut Map<Box<str>, u64>) {
+fn count_batch<'t, S: AsRef<str> + Sync>(batch: &'t [S], pattern: Pattern, total: &mut Map<Box<str>, u64>) {
     let stretches: Vec<&str> = batch.iter().flat_map(|text| stretches(text.as_ref(), STRETCH)).collect();
-    let count = |counts, stretch| count_stretch(counts, stretch, pattern);
-    let parts: Vec<Map<&str, u64>> = stretches.into_par_iter().fold(Map::default, count).collect();
+    let share = stretches.len().div_ceil(rayon::current_num_threads()).max(1);
+    let count = |share: &[&'t str]| {
+        share.iter().fold(Map::default(), |counts, stretch| count_stretch(counts, stretch, pattern))
+    };
+    let parts: Vec<Map<&str, u64>> = stretches.par_chunks(share).map(count).collect();
     for (piece, count) in parts.into_iter().flatten() {
         match total.get_mut(piece) {
             Some(known) => *known += count,

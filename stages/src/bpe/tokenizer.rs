@@ -53,7 +53,7 @@ impl Tokenizer {
             return Err(TokenizerError::VocabSize { asked, least: LEAST_VOCAB, most: MAX_VOCAB });
         }
         let words = count::count_pieces(texts, options.pattern);
-        let merges = train::learn_merges(&words, asked - LEAST_VOCAB, options.min_count)?;
+        let merges = train::learn_merges(words, asked - LEAST_VOCAB, options.min_count)?;
         let tokenizer = Self::from_merges(merges, options.pattern)?;
         let got = tokenizer.vocab_size();
         let note = (got < asked).then(|| {

@@ -55,7 +55,7 @@ type Candidate = (u64, Reverse<(u32, u32)>);
 
 /// The up to `merges` most frequent pairs, in the order of their making.
 pub(super) fn learn_merges(
-    words: &Map<Box<str>, u64>,
+    words: Map<Box<str>, u64>,
     merges: usize,
     min_count: u64,
 ) -> Result<Vec<(u32, u32)>, TokenizerError> {
@@ -100,7 +100,7 @@ struct State {
 }
 
 impl State {
-    fn new(words: &Map<Box<str>, u64>) -> Result<Self, TokenizerError> {
+    fn new(words: Map<Box<str>, u64>) -> Result<Self, TokenizerError> {
         let bytes: usize = words.keys().map(|word| word.len() + 1).sum();
         if bytes >= NONE as usize {
             return Err(TokenizerError::TooMuchText);
@@ -108,7 +108,7 @@ impl State {
         let mut slots = Vec::with_capacity(bytes + 1);
         let mut weights = Vec::with_capacity(words.len());
         slots.push(Slot { token: NONE, word: NONE });
-        for (index, (word, &weight)) in words.iter().enumerate() {
+        for (index, (word, weight)) in words.into_iter().enumerate() {
             let word_index = index as u32;
             slots.extend(word.bytes().map(|byte| Slot { token: byte.into(), word: word_index }));
             slots.push(Slot { token: NONE, word: NONE });

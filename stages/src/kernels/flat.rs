@@ -1,6 +1,6 @@
 //! One run of numbers on the device that computes: all parameters of a model, their gradients, or a moment of theirs.
 //!
-//! Purpose: the few operations on all parameters at once: sums of squares and AdamW.
+//! Purpose: the few operations on all parameters at once: sums of squares, rounding, AdamW.
 //! Invariant: a copy that somebody holds never changes.
 //! Must not know: which parameter stands where, beside what is decayed.
 
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::cpu::adamw;
 use super::workers;
@@ -34,6 +34,23 @@ impl Flat {
         }
         let length = values.len();
         Self::Device(Box::new(Tensor::from_data(TensorData::new(values, [length]), device)))
+    }
+
+    /// The numbers as bf16 holds them: rounded to the nearest, of two equally near ones to the even one.
+    pub fn rounded(&self) -> Self {
+        match self {
+            Self::Host(values) => {
+                let parts = values.chunks(1 << 18).collect();
+                let round = |_, part: &[f32]| -> Vec<f32> {
+                    part.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect()
+                };
+                Self::Host(Arc::new(workers::run(parts, round).concat()))
+            }
+            Self::Device(tensor) => {
+                let dtype = tensor.dtype();
+                Self::Device(Box::new(tensor.clone().cast(DType::BF16).cast(dtype)))
+            }
+        }
     }
 
     /// As many zeros, on the same device.

@@ -12,12 +12,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use half::bf16;
 use safetensors::tensor::{Dtype, Metadata};
 use safetensors::{SafeTensorError, View};
 
 use super::config::{ModelConfig, ShapeError};
 use super::layout::Layout;
-use super::network::Network;
+use super::network::{self, Network};
 use crate::context::StageError;
 
 /// The shape's file.
@@ -65,20 +66,26 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ModelError {
 struct Values<'a> {
     values: &'a [f32],
     shape: &'a [usize],
+    dtype: Dtype,
 }
 
 impl View for Values<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.dtype
     }
     fn shape(&self) -> &[usize] {
         self.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        bytes_of(self.values)
+        match self.dtype {
+            Dtype::BF16 => {
+                Cow::Owned(self.values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect())
+            }
+            _ => bytes_of(self.values),
+        }
     }
     fn data_len(&self) -> usize {
-        4 * self.values.len()
+        self.values.len() * if self.dtype == Dtype::BF16 { 2 } else { 4 }
     }
 }
 
@@ -94,14 +101,19 @@ pub fn bytes_of(values: &[f32]) -> Cow<'_, [u8]> {
 ///
 /// # Errors
 /// Those of writing; a value that is not finite.
-fn write_weights(path: &Path, layout: &Layout, weights: &[f32]) -> Result<(), ModelError> {
+fn write_weights(path: &Path, model: &Network) -> Result<(), ModelError> {
+    let (layout, weights) = (model.layout(), model.weights().values());
+    let dtype = match model.dtype() {
+        network::Dtype::Float32 => Dtype::F32,
+        network::Dtype::Bfloat16 => Dtype::BF16,
+    };
     let mut views = Vec::with_capacity(layout.entries().len());
     for entry in layout.entries() {
         let values = &weights[entry.range.clone()];
         if !values.iter().all(|x| x.is_finite()) {
             return Err(ModelError::NotFinite { path: path.to_owned(), tensor: entry.name.clone() });
         }
-        views.push((entry.name.as_str(), Values { values, shape: &entry.shape }));
+        views.push((entry.name.as_str(), Values { values, shape: &entry.shape, dtype }));
     }
     let temporary = path.with_extension("tmp");
     safetensors::serialize_to_file(views, None, &temporary).map_err(|e| match e {
@@ -127,7 +139,7 @@ fn file_size(path: &Path) -> Result<u64, ModelError> {
     if found.is_file() { Ok(found.len()) } else { Err(malformed(path, "it is no regular file")) }
 }
 
-/// A safetensors file of f32 tensors that is read tensor by tensor, each into its place.
+/// A safetensors file of tensors in f32 or bf16 that is read tensor by tensor, each into its place.
 pub struct TensorFile<'f> {
     file: &'f File,
     header: Metadata,
@@ -170,13 +182,24 @@ impl<'f> TensorFile<'f> {
     /// When it is missing, or of another type or shape.
     pub fn read(&self, name: &str, shape: &[usize], into: &mut [f32]) -> Result<(), String> {
         let info = self.header.info(name).ok_or_else(|| format!("tensor `{name}` is missing"))?;
-        if info.dtype != Dtype::F32 || info.shape != shape {
-            let seen = format!("{:?} of shape {:?}", info.dtype, info.shape);
-            return Err(format!("tensor `{name}` is {seen}, wanted F32 of {shape:?}"));
+        let start = self.start + info.data_offsets.0 as u64;
+        match info.dtype {
+            Dtype::F32 if info.shape == shape => {
+                read_at(self.file, start, bytemuck::cast_slice_mut(into))?;
+                // The file is little-endian.
+                into.iter_mut().for_each(|x| *x = f32::from_bits(u32::from_le(x.to_bits())));
+            }
+            Dtype::BF16 if info.shape == shape => {
+                let mut bytes = vec![0; 2 * into.len()];
+                read_at(self.file, start, &mut bytes)?;
+                let value = |bytes: &[u8]| bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+                into.iter_mut().zip(bytes.chunks_exact(2)).for_each(|(x, bytes)| *x = value(bytes));
+            }
+            _ => {
+                let seen = format!("{:?} of shape {:?}", info.dtype, info.shape);
+                return Err(format!("tensor `{name}` is {seen}, wanted F32 or BF16 of {shape:?}"));
+            }
         }
-        read_at(self.file, self.start + info.data_offsets.0 as u64, bytemuck::cast_slice_mut(into))?;
-        // The file is little-endian.
-        into.iter_mut().for_each(|x| *x = f32::from_bits(u32::from_le(x.to_bits())));
         Ok(())
     }
 }
@@ -188,12 +211,12 @@ fn read_at(file: &File, offset: u64, into: &mut [u8]) -> Result<(), String> {
 /// Reads the parameters of a layout from a safetensors file.
 ///
 /// # Errors
-/// When it cannot be read, or does not hold exactly the tensors of the layout, finite and in f32.
+/// When it cannot be read, or does not hold exactly the tensors of the layout, finite, in f32 or bf16.
 pub fn read_weights(path: &Path, layout: &Layout) -> Result<Vec<f32>, ModelError> {
-    let (size, expected) = (file_size(path)?, layout.len() as u64 * 4);
+    let (size, least) = (file_size(path)?, layout.len() as u64 * 2);
     // A shape that claims more than the file holds makes no room for it.
-    if size < expected || size > expected + HEADER_LIMIT {
-        let word = if size < expected { "fewer" } else { "more" };
+    if size < least || size > 2 * least + HEADER_LIMIT {
+        let word = if size < least { "fewer" } else { "more" };
         return Err(malformed(path, format!("{size} bytes are {word} than {} values need", layout.len())));
     }
     let opened = File::open(path).map_err(io(path))?;
@@ -223,7 +246,7 @@ pub fn save(folder: &Path, model: &Network) -> Result<(), ModelError> {
     let mut text = serde_json::to_string_pretty(model.config()).map_err(|e| malformed(&path, e))?;
     text.push('\n');
     write_whole(&path, text.as_bytes())?;
-    write_weights(&folder.join(WEIGHTS), model.layout(), &model.weights().values())
+    write_weights(&folder.join(WEIGHTS), model)
 }
 
 /// Reads the shape of the model in a folder.

@@ -16,7 +16,7 @@ pub mod presets;
 
 pub use batch::{Batch, Readout, TokenRow};
 pub use config::{Family, ModelConfig, ModelParams};
-pub use network::{Execution, Network};
+pub use network::{Dtype, Execution, Network};
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,8 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::batch::{Readout, TokenRow};
 use super::config::{Family, ModelConfig};
@@ -19,18 +21,32 @@ use crate::kernels::cpu::rope::Rope;
 use crate::kernels::flat::{Flat, Segment};
 use crate::kernels::host;
 
-/// How a batch goes through a model. Neither changes the result beyond rounding.
+/// What a model's weights are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// 32 bits.
+    #[default]
+    Float32,
+    /// 16 bits, with the range of 32 and 8 significant ones. Training keeps masters in 32 bits, the weights are always
+    /// their rounding (Micikevicius 2018); a GPU multiplies in it, and the CPU computes in 32 bits.
+    Bfloat16,
+}
+
+/// How a batch goes through a model. Nothing of it changes the result beyond rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Execution {
     /// Into how many shards a batch is cut; each is worked on by one thread.
     pub shards: usize,
     /// Whether the gradients compute the layers again instead of keeping what they computed.
     pub recompute: bool,
+    /// What the weights are kept in.
+    pub dtype: Dtype,
 }
 
 impl Default for Execution {
     fn default() -> Self {
-        Self { shards: 2, recompute: false }
+        Self { shards: 2, recompute: false, dtype: Dtype::default() }
     }
 }
 
@@ -107,10 +123,18 @@ impl Network {
         self
     }
 
-    /// The same model, another way to go through it.
+    /// The same model, another way to go through it; its weights are rounded to the type that is asked for.
     pub fn executed(mut self, execution: Execution) -> Self {
         self.execution = execution;
+        if execution.dtype == Dtype::Bfloat16 {
+            self.weights = self.weights.rounded();
+        }
         self
+    }
+
+    /// What its weights are kept in.
+    pub fn dtype(&self) -> Dtype {
+        self.execution.dtype
     }
 
     /// Its shape.
@@ -158,7 +182,7 @@ impl Network {
 
     /// The parameters as burn's operations take them, without gradients; they must not be on the host.
     pub fn decoder(&self) -> device::Decoder<'_> {
-        device::Decoder::new(&self.config, &self.layout, &self.weights, false)
+        device::Decoder::new(&self.config, &self.layout, &self.weights, self.dtype(), false)
     }
 
     /// A scalar head gives values and scores, that of the vocabulary log-probabilities.
@@ -180,7 +204,7 @@ impl Network {
     pub fn forward(&self, rows: &[TokenRow], readout: Readout) -> (Tensor<1>, Tape) {
         self.check(readout);
         let Some(view) = self.view() else {
-            let decoder = device::Decoder::new(&self.config, &self.layout, &self.weights, true);
+            let decoder = device::Decoder::new(&self.config, &self.layout, &self.weights, self.dtype(), true);
             let outputs = decoder.outputs(rows, readout);
             let tape = device::Tape::new(decoder, &self.layout, outputs.clone());
             return (outputs.inner(), Tape::Device(Box::new(tape)));

@@ -15,7 +15,7 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Ranking, hold_out};
 use crate::dialogue::{Ranked, batch_of, ranked};
 use crate::kernels::host;
-use crate::model::{Execution, Network, TokenRow};
+use crate::model::{Dtype, Execution, Network, TokenRow};
 use crate::rl::pairs::{accuracy, loss, margin};
 use crate::rng::permutation;
 use crate::train::lm::LOGPROBS;
@@ -36,6 +36,8 @@ pub struct Params {
     pub shards: usize,
     /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
     pub recompute: bool,
+    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
+    pub dtype: Dtype,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -60,6 +62,7 @@ impl Default for Params {
             prompts_per_batch: 8,
             shards: 2,
             recompute: false,
+            dtype: Dtype::default(),
             learning_rate: 1e-4,
             schedule: Schedule { decay: Decay::Linear, warmup: 10, min_lr_ratio: 0.0 },
             optimizer: AdamWParams { weight_decay: 0.0, ..AdamWParams::default() },
@@ -80,7 +83,7 @@ pub fn entry() -> Entry {
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
-    let model = model.executed(Execution { shards: params.shards, recompute: params.recompute });
+    let model = model.executed(Execution { shards: params.shards, recompute: params.recompute, dtype: params.dtype });
     let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?).map_err(StageError::failed)?;
     let mut items = ranked(ctx, &tokenizer, &rankings, model.config().max_position_embeddings)?;
     let held_out =

@@ -18,7 +18,7 @@ use crate::data::{self, Corpus, Prompt, read_corpus};
 use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
-use crate::model::{Execution, Network};
+use crate::model::{Dtype, Execution, Network};
 use crate::rl::RewardModel;
 use crate::rl::advantage::{explained_variance, moments};
 use crate::rl::health::Health;
@@ -61,6 +61,8 @@ pub struct Params {
     pub shards: usize,
     /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
     pub recompute: bool,
+    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
+    pub dtype: Dtype,
     /// The policy's peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -123,6 +125,7 @@ impl Default for Params {
             micro_batch: 0,
             shards: 2,
             recompute: false,
+            dtype: Dtype::default(),
             learning_rate: 1e-4,
             value_learning_rate: None,
             schedule: Schedule { decay: Decay::Linear, warmup: 0, min_lr_ratio: 0.0 },
@@ -213,7 +216,7 @@ struct PpoContext<'a> {
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let device = ctx.device();
-    let execution = Execution { shards: params.shards, recompute: params.recompute };
+    let execution = Execution { shards: params.shards, recompute: params.recompute, dtype: params.dtype };
     let (policy, tokenizer) = bundle::load(ctx.input("model")?, device)?;
     let policy = policy.executed(execution);
     let context = policy.config().max_position_embeddings;

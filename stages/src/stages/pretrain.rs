@@ -16,7 +16,7 @@ use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{Corpus, TokenStore};
 use crate::generate::{Generator, NotFinite, Sampling, Stop};
-use crate::model::{Execution, ModelParams, Network};
+use crate::model::{Dtype, Execution, ModelParams, Network};
 use crate::rng::keyed;
 use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows};
 use crate::train::run::{TrainConfig, train};
@@ -41,6 +41,8 @@ pub struct Params {
     pub shards: usize,
     /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
     pub recompute: bool,
+    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
+    pub dtype: Dtype,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -86,6 +88,7 @@ impl Default for Params {
             micro_batch: 0,
             shards: 2,
             recompute: false,
+            dtype: Dtype::default(),
             learning_rate: 1e-3,
             schedule: Schedule { warmup: 50, ..Schedule::default() },
             optimizer: AdamWParams::default(),
@@ -127,7 +130,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         (0..params.batch_size as u64).map(row).collect()
     };
     let micro = micro_batch(params.micro_batch, params.batch_size);
-    let execution = Execution { shards: params.shards, recompute: params.recompute };
+    let execution = Execution { shards: params.shards, recompute: params.recompute, dtype: params.dtype };
     let model = Network::drawn(&config, params.seed, ctx.device()).executed(execution);
     ctx.log(format!(
         "{} parameters, {} tokens to train on, {} held out",

@@ -20,7 +20,7 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, Ranking, hold_out};
 use crate::dialogue::{Ranked, answered, batch_of, ranked};
 use crate::kernels::host;
-use crate::model::{Execution, Network, Readout, TokenRow, io};
+use crate::model::{Dtype, Execution, Network, Readout, TokenRow, io};
 use crate::rl::RewardModel;
 use crate::rl::advantage::moments;
 use crate::rl::pairs::{Pair, accuracy, best_gain, loss, margin};
@@ -43,6 +43,8 @@ pub struct Params {
     pub shards: usize,
     /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
     pub recompute: bool,
+    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
+    pub dtype: Dtype,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -67,6 +69,7 @@ impl Default for Params {
             prompts_per_batch: 8,
             shards: 2,
             recompute: false,
+            dtype: Dtype::default(),
             learning_rate: 3e-4,
             schedule: Schedule { decay: Decay::Linear, warmup: 10, min_lr_ratio: 0.0 },
             optimizer: AdamWParams { eps: 1e-5, weight_decay: 0.0, ..AdamWParams::default() },
@@ -97,7 +100,7 @@ pub fn entry() -> Entry {
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (decoder, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
-    let decoder = decoder.executed(Execution { shards: params.shards, recompute: params.recompute });
+    let decoder = decoder.executed(Execution { shards: params.shards, recompute: params.recompute, dtype: params.dtype });
     let context = decoder.config().max_position_embeddings;
     let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?).map_err(StageError::failed)?;
     let mut items = ranked(ctx, &tokenizer, &rankings, context)?;

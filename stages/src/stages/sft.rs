@@ -16,7 +16,7 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, hold_out};
 use crate::dialogue::answered;
 use crate::generate::{NotFinite, Sampling, Stop, generate};
-use crate::model::{Execution, Network, TokenRow};
+use crate::model::{Dtype, Execution, Network, TokenRow};
 use crate::rng::permutation;
 use crate::train::run::{TrainConfig, train};
 use crate::train::{AdamWParams, Schedule, lm_loss, micro_batch};
@@ -41,6 +41,8 @@ pub struct Params {
     pub shards: usize,
     /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
     pub recompute: bool,
+    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
+    pub dtype: Dtype,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -66,6 +68,7 @@ impl Default for Params {
             micro_batch: 0,
             shards: 2,
             recompute: false,
+            dtype: Dtype::default(),
             learning_rate: 1e-3,
             schedule: Schedule { warmup: 20, ..Schedule::default() },
             optimizer: AdamWParams { weight_decay: 0.0, ..AdamWParams::default() },
@@ -95,7 +98,7 @@ pub fn entry() -> Entry {
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
-    let model = model.executed(Execution { shards: params.shards, recompute: params.recompute });
+    let model = model.executed(Execution { shards: params.shards, recompute: params.recompute, dtype: params.dtype });
     let demonstrations: Vec<Demonstration> =
         data::read(ctx.input("demonstrations")?).map_err(StageError::failed)?;
     let mut rows = rows(&tokenizer, &demonstrations, model.config().max_position_embeddings, ctx);

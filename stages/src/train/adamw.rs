@@ -62,11 +62,11 @@ impl AdamW {
         Self { params, segments, decays, updates: 0, moments }
     }
 
-    /// Updates a model; returns the gradient's norm before clipping.
+    /// Updates the weights of a model; returns the gradient's norm before clipping.
     ///
     /// # Errors
     /// When the gradient is not finite: a step would ruin every weight.
-    pub fn update(&mut self, model: &mut Network, grads: &Flat, learning_rate: f64) -> Result<f64, String> {
+    pub fn update(&mut self, weights: &mut Flat, grads: &Flat, learning_rate: f64) -> Result<f64, String> {
         let norm = grads.norm();
         if !norm.is_finite() {
             return Err(format!("the norm of the gradient is {norm}: try a smaller learning rate"));
@@ -83,7 +83,7 @@ impl AdamW {
             grad_scale: if max > 0.0 && norm > max { max / norm } else { 1.0 },
         };
         let moments = self.moments.each_mut();
-        flat::adamw(model.weights_mut(), grads, moments, &self.segments, self.decays.as_ref(), &rule);
+        flat::adamw(weights, grads, moments, &self.segments, self.decays.as_ref(), &rule);
         Ok(norm)
     }
 }

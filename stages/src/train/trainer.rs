@@ -10,13 +10,15 @@ use burn::tensor::Tensor;
 use super::adamw::{AdamW, AdamWParams};
 use super::state::{Reader, Saved, State};
 use crate::kernels::flat::Flat;
-use crate::model::{Network, Readout, TokenRow};
+use crate::model::{Dtype, Network, Readout, TokenRow};
 
 /// A model with its optimizer and the gradients of the step at hand.
 #[derive(Debug, Clone)]
 pub struct Trainer {
     /// The model.
     pub model: Network,
+    /// The weights in 32 bits, where the model's are their rounding.
+    masters: Option<Flat>,
     optimizer: AdamW,
     grads: Flat,
 }
@@ -25,7 +27,8 @@ impl Trainer {
     /// The training of a model, at its start.
     pub fn new(model: Network, params: &AdamWParams) -> Self {
         let optimizer = AdamW::new(params.clone(), &model);
-        Self { grads: model.weights().zeros_like(), model, optimizer }
+        let masters = (model.dtype() == Dtype::Bfloat16).then(|| model.weights().clone());
+        Self { grads: model.weights().zeros_like(), model, masters, optimizer }
     }
 
     /// Adds the gradient of a loss over rows; returns the loss.
@@ -63,15 +66,24 @@ impl Trainer {
     /// # Errors
     /// When the gradient is not finite.
     pub fn step(&mut self, learning_rate: f64) -> Result<f64, String> {
-        let norm = self.optimizer.update(&mut self.model, &self.grads, learning_rate)?;
+        let weights = self.masters.as_mut().unwrap_or(self.model.weights_mut());
+        let norm = self.optimizer.update(weights, &self.grads, learning_rate)?;
+        self.round();
         self.grads.clear();
         Ok(norm)
+    }
+
+    fn round(&mut self) {
+        if let Some(masters) = &self.masters {
+            *self.model.weights_mut() = masters.rounded();
+        }
     }
 
     /// Adds this training to a state, under names that begin with `name`.
     pub fn save<'a>(&'a self, name: &str, saved: &mut Saved<'a>) {
         let [first, second] = &self.optimizer.moments;
-        for (part, flat) in [("weights", self.model.weights()), ("first", first), ("second", second)] {
+        let weights = self.masters.as_ref().unwrap_or(self.model.weights());
+        for (part, flat) in [("weights", weights), ("first", first), ("second", second)] {
             saved.tensors.push((format!("{name}.{part}"), flat.values()));
         }
         saved.counters.insert(format!("{name}.updates"), self.optimizer.updates.into());
@@ -85,8 +97,9 @@ impl Trainer {
         let (length, device) = (self.model.weights().len(), self.model.device().clone());
         let mut take =
             |part: &str| from.tensor(&format!("{name}.{part}"), length).map(|v| Flat::new(v, &device));
-        *self.model.weights_mut() = take("weights")?;
+        *self.masters.as_mut().unwrap_or(self.model.weights_mut()) = take("weights")?;
         self.optimizer.moments = [take("first")?, take("second")?];
+        self.round();
         self.optimizer.updates = from.counter(&format!("{name}.updates"))?;
         Ok(())
     }

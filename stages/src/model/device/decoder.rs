@@ -15,6 +15,7 @@ use crate::kernels::flat::Flat;
 use crate::model::batch::{Readout, TokenRow};
 use crate::model::config::{Family, ModelConfig};
 use crate::model::layout::Layout;
+use crate::model::network::Dtype;
 
 /// What hides a score: large enough to vanish in a softmax, finite so that a row of padding alone
 /// gives no NaN.
@@ -29,6 +30,7 @@ enum Leaf {
 /// A decoder whose parameters are slices of one tensor.
 pub struct Decoder<'a> {
     pub(super) config: &'a ModelConfig,
+    pub(super) dtype: Dtype,
     leaves: BTreeMap<&'a str, Leaf>,
     device: Device,
 }
@@ -78,7 +80,13 @@ fn indices(values: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, In
 
 impl<'a> Decoder<'a> {
     /// The decoder of these parameters, with or without gradients.
-    pub fn new(config: &'a ModelConfig, layout: &'a Layout, weights: &Flat, learns: bool) -> Self {
+    pub fn new(
+        config: &'a ModelConfig,
+        layout: &'a Layout,
+        weights: &Flat,
+        dtype: Dtype,
+        learns: bool,
+    ) -> Self {
         let Flat::Device(weights) = weights else { unreachable!("these parameters are on the host") };
         let leaves = layout.entries().iter().map(|entry| {
             let slice = weights.clone().slice(entry.range.clone());
@@ -90,7 +98,7 @@ impl<'a> Decoder<'a> {
         });
         let device = weights.device();
         let device = if learns { device.autodiff() } else { device };
-        Self { config, leaves: leaves.collect(), device }
+        Self { config, dtype, leaves: leaves.collect(), device }
     }
 
     pub(super) fn matrix(&self, name: &str) -> Tensor<2> {

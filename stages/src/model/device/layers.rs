@@ -5,13 +5,14 @@
 //! Must not know: tokens, losses.
 
 use burn::tensor::activation::{gelu, relu, silu};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::cache::LayerCache;
 use super::decoder::Decoder;
 use crate::kernels;
 use crate::kernels::cpu::Activation;
 use crate::model::config::Family;
+use crate::model::network::Dtype;
 
 /// Cosines and sines of RoPE for the positions at hand: each `[batch or 1, 1, time, head]`.
 #[derive(Debug, Clone)]
@@ -59,10 +60,16 @@ pub struct Shared {
 }
 
 impl Decoder<'_> {
-    /// `x W + b`. Shapes: `[.., in]` to `[.., out]`.
+    /// `x W + b`. Shapes: `[.., in]` to `[.., out]`. Products are taken in the type of the weights, all else in that of x.
     fn linear(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
-        let bias = self.vector(&format!("{name}.bias"));
-        burn::tensor::module::linear(x, self.matrix(&format!("{name}.weight")), bias)
+        let (weight, bias) = (self.matrix(&format!("{name}.weight")), self.vector(&format!("{name}.bias")));
+        if self.dtype == Dtype::Float32 {
+            return burn::tensor::module::linear(x, weight, bias);
+        }
+        let dtype = x.dtype();
+        let [x, weight] = [x, weight.unsqueeze()].map(|t| t.cast(DType::BF16));
+        let out = x.matmul(weight).cast(dtype);
+        bias.map_or(out.clone(), |bias| out + bias.unsqueeze())
     }
 
     /// LayerNorm or RMSNorm, `[batch, time, hidden_size]`.
@@ -122,7 +129,12 @@ impl Decoder<'_> {
         }
         let groups = self.config.heads / self.config.kv_heads;
         let (k, v) = (repeat_heads(k, groups), repeat_heads(v, groups));
-        let out = kernels::attention(q, k, v, shared.mask.clone(), shared.mask.is_none());
+        let dtype = q.dtype();
+        let [q, k, v] = match self.dtype {
+            Dtype::Float32 => [q, k, v],
+            Dtype::Bfloat16 => [q, k, v].map(|x| x.cast(DType::BF16)),
+        };
+        let out = kernels::attention(q, k, v, shared.mask.clone(), shared.mask.is_none()).cast(dtype);
         self.linear(&format!("{name}.out"), out.swap_dims(1, 2).reshape([batch, time, width]))
     }
 

@@ -15,7 +15,7 @@ use crate::testing::{
 const LENGTHS: [usize; 7] = [7, 1, 12, 2, 30, 5, 9];
 
 fn with_shards(model: &Network, shards: usize) -> Network {
-    model.clone().executed(Execution { shards, recompute: false })
+    model.clone().executed(Execution { shards, recompute: false, ..Execution::default() })
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn computing_layers_again_gives_the_same_bytes_as_keeping_them() {
         for readout in READOUTS {
             let model = lively_for(readout, &config, 3);
             let run = |recompute| {
-                let model = model.clone().executed(Execution { shards: 2, recompute });
+                let model = model.clone().executed(Execution { shards: 2, recompute, ..Execution::default() });
                 outputs_and_gradient(&model, &rows, readout)
             };
             assert!(run(false) == run(true), "{config:?}, {readout:?}");

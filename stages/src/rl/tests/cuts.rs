@@ -57,10 +57,10 @@ fn gradients_are_the_same_in_any_number_of_shards() {
             }
             gradients(&learners, &rollout, 8)
         };
-        let whole = at(Execution { shards: 1, recompute: false });
+        let whole = at(Execution { shards: 1, recompute: false, ..Execution::default() });
         for shards in [2, 3, 8] {
             for recompute in [false, true] {
-                let cut = at(Execution { shards, recompute });
+                let cut = at(Execution { shards, recompute, ..Execution::default() });
                 for ((cut, whole), what) in cut.iter().zip(&whole).zip(["policy", "value"]) {
                     let off = relative(&cut.0, &whole.0);
                     assert!(off < 1e-6, "{:?}, {shards} shards: {what} off by {off}", config.family);
@@ -90,7 +90,7 @@ fn the_gradient_of_the_ranking_loss_is_the_same_in_any_number_of_shards() {
         let rows = rows("ranked", &[14, 3, 5, 7, 30, 2, 9, 21, 4], config.vocab);
         let rankings: [&[u32]; 3] = [&[2, 1], &[1, 2, 2, 4], &[3, 1, 2]];
         let at = |shards, recompute| {
-            ranking_gradient(&model.clone().executed(Execution { shards, recompute }), &rows, &rankings)
+            ranking_gradient(&model.clone().executed(Execution { shards, recompute, ..Execution::default() }), &rows, &rankings)
         };
         let whole = at(1, false);
         for shards in [1, 2, 3, 9, 64] {
@@ -130,7 +130,7 @@ fn what_a_prompt_is_batched_with_never_enters_the_gradient_of_the_ranking_loss()
 fn the_first_forward_pass_of_training_gives_the_log_probabilities_of_the_rollout_bit_for_bit() {
     for config in shapes() {
         for execution in
-            [(1, false), (2, false), (3, true)].map(|(shards, recompute)| Execution { shards, recompute })
+            [(1, false), (2, false), (3, true)].map(|(shards, recompute)| Execution { shards, recompute, ..Execution::default() })
         {
             let mut setting = Setting::new(&config);
             setting.policy = setting.policy.executed(execution);
