@@ -52,16 +52,23 @@ impl Ranked {
     }
 }
 
-fn ranked_item(tokenizer: &Tokenizer, ranking: &Ranking, context: usize) -> Ranked {
-    let row = |completion: &Completion| {
+/// A ranking as rows of at most `context` tokens. A row in which no token is left to be judged is left out.
+fn ranked_item(tokenizer: &Tokenizer, ranking: &Ranking, context: usize, cut: &mut usize) -> Ranked {
+    let mut item = Ranked { rows: Vec::new(), ranks: Vec::new() };
+    for (completion, &rank) in ranking.completions.iter().zip(&ranking.ranks) {
         let mut row = answered(tokenizer, &ranking.prompt, completion);
+        let length = row.ids.len();
         row.ids.truncate(context);
-        row
-    };
-    Ranked { rows: ranking.completions.iter().map(row).collect(), ranks: ranking.ranks.clone() }
+        if row.targets() > 0 {
+            *cut += usize::from(row.ids.len() < length);
+            item.rows.push(row);
+            item.ranks.push(rank);
+        }
+    }
+    item
 }
 
-/// The rankings that have something to teach; what is left out is logged.
+/// The rankings that have something to teach; what is left out or cut is logged.
 ///
 /// # Errors
 /// When none has.
@@ -71,22 +78,26 @@ pub fn ranked(
     rankings: &[Ranking],
     context: usize,
 ) -> Result<Vec<Ranked>, StageError> {
-    let mut items: Vec<Ranked> = rankings.iter().map(|r| ranked_item(tokenizer, r, context)).collect();
-    // There has to be a token to be judged.
-    items.retain(|i| i.rows.iter().all(|row| row.targets() > 0));
-    if items.len() < rankings.len() {
-        let left_out = rankings.len() - items.len();
-        ctx.log(format!(
-            "{left_out} rankings left out: the prompt fills the context, or a completion is empty"
-        ));
-    }
+    let mut cut = 0;
+    let mut items: Vec<Ranked> =
+        rankings.iter().map(|r| ranked_item(tokenizer, r, context, &mut cut)).collect();
+    let given: usize = rankings.iter().map(|r| r.completions.len()).sum();
+    let left: usize = items.iter().map(|item| item.rows.len()).sum();
     let equal: usize = items.iter().map(|i| pairs(&i.ranks, 0).len() - i.pairs(0).len()).sum();
-    if equal > 0 {
-        ctx.log(format!("{equal} pairs left out: their completions are equal, as far as the context goes"));
+    for (count, what) in [
+        (given - left, "completions left out: they are empty, or their prompt fills the context".to_owned()),
+        (cut, format!("completions are cut at {context} tokens with their prompt, and have no stop token")),
+        (equal, "pairs left out: their completions are equal, as far as the context goes".to_owned()),
+    ] {
+        if count > 0 {
+            ctx.log(format!("{count} {what}"));
+        }
     }
     items.retain(|i| !i.pairs(0).is_empty());
     match items.is_empty() {
-        true => Err(StageError::failed("no ranking has two different completions of different rank")),
+        true => Err(StageError::failed(format!(
+            "no ranking has two different completions of different rank within {context} tokens"
+        ))),
         false => Ok(items),
     }
 }
@@ -248,7 +259,26 @@ mod tests {
             seconds: 0.0,
             flags: Vec::new(),
         };
-        assert_eq!(ranked_item(&tokenizer(), &ranking, 16).rows[0].ids.len(), 16);
+        let mut cut = 0;
+        assert_eq!(ranked_item(&tokenizer(), &ranking, 16, &mut cut).rows[0].ids.len(), 16);
+        assert_eq!(cut, 1, "the one that was cut is counted");
+    }
+
+    #[test]
+    fn an_empty_completion_leaves_the_others_of_its_ranking() {
+        let completion =
+            |text: &str, finished| Completion { text: text.to_owned(), finished, tokens: Vec::new() };
+        let ranking = Ranking {
+            prompt: "the sun".to_owned(),
+            completions: vec![completion("rose", true), completion("", false), completion("", true)],
+            ranks: vec![2, 3, 1],
+            annotator: String::new(),
+            seconds: 0.0,
+            flags: Vec::new(),
+        };
+        let item = ranked_item(&tokenizer(), &ranking, 100, &mut 0);
+        assert_eq!((item.rows.len(), item.pairs(0).len()), (2, 1));
+        assert_eq!((item.pairs(0)[0].better, item.pairs(0)[0].worse), (1, 0));
     }
 
     #[test]
@@ -263,7 +293,7 @@ mod tests {
                 seconds: 0.0,
                 flags: Vec::new(),
             };
-            ranked_item(&tokenizer(), &ranking, 100)
+            ranked_item(&tokenizer(), &ranking, 100, &mut 0)
         };
         let items = [item_of("a", &[2, 1]), item_of("b", &[1, 1, 3])];
         let (rows, pairs) = batch_of(items.iter());

@@ -39,6 +39,14 @@ pub fn permutation(seed: u64, purpose: &str, epoch: u64, len: usize) -> Vec<usiz
     order
 }
 
+/// The indices of a step's batch: pass after pass over a keyed permutation of `n`, the last batch of a pass ragged.
+pub fn pass_batch(seed: u64, purpose: &str, step: u64, n: usize, size: usize) -> Vec<usize> {
+    let per_pass = n.div_ceil(size) as u64;
+    let order = permutation(seed, purpose, step / per_pass, n);
+    let start = (step % per_pass) as usize * size;
+    order[start..(start + size).min(n)].to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::chat::SPECIALS;
 use super::decode::StreamDecoder;
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{MAX_TOKEN_BYTES, Vocabulary};
 use super::{Pattern, TokenizerError, TrainOptions, count, encode, file, train};
 
 /// The largest vocabulary that is trained or read.
@@ -59,8 +59,8 @@ impl Tokenizer {
         let note = (got < asked).then(|| {
             let pairs = options.min_count.max(1);
             format!(
-                "vocab_size {asked} is more than the text gives: no pair is left that occurs {pairs} times, \
-                 so the vocabulary has {got} tokens"
+                "vocab_size {asked} is more than the text gives: no pair is left that occurs {pairs} times \
+                 and makes a token of at most {MAX_TOKEN_BYTES} bytes, so the vocabulary has {got} tokens"
             )
         });
         Ok(Trained { tokenizer, note })

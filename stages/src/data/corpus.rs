@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::DataError;
+use super::{BYTE_ORDER_MARK, DataError};
 
 /// Bytes that are read at a time.
 const BLOCK: usize = 4 << 20;
@@ -62,7 +62,11 @@ impl Corpus {
         let mut documents = Vec::new();
         for path in files {
             let io = |source| DataError::Io { doing: "read", path: path.clone(), source };
-            let range = 0..std::fs::metadata(&path).map_err(io)?.len();
+            let file = File::open(&path).map_err(io)?;
+            let mut start = [0; BYTE_ORDER_MARK.len()];
+            let is_marked = file.read_exact_at(&mut start, 0).is_ok() && start == *BYTE_ORDER_MARK;
+            let first = if is_marked { BYTE_ORDER_MARK.len() as u64 } else { 0 };
+            let range = first..file.metadata().map_err(io)?.len();
             let inside = path.strip_prefix(artifact).ok().filter(|inside| !inside.as_os_str().is_empty());
             let name = inside.unwrap_or_else(|| path.file_name().map_or(&path, Path::new));
             let document = Document { name: name.to_string_lossy().into_owned(), path, range };
@@ -196,7 +200,7 @@ impl Parts<'_> {
             Ok(text) => text.len(),
             Err(error) if error.error_len().is_none() && !ends => error.valid_up_to(),
             Err(error) => {
-                let before = (self.at - self.document.range.start) as usize - self.rest.len();
+                let before = self.at as usize - self.rest.len();
                 let path = self.document.path.clone();
                 return Err(DataError::NotUtf8 { path, at: before + error.valid_up_to() });
             }
@@ -297,6 +301,12 @@ mod tests {
         std::fs::write(folder.path().join("latin.txt"), b"caf\xe9").unwrap();
         let message = read_corpus(folder.path()).unwrap_err().to_string();
         assert!(message.contains("latin.txt is not UTF-8 at byte 3"), "{message}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        let (_folder, corpus) = written(&["\u{feff}Words.", "\u{feff}", "ö\u{feff}"]);
+        assert_eq!(texts(&corpus), ["Words.", "ö\u{feff}"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::{DataError, Row};
+use super::{BYTE_ORDER_MARK, DataError, Row};
 
 /// The longest line that is read, in bytes.
 const LARGEST_LINE: u64 = 16 << 20;
@@ -41,8 +41,12 @@ pub fn read_lines<R: Row>(path: &Path) -> Result<Vec<R>, DataError> {
         if size > LARGEST_LINE {
             return Err(DataError::TooLarge { path: path.to_path_buf(), size, limit: LARGEST_LINE });
         }
-        if !bytes.trim_ascii().is_empty() {
-            rows.push(parse::<R>(&bytes).map_err(|message| DataError::Line {
+        let text = match line {
+            1 => bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes),
+            _ => &bytes,
+        };
+        if !text.trim_ascii().is_empty() {
+            rows.push(parse::<R>(text).map_err(|message| DataError::Line {
                 path: path.to_path_buf(),
                 line,
                 message,
@@ -53,6 +57,14 @@ pub fn read_lines<R: Row>(path: &Path) -> Result<Vec<R>, DataError> {
 }
 
 fn parse<R: Row>(line: &[u8]) -> Result<R, String> {
+    if let Err(error) = std::str::from_utf8(line) {
+        let at = error.valid_up_to() + 1;
+        return Err(format!("it is not UTF-8 at byte {at} of the line; convert the file (iconv -t UTF-8)"));
+    }
+    // A struct would also be read from an array, by the order of its fields.
+    if line.trim_ascii_start().starts_with(b"[") {
+        return Err(format!("this is an array; a line of {} is {}", R::TYPE, R::EXAMPLE));
+    }
     let row: R = serde_json::from_slice(line)
         .map_err(|error| format!("{}; a line of {} is {}", said(&error), R::TYPE, R::EXAMPLE))?;
     row.check()?;

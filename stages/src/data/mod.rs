@@ -19,6 +19,9 @@
 //! `tokens` are those that a model sampled, where one did. `finished` is true when the model ended the completion with its stop token; a completion that is
 //! a bare string counts as finished. A rank of 1 is the best, and the same rank twice is a tie.
 
+/// What some editors write before UTF-8 text; it is no part of it.
+const BYTE_ORDER_MARK: &[u8; 3] = b"\xef\xbb\xbf";
+
 mod corpus;
 mod error;
 mod hold_out;

@@ -34,13 +34,15 @@ pub enum Dtype {
 }
 
 /// How a batch goes through a model. Nothing of it changes the result beyond rounding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
 pub struct Execution {
-    /// Into how many shards a batch is cut; each is worked on by one thread.
+    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
+    #[schemars(range(min = 1))]
     pub shards: usize,
-    /// Whether the gradients compute the layers again instead of keeping what they computed.
+    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
     pub recompute: bool,
-    /// What the weights are kept in.
+    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
     pub dtype: Dtype,
 }
 

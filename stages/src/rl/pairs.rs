@@ -6,6 +6,8 @@
 //! Must not know: models.
 //! Source: Ouyang 2022, equation 1.
 
+use std::cmp::Ordering;
+
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -48,10 +50,14 @@ pub fn loss(scores: Tensor<1>, pairs: &[Pair], prompts: usize) -> Tensor<1> {
     (log_sigmoid(margins) * weights).sum().neg()
 }
 
-/// The part of the pairs whose better row has the higher score.
+/// The part of the pairs whose better row has the higher score; equal scores count half, as a guess does.
 pub fn accuracy(scores: &[f32], pairs: &[Pair]) -> f64 {
-    let right = pairs.iter().filter(|p| scores[p.better] > scores[p.worse]).count();
-    right as f64 / pairs.len().max(1) as f64
+    let right = |p: &Pair| match scores[p.better].partial_cmp(&scores[p.worse]) {
+        Some(Ordering::Greater) => 1.0,
+        Some(Ordering::Equal) => 0.5,
+        _ => 0.0,
+    };
+    pairs.iter().map(right).sum::<f64>() / pairs.len().max(1) as f64
 }
 
 /// The mean difference of the scores of a pair.
@@ -95,6 +101,14 @@ mod tests {
         let found = pairs(&[1, 2, 2], 10);
         assert_eq!(found.len(), 2);
         assert!(found.iter().all(|p| p.better == 10 && (p.weight - 1.0 / 3.0).abs() < 1e-12 && p.gap == 1));
+    }
+
+    #[test]
+    fn scores_that_say_nothing_are_right_half_of_the_time() {
+        let pairs = pairs(&[1, 2, 3], 0);
+        assert_eq!(accuracy(&[0.0; 3], &pairs), 0.5);
+        assert_eq!(accuracy(&[3.0, 2.0, 2.0], &pairs), 2.5 / 3.0);
+        assert_eq!(accuracy(&[f32::NAN, 1.0, 2.0], &pairs), 0.0);
     }
 
     #[test]

@@ -15,9 +15,9 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Ranking, hold_out};
 use crate::dialogue::{Ranked, batch_of, ranked};
 use crate::kernels::host;
-use crate::model::{Dtype, Execution, Network, TokenRow};
+use crate::model::{Execution, Network, TokenRow};
 use crate::rl::pairs::{accuracy, loss, margin};
-use crate::rng::permutation;
+use crate::rng::pass_batch;
 use crate::train::lm::LOGPROBS;
 use crate::train::{AdamWParams, Decay, Schedule, Trainer, state};
 
@@ -31,13 +31,9 @@ pub struct Params {
     /// Prompts a step, each with all its completions.
     #[schemars(range(min = 1))]
     pub prompts_per_batch: usize,
-    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
-    #[schemars(range(min = 1, max = 256))]
-    pub shards: usize,
-    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
-    pub recompute: bool,
-    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
-    pub dtype: Dtype,
+    /// How a batch goes through the model.
+    #[serde(flatten)]
+    pub execution: Execution,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -60,9 +56,7 @@ impl Default for Params {
         Self {
             epochs: 1,
             prompts_per_batch: 8,
-            shards: 2,
-            recompute: false,
-            dtype: Dtype::default(),
+            execution: Execution::default(),
             learning_rate: 1e-4,
             schedule: Schedule { decay: Decay::Linear, warmup: 10, min_lr_ratio: 0.0 },
             optimizer: AdamWParams { weight_decay: 0.0, ..AdamWParams::default() },
@@ -78,18 +72,19 @@ pub fn entry() -> Entry {
     let model = input("model", &["checkpoint"], "the SFT model: start and reference");
     let inputs = vec![model, input("rankings", &["rankings"], "ranked completions")];
     let outputs = vec![output("policy", "policy", "the policy")];
-    Entry::new("dpo", 1, "trains a policy on ranked completions with DPO", (inputs, outputs), run)
+    Entry::new("dpo", 2, "trains a policy on ranked completions with DPO", (inputs, outputs), run)
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
-    let model = model.executed(Execution { shards: params.shards, recompute: params.recompute, dtype: params.dtype });
-    let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?).map_err(StageError::failed)?;
+    let model = model.executed(params.execution);
+    let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?)?;
     let mut items = ranked(ctx, &tokenizer, &rankings, model.config().max_position_embeddings)?;
     let held_out =
         hold_out(&mut items, params.validation_fraction, "rankings").map_err(StageError::failed)?;
     ctx.log(format!("{} rankings to train on, {} held out", items.len(), held_out.len()));
-    let policy = train(params, ctx, &model, &items)?;
+    let steps = params.epochs.saturating_mul(items.len().div_ceil(params.prompts_per_batch) as u64);
+    let policy = train(params, ctx, (&model, steps), &items)?;
     bundle::save(ctx.output("policy")?, &policy, &tokenizer)?;
     if held_out.is_empty() {
         return Ok(Summary::new());
@@ -98,19 +93,20 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let [now, before] = [&policy, &model].map(|model| response_logprobs(model, &rows));
     let rewards: Vec<f32> = now.iter().zip(before).map(|(x, y)| params.kl_coef as f32 * (x - y)).collect();
     let measured = [("accuracy", accuracy(&rewards, &pairs)), ("margin", margin(&rewards, &pairs))];
-    ctx.metrics(1, ["eval/rewards/accuracies", "eval/rewards/margins"], measured.map(|m| m.1));
+    ctx.metrics(steps, ["eval/rewards/accuracies", "eval/rewards/margins"], measured.map(|m| m.1));
     Ok(measured.map(|(name, value)| (name.to_owned(), value)).to_vec())
 }
 
-fn train(params: &Params, ctx: &Context, model: &Network, items: &[Ranked]) -> Result<Network, StageError> {
-    let per_pass = items.len().div_ceil(params.prompts_per_batch) as u64;
-    let steps = params.epochs.saturating_mul(per_pass);
+fn train(
+    params: &Params,
+    ctx: &Context,
+    (model, steps): (&Network, u64),
+    items: &[Ranked],
+) -> Result<Network, StageError> {
     params.schedule.look(ctx, steps);
     let trained = state::run(ctx, Trainer::new(model.clone(), &params.optimizer), steps, |trainer, step| {
         let failed = |e: String| StageError::failed(format!("step {step}: {e}"));
-        let order = permutation(params.seed, "dpo", step / per_pass, items.len());
-        let start = (step % per_pass) as usize * params.prompts_per_batch;
-        let chosen = &order[start..(start + params.prompts_per_batch).min(order.len())];
+        let chosen = pass_batch(params.seed, "dpo", step, items.len(), params.prompts_per_batch);
         let (rows, pairs) = batch_of(chosen.iter().map(|&i| &items[i]));
         let reference = response_logprobs(model, &rows);
         let mut rewards = Vec::new();

@@ -69,7 +69,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "eval",
-        3,
+        4,
         "compares base, SFT model and policy on held-out prompts",
         (
             vec![
@@ -143,7 +143,7 @@ impl<'a> EvalContext<'a> {
     fn new(params: &'a Params, ctx: &'a Context) -> Result<Self, StageError> {
         let gold =
             Gold::new(read_corpus(ctx.input("lexicon")?)?, &params.gold).map_err(StageError::failed)?;
-        let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
+        let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?)?;
         prompts.truncate(params.prompts);
         let validation = ctx.optional_input("validation").map(Corpus::open).transpose()?;
         Ok(Self { params, ctx, prompts, gold, validation })

@@ -18,7 +18,7 @@ use crate::data::{self, Corpus, Prompt, read_corpus};
 use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
-use crate::model::{Dtype, Execution, Network};
+use crate::model::{Execution, Network};
 use crate::rl::RewardModel;
 use crate::rl::advantage::{explained_variance, moments};
 use crate::rl::health::Health;
@@ -56,13 +56,9 @@ pub struct Params {
     pub minibatches: usize,
     /// Rows that go through a model at once; 0 means all of a minibatch.
     pub micro_batch: usize,
-    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
-    #[schemars(range(min = 1, max = 256))]
-    pub shards: usize,
-    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
-    pub recompute: bool,
-    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
-    pub dtype: Dtype,
+    /// How a batch goes through the model.
+    #[serde(flatten)]
+    pub execution: Execution,
     /// The policy's peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -123,9 +119,7 @@ impl Default for Params {
             epochs: 4,
             minibatches: 1,
             micro_batch: 0,
-            shards: 2,
-            recompute: false,
-            dtype: Dtype::default(),
+            execution: Execution::default(),
             learning_rate: 1e-4,
             value_learning_rate: None,
             schedule: Schedule { decay: Decay::Linear, warmup: 0, min_lr_ratio: 0.0 },
@@ -152,7 +146,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "ppo",
-        2,
+        3,
         "trains a policy against a reward model with PPO",
         (
             vec![
@@ -215,14 +209,19 @@ struct PpoContext<'a> {
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
+    if !params.prompts_per_batch.is_multiple_of(params.minibatches) {
+        return Err(StageError::failed(format!(
+            "`minibatches: {}` does not divide `prompts_per_batch: {}`: some updates would see fewer rows than others",
+            params.minibatches, params.prompts_per_batch
+        )));
+    }
     let device = ctx.device();
-    let execution = Execution { shards: params.shards, recompute: params.recompute, dtype: params.dtype };
     let (policy, tokenizer) = bundle::load(ctx.input("model")?, device)?;
-    let policy = policy.executed(execution);
+    let policy = policy.executed(params.execution);
     let context = policy.config().max_position_embeddings;
     let RewardModel(reward) = bundle::load_reward(ctx.input("reward")?, (&tokenizer, context), device)?;
-    let reward = reward.executed(execution);
-    let prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
+    let reward = reward.executed(params.execution);
+    let prompts: Vec<Prompt> = data::read(ctx.input("prompts")?)?;
     let room = dialogue::room(context, params.max_new_tokens)?;
     let (prompts, ids) = dialogue::fitting(ctx, &tokenizer, prompts, room)?;
     if prompts.len() < params.prompts_per_batch {
@@ -254,7 +253,9 @@ fn pretraining(
     tokenizer: &Tokenizer,
     time: usize,
 ) -> Result<Option<Pretraining>, StageError> {
-    let Some(path) = ctx.optional_input("pretraining") else { return Ok(None) };
+    let Some(path) = ctx.optional_input("pretraining").filter(|_| params.ptx_coef > 0.0) else {
+        return Ok(None);
+    };
     let tokens = tokens(tokenizer, &Corpus::open(path)?, ctx.checkpoint())?;
     let text = Windows::new(tokens, time).map_err(StageError::failed)?;
     Ok(Some(Pretraining { ptx_coef: params.ptx_coef, text, rows: params.pretraining_rows }))

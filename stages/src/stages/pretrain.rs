@@ -16,7 +16,7 @@ use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{Corpus, TokenStore};
 use crate::generate::{Generator, NotFinite, Sampling, Stop};
-use crate::model::{Dtype, Execution, ModelParams, Network};
+use crate::model::{Execution, ModelParams, Network};
 use crate::rng::keyed;
 use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows};
 use crate::train::run::{TrainConfig, train};
@@ -36,13 +36,9 @@ pub struct Params {
     pub batch_size: usize,
     /// Rows that go through the model at once; 0 means all. Changes memory, not the result (beyond rounding).
     pub micro_batch: usize,
-    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
-    #[schemars(range(min = 1, max = 256))]
-    pub shards: usize,
-    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
-    pub recompute: bool,
-    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
-    pub dtype: Dtype,
+    /// How a batch goes through the model.
+    #[serde(flatten)]
+    pub execution: Execution,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -86,9 +82,7 @@ impl Default for Params {
             steps: 1000,
             batch_size: 16,
             micro_batch: 0,
-            shards: 2,
-            recompute: false,
-            dtype: Dtype::default(),
+            execution: Execution::default(),
             learning_rate: 1e-3,
             schedule: Schedule { warmup: 50, ..Schedule::default() },
             optimizer: AdamWParams::default(),
@@ -104,7 +98,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "pretrain",
-        3,
+        4,
         "trains a base model on raw text by next-token prediction",
         (
             vec![
@@ -130,8 +124,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         (0..params.batch_size as u64).map(row).collect()
     };
     let micro = micro_batch(params.micro_batch, params.batch_size);
-    let execution = Execution { shards: params.shards, recompute: params.recompute, dtype: params.dtype };
-    let model = Network::drawn(&config, params.seed, ctx.device()).executed(execution);
+    let model = Network::drawn(&config, params.seed, ctx.device()).executed(params.execution);
     ctx.log(format!(
         "{} parameters, {} tokens to train on, {} held out",
         config.parameters(),
@@ -194,7 +187,7 @@ fn show(
         purpose: "show",
         step,
     };
-    let made = Generator::new(model).stream(&[tokenizer.eot()], &sampling, &mut |_| {})?;
+    let made = Generator::new(model).stream(&tokenizer.encode("\n"), &sampling, &mut |_| {})?;
     ctx.sample(step, "", &tokenizer.decode(&made.tokens));
     Ok(())
 }

@@ -69,10 +69,10 @@ pub fn entry() -> Entry {
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
-    let sets: Vec<CompletionSet> = data::read(ctx.input("completions")?).map_err(StageError::failed)?;
+    let sets: Vec<CompletionSet> = data::read(ctx.input("completions")?)?;
     let out = ctx.output("rankings")?;
     if let Some(path) = ctx.optional_input("imported") {
-        let mut rankings: Vec<Ranking> = data::read(path).map_err(StageError::failed)?;
+        let mut rankings: Vec<Ranking> = data::read(path)?;
         check_imported(&mut rankings, &sets).map_err(StageError::failed)?;
         data::write(out, &rankings).map_err(StageError::failed)?;
         return Ok(vec![("imported".to_owned(), rankings.len() as f64)]);

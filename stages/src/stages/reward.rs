@@ -20,12 +20,12 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, Ranking, hold_out};
 use crate::dialogue::{Ranked, answered, batch_of, ranked};
 use crate::kernels::host;
-use crate::model::{Dtype, Execution, Network, Readout, TokenRow, io};
+use crate::model::{Execution, Network, Readout, TokenRow, io};
 use crate::rl::RewardModel;
 use crate::rl::advantage::moments;
 use crate::rl::pairs::{Pair, accuracy, best_gain, loss, margin};
 use crate::rl::reward_model::ScoreError;
-use crate::rng::permutation;
+use crate::rng::pass_batch;
 use crate::train::{AdamWParams, Decay, Schedule, Trainer, state};
 
 /// The kind's params.
@@ -38,13 +38,9 @@ pub struct Params {
     /// Prompts a step, each with all its completions.
     #[schemars(range(min = 1))]
     pub prompts_per_batch: usize,
-    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
-    #[schemars(range(min = 1, max = 256))]
-    pub shards: usize,
-    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
-    pub recompute: bool,
-    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
-    pub dtype: Dtype,
+    /// How a batch goes through the model.
+    #[serde(flatten)]
+    pub execution: Execution,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -67,9 +63,7 @@ impl Default for Params {
         Self {
             epochs: 1,
             prompts_per_batch: 8,
-            shards: 2,
-            recompute: false,
-            dtype: Dtype::default(),
+            execution: Execution::default(),
             learning_rate: 3e-4,
             schedule: Schedule { decay: Decay::Linear, warmup: 10, min_lr_ratio: 0.0 },
             optimizer: AdamWParams { eps: 1e-5, weight_decay: 0.0, ..AdamWParams::default() },
@@ -84,7 +78,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "reward",
-        3,
+        4,
         "trains a reward model on ranked completions",
         (
             vec![
@@ -100,9 +94,9 @@ pub fn entry() -> Entry {
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (decoder, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
-    let decoder = decoder.executed(Execution { shards: params.shards, recompute: params.recompute, dtype: params.dtype });
+    let decoder = decoder.executed(params.execution);
     let context = decoder.config().max_position_embeddings;
-    let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?).map_err(StageError::failed)?;
+    let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?)?;
     let mut items = ranked(ctx, &tokenizer, &rankings, context)?;
     let held_out =
         hold_out(&mut items, params.validation_fraction, "rankings").map_err(StageError::failed)?;
@@ -110,15 +104,18 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         return Err(StageError::failed("`calibrate` needs held-out rankings: raise `validation_fraction`"));
     }
     ctx.log(format!("{} rankings to train on, {} held out", items.len(), held_out.len()));
-    let reward = train(params, ctx, decoder.with_value_head(params.seed), &items)?;
+    let steps = params.epochs.saturating_mul(items.len().div_ceil(params.prompts_per_batch) as u64);
+    let reward = train(params, ctx, (decoder.with_value_head(params.seed), steps), &items)?;
     // Also where nothing is held out, a model without scores is not published.
     reward.score_all(&items[0].rows)?;
-    let reward = if params.calibrate { calibrated(reward, ctx, &held_out)? } else { reward };
+    let reward = if params.calibrate { calibrated(reward, ctx, &held_out, steps)? } else { reward };
     let (reward, mean) = centred(reward, ctx, &tokenizer, context)?;
     let report = evaluate(&reward, &held_out)?;
     let shown: Vec<(&str, f64)> = report.iter().map(|(k, v)| (k.as_str(), *v)).collect();
-    ctx.metric(1, &shown);
-    ctx.log(format!("bias shifted by {:.3}", -mean));
+    ctx.metric(steps, &shown);
+    if mean != 0.0 {
+        ctx.log(format!("bias shifted by {:.3}", -mean));
+    }
     let out = ctx.output("reward")?;
     io::save(out, &reward.0)?;
     tokenizer.save(out).map_err(StageError::failed)?;
@@ -129,17 +126,13 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
 fn train(
     params: &Params,
     ctx: &Context,
-    model: Network,
+    (model, steps): (Network, u64),
     items: &[Ranked],
 ) -> Result<RewardModel, StageError> {
-    let per_pass = items.len().div_ceil(params.prompts_per_batch) as u64;
-    let steps = params.epochs.saturating_mul(per_pass);
     params.schedule.look(ctx, steps);
     let trained = state::run(ctx, Trainer::new(model, &params.optimizer), steps, |trainer, step| {
         let failed = |e: String| StageError::failed(format!("step {step}: {e}"));
-        let order = permutation(params.seed, "reward", step / per_pass, items.len());
-        let start = (step % per_pass) as usize * params.prompts_per_batch;
-        let chosen = &order[start..(start + params.prompts_per_batch).min(order.len())];
+        let chosen = pass_batch(params.seed, "reward", step, items.len(), params.prompts_per_batch);
         let (rows, pairs) = batch_of(chosen.iter().map(|&i| &items[i]));
         let mut right = 0.0;
         let value = trainer.add(&rows, Readout::Scores, |scores| {
@@ -161,7 +154,12 @@ fn train(
 }
 
 /// Scales the scores to log-odds by the held-out pairs, which training has not seen.
-fn calibrated(reward: RewardModel, ctx: &Context, held_out: &[Ranked]) -> Result<RewardModel, StageError> {
+fn calibrated(
+    reward: RewardModel,
+    ctx: &Context,
+    held_out: &[Ranked],
+    steps: u64,
+) -> Result<RewardModel, StageError> {
     let (rows, pairs) = batch_of(held_out.iter());
     let scores = reward.score_all(&rows)?;
     let margins: Vec<(f64, f64)> =
@@ -171,7 +169,7 @@ fn calibrated(reward: RewardModel, ctx: &Context, held_out: &[Ranked]) -> Result
     if gain == 0.0 {
         ctx.log("the held-out rankings bear out nothing of what was learnt: every score is 0");
     }
-    ctx.metric(1, &[("rm/gain", gain)]);
+    ctx.metric(steps, &[("rm/gain", gain)]);
     Ok(reward.rescaled(gain, 0.0))
 }
 
@@ -183,7 +181,7 @@ fn centred(
     context: usize,
 ) -> Result<(RewardModel, f64), StageError> {
     let Some(path) = ctx.optional_input("demonstrations") else { return Ok((reward, 0.0)) };
-    let demonstrations: Vec<Demonstration> = data::read(path).map_err(StageError::failed)?;
+    let demonstrations: Vec<Demonstration> = data::read(path)?;
     let rows: Vec<TokenRow> = demonstrations
         .iter()
         .map(|d| {

@@ -74,7 +74,7 @@ pub fn entry() -> Entry {
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
-    let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?).map_err(StageError::failed)?;
+    let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?)?;
     prompts.truncate(params.prompts.unwrap_or(usize::MAX));
     let room = dialogue::room(model.config().max_position_embeddings, params.max_new_tokens)?;
     let (prompts, ids) = dialogue::fitting(ctx, &tokenizer, prompts, room)?;

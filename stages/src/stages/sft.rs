@@ -16,8 +16,8 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, hold_out};
 use crate::dialogue::answered;
 use crate::generate::{NotFinite, Sampling, Stop, generate};
-use crate::model::{Dtype, Execution, Network, TokenRow};
-use crate::rng::permutation;
+use crate::model::{Execution, Network, TokenRow};
+use crate::rng::pass_batch;
 use crate::train::run::{TrainConfig, train};
 use crate::train::{AdamWParams, Schedule, lm_loss, micro_batch};
 
@@ -36,13 +36,9 @@ pub struct Params {
     pub batch_size: usize,
     /// Rows that go through the model at once; 0 means all.
     pub micro_batch: usize,
-    /// Into how many parts a batch is cut, each worked on by one thread; more than there are cores is of no use.
-    #[schemars(range(min = 1, max = 256))]
-    pub shards: usize,
-    /// Computes each layer again for the gradients instead of keeping it: less memory for more time.
-    pub recompute: bool,
-    /// What the weights are kept in; the optimizer's state and the masters are always of 32 bits.
-    pub dtype: Dtype,
+    /// How a batch goes through the model.
+    #[serde(flatten)]
+    pub execution: Execution,
     /// The peak learning rate.
     #[schemars(range(min = 0.0))]
     pub learning_rate: f64,
@@ -66,9 +62,7 @@ impl Default for Params {
             steps: None,
             batch_size: 24,
             micro_batch: 0,
-            shards: 2,
-            recompute: false,
-            dtype: Dtype::default(),
+            execution: Execution::default(),
             learning_rate: 1e-3,
             schedule: Schedule { warmup: 20, ..Schedule::default() },
             optimizer: AdamWParams { weight_decay: 0.0, ..AdamWParams::default() },
@@ -98,9 +92,8 @@ pub fn entry() -> Entry {
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
-    let model = model.executed(Execution { shards: params.shards, recompute: params.recompute, dtype: params.dtype });
-    let demonstrations: Vec<Demonstration> =
-        data::read(ctx.input("demonstrations")?).map_err(StageError::failed)?;
+    let model = model.executed(params.execution);
+    let demonstrations: Vec<Demonstration> = data::read(ctx.input("demonstrations")?)?;
     let mut rows = rows(&tokenizer, &demonstrations, model.config().max_position_embeddings, ctx);
     if rows.is_empty() {
         return Err(StageError::failed("no demonstration fits into the model's context"));
@@ -109,7 +102,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         hold_out(&mut rows, params.validation_fraction, "demonstrations").map_err(StageError::failed)?;
     let batches = rows.len().div_ceil(params.batch_size) as u64;
     let steps = params.steps.unwrap_or((params.epochs * batches as f64).ceil().max(1.0) as u64);
-    let batch = |step: u64| Ok(pass_batch(&rows, params.batch_size, params.seed, step));
+    let batch = |step: u64| Ok(batch(&rows, params.batch_size, params.seed, step));
     let micro = micro_batch(params.micro_batch, params.batch_size);
     let validate = |model: &Network| {
         if held_out.is_empty() {
@@ -157,12 +150,9 @@ fn rows(
     rows
 }
 
-/// The rows of a step: pass after pass over a keyed permutation, the last batch of a pass ragged.
-fn pass_batch(rows: &[TokenRow], size: usize, seed: u64, step: u64) -> Vec<TokenRow> {
-    let per_pass = rows.len().div_ceil(size) as u64;
-    let order = permutation(seed, "sft", step / per_pass, rows.len());
-    let start = (step % per_pass) as usize * size;
-    order[start..(start + size).min(rows.len())].iter().map(|&i| rows[i].clone()).collect()
+/// The rows of a step.
+fn batch(rows: &[TokenRow], size: usize, seed: u64, step: u64) -> Vec<TokenRow> {
+    pass_batch(seed, "sft", step, rows.len(), size).into_iter().map(|i| rows[i].clone()).collect()
 }
 
 fn show(
@@ -232,7 +222,7 @@ mod tests {
     fn a_pass_visits_every_demonstration_once_in_an_order_of_its_own() {
         let rows = rows_of(&demonstrations(10), 100);
         let pass = |seed: u64, pass: u64| -> Vec<TokenRow> {
-            (pass * 3..(pass + 1) * 3).flat_map(|step| pass_batch(&rows, 4, seed, step)).collect()
+            (pass * 3..(pass + 1) * 3).flat_map(|step| batch(&rows, 4, seed, step)).collect()
         };
         for i in 0..4 {
             let seen = pass(1, i);
@@ -241,6 +231,6 @@ mod tests {
             assert_ne!(seen, pass(2, i));
             assert_eq!(seen, pass(1, i));
         }
-        assert_eq!(pass_batch(&rows, 4, 1, 2).len(), 2, "the last batch of a pass is ragged");
+        assert_eq!(batch(&rows, 4, 1, 2).len(), 2, "the last batch of a pass is ragged");
     }
 }

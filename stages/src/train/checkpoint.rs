@@ -55,6 +55,8 @@ pub struct Checkpoints {
     last: Instant,
     cost: Duration,
     interval: Option<Duration>,
+    /// Whether the last one could not be written.
+    has_failed: bool,
 }
 
 /// How far a resumed state has proved itself.
@@ -87,6 +89,7 @@ impl Checkpoints {
             last: Instant::now(),
             cost: Duration::ZERO,
             interval: std::env::var(INTERVAL_VARIABLE).ok().and_then(|v| interval(&v)),
+            has_failed: false,
         }
     }
 
@@ -190,6 +193,7 @@ impl Checkpoints {
         match written {
             Ok(()) if stop => self.interrupted(),
             Ok(()) => {
+                self.has_failed = false;
                 self.end_trial();
                 Ok(())
             }
@@ -200,7 +204,9 @@ impl Checkpoints {
                 if stop {
                     return Err(StageError::failed(message));
                 }
-                ctx.log(format!("{message}; the stage goes on and tries again later"));
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    ctx.log(format!("{message}; the stage goes on and tries again later"));
+                }
                 Ok(())
             }
         }

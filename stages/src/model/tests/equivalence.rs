@@ -61,7 +61,8 @@ fn computing_layers_again_gives_the_same_bytes_as_keeping_them() {
         for readout in READOUTS {
             let model = lively_for(readout, &config, 3);
             let run = |recompute| {
-                let model = model.clone().executed(Execution { shards: 2, recompute, ..Execution::default() });
+                let model =
+                    model.clone().executed(Execution { shards: 2, recompute, ..Execution::default() });
                 outputs_and_gradient(&model, &rows, readout)
             };
             assert!(run(false) == run(true), "{config:?}, {readout:?}");

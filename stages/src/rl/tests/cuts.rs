@@ -90,7 +90,11 @@ fn the_gradient_of_the_ranking_loss_is_the_same_in_any_number_of_shards() {
         let rows = rows("ranked", &[14, 3, 5, 7, 30, 2, 9, 21, 4], config.vocab);
         let rankings: [&[u32]; 3] = [&[2, 1], &[1, 2, 2, 4], &[3, 1, 2]];
         let at = |shards, recompute| {
-            ranking_gradient(&model.clone().executed(Execution { shards, recompute, ..Execution::default() }), &rows, &rankings)
+            ranking_gradient(
+                &model.clone().executed(Execution { shards, recompute, ..Execution::default() }),
+                &rows,
+                &rankings,
+            )
         };
         let whole = at(1, false);
         for shards in [1, 2, 3, 9, 64] {
@@ -129,9 +133,11 @@ fn what_a_prompt_is_batched_with_never_enters_the_gradient_of_the_ranking_loss()
 #[test]
 fn the_first_forward_pass_of_training_gives_the_log_probabilities_of_the_rollout_bit_for_bit() {
     for config in shapes() {
-        for execution in
-            [(1, false), (2, false), (3, true)].map(|(shards, recompute)| Execution { shards, recompute, ..Execution::default() })
-        {
+        for execution in [(1, false), (2, false), (3, true)].map(|(shards, recompute)| Execution {
+            shards,
+            recompute,
+            ..Execution::default()
+        }) {
             let mut setting = Setting::new(&config);
             setting.policy = setting.policy.executed(execution);
             for temperature in [0.7, 1.0] {

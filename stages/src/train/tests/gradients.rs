@@ -61,7 +61,12 @@ fn shards_and_layers_computed_again_give_the_same_gradient() {
         let model = lively(&config, 1, &cpu());
         let rows = ragged(config.vocab);
         let at = |shards, recompute| {
-            gradient(&model.clone().executed(Execution { shards, recompute, ..Execution::default() }), &rows, 32).0
+            gradient(
+                &model.clone().executed(Execution { shards, recompute, ..Execution::default() }),
+                &rows,
+                32,
+            )
+            .0
         };
         let whole = at(1, false);
         for shards in [1, 2, 3, 7, 32, 100] {
