@@ -52,11 +52,18 @@ fn a_training_stage_that_is_killed_twenty_times_ends_with_the_bytes_of_an_undist
         workshop.ppo().with("iterations", json!(60)),
     ];
     for stage in stages {
-        for threads in [1, 2] {
-            let begun = Instant::now();
-            survives(&Stage { threads, ..stage.clone() });
-            let seconds = begun.elapsed().as_secs();
-            println!("{} with {threads} threads: {KILLS} kills, {seconds} s", stage.kind);
+        for (dtype, kind) in [("float32", "adamw"), ("bfloat16", "muon")] {
+            for threads in [1, 2] {
+                let begun = Instant::now();
+                let stage =
+                    stage.clone().with("dtype", json!(dtype)).with("optimizer", json!({ "kind": kind }));
+                survives(&Stage { threads, ..stage.clone() });
+                let seconds = begun.elapsed().as_secs();
+                println!(
+                    "{} in {dtype} by {kind} with {threads} threads: {KILLS} kills, {seconds} s",
+                    stage.kind
+                );
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Bool, Int, Tensor};
 
-use super::AdamWRule;
+use super::{AdamWRule, MuonRule, NEWTON_SCHULZ, NEWTON_SCHULZ_EPS, NEWTON_SCHULZ_STEPS};
 
 /// See [`super::token_logprobs`].
 pub fn token_logprobs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
@@ -68,4 +68,30 @@ pub fn adamw(
     let decayed = param.clone() - param * decays * (rule.learning_rate * rule.decay);
     let param = decayed - first.clone() / denominator * (rule.learning_rate / correction1);
     (param, (first, second))
+}
+
+/// One update of a matrix by Muon; returns it and its momentum. See [`MuonRule`].
+pub fn muon(
+    param: Tensor<2>,
+    grad: Tensor<2>,
+    momentum: Tensor<2>,
+    rule: &MuonRule,
+) -> (Tensor<2>, Tensor<2>) {
+    let [rows, columns] = param.dims();
+    let grad = grad * rule.grad_scale;
+    let momentum = momentum * rule.momentum + grad.clone() * (1.0 - rule.momentum);
+    let direction = orthogonalized(grad * (1.0 - rule.momentum) + momentum.clone() * rule.momentum);
+    let decayed = param * (1.0 - rule.learning_rate * rule.decay);
+    (decayed - direction * rule.rate(rows, columns), momentum)
+}
+
+/// A matrix with all its singular values brought near 1 (Jordan 2024).
+pub fn orthogonalized(x: Tensor<2>) -> Tensor<2> {
+    let norm = x.clone().square().sum().sqrt() + NEWTON_SCHULZ_EPS;
+    let [a, b, c] = NEWTON_SCHULZ;
+    (0..NEWTON_SCHULZ_STEPS).fold(x / norm.unsqueeze(), |x, _| {
+        let gram = x.clone().matmul(x.clone().transpose());
+        let step = gram.clone() * b + gram.clone().matmul(gram) * c;
+        x.clone() * a + step.matmul(x)
+    })
 }

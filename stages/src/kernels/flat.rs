@@ -1,6 +1,6 @@
 //! One run of numbers on the device that computes: all parameters of a model, their gradients, or a moment of theirs.
 //!
-//! Purpose: the few operations on all parameters at once: sums of squares, rounding, AdamW.
+//! Purpose: the few operations on all parameters at once: sums of squares, rounding, AdamW, Muon.
 //! Invariant: a copy that somebody holds never changes.
 //! Must not know: which parameter stands where, beside what is decayed.
 
@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::cpu::adamw;
+use super::cpu::{adamw, muon};
 use super::workers;
-use super::{AdamWRule, decomposed, is_host};
+use super::{AdamWRule, MatrixAt, MuonRule, decomposed, is_host};
 
 /// Numbers in the memory of the host, or of another device.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ pub fn decays(param: &Flat, segments: &[Segment]) -> Option<Tensor<1>> {
     Some(Tensor::from_floats(factors.as_slice(), &param.device()))
 }
 
-/// One AdamW update of parameters, whose segments cover them in order; see [`AdamWRule`] and [`decays`].
+/// One AdamW update of the parameters in segments, which are in order; see [`AdamWRule`] and [`decays`].
 pub fn adamw(
     param: &mut Flat,
     grad: &Flat,
@@ -128,9 +128,16 @@ pub fn adamw(
         }
         (Flat::Device(param), Flat::Device(grad), Flat::Device(first), Flat::Device(second)) => {
             let decays = decays.cloned().unwrap_or_else(|| param.zeros_like());
-            let moments = (*first.clone(), *second.clone());
-            (**param, (**first, **second)) =
-                decomposed::adamw(*param.clone(), *grad.clone(), moments, decays, rule);
+            for run in runs(segments) {
+                let part = |tensor: &Tensor<1>| tensor.clone().slice(run.clone());
+                let moments = (part(first), part(second));
+                let (new, (new_first, new_second)) =
+                    decomposed::adamw(part(param), part(grad), moments, part(&decays), rule);
+                for (whole, new) in [(&mut *param, new), (&mut *first, new_first), (&mut *second, new_second)]
+                {
+                    **whole = whole.clone().slice_assign([run.clone()], new);
+                }
+            }
         }
         _ => unreachable!("a model, its gradients and its moments are on one device"),
     }
@@ -144,8 +151,13 @@ fn host_adamw<'a>(
     segments: &[Segment],
     rule: &AdamWRule,
 ) {
-    let mut jobs = Vec::new();
+    let (mut jobs, mut at) = (Vec::new(), 0);
     for (range, decays) in segments {
+        grad = &grad[range.start - at..];
+        for values in [&mut param, &mut first, &mut second] {
+            *values = std::mem::take(values).split_at_mut(range.start - at).1;
+        }
+        at = range.end;
         let mut left = range.len();
         while left > 0 {
             let n = left.min(1 << 18);
@@ -161,4 +173,69 @@ fn host_adamw<'a>(
         }
     }
     workers::run(jobs, |_, (p, g, m, v, decay)| adamw::adamw(p, g, m, v, &AdamWRule { decay, ..*rule }));
+}
+
+/// Segments that touch each other, as one run each.
+fn runs(segments: &[Segment]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (range, _) in segments {
+        match runs.last_mut() {
+            Some(run) if run.end == range.start => run.end = range.end,
+            _ => runs.push(range.clone()),
+        }
+    }
+    runs
+}
+
+/// One update of matrices by Muon; see [`MuonRule`].
+pub fn muon(param: &mut Flat, grad: &Flat, momentum: &mut Flat, matrices: &[MatrixAt], rule: &MuonRule) {
+    match (param, grad, momentum) {
+        (Flat::Host(param), Flat::Host(grad), Flat::Host(momentum)) => {
+            let [param, momentum] = [param, momentum].map(|values| Arc::make_mut(values).as_mut_slice());
+            // A matrix a thread, so that no more than that is held beside the parameters.
+            for some in matrices.chunks(workers::threads()) {
+                let updates = workers::run(some.to_vec(), |_, at| host_muon(&at, grad, momentum, rule));
+                for (at, (new, direction)) in some.iter().zip(updates) {
+                    let (columns, keep) = (at.columns.len(), 1.0 - rule.learning_rate * rule.decay);
+                    let rate = rule.rate(at.range.len() / at.stride, columns) as f32;
+                    for (row, place) in at.rows().enumerate() {
+                        let row = row * columns..(row + 1) * columns;
+                        momentum[place.clone()].copy_from_slice(&new[row.clone()]);
+                        for (x, step) in param[place].iter_mut().zip(&direction[row]) {
+                            *x = *x * keep as f32 - rate * step;
+                        }
+                    }
+                }
+            }
+        }
+        (Flat::Device(param), Flat::Device(grad), Flat::Device(momentum)) => {
+            for MatrixAt { range, stride, columns } in matrices {
+                let shape = [range.len() / stride, *stride];
+                let whole = |tensor: &Tensor<1>| tensor.clone().slice(range.clone()).reshape(shape);
+                let part = |tensor: &Tensor<1>| whole(tensor).narrow(1, columns.start, columns.len());
+                let (new, new_momentum) = decomposed::muon(part(param), part(grad), part(momentum), rule);
+                for (all, new) in [(&mut *param, new), (&mut *momentum, new_momentum)] {
+                    let matrix = whole(all).slice_assign([0..shape[0], columns.clone()], new);
+                    **all = all.clone().slice_assign([range.clone()], matrix.reshape([range.len()]));
+                }
+            }
+        }
+        _ => unreachable!("a model, its gradients and its moments are on one device"),
+    }
+}
+
+/// The momentum of a matrix, and the direction to go.
+fn host_muon(at: &MatrixAt, grad: &[f32], momentum: &[f32], rule: &MuonRule) -> (Vec<f32>, Vec<f32>) {
+    let (keep, rest) = (rule.momentum as f32, (1.0 - rule.momentum) as f32);
+    let (mut new, mut direction) = (Vec::new(), Vec::new());
+    for place in at.rows() {
+        for (grad, momentum) in grad[place.clone()].iter().zip(&momentum[place]) {
+            let grad = grad * rule.grad_scale as f32;
+            let momentum = keep * momentum + rest * grad;
+            new.push(momentum);
+            direction.push(rest * grad + keep * momentum);
+        }
+    }
+    muon::orthogonalize(&mut direction, at.columns.len());
+    (new, direction)
 }

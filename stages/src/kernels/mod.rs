@@ -119,5 +119,52 @@ pub struct AdamWRule {
     pub grad_scale: f64,
 }
 
+/// The numbers of one update of a matrix by Muon (Jordan 2024).
+#[derive(Debug, Clone, Copy)]
+pub struct MuonRule {
+    /// Learning rate; the update's root mean square is about .2 of it, as AdamW's is (Liu 2025), so that one rate serves
+    /// both.
+    pub learning_rate: f64,
+    /// Decay rate of the momentum, which is Nesterov's.
+    pub momentum: f64,
+    /// Decoupled weight decay.
+    pub decay: f64,
+    /// The gradient is multiplied by this first (global-norm clipping).
+    pub grad_scale: f64,
+}
+
+impl MuonRule {
+    /// What an orthogonal update of a matrix is multiplied by.
+    fn rate(&self, rows: usize, columns: usize) -> f64 {
+        self.learning_rate * 0.2 * (rows.max(columns) as f64).sqrt()
+    }
+}
+
+/// A matrix within the run of all parameters: some columns of the row-major matrix that stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixAt {
+    /// The whole matrix.
+    pub range: std::ops::Range<usize>,
+    /// How many columns it has.
+    pub stride: usize,
+    /// Those that are meant.
+    pub columns: std::ops::Range<usize>,
+}
+
+impl MatrixAt {
+    /// The places of its rows.
+    fn rows(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let columns = self.columns.clone();
+        self.range.clone().step_by(self.stride).map(move |row| row + columns.start..row + columns.end)
+    }
+}
+
+/// The coefficients of a Newton-Schulz step, `a X + (b X X^T + c (X X^T)^2) X`.
+const NEWTON_SCHULZ: [f64; 3] = [3.4445, -4.7750, 2.0315];
+/// How many there are.
+const NEWTON_SCHULZ_STEPS: usize = 5;
+/// Added to the norm that a matrix is divided by first.
+const NEWTON_SCHULZ_EPS: f64 = 1e-7;
+
 #[cfg(test)]
 mod tests;

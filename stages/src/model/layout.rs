@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::config::{Family, ModelConfig};
+use crate::kernels::MatrixAt;
 use crate::kernels::cpu::linear::Linear;
 use crate::rng::{keyed, normal};
 
@@ -170,6 +171,26 @@ impl Layout {
     /// Whether there is no parameter.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The matrices of the layers; those that stand in one map beside each other (queries, keys and values; gate and up)
+    /// apart.
+    pub fn matrices(&self, config: &ModelConfig) -> Vec<MatrixAt> {
+        let (d, kv, inner) = (config.hidden_size, config.kv_width(), config.intermediate_size);
+        let parts = |map: &LinearAt, widths: &[usize]| -> Vec<MatrixAt> {
+            let starts = widths.iter().scan(0, |end, width| {
+                *end += width;
+                Some(*end - width..*end)
+            });
+            let at = |columns| MatrixAt { range: map.weight.clone(), stride: map.columns, columns };
+            starts.map(at).collect()
+        };
+        let up: &[usize] = if config.is_gated() { &[inner, inner] } else { &[inner] };
+        let of_layer = |[attention, feed_forward]: &[HalfAt; 2]| {
+            let first = [parts(&attention.first, &[d, kv, kv]), parts(&attention.last, &[d])];
+            [first.concat(), parts(&feed_forward.first, up), parts(&feed_forward.last, &[d])].concat()
+        };
+        self.layers.iter().flat_map(of_layer).collect()
     }
 
     /// Parameters at their start: linear maps and embeddings are drawn with the deviation 0.02, those that end at the

@@ -19,7 +19,7 @@ use crate::model::{Execution, Network, TokenRow};
 use crate::rl::pairs::{accuracy, loss, margin};
 use crate::rng::pass_batch;
 use crate::train::lm::LOGPROBS;
-use crate::train::{AdamWParams, Decay, Schedule, Trainer, state};
+use crate::train::{Decay, OptimizerParams, Schedule, Trainer, state};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -39,8 +39,8 @@ pub struct Params {
     pub learning_rate: f64,
     /// How the rate runs.
     pub schedule: Schedule,
-    /// AdamW's numbers.
-    pub optimizer: AdamWParams,
+    /// The optimizer and its numbers.
+    pub optimizer: OptimizerParams,
     /// How much a departure from the SFT model weighs (beta).
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub kl_coef: f64,
@@ -59,7 +59,7 @@ impl Default for Params {
             execution: Execution::default(),
             learning_rate: 1e-4,
             schedule: Schedule { decay: Decay::Linear, warmup: 10, min_lr_ratio: 0.0 },
-            optimizer: AdamWParams { weight_decay: 0.0, ..AdamWParams::default() },
+            optimizer: OptimizerParams { weight_decay: 0.0, ..OptimizerParams::default() },
             kl_coef: 0.1,
             validation_fraction: 0.1,
             seed: 1337,

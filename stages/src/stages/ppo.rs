@@ -29,7 +29,7 @@ use crate::rl::update::{Learners, PpoConfig, Pretraining, UpdateStats, update};
 use crate::rng::permutation;
 use crate::train::corpus::{Windows, tokens};
 use crate::train::state::{self, Reader, Saved, State};
-use crate::train::{AdamWParams, Decay, Schedule, Trainer, micro_batch};
+use crate::train::{Decay, OptimizerParams, Schedule, Trainer, micro_batch};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -68,7 +68,7 @@ pub struct Params {
     /// How the rates run.
     pub schedule: Schedule,
     /// AdamW's numbers, for both models.
-    pub optimizer: AdamWParams,
+    pub optimizer: OptimizerParams,
     /// Weight of the KL penalty (beta).
     #[schemars(range(min = 0.0))]
     pub kl_coef: f64,
@@ -123,7 +123,12 @@ impl Default for Params {
             learning_rate: 1e-4,
             value_learning_rate: None,
             schedule: Schedule { decay: Decay::Linear, warmup: 0, min_lr_ratio: 0.0 },
-            optimizer: AdamWParams { eps: 1e-5, weight_decay: 0.0, beta2: 0.999, ..AdamWParams::default() },
+            optimizer: OptimizerParams {
+                eps: 1e-5,
+                weight_decay: 0.0,
+                beta2: 0.999,
+                ..OptimizerParams::default()
+            },
             kl_coef: 0.05,
             kl_target: None,
             gamma: 1.0,

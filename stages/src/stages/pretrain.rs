@@ -20,7 +20,7 @@ use crate::model::{Execution, ModelParams, Network};
 use crate::rng::keyed;
 use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows};
 use crate::train::run::{TrainConfig, train};
-use crate::train::{AdamWParams, Schedule, micro_batch};
+use crate::train::{OptimizerParams, Schedule, micro_batch};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -44,8 +44,8 @@ pub struct Params {
     pub learning_rate: f64,
     /// How the rate runs.
     pub schedule: Schedule,
-    /// AdamW's numbers.
-    pub optimizer: AdamWParams,
+    /// The optimizer and its numbers.
+    pub optimizer: OptimizerParams,
     /// The part of the corpus, at its end, that is held out where there is no `validation` input.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
@@ -85,7 +85,7 @@ impl Default for Params {
             execution: Execution::default(),
             learning_rate: 1e-3,
             schedule: Schedule { warmup: 50, ..Schedule::default() },
-            optimizer: AdamWParams::default(),
+            optimizer: OptimizerParams::default(),
             validation_fraction: 0.05,
             validation_tokens: ValidationTokens::Most(VALIDATION_TOKENS),
             eval_every: 200,

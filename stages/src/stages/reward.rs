@@ -26,7 +26,7 @@ use crate::rl::advantage::moments;
 use crate::rl::pairs::{Pair, accuracy, best_gain, loss, margin};
 use crate::rl::reward_model::ScoreError;
 use crate::rng::pass_batch;
-use crate::train::{AdamWParams, Decay, Schedule, Trainer, state};
+use crate::train::{Decay, OptimizerParams, Schedule, Trainer, state};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -46,8 +46,8 @@ pub struct Params {
     pub learning_rate: f64,
     /// How the rate runs.
     pub schedule: Schedule,
-    /// AdamW's numbers.
-    pub optimizer: AdamWParams,
+    /// The optimizer and its numbers.
+    pub optimizer: OptimizerParams,
     /// The part of the rankings, at their end, that is held out.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
@@ -66,7 +66,7 @@ impl Default for Params {
             execution: Execution::default(),
             learning_rate: 3e-4,
             schedule: Schedule { decay: Decay::Linear, warmup: 10, min_lr_ratio: 0.0 },
-            optimizer: AdamWParams { eps: 1e-5, weight_decay: 0.0, ..AdamWParams::default() },
+            optimizer: OptimizerParams { eps: 1e-5, weight_decay: 0.0, ..OptimizerParams::default() },
             validation_fraction: 0.1,
             calibrate: false,
             seed: 1337,

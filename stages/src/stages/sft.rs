@@ -19,7 +19,7 @@ use crate::generate::{NotFinite, Sampling, Stop, generate};
 use crate::model::{Execution, Network, TokenRow};
 use crate::rng::pass_batch;
 use crate::train::run::{TrainConfig, train};
-use crate::train::{AdamWParams, Schedule, lm_loss, micro_batch};
+use crate::train::{OptimizerParams, Schedule, lm_loss, micro_batch};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -44,8 +44,8 @@ pub struct Params {
     pub learning_rate: f64,
     /// How the rate runs.
     pub schedule: Schedule,
-    /// AdamW's numbers.
-    pub optimizer: AdamWParams,
+    /// The optimizer and its numbers.
+    pub optimizer: OptimizerParams,
     /// The part of the demonstrations, at their end, that is held out.
     #[schemars(range(min = 0.0, max = 0.5))]
     pub validation_fraction: f64,
@@ -65,7 +65,7 @@ impl Default for Params {
             execution: Execution::default(),
             learning_rate: 1e-3,
             schedule: Schedule { warmup: 20, ..Schedule::default() },
-            optimizer: AdamWParams { weight_decay: 0.0, ..AdamWParams::default() },
+            optimizer: OptimizerParams { weight_decay: 0.0, ..OptimizerParams::default() },
             validation_fraction: 0.05,
             eval_every: 100,
             seed: 1337,

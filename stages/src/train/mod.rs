@@ -4,11 +4,11 @@
 //! Invariant: a step's result depends on its number, the seed and the state alone.
 //! Must not know: which stage it serves.
 
-pub mod adamw;
 pub mod checkpoint;
 pub mod corpus;
 pub mod lm;
 pub mod meter;
+pub mod optimizer;
 pub mod origin;
 pub mod run;
 pub mod schedule;
@@ -16,9 +16,9 @@ pub mod state;
 pub mod state_file;
 pub mod trainer;
 
-pub use adamw::AdamWParams;
 pub use checkpoint::Checkpoints;
 pub use lm::{add_lm_loss, lm_loss, micro_batch};
+pub use optimizer::OptimizerParams;
 pub use schedule::{Decay, Schedule};
 pub use trainer::Trainer;
 

@@ -4,9 +4,9 @@
 //! Invariant: killed after any step and started again, it ends with the same bytes.
 //! Must not know: where rows come from (it is given a function of the step).
 
-use super::adamw::AdamWParams;
 use super::lm::add_lm_loss;
 use super::meter::Meter;
+use super::optimizer::OptimizerParams;
 use super::schedule::Schedule;
 use super::state;
 use super::trainer::Trainer;
@@ -27,7 +27,7 @@ pub struct TrainConfig<'a> {
     /// How the rate runs.
     pub schedule: &'a Schedule,
     /// The optimizer's numbers.
-    pub optimizer: &'a AdamWParams,
+    pub optimizer: &'a OptimizerParams,
     /// Rows that go through the model at once.
     pub micro_batch: usize,
     /// Steps between validations; 0 means only at the end.

@@ -7,7 +7,7 @@
 
 use burn::tensor::Tensor;
 
-use super::adamw::{AdamW, AdamWParams};
+use super::optimizer::{Optimizer, OptimizerParams};
 use super::state::{Reader, Saved, State};
 use crate::kernels::flat::Flat;
 use crate::model::{Dtype, Network, Readout, TokenRow};
@@ -19,14 +19,14 @@ pub struct Trainer {
     pub model: Network,
     /// The weights in 32 bits, where the model's are their rounding.
     masters: Option<Flat>,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     grads: Flat,
 }
 
 impl Trainer {
     /// The training of a model, at its start.
-    pub fn new(model: Network, params: &AdamWParams) -> Self {
-        let optimizer = AdamW::new(params.clone(), &model);
+    pub fn new(model: Network, params: &OptimizerParams) -> Self {
+        let optimizer = Optimizer::new(params.clone(), &model);
         let masters = (model.dtype() == Dtype::Bfloat16).then(|| model.weights().clone());
         Self { grads: model.weights().zeros_like(), model, masters, optimizer }
     }

@@ -6,6 +6,7 @@
 mod activation;
 mod linear;
 mod logprobs;
+mod muon;
 mod norm;
 mod optimizer;
 mod panels;

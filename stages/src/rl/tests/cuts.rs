@@ -6,7 +6,7 @@ use crate::rl::pairs::{loss, pairs};
 use crate::rl::rollout::{RewardConfig, Rollout, by_row};
 use crate::rl::update::{Learners, PpoConfig, add_losses, update};
 use crate::testing::{assert_close, cpu, lively, relative, rows, shapes, wide};
-use crate::train::{AdamWParams, Trainer};
+use crate::train::{OptimizerParams, Trainer};
 
 /// Learners that have moved away from the rollout far enough that some tokens are clipped.
 fn moved(setting: &Setting, rollout: &Rollout) -> Learners {
@@ -78,7 +78,7 @@ fn ranking_gradient(model: &Network, rows: &[TokenRow], rankings: &[&[u32]]) -> 
         first += ranks.len();
     }
     assert_eq!(first, rows.len());
-    let mut trainer = Trainer::new(model.clone(), &AdamWParams::default());
+    let mut trainer = Trainer::new(model.clone(), &OptimizerParams::default());
     trainer.add(rows, Readout::Scores, |scores| loss(scores, &all, rankings.len())).unwrap();
     wide(&trainer.grads().values())
 }

@@ -13,7 +13,7 @@ use crate::rl::rollout::{Models, RewardConfig, Rollout, rollout};
 use crate::rl::update::{Learners, PpoConfig};
 use crate::testing::{cpu, lively, tokens, wide};
 use crate::train::state::Saved;
-use crate::train::{AdamWParams, Trainer};
+use crate::train::{OptimizerParams, Trainer};
 
 /// The four models of PPO; the policy has moved away from the reference.
 #[derive(Clone)]
@@ -98,7 +98,7 @@ impl Setting {
 
     /// The policy and the value model, ready to learn.
     fn learners(&self) -> Learners {
-        let params = AdamWParams { eps: 1e-5, weight_decay: 0.0, ..AdamWParams::default() };
+        let params = OptimizerParams { eps: 1e-5, weight_decay: 0.0, ..OptimizerParams::default() };
         let trainer = |model: &Network| Trainer::new(model.clone(), &params);
         Learners { policy: trainer(&self.policy), value: trainer(&self.value) }
     }

@@ -8,10 +8,10 @@ use crate::model::{Execution, Network, Readout, TokenRow};
 use crate::rng::{keyed, normal};
 use crate::testing::{assert_close, cpu, lively, relative, rows, shapes};
 use crate::train::lm::LOGPROBS;
-use crate::train::{AdamWParams, Trainer, add_lm_loss};
+use crate::train::{OptimizerParams, Trainer, add_lm_loss};
 
 fn trainer(model: &Network) -> Trainer {
-    Trainer::new(model.clone(), &AdamWParams::default())
+    Trainer::new(model.clone(), &OptimizerParams::default())
 }
 
 /// The gradient of the mean loss, and the loss.

@@ -2,14 +2,15 @@
 
 use super::{bits, contents, read_back, values};
 use crate::kernels::flat::Flat;
-use crate::model::TokenRow;
+use crate::model::{Dtype, Execution, TokenRow};
 use crate::testing::{assert_close, cpu, lively, rows, shapes};
 use crate::train::lm::LOGPROBS;
+use crate::train::optimizer::OptimizerKind;
 use crate::train::state::Saved;
-use crate::train::{AdamWParams, Trainer, add_lm_loss};
+use crate::train::{OptimizerParams, Trainer, add_lm_loss};
 
-fn params() -> AdamWParams {
-    AdamWParams { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, max_grad_norm: 0.0 }
+fn params() -> OptimizerParams {
+    OptimizerParams { max_grad_norm: 0.0, ..OptimizerParams::default() }
 }
 
 /// Adds the gradient of rows, and updates.
@@ -24,7 +25,7 @@ fn three_updates_of_a_model_are_those_of_the_paper_with_decay_on_matrices_only()
         let batch = rows("updates", &[6, 11, 3], config.vocab);
         for max_grad_norm in [0.0, 0.05] {
             let mut trainer =
-                Trainer::new(lively(config, 1, &cpu()), &AdamWParams { max_grad_norm, ..params() });
+                Trainer::new(lively(config, 1, &cpu()), &OptimizerParams { max_grad_norm, ..params() });
             let entries = trainer.model.layout().entries().to_vec();
             let mut wanted = values(trainer.model.weights());
             let (mut m, mut v) = (vec![0.0; wanted.len()], vec![0.0; wanted.len()]);
@@ -72,7 +73,7 @@ fn the_updates_of_the_host_and_of_another_device_are_the_same() {
     let batch = rows("devices", &[6, 11, 3], config.vocab);
     let host = lively(config, 5, &cpu());
     // A large `eps`, so that gradients of nearly 0 make no full step by the sign of their rounding.
-    let params = AdamWParams { eps: 1e-3, max_grad_norm: 0.5, ..params() };
+    let params = OptimizerParams { eps: 1e-3, max_grad_norm: 0.5, ..params() };
     let [host, other] = [host.clone(), host.decomposed(&cpu())].map(|model| {
         let mut trainer = Trainer::new(model, &params);
         (0..3).for_each(|_| {
@@ -86,7 +87,7 @@ fn the_updates_of_the_host_and_of_another_device_are_the_same() {
 #[test]
 fn a_parameter_without_a_gradient_moves_by_its_decay_alone() {
     let model = lively(&shapes()[0], 2, &cpu());
-    let mut still = Trainer::new(model.clone(), &AdamWParams { weight_decay: 0.0, ..params() });
+    let mut still = Trainer::new(model.clone(), &OptimizerParams { weight_decay: 0.0, ..params() });
     assert_eq!(still.step(0.1), Ok(0.0));
     assert_eq!(bits(&still.model), bits(&model));
     let mut decayed = Trainer::new(model.clone(), &params());
@@ -200,10 +201,58 @@ fn one_gradient_that_is_not_finite_is_found_among_all_others() {
             let mut grads = vec![0.0f32; length];
             grads[at] = bad;
             let mut updated = model.clone();
-            let mut optimizer = crate::train::adamw::AdamW::new(params(), &model);
+            let mut optimizer = crate::train::optimizer::Optimizer::new(params(), &model);
             let said = optimizer.update(updated.weights_mut(), &Flat::new(grads, &cpu()), 0.1).unwrap_err();
             assert!(said.contains("norm of the gradient"), "{said}");
             assert_eq!((bits(&updated), optimizer.updates), (bits(&model), 0));
         }
     }
+}
+
+#[test]
+fn muon_takes_the_matrices_of_the_layers_and_leaves_the_rest_to_adamw() {
+    for config in &shapes() {
+        let batch = rows("muon", &[6, 11, 3], config.vocab);
+        let updated = |kind| {
+            let mut trainer = Trainer::new(lively(config, 1, &cpu()), &OptimizerParams { kind, ..params() });
+            step(&mut trainer, &batch, 0.01);
+            trainer
+        };
+        let (muon, adamw) = (updated(OptimizerKind::Muon), updated(OptimizerKind::Adamw));
+        for entry in muon.model.layout().entries() {
+            let of = |trainer: &Trainer| trainer.model.weights().values()[entry.range.clone()].to_vec();
+            let is_matrix = entry.name.starts_with("blocks.") && entry.shape.len() == 2;
+            assert_eq!(of(&muon) != of(&adamw), is_matrix, "{}", entry.name);
+        }
+        let places = muon.model.layout().matrices(config);
+        let each = if config.is_gated() { 7 } else { 6 };
+        assert_eq!(places.len(), each * config.layers, "q, k, v and gate and up apart");
+    }
+}
+
+#[test]
+fn weights_in_bf16_are_the_rounding_of_masters_that_go_on_in_f32() {
+    let config = &shapes()[2];
+    let batch = rows("bf16", &[6, 11, 3], config.vocab);
+    let execution = Execution { dtype: Dtype::Bfloat16, ..Execution::default() };
+    let mut trainer = Trainer::new(lively(config, 1, &cpu()).executed(execution), &params());
+    let start = bits(&trainer.model);
+    assert!(start.iter().all(|x| x & 0xffff == 0), "every weight is one of bf16");
+    // A rate at which a single step is lost in the rounding of most weights.
+    for _ in 0..40 {
+        step(&mut trainer, &batch, 1e-5);
+    }
+    let mut saved = Saved::default();
+    trainer.save("model", &mut saved);
+    let masters = saved.tensors.iter().find(|(name, _)| name == "model.weights").unwrap().1.to_vec();
+    let rounded = Flat::new(masters.clone(), &cpu()).rounded();
+    assert!(*rounded.values() == *trainer.model.weights().values());
+    assert!(masters.iter().filter(|x| x.to_bits() & 0xffff != 0).count() > masters.len() / 2);
+    assert_ne!(bits(&trainer.model), start, "small steps add up in the masters");
+    let mut restored = Trainer::new(lively(config, 2, &cpu()).executed(execution), &params());
+    restored.restore("model", &mut read_back(saved)).unwrap();
+    for trainer in [&mut trainer, &mut restored] {
+        step(trainer, &batch, 1e-3);
+    }
+    assert_eq!(contents(&trainer), contents(&restored));
 }

@@ -12,7 +12,7 @@ use crate::testing::{context, cpu, lively, rows, shapes};
 use crate::train::checkpoint::STATE;
 use crate::train::run::{TrainConfig, train};
 use crate::train::state::{self, Reader, Saved, State};
-use crate::train::{AdamWParams, Checkpoints, Schedule, Trainer, add_lm_loss};
+use crate::train::{Checkpoints, OptimizerParams, Schedule, Trainer, add_lm_loss};
 
 fn model() -> Network {
     lively(&shapes()[2], 1, &cpu())
@@ -31,7 +31,7 @@ fn run(folder: &Path, stop_at: Option<u64>) -> Result<Vec<u32>, StageError> {
         steps: 9,
         learning_rate: 0.01,
         schedule: &schedule,
-        optimizer: &AdamWParams::default(),
+        optimizer: &OptimizerParams::default(),
         micro_batch: 2,
         eval_every: 0,
         batch: &batch,
@@ -83,7 +83,7 @@ fn the_steps_done_before_a_stop_are_not_done_again() {
         steps: 9,
         learning_rate: 0.0,
         schedule: &Schedule::default(),
-        optimizer: &AdamWParams::default(),
+        optimizer: &OptimizerParams::default(),
         micro_batch: 2,
         eval_every: 0,
         batch: &batch,
@@ -110,7 +110,7 @@ fn a_damaged_checkpoint_means_starting_over() {
 
 /// A whole training, three steps on its way, of which a part is changed.
 fn changed(part: &str, length: Option<usize>) -> Reader {
-    let trainer = Trainer::new(lively(&shapes()[2], 2, &cpu()), &AdamWParams::default());
+    let trainer = Trainer::new(lively(&shapes()[2], 2, &cpu()), &OptimizerParams::default());
     let mut saved = Saved::default();
     State::save(&trainer, &mut saved);
     saved.counter("step", 3);
@@ -156,7 +156,7 @@ fn a_checkpoint_of_another_model_means_starting_over_with_a_reason() {
         save();
         let mut reason = None;
         let found = Checkpoints::new(&ctx, 1 << 20).resume(&ctx, |mut reader| {
-            let mut trainer = Trainer::new(model(), &AdamWParams::default());
+            let mut trainer = Trainer::new(model(), &OptimizerParams::default());
             let taken =
                 State::restore(&mut trainer, &mut reader).and_then(|()| reader.counter::<u64>("step"));
             reason = taken.clone().err();
@@ -174,7 +174,7 @@ fn a_checkpoint_of_another_model_means_starting_over_with_a_reason() {
 fn steps(folder: &Path, stop_first: bool, stop_in: Option<u64>) -> Result<Trainer, StageError> {
     let (vocab, stop) = (shapes()[2].vocab, Arc::new(AtomicBool::new(stop_first)));
     let ctx = context(folder, &stop);
-    let start = Trainer::new(model(), &AdamWParams::default());
+    let start = Trainer::new(model(), &OptimizerParams::default());
     state::run(&ctx, start, 7, |trainer, step| {
         stop.store(stop_in == Some(step), Ordering::Relaxed);
         let rows = rows(&format!("bare {step}"), &[5, 9, 12], vocab);
@@ -209,13 +209,13 @@ fn a_step_that_is_not_finite_fails_the_training_and_names_the_step() {
     let folder = tempfile::tempdir().unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let ctx = context(folder.path(), &stop);
-    let start = Trainer::new(model(), &AdamWParams::default());
+    let start = Trainer::new(model(), &OptimizerParams::default());
     let batch = |_: u64| Ok(rows("ruined", &[5, 9], shapes()[2].vocab));
     let plan = TrainConfig {
         steps: 9,
         learning_rate: 1e38,
         schedule: &Schedule::default(),
-        optimizer: &AdamWParams::default(),
+        optimizer: &OptimizerParams::default(),
         micro_batch: 2,
         eval_every: 0,
         batch: &batch,

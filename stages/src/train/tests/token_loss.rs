@@ -4,14 +4,14 @@ use crate::model::device::Rows;
 use crate::model::{Network, Readout, TokenRow};
 use crate::testing::{assert_close, cpu, host, lively, rows, shapes, tokens, wide};
 use crate::train::lm::LOGPROBS;
-use crate::train::{AdamWParams, Trainer, add_lm_loss, lm_loss};
+use crate::train::{OptimizerParams, Trainer, add_lm_loss, lm_loss};
 
 fn logprobs(model: &Network, rows: &[TokenRow], temperature: f32) -> Vec<f64> {
     wide(&model.outputs(rows, Readout::LogProbs { temperature }))
 }
 
 fn trainer(model: Network) -> Trainer {
-    Trainer::new(model, &AdamWParams::default())
+    Trainer::new(model, &OptimizerParams::default())
 }
 
 /// The same model with each parameter changed by its name and value.
