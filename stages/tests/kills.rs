@@ -45,8 +45,8 @@ fn survives(stage: &Stage) {
 fn a_training_stage_that_is_killed_twenty_times_ends_with_the_bytes_of_an_undisturbed_run() {
     let workshop = Workshop::in_folder("kills");
     let stages = [
-        workshop.pretrain().with("micro_batch", json!(1)).with("steps", json!(300)),
-        workshop.sft().with("steps", json!(400)),
+        workshop.pretrain().with("micro_batch", json!(1)).with("steps", json!(900)),
+        workshop.sft().with("steps", json!(600)),
         workshop.reward().with("recompute", json!(true)).with("epochs", json!(100)),
         workshop.dpo().with("epochs", json!(60)),
         workshop.ppo().with("iterations", json!(60)),
