@@ -2,7 +2,7 @@
 """Encodes the same text with Kiln and with Hugging Face, and demands the same ids.
 
 Purpose: our tokenizer against the real libraries. For both split patterns: Kiln trains
-on mixed text; `tokenizers` loads the folder; both encode more than 1 MB whole and cut into thousands of
+on mixed text; `tokenizers` loads the folder; both encode 10 MB whole and cut into thousands of
 pieces; `transformers` renders the chat template. Prints speeds beside, for comparison.
 Invariant: the text is made from a fixed seed, so a failure repeats.
 Usage: huggingface.py PROGRAM.. [--text FILE], where PROGRAM.. (say `target/release/kiln-stages
@@ -158,7 +158,7 @@ def main():
     parser.add_argument("program", nargs="+")
     parser.add_argument("--text", type=Path, action="append", default=[], help="more text, UTF-8")
     arguments = parser.parse_args()
-    text = mixed_text(1_500_000, 1) + "".join(file.read_bytes().decode() for file in arguments.text)
+    text = mixed_text(10_000_000, 1) + "".join(file.read_bytes().decode() for file in arguments.text)
     for pattern in ["gpt2", "gpt4"]:
         with tempfile.TemporaryDirectory() as folder:
             kiln = Kiln(arguments.program, folder)
