@@ -42,13 +42,18 @@ pub fn attention(
 pub fn layer_norm(x: Tensor<3>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> Tensor<3> {
     let centred = x.clone() - x.mean_dim(2);
     let variance = centred.clone().square().mean_dim(2);
-    centred / (variance + eps).sqrt() * weight.unsqueeze() + bias.unsqueeze()
+    centred / (finite(variance) + eps).sqrt() * weight.unsqueeze() + bias.unsqueeze()
 }
 
 /// See [`super::rms_norm`].
 pub fn rms_norm(x: Tensor<3>, weight: Tensor<1>, eps: f64) -> Tensor<3> {
     let mean_square = x.clone().square().mean_dim(2);
-    x / (mean_square + eps).sqrt() * weight.unsqueeze()
+    x / (finite(mean_square) + eps).sqrt() * weight.unsqueeze()
+}
+
+/// Makes NaN of what is not finite: divided by the root of infinity, all of a row would be 0, and the overflow hidden.
+fn finite(x: Tensor<3>) -> Tensor<3> {
+    x.clone() + (x.clone().detach() - x.detach())
 }
 
 /// One AdamW update (Loshchilov and Hutter 2019); `decays` is 1 where a parameter is decayed and 0 elsewhere.

@@ -1,8 +1,11 @@
 //! LayerNorm and RMSNorm on the CPU.
 
+use burn::tensor::{Device, Tensor};
+
 use super::{differences, dot};
 use crate::kernels::cpu::linear::add_rows;
 use crate::kernels::cpu::norm::{Norm, backward, forward};
+use crate::kernels::decomposed;
 use crate::testing::{assert_close, narrow, numbers, wide};
 
 const EPS: f32 = 1e-5;
@@ -77,4 +80,16 @@ fn a_row_that_is_all_alike_has_no_layer_norm_and_one_of_zeros_no_rms_norm() {
     assert_eq!(out, [1.0, 2.0, 3.0]);
     forward(Norm::Rms { eps: EPS }, &[0.0; 3], &[2.0; 3], None, &mut out);
     assert_eq!(out, [0.0; 3]);
+}
+
+#[test]
+fn a_row_whose_square_overflows_is_not_hidden_behind_zeros() {
+    let device = Device::flex();
+    let x = || Tensor::<3>::from_floats([[[1e30, -1e30, 1.0], [1.0, 2.0, 3.0]]], &device);
+    let ones = || Tensor::<1>::ones([3], &device);
+    let layer = decomposed::layer_norm(x(), ones(), Tensor::zeros([3], &device), 1e-5);
+    for out in [layer, decomposed::rms_norm(x(), ones(), 1e-5)] {
+        let out: Vec<f32> = crate::kernels::host(out);
+        assert!(out[..3].iter().all(|x| x.is_nan()) && out[3..].iter().all(|x| x.is_finite()), "{out:?}");
+    }
 }

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use burn::tensor::Device;
 
 use super::{READOUTS, assert_gradient, exact_twin, moved_twin};
-use crate::model::{Network, Readout, TokenRow};
+use crate::model::{Dtype, Execution, Network, Readout, TokenRow};
 use crate::testing::{
     all_shapes, assert_close, cpu, lively, lively_for, lively_scorer, numbers, outputs_and_gradient,
     relative, rows, shapes, wide,
@@ -44,6 +44,29 @@ fn the_twin_computes_the_same_on_libtorch_as_on_flex() {
             let ([got, got_grads], [wanted, wanted_grads]) = (run(&cpu()), run(&Device::flex()));
             assert_close(&got, &wanted, 1e-5, &what);
             assert_gradient(&model, &got_grads, &wanted_grads, 2e-5, &what);
+        }
+    }
+}
+
+#[test]
+fn products_in_bf16_are_those_of_f32_within_their_rounding_and_the_host_computes_in_f32() {
+    let execution = Execution { dtype: Dtype::Bfloat16, ..Execution::default() };
+    for config in all_shapes() {
+        let rows = rows("bf16", &LENGTHS, config.vocab);
+        for readout in READOUTS {
+            let model = lively_for(readout, &config, 7).executed(execution);
+            let in_f32 = model.clone().executed(Execution::default());
+            let what = format!("{config:?}, {readout:?}");
+            let [wanted, wanted_grads] = outputs_and_gradient(&model, &rows, readout);
+            let [exact, _] = outputs_and_gradient(&exact_twin(&in_f32), &rows, readout);
+            assert_close(&wanted, &exact, 1e-5, &what);
+            for device in [cpu(), Device::flex()] {
+                let twin = model.clone().decomposed(&device);
+                let [got, got_grads] = outputs_and_gradient(&twin, &rows, readout);
+                let (off, off_grads) = (relative(&got, &wanted), relative(&got_grads, &wanted_grads));
+                assert!(off > 1e-5 && off < 3e-2, "{what} on {device:?}: {off}");
+                assert!(off_grads < 6e-2, "{what} on {device:?}: gradients {off_grads}");
+            }
         }
     }
 }
