@@ -318,3 +318,32 @@ fn documents_keep_their_ends_with_and_without_a_validation_text() {
     let without = tokens(shop.pretrain().with("validation_fraction", json!(0)));
     assert_eq!(with, without);
 }
+
+#[test]
+fn minibatches_that_do_not_divide_a_rollout_are_an_error_that_names_both() {
+    let said = refused(&workshop().ppo().with("minibatches", json!(3)));
+    assert!(said.contains("`minibatches: 3` does not divide `prompts_per_batch: 8`"), "{said}");
+}
+
+#[test]
+fn pretraining_text_of_weight_0_is_not_looked_at() {
+    let shop = workshop();
+    let ppo = |shop: &Workshop| shop.ppo().with("iterations", json!(2)).with("ptx_coef", json!(0));
+    let outputs = |stage: Stage| {
+        let place = stage.place();
+        assert_eq!(place.run(Ending::Done, None).code, Some(0));
+        place.outputs()
+    };
+    let with = outputs(ppo(shop).input("pretraining", &shop.artifact("corpus")));
+    assert!(with == outputs(ppo(shop)));
+}
+
+#[test]
+fn an_array_in_place_of_an_object_is_an_error_that_says_so() {
+    let shop = workshop();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.jsonl");
+    std::fs::write(&path, "\u{feff}[\"the sun\", \"rose\"]\n").unwrap();
+    let said = refused(&shop.sft().input("demonstrations", &path));
+    assert!(said.contains("rows.jsonl:1: this is an array; a line of demonstrations is"), "{said}");
+}

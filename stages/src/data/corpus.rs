@@ -205,6 +205,7 @@ impl Parts<'_> {
                 return Err(DataError::NotUtf8 { path, at: before + error.valid_up_to() });
             }
         };
+        // So much was found to be valid.
         let text = std::str::from_utf8(&self.rest[..valid]).unwrap_or_default();
         let end = if ends { Some(valid) } else { (self.cut)(text) };
         let Some(end) = end.filter(|&end| ends || end > 0) else { return Ok(None) };

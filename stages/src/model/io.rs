@@ -113,6 +113,8 @@ fn write_weights(path: &Path, model: &Network) -> Result<(), ModelError> {
         if !values.iter().all(|x| x.is_finite()) {
             return Err(ModelError::NotFinite { path: path.to_owned(), tensor: entry.name.clone() });
         }
+        // A scalar head is scaled and shifted after its training, and keeps that to the last digit.
+        let dtype = if entry.name.starts_with("value_head.") { Dtype::F32 } else { dtype };
         views.push((entry.name.as_str(), Values { values, shape: &entry.shape, dtype }));
     }
     let temporary = path.with_extension("tmp");

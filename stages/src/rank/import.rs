@@ -23,7 +23,7 @@ pub enum ImportError {
     /// Other texts than those that were sampled.
     #[error(
         "ranking {row} does not rank the completions of its prompt {prompt:?}; \
-         were they sampled anew since? label these, or leave the completions out"
+         were they sampled anew since? label these, or give the file to `reward` or `dpo` as a source of the type rankings"
     )]
     OtherCompletions {
         /// The ranking's number, from 1.

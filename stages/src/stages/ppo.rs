@@ -18,7 +18,7 @@ use crate::data::{self, Corpus, Prompt, read_corpus};
 use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
-use crate::model::{Execution, Network};
+use crate::model::{Dtype, Execution, Network};
 use crate::rl::RewardModel;
 use crate::rl::advantage::{explained_variance, moments};
 use crate::rl::health::Health;
@@ -214,10 +214,10 @@ struct PpoContext<'a> {
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
-    if !params.prompts_per_batch.is_multiple_of(params.minibatches) {
+    let (rows, parts) = (params.prompts_per_batch, params.minibatches);
+    if !rows.is_multiple_of(parts) {
         return Err(StageError::failed(format!(
-            "`minibatches: {}` does not divide `prompts_per_batch: {}`: some updates would see fewer rows than others",
-            params.minibatches, params.prompts_per_batch
+            "`minibatches: {parts}` does not divide `prompts_per_batch: {rows}`: updates would differ in rows"
         )));
     }
     let device = ctx.device();
@@ -225,23 +225,23 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let policy = policy.executed(params.execution);
     let context = policy.config().max_position_embeddings;
     let RewardModel(reward) = bundle::load_reward(ctx.input("reward")?, (&tokenizer, context), device)?;
-    let reward = reward.executed(params.execution);
+    // What scores is not trained, and scores as it was published.
+    let reward = reward.executed(Execution { dtype: Dtype::Float32, ..params.execution });
     let prompts: Vec<Prompt> = data::read(ctx.input("prompts")?)?;
     let room = dialogue::room(context, params.max_new_tokens)?;
     let (prompts, ids) = dialogue::fitting(ctx, &tokenizer, prompts, room)?;
-    if prompts.len() < params.prompts_per_batch {
+    if prompts.len() < rows {
+        let (found, room) = (prompts.len(), params.max_new_tokens);
         return Err(StageError::failed(format!(
-            "{} prompts leave room for {} tokens, a rollout wants {}",
-            prompts.len(),
-            params.max_new_tokens,
-            params.prompts_per_batch
+            "{found} prompts leave room for {room} tokens, a rollout wants {rows}"
         )));
     }
-    let gold = gold_rule(params, ctx)?;
+    let lexicon = ctx.optional_input("lexicon").map(read_corpus).transpose()?;
+    let gold = lexicon.map(|texts| Gold::new(texts, &params.gold)).transpose().map_err(StageError::failed)?;
     let pretraining = pretraining(params, ctx, &tokenizer, context)?;
     let learners = Learners {
         policy: Trainer::new(policy.clone(), &params.optimizer),
-        value: Trainer::new(reward.clone(), &params.optimizer),
+        value: Trainer::new(reward.clone().executed(params.execution), &params.optimizer),
     };
     let reward = RewardModel(reward);
     let tokenizer = &tokenizer;
@@ -264,11 +264,6 @@ fn pretraining(
     let tokens = tokens(tokenizer, &Corpus::open(path)?, ctx.checkpoint())?;
     let text = Windows::new(tokens, time).map_err(StageError::failed)?;
     Ok(Some(Pretraining { ptx_coef: params.ptx_coef, text, rows: params.pretraining_rows }))
-}
-
-fn gold_rule(params: &Params, ctx: &Context) -> Result<Option<Gold>, StageError> {
-    let Some(path) = ctx.optional_input("lexicon") else { return Ok(None) };
-    Gold::new(read_corpus(path)?, &params.gold).map(Some).map_err(StageError::failed)
 }
 
 impl PpoContext<'_> {

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use super::registry::{Entry, input, output};
 use crate::bpe::{LEAST_VOCAB, Pattern, Tokenizer, TrainOptions, last_cut};
 use crate::context::{Context, StageError, Summary};
-use crate::data::{Corpus, DataError};
+use crate::data::Corpus;
+use crate::train::corpus::encode;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -94,13 +95,13 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let out = ctx.output("tokenizer")?;
     std::fs::create_dir_all(out).map_err(|e| StageError::failed(format!("{}: {e}", out.display())))?;
     trained.tokenizer.save(out).map_err(StageError::failed)?;
-    let ratio = corpus.bytes() as f64 / tokens(&trained.tokenizer, &corpus)?.max(1) as f64;
+    let mut tokens = 0;
+    encode(&trained.tokenizer, &corpus, |_, ids| {
+        tokens += ids.len();
+        Ok(())
+    })?;
+    let ratio = corpus.bytes() as f64 / tokens.max(1) as f64;
     let size = trained.tokenizer.vocab_size() as f64;
     ctx.metric(0, &[("tokenizer/bytes_per_token", ratio), ("tokenizer/vocab", size)]);
     Ok(vec![("bytes/token".to_owned(), ratio), ("vocab".to_owned(), size)])
-}
-
-/// How many tokens a corpus has.
-fn tokens(tokenizer: &Tokenizer, corpus: &Corpus) -> Result<usize, DataError> {
-    corpus.parts(last_cut).map(|part| Ok(tokenizer.encode(&part?.text).len())).sum()
 }

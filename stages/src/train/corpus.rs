@@ -21,27 +21,39 @@ const BATCH: usize = 8 << 20;
 /// # Errors
 /// Those of reading the texts and of keeping the tokens.
 pub fn tokens(tokenizer: &Tokenizer, corpus: &Corpus, folder: &Path) -> Result<TokenStore, DataError> {
+    let eot = [tokenizer.eot()];
     TokenStore::new(folder, tokenizer.vocab_size(), |push| {
-        let mut batch: Vec<Part> = Vec::new();
-        let mut encode = |batch: &mut Vec<Part>| {
-            let texts: Vec<&str> = batch.iter().map(|part| part.text.as_str()).collect();
-            for (part, ids) in batch.iter().zip(tokenizer.encode_batch(&texts)) {
-                push(&ids)?;
-                if part.ends {
-                    push(&[tokenizer.eot()])?;
-                }
-            }
-            batch.clear();
-            Ok::<_, DataError>(())
-        };
-        for part in corpus.parts(last_cut) {
-            batch.push(part?);
-            if batch.iter().map(|part| part.text.len()).sum::<usize>() >= BATCH {
-                encode(&mut batch)?;
-            }
-        }
-        encode(&mut batch)
+        encode(tokenizer, corpus, |part, ids| {
+            push(ids)?;
+            push(if part.ends { &eot } else { &[] })
+        })
     })
+}
+
+/// Tokenizes a corpus part by part, on all threads; `take` is given the parts in order.
+///
+/// # Errors
+/// Those of reading the texts, and of `take`.
+pub fn encode(
+    tokenizer: &Tokenizer,
+    corpus: &Corpus,
+    mut take: impl FnMut(&Part, &[u32]) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let mut parts = corpus.parts(last_cut).peekable();
+    while parts.peek().is_some() {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH
+            && let Some(part) = parts.next().transpose()?
+        {
+            bytes += part.text.len();
+            batch.push(part);
+        }
+        let texts: Vec<&str> = batch.iter().map(|part| part.text.as_str()).collect();
+        for (part, ids) in batch.iter().zip(tokenizer.encode_batch(&texts)) {
+            take(part, &ids)?;
+        }
+    }
+    Ok(())
 }
 
 /// A long text of which rows of `time` inputs and their successors are drawn.

@@ -2,8 +2,9 @@
 
 use burn::tensor::Device;
 
-use crate::model::Network;
 use crate::model::io::{self, WEIGHTS, load, save};
+use crate::model::{Dtype, Execution, Network};
+use crate::rl::reward_model::RewardModel;
 use crate::testing::{all_shapes, changed, cpu, lively, lively_scorer, shapes};
 
 fn bits(model: &Network) -> Vec<u32> {
@@ -89,4 +90,16 @@ fn saving_leaves_nothing_but_the_folders_files() {
         .collect();
     names.sort();
     assert_eq!(names, ["config.json", "model.safetensors"]);
+}
+
+#[test]
+fn a_reward_model_in_bf16_is_saved_with_the_very_scale_and_offset_it_was_given() {
+    let execution = Execution { dtype: Dtype::Bfloat16, ..Execution::default() };
+    let model = lively_scorer(&shapes()[2], 3, &cpu()).executed(execution);
+    let RewardModel(model) = RewardModel(model).rescaled(1.234_567, -0.765_432);
+    let folder = tempfile::tempdir().unwrap();
+    save(folder.path(), &model).unwrap();
+    assert!(bits(&load(folder.path(), true, &cpu()).unwrap()) == bits(&model));
+    let size = std::fs::metadata(folder.path().join(WEIGHTS)).unwrap().len() as usize;
+    assert!(size < 3 * model.weights().len(), "all but the head takes two bytes: {size}");
 }
