@@ -1,6 +1,7 @@
 //! The protocol between the runner and a provider of stage kinds.
 //!
 //! Purpose: the JSON that crosses the process border. `PROVIDER describe` prints a [`Description`].
+//! `PROVIDER check` reads one [`CheckRequest`] and prints a [`CheckAnswer`].
 //! `PROVIDER run` reads one [`StageRequest`] on stdin and writes [`Event`]s on stdout, one JSON
 //! object a line. `PROVIDER converse` reads one [`ConverseRequest`] line, then a [`Turn`] a line,
 //! and answers each with `token` events and one `reply` event. Stderr is free text for the log.
@@ -65,8 +66,35 @@ pub struct Description {
     /// Device files on whose presence this description depends, such as `/dev/nvidiactl`.
     #[serde(default)]
     pub devices: Vec<PathBuf>,
+    /// Whether it answers `check`.
+    #[serde(default)]
+    pub checks: bool,
     /// The kinds, sorted by name.
     pub kinds: Vec<Kind>,
+}
+
+/// Stages whose params a provider looks at before anything runs: for what no JSON Schema says, such as two params that do
+/// not fit together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckRequest {
+    /// The stages.
+    pub stages: Vec<StageParams>,
+}
+
+/// The params of a stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageParams {
+    /// Its kind.
+    pub kind: String,
+    /// Its params, complete: every default is filled in.
+    pub params: Value,
+}
+
+/// The answer to `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckAnswer {
+    /// What is wrong with each stage, in the order of the request.
+    pub problems: Vec<Option<String>>,
 }
 
 /// Whether a text can be the name of a kind, a port or an artifact type: at most 100 ASCII letters, digits,
@@ -128,6 +156,21 @@ pub struct StageRequest {
     pub threads: u32,
     /// `auto`, `cpu` or `cuda`.
     pub device: String,
+    /// Bytes of memory that the stage may use; 0 where that is not known.
+    #[serde(default)]
+    pub memory: u64,
+}
+
+/// Why a reply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyEnd {
+    /// The model ended it.
+    Stop,
+    /// It has as many tokens as were asked for.
+    MaxTokens,
+    /// The model's context is full.
+    Context,
 }
 
 /// What a running stage reports, one JSON object a line.
@@ -171,7 +214,7 @@ pub enum Event {
         /// What to try.
         advice: String,
     },
-    /// A line for the stage's log.
+    /// A line for the stage's log; people see a warning at once, too.
     Log {
         /// `debug`, `info`, `warn` or `error`.
         level: String,
@@ -191,6 +234,9 @@ pub enum Event {
         finished: bool,
         /// Tokens made.
         tokens: u64,
+        /// Why it ended; none of a provider that does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end: Option<ReplyEnd>,
     },
     /// The stage is done; its outputs are complete.
     Done {

@@ -20,7 +20,8 @@ use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, Settings};
 use crate::provider::{Known, ProviderFacts, Providers};
 use crate::report::lockfile::LockFile;
-use crate::spec::{Diagnostic, LoadOptions};
+use crate::spec::types::Span;
+use crate::spec::{Code, Diagnostic, LoadOptions};
 
 /// A pipeline, its store and its providers.
 pub struct Context {
@@ -118,11 +119,15 @@ impl Context {
     /// A planning error, with its position in the pipeline file if it has one.
     pub fn plan_error(&self, error: PlanError) -> CliError {
         let Some((span, code)) = error.place() else { return CliError::Plan(error) };
+        CliError::Pipeline(vec![self.diagnostic(code, span, error.to_string())])
+    }
+
+    /// An error at a place of the pipeline file.
+    pub fn diagnostic(&self, code: Code, span: Span, message: String) -> Diagnostic {
         let file = self.graph.pipeline().file().to_owned();
         let text = fs::read_to_string(&file).unwrap_or_default();
         let source = text.lines().nth((span.start.line as usize).wrapping_sub(1)).map(str::to_owned);
-        let message = error.to_string();
-        CliError::Pipeline(vec![Diagnostic { code, message, file, span, hint: None, source }])
+        Diagnostic { code, message, file, span, hint: None, source }
     }
 
     fn provider_facts(&self) -> Vec<ProviderFacts> {

@@ -13,6 +13,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::cli::args::Color;
+use crate::report::text::printable;
 
 /// Good results.
 pub const GOOD: Style = AnsiColor::Green.on_default();
@@ -81,6 +82,11 @@ impl Printer {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
         }
+    }
+
+    /// Warns on stderr at once, in one line.
+    pub fn warn(&self, message: impl AsRef<str>) {
+        self.complain(format!("{} {}\n", paint(CHANGED, "!"), printable(message.as_ref())));
     }
 
     /// Writes a text to stderr at once. An error there cannot be reported.

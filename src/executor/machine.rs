@@ -103,7 +103,7 @@ fn gpus() -> Vec<String> {
 }
 
 /// Bytes of memory that this process may use: the machine's, or the limit of a control group.
-fn memory() -> u64 {
+pub fn memory() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     total(&meminfo).into_iter().chain(cgroup::memory_limit()).min().unwrap_or(u64::MAX)
 }

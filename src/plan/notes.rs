@@ -8,7 +8,7 @@ use crate::cas::types::Action;
 use crate::plan::planner::Planner;
 use crate::plan::types::{Cause, Reason};
 use crate::spec::types::{Stage, Work};
-use crate::state::StageRecord;
+use crate::state::{StageOutcome, StageRecord};
 
 impl Planner {
     /// That a stage without a result failed in the last run, and why.
@@ -19,7 +19,9 @@ impl Planner {
         let (run, failures) = self.failures.get_or_init(|| {
             // What cannot be read is left out: it is only a note.
             let latest = self.store.history().latest(&self.graph.pipeline().name).ok().flatten();
-            let failed = |(name, stage): (String, StageRecord)| Some((name, stage.error?));
+            let failed = |(name, stage): (String, StageRecord)| {
+                Some((name, stage.error.filter(|_| stage.outcome == StageOutcome::Failed)?))
+            };
             latest
                 .map(|run| (run.id, run.stages.into_iter().filter_map(failed).collect()))
                 .unwrap_or_default()

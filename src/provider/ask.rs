@@ -1,11 +1,12 @@
-//! `PROVIDER describe`, bounded.
+//! One question to a provider, bounded.
 //!
-//! Purpose: runs the program and gives what it printed.
+//! Purpose: runs `PROVIDER describe` or `PROVIDER check`, and gives what it printed.
 //! Invariant: it ends within a time, at most so many bytes of what it prints are held in memory, and
 //! nothing of its process group is left running.
-//! Must not know: what a description is.
+//! Must not know: what the answer means.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,7 +14,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::environment::Variables;
@@ -39,20 +40,35 @@ impl Default for Limits {
     }
 }
 
-/// Runs `PROGRAM describe` and gives what it printed.
+/// What is asked of a program.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The program's first argument.
+    pub verb: &'static str,
+    /// What it reads on stdin.
+    pub request: &'a [u8],
+}
+
+/// Asks a program and gives what it printed.
 ///
 /// # Errors
 /// It cannot be started, fails, takes too long or prints too much.
-pub fn describe(program: &Path, environment: &Variables, limits: Limits) -> Result<Vec<u8>, ProviderError> {
+pub fn ask(
+    program: &Path,
+    question: Question<'_>,
+    environment: &Variables,
+    limits: Limits,
+) -> Result<Vec<u8>, ProviderError> {
+    let verb = question.verb;
     let io = |what| move |source: io::Error| ProviderError::Io { what, program: program.to_owned(), source };
-    let mut asked = Asked::start(program, environment).map_err(io("start"))?;
+    let mut asked = Asked::start(program, question, environment).map_err(io("start"))?;
     let status = match asked.watch(limits).map_err(io("read the answer of"))? {
         Ending::Exit(status) => status,
         Ending::TooSlow => {
-            return Err(ProviderError::TooSlow { program: program.to_owned(), limit: limits.time });
+            return Err(ProviderError::TooSlow { program: program.to_owned(), verb, limit: limits.time });
         }
         Ending::TooMuch => {
-            return Err(ProviderError::TooMuch { program: program.to_owned(), limit: limits.bytes });
+            return Err(ProviderError::TooMuch { program: program.to_owned(), verb, limit: limits.bytes });
         }
     };
     if status.success() {
@@ -62,7 +78,7 @@ pub fn describe(program: &Path, environment: &Variables, limits: Limits) -> Resu
     if status.code() == Some(127) {
         stderr = format!("{stderr}; {LIBRARY_MISSING}");
     }
-    Err(ProviderError::Failed { program: program.to_owned(), status, stderr })
+    Err(ProviderError::Failed { program: program.to_owned(), verb, status, stderr })
 }
 
 enum Ending {
@@ -84,10 +100,14 @@ struct Asked {
 }
 
 impl Asked {
-    fn start(program: &Path, environment: &Variables) -> io::Result<Self> {
+    fn start(program: &Path, question: Question<'_>, environment: &Variables) -> io::Result<Self> {
+        // A file and no pipe: a program that does not read cannot hold us up.
+        let mut request = File::from(memfd_create("request", MemfdFlags::CLOEXEC)?);
+        request.write_all(question.request)?;
+        request.rewind()?;
         let mut command = Command::new(program);
-        command.arg("describe").env_clear().envs(environment).process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg(question.verb).env_clear().envs(environment).process_group(0);
+        command.stdin(request).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(&mut command)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         stdout.as_ref().map_or(Ok(()), never_wait)?;

@@ -14,7 +14,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
 
 use super::environment::{self, provider_environment};
-use crate::protocol::{ConverseRequest, Event, Turn};
+use crate::protocol::{ConverseRequest, Event, ReplyEnd, Turn};
 
 /// The longest line that is read.
 const LONGEST_LINE: u64 = 16 << 20;
@@ -61,6 +61,8 @@ pub struct Reply {
     pub finished: bool,
     /// How many tokens were made.
     pub tokens: u64,
+    /// Why it ended, if the provider says so.
+    pub end: Option<ReplyEnd>,
 }
 
 /// A provider that waits for prompts.
@@ -109,7 +111,9 @@ impl Conversation {
             }
             match serde_json::from_slice(&line) {
                 Ok(Event::Token { text }) => on(Said::Piece(&text)),
-                Ok(Event::Reply { text, finished, tokens }) => return Ok(Reply { text, finished, tokens }),
+                Ok(Event::Reply { text, finished, tokens, end }) => {
+                    return Ok(Reply { text, finished, tokens, end });
+                }
                 Ok(Event::Log { level, message }) if level == "warn" => on(Said::Warning(&message)),
                 Ok(Event::Error { message }) => return Err(ConversationError::Failed(message)),
                 // Anything else is for a log, or for a later version.

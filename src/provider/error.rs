@@ -44,31 +44,37 @@ pub enum ProviderError {
     },
     /// It took too long.
     #[error(
-        "`{} describe` did not end within {} s and was killed; run it by hand to see why",
+        "`{} {verb}` did not end within {} s and was killed; run it by hand to see why",
         program.display(), limit.as_secs_f64()
     )]
     TooSlow {
         /// The program.
         program: PathBuf,
+        /// What it was asked for.
+        verb: &'static str,
         /// How long it had.
         limit: Duration,
     },
     /// It printed too much.
     #[error(
-        "`{} describe` printed more than {limit} bytes and was killed; it must print one JSON object",
+        "`{} {verb}` printed more than {limit} bytes and was killed; it must print one JSON object",
         program.display()
     )]
     TooMuch {
         /// The program.
         program: PathBuf,
+        /// What it was asked for.
+        verb: &'static str,
         /// How many bytes it may print.
         limit: usize,
     },
     /// It failed.
-    #[error("`{} describe` failed ({status}): {stderr}", program.display())]
+    #[error("`{} {verb}` failed ({status}): {stderr}", program.display())]
     Failed {
         /// The program.
         program: PathBuf,
+        /// What it was asked for.
+        verb: &'static str,
         /// How it ended.
         status: ExitStatus,
         /// The end of what it wrote to stderr.
@@ -77,6 +83,14 @@ pub enum ProviderError {
     /// It printed something else, or a description that breaks a rule.
     #[error("`{} describe` did not answer with a description: {why}", program.display())]
     BadDescription {
+        /// The program.
+        program: PathBuf,
+        /// What is wrong with the answer.
+        why: String,
+    },
+    /// It answered `check` with something else.
+    #[error("`{} check` gave an answer that cannot be used: {why}", program.display())]
+    BadAnswer {
         /// The program.
         program: PathBuf,
         /// What is wrong with the answer.

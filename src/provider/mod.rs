@@ -1,6 +1,6 @@
 //! The programs that provide stage kinds, and what they and their stages get of the environment.
 //!
-//! The way through: `discovery` (name -> program) -> `ask` (run `describe`, bounded) -> `validate` (is the
+//! The way through: `discovery` (name -> program) -> `ask` (run `describe` or `check`, bounded) -> `validate` (is the
 //! answer sound) -> `cache` (when it need not be asked again) -> [`Providers`], which does all of it once a
 //! program. [`environment`] says which variables `describe` and stages get.
 

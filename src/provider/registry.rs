@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::ask::{Limits, describe};
+use super::ask::{Limits, Question, ask};
 use super::cache::Cache;
 use super::discovery;
 use super::environment::{self, Variables, provider_environment};
@@ -17,8 +17,11 @@ use super::error::ProviderError;
 use super::validate::parse;
 use crate::cas::{Ignore, Store};
 use crate::digest::Digest;
-use crate::protocol::Description;
+use crate::protocol::{CheckAnswer, CheckRequest, Description, StageParams};
 use crate::spec;
+
+/// What asks a program for its description.
+const DESCRIBE: Question<'static> = Question { verb: "describe", request: b"" };
 
 /// A provider that was found and has answered.
 #[derive(Debug, Clone)]
@@ -49,6 +52,27 @@ impl Provider {
             name: self.description.provider.clone(),
             program: Some(self.digest),
             numerics: self.description.numerics.clone(),
+        }
+    }
+
+    /// Lets it look at the params of stages; none are wrong where it does not do that.
+    ///
+    /// # Errors
+    /// It does not answer as it should.
+    pub fn check(&self, stages: Vec<StageParams>) -> Result<Vec<Option<String>>, ProviderError> {
+        if !self.description.checks {
+            return Ok(vec![None; stages.len()]);
+        }
+        let bad = |why: String| ProviderError::BadAnswer { program: self.program.clone(), why };
+        let expected = stages.len();
+        let request = serde_json::to_vec(&CheckRequest { stages }).map_err(|e| bad(e.to_string()))?;
+        let environment = provider_environment(Some(&self.description), &environment::caller());
+        let question = Question { verb: "check", request: &request };
+        let text = ask(&self.program, question, &environment, Limits::default())?;
+        let answer: CheckAnswer = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        match answer.problems.len() {
+            given if given == expected => Ok(answer.problems),
+            given => Err(bad(format!("it speaks of {given} stages, and was asked for {expected}"))),
         }
     }
 }
@@ -135,13 +159,13 @@ impl<'a> Providers<'a> {
     /// Asks the program, and again with the variables that it declares, if it was not given all of them.
     fn ask(&self, program: &Path) -> Result<(Vec<u8>, Description), ProviderError> {
         let first = provider_environment(None, &self.caller);
-        let text = describe(program, &first, self.limits)?;
+        let text = ask(program, DESCRIBE, &first, self.limits)?;
         let description = parse(program, &text)?;
         let second = provider_environment(Some(&description), &self.caller);
         if second == first {
             return Ok((text, description));
         }
-        let text = describe(program, &second, self.limits)?;
+        let text = ask(program, DESCRIBE, &second, self.limits)?;
         let description = parse(program, &text)?;
         Ok((text, description))
     }

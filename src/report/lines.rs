@@ -78,7 +78,12 @@ pub fn ended(report: &StageReport) -> Vec<String> {
     let error = printable_error(report.error.as_deref().unwrap_or("failed"));
     let mut lines = vec![format!("{} {name} failed after {time}: {error}", paint(BAD, "x"))];
     if let Some((log, tail)) = &report.log {
-        lines.extend(tail.iter().map(|line| format!("    {}", paint(FAINT, &printable(line)))));
+        // The last line of the log of a provider is the error itself.
+        let error = report.error.as_deref().unwrap_or_default();
+        let is_error =
+            |line: &String| line.strip_prefix("error: ").is_some_and(|said| error.starts_with(said));
+        let tail = tail.iter().filter(|line| !is_error(line));
+        lines.extend(tail.map(|line| format!("    {}", paint(FAINT, &printable(line)))));
         lines.push(format!("    log: {}", log.display()));
     }
     lines

@@ -1,7 +1,7 @@
-//! Where an interrupted stage resumes.
+//! How far a stage is, and where an interrupted one resumes.
 //!
-//! Purpose: the step at which a stage that is about to run was interrupted, from the events of the run in
-//! which it was.
+//! Purpose: the step that a running stage is at, and that at which a stage that is about to run was interrupted, from the
+//! events of the run.
 //! Invariant: there is an answer only where the work folder of the action key has a checkpoint; the step is
 //! the last one that was reported, and the checkpoint may be some steps older after a kill.
 //! Must not know: how a stage is resumed.
@@ -34,6 +34,17 @@ pub struct ResumePoint {
     pub total: Option<u64>,
 }
 
+/// How far a stage is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// The steps that are done.
+    pub step: u64,
+    /// The steps in all.
+    pub total: u64,
+    /// The numbers that matter now, in words.
+    pub note: String,
+}
+
 /// The stages of a plan that resume from a checkpoint when they run, by name.
 pub fn resume_points(store: &Store, plan: &Plan) -> BTreeMap<String, ResumePoint> {
     let may_run = plan.stages.iter().filter(|stage| matches!(stage.state, State::Run | State::Maybe));
@@ -45,16 +56,23 @@ pub fn resume_points(store: &Store, plan: &Plan) -> BTreeMap<String, ResumePoint
 pub fn resume_point(store: &Store, stage: &str, key: &Digest) -> Option<ResumePoint> {
     let checkpoint = fs::read_dir(store.work(key).join(CHECKPOINT));
     checkpoint.is_ok_and(|mut entries| entries.next().is_some()).then(|| {
-        let runs = store.history();
-        let newest = runs.list().unwrap_or_default().into_iter().rev().take(MOST_RUNS);
-        let reported =
-            newest.into_iter().find_map(|run| last_step(&runs.folder(&run).join("events.jsonl"), stage, key));
-        ResumePoint { step: reported.map(|(step, _)| step), total: reported.map(|(_, total)| total) }
+        let reported = progress(store, stage, key);
+        ResumePoint {
+            step: reported.as_ref().map(|reported| reported.step),
+            total: reported.map(|reported| reported.total),
+        }
     })
 }
 
-/// The last step and the steps in all that a stage reported for a key, from the events of one run.
-fn last_step(events: &Path, stage: &str, key: &Digest) -> Option<(u64, u64)> {
+/// How far the stage was with this action key, in the newest run in which it said so.
+pub fn progress(store: &Store, stage: &str, key: &Digest) -> Option<Progress> {
+    let runs = store.history();
+    let newest = runs.list().unwrap_or_default().into_iter().rev().take(MOST_RUNS);
+    newest.into_iter().find_map(|run| last_step(&runs.folder(&run).join("events.jsonl"), stage, key))
+}
+
+/// The last step that a stage reported for a key, from the events of one run.
+fn last_step(events: &Path, stage: &str, key: &Digest) -> Option<Progress> {
     let (mut is_key, mut last) = (false, None);
     let lines = BufReader::new(File::open(events).ok()?.take(MOST_BYTES)).lines();
     // The last line of a killed run may be incomplete.
@@ -65,10 +83,10 @@ fn last_step(events: &Path, stage: &str, key: &Digest) -> Option<(u64, u64)> {
             {
                 is_key = started == *key;
             }
-            Ok(Event::Stage { stage: name, event: StageEvent::Progress { step, total, .. } })
+            Ok(Event::Stage { stage: name, event: StageEvent::Progress { step, total, note } })
                 if is_key && name == stage =>
             {
-                last = Some((step, total));
+                last = Some(Progress { step, total, note });
             }
             _ => {}
         }
@@ -90,8 +108,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let lines = [started(key), progress(1), progress(4), started(other), progress(8)].map(line).concat();
         fs::write(file.path(), lines + r#"{"type":"stage","sta"#).unwrap();
-        assert_eq!(last_step(file.path(), "sft", &key), Some((4, 9)));
-        assert_eq!(last_step(file.path(), "sft", &other), Some((8, 9)));
-        assert_eq!(last_step(file.path(), "base", &key), None);
+        let step = |stage, key| last_step(file.path(), stage, key).map(|found| (found.step, found.total));
+        assert_eq!(step("sft", &key), Some((4, 9)));
+        assert_eq!(step("sft", &other), Some((8, 9)));
+        assert_eq!(step("base", &key), None);
     }
 }

@@ -61,6 +61,8 @@ codes! {
     OutsideRoot = "outside-root",
     /// A wrong `--set` or `--unset`.
     Override = "override",
+    /// Parameters that do not fit together.
+    Params = "params",
     /// Two claims on one place of an execution folder.
     PathConflict = "path-conflict",
     /// A placeholder that is none, or that names nothing.

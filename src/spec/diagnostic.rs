@@ -141,9 +141,9 @@ pub fn nearest<'a>(word: &str, right: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// Names for a message: sorted as given, at most sixteen.
+/// Names for a message: sorted as given, at most forty.
 pub fn list_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    const MOST: usize = 16;
+    const MOST: usize = 40;
     let names: Vec<_> = names.into_iter().collect();
     let mut out = names.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");
     if names.len() > MOST {

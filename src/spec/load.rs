@@ -257,7 +257,14 @@ fn report_unused(shared: &BTreeMap<String, SharedParam>, catalog: &Catalog, out:
         let of_kinds = catalog
             .kinds()
             .flat_map(|kind| params::names(kind.params.get("properties").and_then(|p| p.as_object())));
+        let known: Vec<_> = of_kinds.chain(taken()).collect();
         let message = format!("no stage takes the pipeline's parameter `{name}`");
-        out.push_hint(Code::UnusedParam, param.span, message, did_you_mean(name, of_kinds.chain(taken())));
+        let hint = match known.contains(&name.as_str()) {
+            true => Some(format!(
+                "a stage that has `{name}` among its own parameters goes by that one: `stages.NAME.{name}`"
+            )),
+            false => did_you_mean(name, known),
+        };
+        out.push_hint(Code::UnusedParam, param.span, message, hint);
     }
 }

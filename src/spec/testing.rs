@@ -130,6 +130,7 @@ pub fn description() -> Description {
         files: Vec::new(),
         environment: Vec::new(),
         devices: Vec::new(),
+        checks: false,
         kinds: vec![
             kind(
                 "pretrain",

@@ -34,6 +34,8 @@ pub struct RunDir {
     started: String,
     pipeline: String,
     file: String,
+    set: Vec<String>,
+    unset: Vec<String>,
     events: Mutex<File>,
     last: Mutex<Last>,
 }
@@ -69,6 +71,8 @@ impl<'a> History<'a> {
             started: format!("{:.3}", jiff::Timestamp::now()),
             pipeline: pipeline.to_owned(),
             file: file.to_owned(),
+            set: Vec::new(),
+            unset: Vec::new(),
             events: Mutex::new(disk.open_append(&events).during("open", &events)?),
             last: Mutex::new(Last::begin(disk, &self.folder, pipeline, &id)?),
             id,
@@ -188,6 +192,18 @@ impl RunDir {
         &self.folder
     }
 
+    /// Records what this run changed of the pipeline's file, as it was typed.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn overridden(&mut self, set: &[String], unset: &[String]) -> Result<(), StoreError> {
+        if set.is_empty() && unset.is_empty() {
+            return Ok(());
+        }
+        (self.set, self.unset) = (set.to_owned(), unset.to_owned());
+        self.write(self.record())
+    }
+
     /// A record of it with no stages yet, to be filled in.
     pub fn record(&self) -> RunRecord {
         RunRecord {
@@ -195,6 +211,8 @@ impl RunDir {
             id: self.id.clone(),
             pipeline: self.pipeline.clone(),
             file: self.file.clone(),
+            set: self.set.clone(),
+            unset: self.unset.clone(),
             started: self.started.clone(),
             seconds: 0.0,
             outcome: RunOutcome::Running,

@@ -59,6 +59,12 @@ pub struct RunRecord {
     pub pipeline: String,
     /// The pipeline's file, as the user named it.
     pub file: String,
+    /// What `--set` gave it, as it was typed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
+    /// What `--unset` took away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unset: Vec<String>,
     /// When it started, RFC 3339 in UTC.
     pub started: String,
     /// How long it took.

@@ -53,6 +53,7 @@ pub struct Context {
     outputs: BTreeMap<String, PathBuf>,
     checkpoint: PathBuf,
     device: Device,
+    memory: u64,
     stop: Arc<AtomicBool>,
     last_progress: std::sync::Mutex<Option<Instant>>,
 }
@@ -67,6 +68,7 @@ impl Context {
             outputs: request.outputs.clone(),
             checkpoint: request.checkpoint.clone(),
             device,
+            memory: request.memory,
             stop,
             last_progress: std::sync::Mutex::new(None),
         }
@@ -115,6 +117,11 @@ impl Context {
         &self.device
     }
 
+    /// The bytes of memory that the stage may use, where that is known.
+    pub fn memory(&self) -> Option<u64> {
+        Some(self.memory).filter(|bytes| *bytes > 0)
+    }
+
     /// Whether the stage should checkpoint and end.
     pub fn should_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
@@ -152,6 +159,11 @@ impl Context {
     /// Warns in plain words, with what to try.
     pub fn health(&self, step: u64, code: &str, message: String, advice: &str) {
         emit(&Event::Health { step, code: code.to_owned(), message, advice: advice.to_owned() });
+    }
+
+    /// A line for the log that people should see at once, too.
+    pub fn warn(&self, message: impl Into<String>) {
+        emit(&Event::Log { level: "warn".to_owned(), message: message.into() });
     }
 
     /// A line for the log.

@@ -6,7 +6,7 @@
 
 use std::io::BufRead;
 
-use kiln::protocol::{ConverseRequest, Event, Turn};
+use kiln::protocol::{ConverseRequest, Event, ReplyEnd, Turn};
 
 use crate::bpe::Tokenizer;
 use crate::bundle;
@@ -79,7 +79,13 @@ fn answer(
         }
     })?;
     text.push_str(&decoder.finish());
-    emit(&Event::Reply { text, finished: made.finished, tokens: made.tokens.len() as u64 });
+    let (finished, tokens) = (made.finished, made.tokens.len() as u64);
+    let end = match finished {
+        true => ReplyEnd::Stop,
+        false if tokens < u64::from(request.max_tokens) => ReplyEnd::Context,
+        false => ReplyEnd::MaxTokens,
+    };
+    emit(&Event::Reply { text, finished, tokens, end: Some(end) });
     Ok(())
 }
 

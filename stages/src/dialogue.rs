@@ -90,7 +90,7 @@ pub fn ranked(
         (equal, "pairs left out: their completions are equal, as far as the context goes".to_owned()),
     ] {
         if count > 0 {
-            ctx.log(format!("{count} {what}"));
+            ctx.warn(format!("{count} {what}"));
         }
     }
     items.retain(|i| !i.pairs(0).is_empty());
@@ -151,7 +151,7 @@ pub fn fitting(
         }));
     }
     if prompts.len() < all {
-        ctx.log(format!("{} of {all} prompts are longer than {room} tokens: left out", all - prompts.len()));
+        ctx.warn(format!("{} of {all} prompts are longer than {room} tokens: left out", all - prompts.len()));
     }
     Ok((prompts, ids))
 }
@@ -186,7 +186,7 @@ pub fn pages(ctx: &Context, tokenizer: &Tokenizer, texts: &[String], room: usize
 
 fn log_cut(ctx: &Context, cut: usize, all: usize, room: usize) {
     if cut > 0 {
-        ctx.log(format!(
+        ctx.warn(format!(
             "{cut} of {all} prompts are longer than {room} tokens: the beginning of each is cut off"
         ));
     }

@@ -1,6 +1,6 @@
 //! The worker `kiln-stages`: Kiln's training stages as a provider.
 //!
-//! Purpose: speaks the provider protocol: `describe`, `run`, `converse`; and `tokenizer …` for
+//! Purpose: speaks the provider protocol: `describe`, `check`, `run`, `converse`; and `tokenizer …` for
 //! checks against other implementations.
 //! Invariant: stdout carries the protocol alone; exit codes are the protocol's.
 //! Must not know: pipelines, the store.
@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 use kiln::protocol::{EXIT_INTERRUPTED, Event, StageRequest};
 use kiln_stages::context::{self, Context, StageError, emit, try_emit};
 use kiln_stages::{bpe, converse, device, stages};
+use serde::Serialize;
 
 /// A request is never longer.
 const REQUEST_LIMIT: u64 = 16 << 20;
@@ -26,11 +27,13 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("describe") => describe(),
+        Some("check") => check(),
         Some("run") => finish(run()),
         Some("converse") => finish(converse::converse().map(|()| Vec::new())),
         Some("tokenizer") => tokenizer(&arguments[1..]),
         _ => {
-            let usage = "usage: kiln-stages describe | run | converse | tokenizer …; `kiln run` calls it";
+            let usage =
+                "usage: kiln-stages describe | check | run | converse | tokenizer …; `kiln run` calls it";
             usage_error(usage)
         }
     }
@@ -42,9 +45,20 @@ fn usage_error(text: &str) -> ExitCode {
     ExitCode::from(3)
 }
 
-#[allow(clippy::print_stdout)]
 fn describe() -> ExitCode {
-    match serde_json::to_string_pretty(&stages::registry::description()) {
+    answer(&stages::registry::description())
+}
+
+fn check() -> ExitCode {
+    match serde_json::from_reader(std::io::stdin().lock().take(REQUEST_LIMIT)) {
+        Ok(request) => answer(&stages::registry::check(&request)),
+        Err(e) => usage_error(&format!("the request: {e}")),
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn answer(answer: &impl Serialize) -> ExitCode {
+    match serde_json::to_string_pretty(answer) {
         Ok(text) => println!("{text}"),
         Err(e) => return usage_error(&e.to_string()),
     }
@@ -69,8 +83,7 @@ fn run() -> Result<context::Summary, StageError> {
     device::set_threads(request.threads);
     let device = device::resolve(&request.device).map_err(StageError::Failed)?;
     let entry = stages::registry::entries().into_iter().find(|e| e.kind.name == request.kind);
-    let entry =
-        entry.ok_or_else(|| StageError::failed(format!("there is no kind `{}` here", request.kind)))?;
+    let entry = entry.ok_or_else(|| StageError::failed(stages::registry::no_kind(&request.kind)))?;
     entry.run(&request, &Context::new(&request, device, stop))
 }
 

@@ -79,6 +79,7 @@ pub fn context(checkpoint: &Path, stop: &Arc<AtomicBool>) -> Context {
         checkpoint: checkpoint.to_owned(),
         threads: 1,
         device: "cpu".to_owned(),
+        memory: 0,
     };
     Context::new(&request, cpu(), Arc::clone(stop))
 }

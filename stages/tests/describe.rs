@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
-use kiln::protocol::{ARTIFACT_TYPES, Description, PROTOCOL};
-use serde_json::Value;
+use kiln::protocol::{ARTIFACT_TYPES, CheckAnswer, CheckRequest, Description, PROTOCOL, StageParams};
+use serde_json::{Value, json};
 
 fn description() -> Description {
     let out = Command::new(env!("CARGO_BIN_EXE_kiln-stages")).arg("describe").output().unwrap();
@@ -149,4 +150,72 @@ fn every_param_that_is_a_float_has_a_bound() {
             }
         }
     }
+}
+
+#[test]
+fn what_params_are_called_elsewhere_stands_for_params_that_are_there() {
+    let mut known = 0;
+    for kind in description().kinds {
+        let mut found = Vec::new();
+        objects(&kind.params, kind.name.clone(), &mut found);
+        for (path, schema) in found {
+            let has = |schema: &Value, name: &str| schema["properties"].get(name).is_some();
+            for (name, stands_for) in schema["x-other-names"].as_object().into_iter().flatten() {
+                let (first, rest) = stands_for
+                    .as_str()
+                    .unwrap()
+                    .split_once('.')
+                    .unwrap_or((stands_for.as_str().unwrap(), ""));
+                assert!(has(schema, first) && !has(schema, name), "{path}: {name} -> {stands_for}");
+                if !rest.is_empty() {
+                    let reference = schema["properties"][first]["$ref"].as_str().unwrap();
+                    let inner = kind.params.pointer(reference.trim_start_matches('#')).unwrap();
+                    assert!(has(inner, rest), "{path}: {name} -> {stands_for}");
+                }
+                known += 1;
+            }
+        }
+    }
+    assert!(known > 50, "{known}");
+}
+
+#[test]
+fn params_that_do_not_fit_together_are_told_without_any_input() {
+    let description = description();
+    let default = |kind: &str| {
+        let kind = description.kinds.iter().find(|k| k.name == kind).unwrap();
+        let properties = kind.params["properties"].as_object().unwrap();
+        properties.iter().map(|(name, schema)| (name.clone(), schema["default"].clone())).collect::<Value>()
+    };
+    let stage = |kind: &str, name: &str, value: Value| {
+        let mut params = default(kind);
+        params[name] = value;
+        StageParams { kind: kind.to_owned(), params }
+    };
+    let mut heads = default("pretrain")["model"].clone();
+    heads["heads"] = json!(3);
+    let stages = vec![
+        stage("pretrain", "steps", json!(5)),
+        stage("pretrain", "model", heads),
+        stage("ppo", "minibatches", json!(3)),
+        stage("reward", "calibrate", json!(true)),
+        StageParams {
+            kind: "reward".to_owned(),
+            params: json!({"calibrate": true, "validation_fraction": 0.0}),
+        },
+        StageParams { kind: "dance".to_owned(), params: json!({}) },
+    ];
+    let request = serde_json::to_vec(&CheckRequest { stages }).unwrap();
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_kiln-stages"));
+    let mut worker = worker.arg("check").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    worker.stdin.take().unwrap().write_all(&request).unwrap();
+    let out = worker.wait_with_output().unwrap();
+    assert!(out.status.success());
+    let answer: CheckAnswer = serde_json::from_slice(&out.stdout).unwrap();
+    let said = |i: usize| answer.problems[i].as_deref().unwrap_or_default();
+    assert_eq!((answer.problems.len(), said(0), said(3)), (6, "", ""));
+    assert!(said(1).contains("hidden_size 128 is no multiple of heads 3"), "{}", said(1));
+    assert!(said(2).contains("`minibatches: 3` does not divide `prompts_per_batch: 64`"), "{}", said(2));
+    assert!(said(4).contains("`calibrate`"), "{}", said(4));
+    assert!(said(5).contains("there is no kind `dance`"), "{}", said(5));
 }

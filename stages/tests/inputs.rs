@@ -320,6 +320,25 @@ fn documents_keep_their_ends_with_and_without_a_validation_text() {
 }
 
 #[test]
+fn a_model_or_a_batch_that_cannot_fit_into_memory_is_refused_with_what_takes_less() {
+    let pretrain = |shop: &Workshop| Stage { memory: 32 << 20, ..shop.pretrain() };
+    let shop = workshop();
+    good(&pretrain(shop));
+    let large = |micro: u64| {
+        let stage = pretrain(shop).with("steps", json!(1)).with("batch_size", json!(1024));
+        stage.with("micro_batch", json!(micro))
+    };
+    let said = refused(&large(0));
+    assert!(
+        said.contains("tokens that go through the model at once), and there are 34 MB: lower `micro_batch`"),
+        "{said}"
+    );
+    good(&large(16));
+    let said = refused(&pretrain(shop).with("model", json!({"preset": "gpt2-124m"})));
+    assert!(said.ends_with("choose a smaller `model`"), "{said}");
+}
+
+#[test]
 fn minibatches_that_do_not_divide_a_rollout_are_an_error_that_names_both() {
     let said = refused(&workshop().ppo().with("minibatches", json!(3)));
     assert!(said.contains("`minibatches: 3` does not divide `prompts_per_batch: 8`"), "{said}");

@@ -70,6 +70,9 @@ fn defaults_of_params_are_filled_in_and_wrong_ones_run_nothing() {
 fn an_error_event_is_the_stages_error() {
     let ran = odd("error").run_with(&[]);
     assert_eq!(ran.error("s"), "row 7 is empty; remove it (exit code 3)");
+    let answer = odd("error").ask(&["run"]);
+    assert!(answer.err.contains("! s  about to fail"), "{}", answer.err);
+    assert_eq!(answer.err.matches("row 7 is empty; remove it").count(), 1, "{}", answer.err);
 }
 
 #[test]
@@ -165,4 +168,104 @@ fn a_model_that_fails_is_told() {
     let answer = p.ask(&["generate", "model", "fail"]);
     assert_eq!(answer.code, 1);
     assert!(answer.err.contains("the model is tired"), "{}", answer.err);
+}
+
+#[test]
+fn params_that_do_not_fit_together_are_told_before_anything_runs() {
+    let p = with_provider(
+        "pipeline: p
+providers: [./provider.py]
+sources: { text: { path: text.txt, type: corpus } }
+stages:
+  first: { kind: train, inputs: { corpus: text } }
+  last: { kind: train, inputs: { corpus: text, base: first }, params: { steps: 13, seed: 13 } }
+",
+    );
+    for command in ["plan", "run"] {
+        let answer = p.ask(&[command]);
+        assert_eq!(answer.code, 3, "{}", answer.err);
+        assert!(
+            answer.err.contains("error[params]: the parameters of stage `last` do not fit"),
+            "{}",
+            answer.err
+        );
+        assert!(answer.err.contains("`steps: 13` is no good with `seed: 13`"), "{}", answer.err);
+        assert!(answer.err.contains("kiln.yaml:6:3"), "{}", answer.err);
+    }
+    assert!(!p.path("artifacts/runs").exists());
+    // What does not run is not looked at.
+    p.ask(&["run", "first"]).good();
+    let answer = p.ask(&["plan", "--set", "stages.last.seed=1"]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+}
+
+#[test]
+fn a_param_by_the_name_of_another_tool_is_told_its_name_here() {
+    let answer = provider("{ iterations: 4 }").ask(&["plan"]);
+    assert!(answer.err.contains("it is called `steps` here"), "{}", answer.err);
+}
+
+#[test]
+fn a_reply_that_ends_with_the_context_says_so() {
+    let p = provider("{ steps: 3 }");
+    p.run();
+    let answer = p.ask(&["generate", "model", "full"]);
+    assert!(answer.err.starts_with("! the reply ends because the context"), "{}", answer.err);
+    assert_eq!(p.json(&["generate", "model", "full"])["replies"][0]["end"], "context");
+    assert_eq!(p.json(&["generate", "model", "x"])["replies"][0]["end"], "stop");
+}
+
+#[test]
+fn what_is_no_language_model_is_refused_with_the_stages_that_make_one() {
+    let p = with_provider(
+        "pipeline: p
+providers: [./provider.py]
+sources: { text: { path: text.txt, type: corpus } }
+stages:
+  clean: { inputs: { t: text }, run: 'cp {inputs.t} {outputs.c}', outputs: { c: corpus } }
+  model: { kind: train, inputs: { corpus: clean } }
+",
+    );
+    p.run();
+    for (name, what) in [("clean", "clean.c"), ("clean.c", "clean.c"), ("text", "text")] {
+        for command in [&["generate", name, "x"][..], &["chat", name]] {
+            let answer = p.ask(command);
+            assert_eq!(answer.code, 3, "{}", answer.err);
+            let wanted = format!(
+                "`{what}` has the type corpus and is no language model; the stages that make one: model"
+            );
+            assert!(answer.err.contains(&wanted), "{}", answer.err);
+        }
+    }
+    let answer = p.ask(&["generate", "model", "--file", "nowhere.txt"]);
+    assert!(answer.err.contains("read the prompts in nowhere.txt"), "{}", answer.err);
+}
+
+#[test]
+fn results_that_are_stale_are_said_to_be_so() {
+    let p = provider("{ steps: 3 }");
+    p.run();
+    for command in [&["generate", "model", "x"][..], &["metrics"], &["show", "--path", "model"]] {
+        assert_eq!(p.ask(command).err, "", "{command:?}");
+    }
+    p.edit("steps: 3", "steps: 4");
+    for command in [&["generate", "model", "x"][..], &["show", "--path", "model"]] {
+        let answer = p.ask(command);
+        assert!(answer.err.starts_with("! `model` is stale; this is what run r-0001 made"), "{}", answer.err);
+        assert_eq!(answer.code, 0);
+    }
+    assert!(
+        p.ask(&["metrics"]).err.starts_with("! stale, so the numbers are those of an earlier run: model;")
+    );
+    assert_eq!(p.json(&["metrics"])["stale"], serde_json::json!(["model"]));
+}
+
+#[test]
+fn a_run_keeps_what_the_command_line_changed() {
+    let p = provider("{ steps: 3, seed: 4 }");
+    p.ask(&["run", "--set", "stages.model.steps=2", "--unset", "stages.model.params.seed"]).good();
+    let record = &p.json(&["log", "r-0001"])["runs"][0];
+    assert_eq!(record["set"], serde_json::json!(["stages.model.steps=2"]));
+    let listed = p.ask(&["log"]).good();
+    assert!(listed.contains("--set stages.model.steps=2 --unset stages.model.params.seed"), "{listed}");
 }

@@ -2,6 +2,7 @@
 
 pub mod graph;
 pub mod lock;
+mod params;
 pub mod plan;
 pub mod run;
 pub mod status;

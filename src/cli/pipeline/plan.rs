@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args::{Common, PlanArgs};
 use crate::cli::context::Context;
-use crate::cli::pipeline::lock;
+use crate::cli::pipeline::{lock, params};
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{Cause, Plan, PlannedOutput, Reason, StagePlan, State, Summary};
@@ -36,6 +36,7 @@ pub fn run(common: &Common, args: &PlanArgs, printer: &mut Printer) -> Result<Ex
     let (_, targets) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
     let plan = context.plan(targets, &args.force)?;
+    params::check(&context, &plan)?;
     if args.locked {
         lock::locked(&context, &plan, targets.is_empty())?;
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::cli::args::{Common, RunArgs};
 use crate::cli::context::Context;
-use crate::cli::pipeline::{lock, plan};
+use crate::cli::pipeline::{lock, params, plan};
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
 use crate::executor::{self, Options, Wanted};
@@ -37,10 +37,13 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let planner = Arc::new(context.planner(&args.force)?);
     let plan = planner.plan(&targets).map_err(|e| context.plan_error(e))?;
     Context::check_forced(&plan, &context.graph, &args.force)?;
+    params::check(&context, &plan)?;
     let lock = args.locked.then(|| lock::locked(&context, &plan, names.is_empty())).transpose()?;
     let pipeline = context.graph.pipeline();
     let ready = executor::preflight(&context.graph, &context.store, &plan)?;
-    let run = Arc::new(context.store.history().begin(&pipeline.name, &pipeline.file().to_string_lossy())?);
+    let mut run = context.store.history().begin(&pipeline.name, &pipeline.file().to_string_lossy())?;
+    run.overridden(&args.pipeline.set, &args.pipeline.unset)?;
+    let run = Arc::new(run);
     let mut json = args.pipeline.json.then(|| {
         let resumes = resume_points(&context.store, &plan);
         JsonReport::new(&plan, plan::to_json(&plan, &resumes))

@@ -14,7 +14,7 @@ use crate::cli::pipeline::plan::{Resumes, with_resume};
 use crate::cli::printer::{CHANGED, GOOD, Printer, STRONG, paint};
 use crate::cli::{CliError, Exit};
 use crate::plan::types::{StagePlan, State};
-use crate::report::resume::{ResumePoint, resume_points};
+use crate::report::resume::{Progress, ResumePoint, progress, resume_points};
 use crate::report::text::{pad, printable, reason, widest};
 use crate::state::Holder;
 
@@ -25,6 +25,7 @@ struct Line<'a> {
     stage: &'a StagePlan,
     word: &'static str,
     holder: Option<Holder>,
+    progress: Option<Progress>,
     resumes: Option<ResumePoint>,
 }
 
@@ -70,7 +71,10 @@ fn status_of<'a>(store: &Store, stage: &'a StagePlan, resumes: &Resumes) -> Resu
         State::Run | State::Maybe => "stale",
     };
     let resumes = resumes.get(&stage.name).copied().filter(|_| holder.is_none());
-    Ok(Line { stage, word, holder, resumes })
+    // The same work may be under way for a stage of another name.
+    let running = holder.as_ref().map(|holder| holder.stage.as_str()).filter(|name| !name.is_empty());
+    let progress = running.zip(stage.key).and_then(|(name, key)| progress(store, name, &key));
+    Ok(Line { stage, word, holder, progress, resumes })
 }
 
 /// The runner that runs the stage now.
@@ -85,6 +89,7 @@ fn to_json(line: &Line) -> serde_json::Value {
         "state": line.word,
         "key": line.stage.key,
         "holder": line.holder,
+        "progress": line.progress,
         "resumes": line.resumes,
     })
 }
@@ -96,7 +101,10 @@ fn to_text(line: &Line, width: usize) -> String {
         _ => CHANGED,
     };
     let detail = match (&line.holder, line.stage.reasons.first()) {
-        (Some(holder), _) => printable(&holder.to_string()),
+        (Some(holder), _) => {
+            let done = line.progress.as_ref().map(|p| format!("{}/{}  {}  ", p.step, p.total, p.note));
+            printable(&format!("{}{holder}", done.unwrap_or_default()))
+        }
         (None, Some(first)) => match line.resumes {
             Some(point) => with_resume(&reason(first), &line.stage.reasons, point),
             None => reason(first),

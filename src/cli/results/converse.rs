@@ -12,14 +12,15 @@ use serde_json::{Value, json};
 
 use crate::cli::args::{ChatArgs, Common, GenerateArgs, PipelineArgs, SamplingArgs};
 use crate::cli::context::{Context, cores, open_store};
-use crate::cli::printer::{CHANGED, FAINT, Printer, paint};
+use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::results::show;
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
-use crate::protocol::ConverseRequest;
+use crate::protocol::{ARTIFACT_TYPES, ConverseRequest, ReplyEnd};
 use crate::provider::Providers;
 use crate::provider::conversation::{Conversation, ConversationError, Reply, Said};
 use crate::report::text::{printable, printable_lines};
+use crate::spec::diagnostic::list_names;
 use crate::spec::types::Work;
 
 /// A model and the provider that can run it.
@@ -34,7 +35,7 @@ struct Model {
 /// # Errors
 /// There is no such model or no prompt; the provider fails.
 pub fn generate(common: &Common, args: &GenerateArgs, printer: &mut Printer) -> Result<Exit, CliError> {
-    let (model, prompts) = model(common, &args.pipeline)?;
+    let (model, prompts) = model(common, &args.pipeline, printer)?;
     let prompts = [prompts, prompts_of_file(args, prompts.is_empty())?.as_slice()].concat();
     if prompts.is_empty() {
         return Err(CliError::Call("no prompt: kiln generate MODEL PROMPT..".into()));
@@ -60,13 +61,18 @@ pub fn generate(common: &Common, args: &GenerateArgs, printer: &mut Printer) -> 
 /// # Errors
 /// There is no such model; the provider fails.
 pub fn chat(common: &Common, args: &ChatArgs, printer: &mut Printer) -> Result<Exit, CliError> {
-    let (model, rest) = model(common, &args.pipeline)?;
+    let (model, rest) = model(common, &args.pipeline, printer)?;
     if !rest.is_empty() {
         return Err(CliError::Call("`kiln chat` takes one model; then type, and end with Ctrl-D".into()));
     }
     let mut conversation = begin(&model, &args.sampling, args.pipeline.device.name(), false)?;
     let (stdin, mut replies) = (io::stdin().lock(), Vec::new());
     let live = stdin.is_terminal();
+    if live {
+        printer.complain(
+            paint(FAINT, format!("{}: type a message; Ctrl-D ends the chat", printable(&model.name))) + "\n",
+        );
+    }
     let ask = || {
         if live {
             printer_prompt()
@@ -95,7 +101,11 @@ fn printer_prompt() {
 }
 
 /// The model of the command, and the names after it.
-fn model<'a>(common: &Common, args: &'a PipelineArgs) -> Result<(Model, &'a [String]), CliError> {
+fn model<'a>(
+    common: &Common,
+    args: &'a PipelineArgs,
+    printer: &Printer,
+) -> Result<(Model, &'a [String]), CliError> {
     let (_, names) = args.split();
     let Some((name, rest)) = names.split_first() else {
         return Err(CliError::Call("name a model: STAGE, STAGE.OUTPUT or a folder such as ./model".into()));
@@ -105,8 +115,9 @@ fn model<'a>(common: &Common, args: &'a PipelineArgs) -> Result<(Model, &'a [Str
     }
     let context = Context::open(common, args)?;
     let _in_use = context.store.share_if_there()?;
-    let name = model_output(&context, name);
+    let name = model_output(&context, name)?;
     let shown = show::find(&context, &name)?;
+    shown.warn_if_stale(printer);
     let stage = context.graph.index(name.rsplit_once('.').map_or(name.as_str(), |(stage, _)| stage));
     let provider = stage.and_then(|ix| match &context.graph.stage(ix).work {
         Work::Kind { provider, .. } => {
@@ -121,12 +132,45 @@ fn model<'a>(common: &Common, args: &'a PipelineArgs) -> Result<(Model, &'a [Str
     Ok((Model { name: shown.name, folder: shown.path, program }, rest))
 }
 
-/// The first output of a stage that is a model, for a stage without the name of an output.
-fn model_output(context: &Context, name: &str) -> String {
-    let Some(ix) = context.graph.index(name) else { return name.to_owned() };
-    let talks = |types: &[String]| types.iter().any(|t| ["checkpoint", "policy"].contains(&t.as_str()));
-    let port = context.graph.stage(ix).outputs.iter().find(|port| talks(&port.types));
-    port.map_or_else(|| name.to_owned(), |port| format!("{name}.{}", port.name))
+/// The artifact that a name means: of a stage without the name of an output, its first one that is a language model.
+///
+/// # Errors
+/// The artifact is no language model.
+fn model_output(context: &Context, name: &str) -> Result<String, CliError> {
+    let (stage, output) = show::split(&context.graph, name);
+    let Some(ix) = context.graph.index(stage) else {
+        let source = context.graph.pipeline().sources.get(name);
+        return match source.filter(|source| !is_model(&source.artifact_type)) {
+            Some(source) => Err(no_model(context, name, &source.artifact_type)),
+            None => Ok(name.to_owned()),
+        };
+    };
+    let ports = &context.graph.stage(ix).outputs;
+    let port = match output {
+        Some(_) => Some(show::port(&context.graph, ix, output)?),
+        None => ports.iter().find(|port| port.types.iter().any(|t| is_model(t))).or(ports.first()),
+    };
+    match port.and_then(|port| Some((port, port.types.first()?))) {
+        Some((port, of)) if !is_model(of) => Err(no_model(context, &format!("{stage}.{}", port.name), of)),
+        Some((port, _)) => Ok(format!("{stage}.{}", port.name)),
+        None => Ok(name.to_owned()),
+    }
+}
+
+/// Whether an artifact of this type may be a language model: a provider may have types of its own.
+fn is_model(artifact_type: &str) -> bool {
+    ["checkpoint", "policy", "any"].contains(&artifact_type) || !ARTIFACT_TYPES.contains(&artifact_type)
+}
+
+fn no_model(context: &Context, name: &str, artifact_type: &str) -> CliError {
+    let stages = context.graph.order().iter().map(|ix| context.graph.stage(*ix)).filter(|stage| {
+        let mut types = stage.outputs.iter().flat_map(|port| &port.types);
+        types.any(|t| t != "any" && is_model(t))
+    });
+    let models = list_names(stages.map(|stage| stage.name.value.as_str()));
+    CliError::Call(format!(
+        "`{name}` has the type {artifact_type} and is no language model; the stages that make one: {models}"
+    ))
 }
 
 fn model_in_folder(common: &Common, name: &str) -> Result<Model, CliError> {
@@ -149,12 +193,12 @@ fn default_program(common: &Common) -> Result<PathBuf, CliError> {
 fn prompts_of_file(args: &GenerateArgs, none_given: bool) -> Result<Vec<String>, CliError> {
     let stdin = Path::new("-");
     let piped = none_given && !io::stdin().is_terminal();
-    let text = match args.file.as_deref().or(piped.then_some(stdin)) {
-        None => return Ok(Vec::new()),
-        Some(path) if path == stdin => io::read_to_string(io::stdin()),
-        Some(path) => fs::read_to_string(path),
+    let Some(path) = args.file.as_deref().or(piped.then_some(stdin)) else { return Ok(Vec::new()) };
+    let (text, name) = match path == stdin {
+        true => (io::read_to_string(io::stdin()), "stdin".to_owned()),
+        false => (fs::read_to_string(path), path.display().to_string()),
     };
-    let text = text.map_err(CliError::io("read the prompts"))?;
+    let text = text.map_err(CliError::io(format!("read the prompts in {name}")))?;
     Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
 }
 
@@ -186,7 +230,7 @@ fn turn(
         }
         Said::Piece(_) => {}
         Said::Warning(message) => {
-            printer.complain(format!("{} {}\n", paint(CHANGED, "!"), printable(message)));
+            printer.warn(message);
         }
     })?;
     shown?;
@@ -194,11 +238,18 @@ fn turn(
         printer.text("\n");
         printer.flush()?;
     }
+    if reply.end == Some(ReplyEnd::Context) {
+        printer.warn(
+            "the reply ends because the context of the model is full; a shorter prompt leaves more room",
+        );
+    }
     Ok(reply)
 }
 
 fn to_json(prompt: &str, reply: &Reply) -> Value {
-    json!({ "prompt": prompt, "text": reply.text, "finished": reply.finished, "tokens": reply.tokens })
+    json!({
+        "prompt": prompt, "text": reply.text, "finished": reply.finished, "tokens": reply.tokens, "end": reply.end,
+    })
 }
 
 impl From<ConversationError> for CliError {

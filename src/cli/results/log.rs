@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::cas::Store;
 use crate::cli::args::{Common, LogArgs};
 use crate::cli::context::{Context, open_store};
-use crate::cli::printer::Printer;
+use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::report::text::{bytes, printable, printable_lines, seconds, table, time};
@@ -113,7 +113,15 @@ fn row(record: &RunRecord) -> Vec<String> {
         outcome(record.outcome).to_owned(),
         lasted,
         said.join(", "),
+        overrides(record),
     ]
+}
+
+/// What a run changed of the pipeline's file, as one would type it.
+fn overrides(record: &RunRecord) -> String {
+    let set = record.set.iter().map(|text| format!("--set {text}"));
+    let all: Vec<_> = set.chain(record.unset.iter().map(|path| format!("--unset {path}"))).collect();
+    printable(&all.join(" "))
 }
 
 fn outcome(outcome: RunOutcome) -> &'static str {
@@ -184,6 +192,8 @@ fn stage_log(
         printer.json(&answer)?;
         return Ok(());
     }
+    let (ran, when, how) = (&record.id, time(&record.started), outcome(record.outcome));
+    printer.complain(paint(FAINT, format!("The log of `{stage}` in run {ran} ({when}, {how}):")) + "\n");
     if skipped > 0 {
         printer.line(format!("... {} before this; all of it is in {}", bytes(skipped), path.display()));
     }

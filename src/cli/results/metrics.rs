@@ -18,8 +18,9 @@ use crate::cli::context::Context;
 use crate::cli::printer::Printer;
 use crate::cli::results::log::stage_file;
 use crate::cli::{CliError, Exit};
-use crate::plan::StagePlan;
+use crate::plan::{StagePlan, State};
 use crate::report::text::{printable, table};
+use crate::spec::diagnostic::list_names;
 use crate::state::{StageOutcome, StageRecord};
 
 /// The format of metrics in JSON.
@@ -55,19 +56,22 @@ pub fn run(common: &Common, args: &MetricsArgs, printer: &mut Printer) -> Result
     let context = Context::open(common, &args.pipeline)?;
     let plan = context.plan(targets, &[])?;
     let wanted = |s: &&StagePlan| targets.is_empty() || targets.contains(&s.name);
-    let mut stages = Vec::new();
+    let (mut stages, mut stale) = (Vec::new(), Vec::new());
     for stage in plan.stages.iter().filter(wanted) {
         let metrics = match &stage.last {
             Some(action) => read(&context.store, &stage.name, action)?,
             None => Metrics::new(),
         };
         if !metrics.is_empty() {
+            if !matches!(stage.state, State::Cached | State::Fetch) {
+                stale.push(stage.name.as_str());
+            }
             stages.push((stage.name.as_str(), metrics));
         }
     }
     if args.pipeline.json {
         let stages: BTreeMap<_, _> = stages.into_iter().collect();
-        printer.json(&json!({ "schema": METRICS_FORMAT, "stages": stages }))?;
+        printer.json(&json!({ "schema": METRICS_FORMAT, "stages": stages, "stale": stale }))?;
     } else if stages.is_empty() {
         printer.line("No metrics yet: no stage that makes them has run.");
     } else {
@@ -77,6 +81,11 @@ pub fn run(common: &Common, args: &MetricsArgs, printer: &mut Printer) -> Result
         let rows: Vec<_> =
             stages.iter().flat_map(|(stage, all)| all.iter().map(|(name, m)| row(stage, name, m))).collect();
         table(&rows).iter().for_each(|line| printer.line(line));
+    }
+    if !stale.is_empty() && !args.pipeline.json {
+        let names = list_names(stale.iter().copied());
+        printer
+            .warn(format!("stale, so the numbers are those of an earlier run: {names}; `kiln why` says why"));
     }
     Ok(Exit::Ok)
 }

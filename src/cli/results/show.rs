@@ -49,7 +49,21 @@ pub struct Shown {
     files: Vec<(String, u64)>,
     /// The run that made it, and how people are told of it.
     made: Option<(String, String)>,
+    /// The pipeline, as it is now, would make another one.
     stale: bool,
+}
+
+impl Shown {
+    /// Says on stderr that the artifact is not what the pipeline would make now.
+    pub fn warn_if_stale(&self, printer: &Printer) {
+        let stage = self.name.rsplit_once('.').map_or(self.name.as_str(), |(stage, _)| stage);
+        if let (true, Some((run, _))) = (self.stale, &self.made) {
+            printer.warn(format!(
+                "`{stage}` is stale; this is what run {run} made (`kiln why {stage}` says why, `kiln run {stage}` \
+                 makes it again)"
+            ));
+        }
+    }
 }
 
 /// Runs the command.
@@ -65,6 +79,7 @@ pub fn run(common: &Common, args: &ShowArgs, printer: &mut Printer) -> Result<Ex
     let _in_use = context.store.share_if_there()?;
     let shown = find(&context, name)?;
     if args.path {
+        shown.warn_if_stale(printer);
         printer.line(shown.path.display().to_string());
     } else if args.pipeline.json {
         let files: Vec<_> =

@@ -66,7 +66,12 @@ impl EventReader {
                 write(format!("health {code} at step {step}: {message}. {advice}"));
                 (to.emit)(StageEvent::Health { step, code, message, advice });
             }
-            Event::Log { level, message } => write(format!("{level}: {message}")),
+            Event::Log { level, message } => {
+                write(format!("{level}: {message}"));
+                if level == "warn" {
+                    (to.emit)(StageEvent::Note { message });
+                }
+            }
             Event::Done { mut summary } => {
                 summary.retain(|(_, value)| value.is_finite());
                 self.done = Some(summary);
@@ -128,6 +133,17 @@ mod tests {
         let (events, log, ..) = read(&[r#"{"event":"dance","step":1}"#, "hello", "", "{\"a\":1}"]);
         assert!(events.is_empty());
         assert_eq!(log, "hello\n{\"a\":1}\n");
+    }
+
+    #[test]
+    fn a_warning_goes_to_the_log_and_to_people() {
+        let (events, log, ..) = read(&[
+            r#"{"event":"log","level":"info","message":"3 rows"}"#,
+            r#"{"event":"log","level":"warn","message":"2 rows left out"}"#,
+        ]);
+        assert_eq!(log, "info: 3 rows\nwarn: 2 rows left out\n");
+        let [StageEvent::Note { message }] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!(message, "2 rows left out");
     }
 
     #[test]

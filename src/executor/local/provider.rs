@@ -13,7 +13,7 @@ use super::environment::environment;
 use super::{Prepared, made, readable};
 use crate::cas::{How, StoreError};
 use crate::executor::attempt::{AttemptError, Request};
-use crate::executor::machine::Claim;
+use crate::executor::machine::{self, Claim};
 use crate::executor::supervise::launch::Launch;
 use crate::graph::Producer;
 use crate::plan::SourceFiles;
@@ -48,6 +48,10 @@ pub fn prepare(request: &Request<'_>, claim: &Claim) -> Result<Prepared, Attempt
         checkpoint: scratch.checkpoint(),
         threads: request.permit.threads,
         device: request.context.device.clone(),
+        memory: match stage.resources.memory {
+            0 => machine::memory(),
+            declared => declared.min(machine::memory()),
+        },
     };
     let json = serde_json::to_vec_pretty(&message).map_err(|e| io(e.into()))?;
     let environment = environment(request, Some(&provider.description), &Values::default(), claim)?;

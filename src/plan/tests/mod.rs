@@ -205,6 +205,7 @@ impl Providers for Offer {
             files: Vec::new(),
             environment: Vec::new(),
             devices: Vec::new(),
+            checks: false,
             kinds: vec![kind],
         })
     }

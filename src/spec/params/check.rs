@@ -7,8 +7,6 @@
 //! Must not know: what any param means. Reads the part of JSON Schema that schemars writes for plain
 //! Rust types: properties, defaults, `$ref`, enums, alternatives, ranges.
 
-use std::cmp::Ordering;
-
 use serde_json::{Map, Number, Value};
 
 use crate::spec::code::Code;
@@ -16,7 +14,8 @@ use crate::spec::diagnostic::{did_you_mean, list_names, nearest};
 use crate::spec::document::node::{Data, Entry, Node};
 use crate::spec::document::scalar;
 use crate::spec::fields::shown;
-use crate::spec::params::number::{broken_bound, compare, float, whole};
+use crate::spec::params::choice::other_name;
+use crate::spec::params::number::{broken_bound, float, whole};
 use crate::spec::params::schema::{
     Budget, accepts_null, alternatives, names, properties, required, resolve, spoken, types,
 };
@@ -40,7 +39,7 @@ pub struct Checker<'s> {
     root: &'s Value,
     /// Who has the params, for messages: ``stage `sft` (kind sft)``.
     owner: String,
-    budget: Budget,
+    pub(super) budget: Budget,
     /// What was found.
     pub problems: Vec<Problem>,
 }
@@ -71,11 +70,12 @@ impl<'s> Checker<'s> {
         self.resolve(self.root).get("additionalProperties").filter(|extra| **extra != Value::Bool(false))
     }
 
-    /// The path of a param inside another one, for a name that stands one level too high.
-    pub fn nested(&self, name: &str) -> Option<String> {
+    /// The hint for a name that stands one level too high, or that is another one here.
+    pub fn elsewhere(&self, name: &str) -> Option<String> {
         let inside = |schema| properties(self.resolve(schema)).is_some_and(|p| p.contains_key(name));
-        let (outer, _) = self.properties()?.iter().find(|(_, schema)| inside(schema))?;
-        Some(format!("{outer}.{name}"))
+        let nested = self.properties()?.iter().find(|(_, schema)| inside(schema));
+        let path = nested.map(|(outer, _)| format!("did you mean `{outer}.{name}`?"));
+        path.or_else(|| other_name(self.resolve(self.root), name))
     }
 
     /// The value of a node of the file, typed; none when something is wrong with it. `path` names it.
@@ -85,7 +85,7 @@ impl<'s> Checker<'s> {
     }
 
     /// The value of a node, within the budget.
-    fn checked(&mut self, node: &Node, schema: &'s Value, path: &str) -> Option<Value> {
+    pub(super) fn checked(&mut self, node: &Node, schema: &'s Value, path: &str) -> Option<Value> {
         let value = if self.budget.enter() { self.dispatch(node, schema, path) } else { None };
         self.budget.leave();
         value
@@ -94,13 +94,13 @@ impl<'s> Checker<'s> {
     fn dispatch(&mut self, node: &Node, schema: &'s Value, path: &str) -> Option<Value> {
         let schema = self.resolve(schema);
         if let Some(fixed) = schema.get("const") {
-            return self.choice(node, &[fixed], path);
+            return self.choice(node, schema, &[fixed], path);
         }
         if let Some(Value::Array(fixed)) = schema.get("enum") {
-            return self.choice(node, &fixed.iter().collect::<Vec<_>>(), path);
+            return self.choice(node, schema, &fixed.iter().collect::<Vec<_>>(), path);
         }
         if let Some(some) = alternatives(schema) {
-            return self.alternative(node, some, path);
+            return self.alternative(node, schema, some, path);
         }
         let types = types(schema);
         if node.expanded
@@ -139,81 +139,16 @@ impl<'s> Checker<'s> {
         value.or_else(|| own.cloned())
     }
 
-    fn resolve(&self, schema: &'s Value) -> &'s Value {
+    pub(super) fn resolve(&self, schema: &'s Value) -> &'s Value {
         resolve(self.root, schema, &self.budget)
     }
 
-    fn problem(&mut self, code: Code, span: Span, message: String, hint: Option<String>) {
+    pub(super) fn problem(&mut self, code: Code, span: Span, message: String, hint: Option<String>) {
         self.problems.push(Problem { code, span, message, hint });
     }
 
-    fn name(&self, path: &str) -> String {
+    pub(super) fn name(&self, path: &str) -> String {
         format!("parameter `{path}` of {}", self.owner)
-    }
-
-    fn choice(&mut self, node: &Node, fixed: &[&Value], path: &str) -> Option<Value> {
-        let text = |value: &&Value| Node::from_json(value).scalar().map(|text| text.into_owned());
-        let texts: Vec<_> = fixed.iter().filter(|value| !value.is_null()).filter_map(text).collect();
-        let retyped = node.retyped().filter(|_| node.expanded).map(|n| n.to_json());
-        for given in [Some(node.to_json()), retyped].into_iter().flatten() {
-            let same = |value: &&&Value| match (**value, &given) {
-                (Value::Number(a), Value::Number(b)) => compare(a, b) == Ordering::Equal,
-                (a, b) => a == b,
-            };
-            if let Some(value) = fixed.iter().find(same) {
-                return Some((*value).clone());
-            }
-        }
-        let shown = shown(node);
-        let names = || texts.iter().map(String::as_str);
-        let message = format!("{} must be one of {}, not {shown}", self.name(path), list_names(names()));
-        let hint = node.as_str().and_then(|text| did_you_mean(text, names()));
-        self.problem(Code::Choice, node.span, message, hint);
-        None
-    }
-
-    /// The first of several schemas that fits; else the errors of the one that fits best.
-    fn alternative(&mut self, node: &Node, some: &'s [Value], path: &str) -> Option<Value> {
-        let mut fixed = Vec::new();
-        if some.iter().all(|schema| self.constants(schema, &mut fixed)) {
-            return self.choice(node, &fixed, path);
-        }
-        let before = self.problems.len();
-        let mut best: Option<Vec<Problem>> = None;
-        for schema in some {
-            let value = self.checked(node, schema, path);
-            let found = self.problems.split_off(before);
-            if found.is_empty() && value.is_some() {
-                return value;
-            }
-            if best.as_ref().is_none_or(|best| rank(&found, node) < rank(best, node)) {
-                best = Some(found);
-            }
-        }
-        self.problems.extend(best.unwrap_or_default());
-        None
-    }
-
-    /// Collects the values of a schema that only lists some; false for any other one.
-    fn constants(&self, schema: &'s Value, fixed: &mut Vec<&'s Value>) -> bool {
-        let found = self.budget.enter() && self.constants_of(self.resolve(schema), fixed);
-        self.budget.leave();
-        found
-    }
-
-    fn constants_of(&self, schema: &'s Value, fixed: &mut Vec<&'s Value>) -> bool {
-        if let Some(value) = schema.get("const") {
-            fixed.push(value);
-        } else if let Some(Value::Array(values)) = schema.get("enum") {
-            fixed.extend(values);
-        } else if let Some(some) = alternatives(schema) {
-            return some.iter().all(|schema| self.constants(schema, fixed));
-        } else if types(schema) == ["null"] {
-            fixed.push(&Value::Null);
-        } else {
-            return false;
-        }
-        true
     }
 
     fn typed(&mut self, node: &Node, schema: &'s Value, types: &[&str], path: &str) -> Option<Value> {
@@ -236,7 +171,8 @@ impl<'s> Checker<'s> {
         }
         let wanted: Vec<_> = types.iter().filter(|t| **t != "null").map(|t| spoken(t)).collect();
         let message = format!("{} must be {}, not {}", self.name(path), wanted.join(" or "), described(node));
-        self.problem(Code::Type, node.span, message, None);
+        let hint = node.as_str().and_then(|text| self.inside(schema, text));
+        self.problem(Code::Type, node.span, message, hint);
         None
     }
 
@@ -328,10 +264,8 @@ impl<'s> Checker<'s> {
                 (None, None) if declared.is_none() => Some(value.to_json()),
                 _ => {
                     let names = names(declared);
-                    let renamed = schema.get(RENAMED).and_then(|names| names.get(&key.text)?.as_str());
-                    meant.extend(renamed.or_else(|| nearest(&key.text, names.iter().copied())));
-                    let hint = renamed
-                        .map(|name| format!("it is called `{name}` now"))
+                    meant.extend(nearest(&key.text, names.iter().copied()));
+                    let hint = other_name(schema, &key.text)
                         .or_else(|| did_you_mean(&key.text, names.iter().copied()))
                         .unwrap_or_else(|| format!("it has: {}", list_names(names)));
                     let message = format!("{} has no `{}`", self.name(path), key.text);
@@ -356,21 +290,7 @@ impl<'s> Checker<'s> {
     }
 }
 
-/// The keyword under which a schema says what its properties were called in earlier revisions of a kind.
-const RENAMED: &str = "x-renamed";
-
-/// How badly an alternative fits: a wrong type of the whole value is worse than a wrong choice, and
-/// that is worse than errors inside.
-fn rank(problems: &[Problem], node: &Node) -> (u8, usize) {
-    let whole = |p: &Problem| match p.code {
-        Code::Type if p.span == node.span => 2,
-        Code::Choice if p.span == node.span => 1,
-        _ => 0,
-    };
-    (problems.iter().map(whole).max().unwrap_or(0), problems.len())
-}
-
-fn described(node: &Node) -> String {
+pub(super) fn described(node: &Node) -> String {
     match node.data {
         Data::Null | Data::Seq(_) | Data::Map(_) => node.kind().to_owned(),
         _ => format!("{} {}", node.kind(), shown(node)),

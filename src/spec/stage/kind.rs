@@ -63,9 +63,9 @@ impl Reader<'_, '_, '_> {
             self.shadow(&key.text);
             let typed = match declared.and_then(|p| p.get(&key.text)).or_else(|| checker.extra()) {
                 Some(schema) => checker.value(value, schema, &key.text),
-                None if checker.nested(&key.text).is_some() => {
+                None if checker.elsewhere(&key.text).is_some() => {
                     let message = format!("{} has no parameter `{}`", self.owner, key.text);
-                    let hint = checker.nested(&key.text).map(|path| format!("did you mean `{path}`?"));
+                    let hint = checker.elsewhere(&key.text);
                     self.context.out.push_hint(Code::UnknownKey, key.span, message, hint);
                     None
                 }

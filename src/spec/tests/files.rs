@@ -111,7 +111,7 @@ fn choices_of_schedules_take_a_name_or_a_mapping() {
     };
     assert_eq!(with("constant"), Ok(json!("constant")));
     assert_eq!(with("{ steps: { every: 5 } }"), Ok(json!({"steps": {"every": 5}})));
-    insta::assert_snapshot!(with("cosin").unwrap_err(), @r"choice 11:51 parameter `schedule` of stage `base` (kind pretrain) must be one of constant, cosine, not `cosin` (did you mean `cosine`?)");
+    insta::assert_snapshot!(with("cosin").unwrap_err(), @r"choice 11:51 parameter `schedule` of stage `base` (kind pretrain) must be `constant` or `cosine` or a mapping, not a string `cosin` (did you mean `cosine`?)");
     insta::assert_snapshot!(with("{ steps: { every: x } }").unwrap_err(), @r"type 11:69 parameter `schedule.steps.every` of stage `base` (kind pretrain) must be a whole number, not a string `x`");
 }
 

@@ -76,7 +76,7 @@ impl Corpus {
         }
         documents.sort_by(|a, b| a.name.cmp(&b.name));
         match documents.is_empty() {
-            true => Err(DataError::Empty { path: artifact.to_path_buf(), what: "no text" }),
+            true => Err(DataError::Empty { path: artifact.to_path_buf(), what: "some text" }),
             false => Ok(Self { documents }),
         }
     }

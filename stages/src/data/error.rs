@@ -48,11 +48,11 @@ pub enum DataError {
         limit: u64,
     },
     /// Nothing to read.
-    #[error("{} holds {what}; give at least one", path.display())]
+    #[error("{} is empty or blank: it needs {what}", path.display())]
     Empty {
         /// The file or folder.
         path: PathBuf,
-        /// What is missing, such as `no text`.
+        /// What is missing, such as `some text`.
         what: &'static str,
     },
 }

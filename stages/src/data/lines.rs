@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::error::Category;
+
 use super::{BYTE_ORDER_MARK, DataError, Row};
 
 /// The longest line that is read, in bytes.
@@ -21,7 +23,7 @@ const LARGEST_LINE: u64 = 16 << 20;
 pub fn read<R: Row>(artifact: &Path) -> Result<Vec<R>, DataError> {
     let path = if artifact.is_dir() { inside::<R>(artifact) } else { artifact.to_path_buf() };
     let rows = read_lines(&path)?;
-    if rows.is_empty() { Err(DataError::Empty { path, what: "no rows" }) } else { Ok(rows) }
+    if rows.is_empty() { Err(DataError::Empty { path, what: "at least one row" }) } else { Ok(rows) }
 }
 
 /// The rows of one file; none when it is empty.
@@ -71,14 +73,21 @@ fn parse<R: Row>(line: &[u8]) -> Result<R, String> {
     Ok(row)
 }
 
-/// What serde_json said, without its own line number (a row is always its line 1).
+/// What serde_json said, in the words of JSON and without its own line number (a row is always its line 1).
 fn said(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match text.split_once(" at line ") {
-        Some((what, _)) if error.column() > 0 => format!("{what} at column {}", error.column()),
-        Some((what, _)) => what.to_string(),
-        None => text,
-    }
+    let what = text.split_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    let what = match error.classify() {
+        Category::Eof => "this JSON has no end",
+        Category::Syntax if error.column() <= 1 => "this is not JSON",
+        _ => what,
+    };
+    // A Rust type says nothing to people.
+    let what = match what.split_once(", expected struct ") {
+        Some((found, _)) => format!("{found}, expected an object"),
+        None => what.to_owned(),
+    };
+    if error.column() > 1 { format!("{what} at column {}", error.column()) } else { what }
 }
 
 /// Writes rows as an artifact that is one file.

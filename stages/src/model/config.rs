@@ -24,7 +24,12 @@ pub enum Family {
 /// The shape of a model as a pipeline asks for it: a preset, and what differs from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-renamed" = {"width": "hidden_size", "ffn": "intermediate_size", "context": "max_position_embeddings"}))]
+#[schemars(extend("x-other-names" = {
+    "width": "hidden_size", "n_embd": "hidden_size", "d_model": "hidden_size", "dim": "hidden_size", "ffn": "intermediate_size",
+    "context": "max_position_embeddings", "block_size": "max_position_embeddings", "n_layer": "layers",
+    "num_hidden_layers": "layers", "n_head": "heads", "num_attention_heads": "heads", "num_key_value_heads": "kv_heads",
+    "hidden_act": "activation", "tie_word_embeddings": "tied"
+}))]
 pub struct ModelParams {
     /// The shape to start from.
     pub preset: Preset,

@@ -24,6 +24,7 @@ use crate::kernels::host;
 /// What a model's weights are kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(extend("x-other-names" = {"bf16": "bfloat16", "fp32": "float32", "f32": "float32"}))]
 pub enum Dtype {
     /// 32 bits.
     #[default]

@@ -10,7 +10,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{Entry, input, optional, output};
+use super::registry::{self, Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -25,7 +25,6 @@ use crate::train::corpus::{HeldOut, VALIDATION_TOKENS, tokens};
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-renamed" = {"max_tokens": "max_new_tokens"}))]
 pub struct Params {
     /// Takes only the first so many held-out prompts.
     #[schemars(range(min = 2))]
@@ -64,6 +63,8 @@ impl Default for Params {
         }
     }
 }
+
+impl registry::Params for Params {}
 
 /// The kind's entry.
 pub fn entry() -> Entry {

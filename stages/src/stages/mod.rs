@@ -6,6 +6,7 @@
 
 pub mod dpo;
 pub mod eval;
+mod names;
 pub mod ppo;
 pub mod pretrain;
 pub mod rank;

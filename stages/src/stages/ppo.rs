@@ -10,7 +10,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{Entry, input, optional, output};
+use super::registry::{self, Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -34,7 +34,6 @@ use crate::train::{Decay, OptimizerParams, Schedule, Trainer, micro_batch};
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-renamed" = {"max_tokens": "max_new_tokens", "lambda": "gae_lambda", "clip": "cliprange", "value_clip": "cliprange_value", "missing_stop_reward": "missing_eos_reward", "pretraining_coef": "ptx_coef"}))]
 pub struct Params {
     /// Rollouts, each followed by an update.
     #[schemars(range(min = 1))]
@@ -147,6 +146,18 @@ impl Default for Params {
     }
 }
 
+impl registry::Params for Params {
+    fn check(&self) -> Result<(), String> {
+        let (rows, parts) = (self.prompts_per_batch, self.minibatches);
+        let told = || {
+            format!(
+                "`minibatches: {parts}` does not divide `prompts_per_batch: {rows}`: updates would differ in rows"
+            )
+        };
+        rows.is_multiple_of(parts).then_some(()).ok_or_else(told)
+    }
+}
+
 /// The kind's entry.
 pub fn entry() -> Entry {
     Entry::new(
@@ -158,11 +169,7 @@ pub fn entry() -> Entry {
                 input("model", &["checkpoint"], "the SFT model: start and reference"),
                 input("reward", &["reward"], "the reward model; the value model starts from it"),
                 input("prompts", &["prompts"], "what to respond to"),
-                optional(
-                    "pretraining",
-                    &["corpus"],
-                    "text whose loss is mixed in, so that the policy keeps its language",
-                ),
+                optional("pretraining", &["corpus"], "text whose loss is mixed in, to keep the language"),
                 optional("lexicon", &["corpus"], "the text of the gold rule, which is only logged"),
             ],
             vec![output("policy", "policy", "the policy")],
@@ -214,12 +221,6 @@ struct PpoContext<'a> {
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
-    let (rows, parts) = (params.prompts_per_batch, params.minibatches);
-    if !rows.is_multiple_of(parts) {
-        return Err(StageError::failed(format!(
-            "`minibatches: {parts}` does not divide `prompts_per_batch: {rows}`: updates would differ in rows"
-        )));
-    }
     let device = ctx.device();
     let (policy, tokenizer) = bundle::load(ctx.input("model")?, device)?;
     let policy = policy.executed(params.execution);
@@ -230,11 +231,10 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let prompts: Vec<Prompt> = data::read(ctx.input("prompts")?)?;
     let room = dialogue::room(context, params.max_new_tokens)?;
     let (prompts, ids) = dialogue::fitting(ctx, &tokenizer, prompts, room)?;
-    if prompts.len() < rows {
-        let (found, room) = (prompts.len(), params.max_new_tokens);
-        return Err(StageError::failed(format!(
-            "{found} prompts leave room for {room} tokens, a rollout wants {rows}"
-        )));
+    let (found, rows, room) = (prompts.len(), params.prompts_per_batch, params.max_new_tokens);
+    if found < rows {
+        let why = format!("{found} prompts leave room for {room} tokens, a rollout wants {rows}");
+        return Err(StageError::failed(why));
     }
     let lexicon = ctx.optional_input("lexicon").map(read_corpus).transpose()?;
     let gold = lexicon.map(|texts| Gold::new(texts, &params.gold)).transpose().map_err(StageError::failed)?;
@@ -258,9 +258,8 @@ fn pretraining(
     tokenizer: &Tokenizer,
     time: usize,
 ) -> Result<Option<Pretraining>, StageError> {
-    let Some(path) = ctx.optional_input("pretraining").filter(|_| params.ptx_coef > 0.0) else {
-        return Ok(None);
-    };
+    let path = ctx.optional_input("pretraining").filter(|_| params.ptx_coef > 0.0);
+    let Some(path) = path else { return Ok(None) };
     let tokens = tokens(tokenizer, &Corpus::open(path)?, ctx.checkpoint())?;
     let text = Windows::new(tokens, time).map_err(StageError::failed)?;
     Ok(Some(Pretraining { ptx_coef: params.ptx_coef, text, rows: params.pretraining_rows }))

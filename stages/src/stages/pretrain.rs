@@ -10,7 +10,7 @@ use rand::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::registry::{Entry, input, optional, output};
+use super::registry::{self, Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -20,7 +20,7 @@ use crate::model::{Execution, ModelParams, Network};
 use crate::rng::keyed;
 use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows};
 use crate::train::run::{TrainConfig, train};
-use crate::train::{OptimizerParams, Schedule, micro_batch};
+use crate::train::{OptimizerParams, Schedule, footprint, micro_batch};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -94,6 +94,13 @@ impl Default for Params {
     }
 }
 
+impl registry::Params for Params {
+    fn check(&self) -> Result<(), String> {
+        // The vocabulary is that of the tokenizer, and has no part in whether a shape is possible.
+        self.model.config(1).map(|_| ()).map_err(|e| e.to_string())
+    }
+}
+
 /// The kind's entry.
 pub fn entry() -> Entry {
     Entry::new(
@@ -115,6 +122,8 @@ pub fn entry() -> Entry {
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let tokenizer = Tokenizer::load(ctx.input("tokenizer")?).map_err(StageError::failed)?;
     let config = params.model.config(tokenizer.vocab_size()).map_err(StageError::failed)?;
+    let micro = micro_batch(params.micro_batch, params.batch_size);
+    footprint::check(ctx, &config, micro * config.max_position_embeddings, params.execution)?;
     let (training, held_out) = split(params, &tokenizer, config.max_position_embeddings, ctx)?;
     let training = Windows::new(training, config.max_position_embeddings).map_err(|e| {
         StageError::failed(format!("{e} (beside it, {} tokens are held out)", held_out.targets()))
@@ -123,7 +132,6 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         let row = |i| training.row(keyed(params.seed, "pretrain", step, i).random());
         (0..params.batch_size as u64).map(row).collect()
     };
-    let micro = micro_batch(params.micro_batch, params.batch_size);
     let model = Network::drawn(&config, params.seed, ctx.device()).executed(params.execution);
     ctx.log(format!(
         "{} parameters, {} tokens to train on, {} held out",

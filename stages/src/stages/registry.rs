@@ -7,32 +7,49 @@
 
 use std::collections::BTreeSet;
 
-use kiln::protocol::{Description, Kind, PROTOCOL, Port, StageRequest};
+use kiln::protocol::{
+    CheckAnswer, CheckRequest, Description, Kind, PROTOCOL, Port, StageParams, StageRequest,
+};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::{dpo, eval, ppo, pretrain, rank, reward, sample, sft, tokenizer};
+use super::{dpo, eval, names, ppo, pretrain, rank, reward, sample, sft, tokenizer};
 use crate::context::{Context, StageError, Summary};
 
 type Run = Box<dyn Fn(&StageRequest, &Context) -> Result<Summary, StageError>>;
+type Check = Box<dyn Fn(&Value) -> Result<(), String>>;
+
+/// The params of a kind.
+pub trait Params: JsonSchema + DeserializeOwned {
+    /// Looks for what their schema cannot say, without any input.
+    ///
+    /// # Errors
+    /// Which of them do not fit together.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
 
 /// A kind and how it runs.
 pub struct Entry {
     /// What the runner is told.
     pub kind: Kind,
+    check: Check,
     run: Run,
 }
 
 impl Entry {
     /// An entry whose params are of type `P`.
-    pub fn new<P: JsonSchema + DeserializeOwned + 'static>(
+    pub fn new<P: Params + 'static>(
         name: &str,
         revision: u32,
         summary: &str,
         ports: (Vec<Port>, Vec<Port>),
         run: fn(&P, &Context) -> Result<Summary, StageError>,
     ) -> Self {
-        let schema = schemars::schema_for!(P);
+        let mut schema = schemars::schema_for!(P);
+        names::add(schema.ensure_object());
         Self {
             kind: Kind {
                 name: name.to_owned(),
@@ -43,11 +60,8 @@ impl Entry {
                 params: schema.into(),
                 cpus: 0,
             },
-            run: Box::new(move |request, ctx| {
-                let params = serde_json::from_value(request.params.clone())
-                    .map_err(|e| StageError::failed(format!("params of `{}`: {e}", request.kind)))?;
-                run(&params, ctx)
-            }),
+            check: Box::new(|params| read::<P>(params).map(|_| ())),
+            run: Box::new(move |request, ctx| run(&read(&request.params).map_err(StageError::failed)?, ctx)),
         }
     }
 
@@ -57,6 +71,14 @@ impl Entry {
         self
     }
 
+    /// Looks at the params of a stage that is to run later.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check(&self, params: &Value) -> Result<(), String> {
+        (self.check)(params)
+    }
+
     /// Runs a stage.
     ///
     /// # Errors
@@ -64,6 +86,11 @@ impl Entry {
     pub fn run(&self, request: &StageRequest, ctx: &Context) -> Result<Summary, StageError> {
         (self.run)(request, ctx)
     }
+}
+
+fn read<P: Params>(params: &Value) -> Result<P, String> {
+    let params: P = serde_json::from_value(params.clone()).map_err(|e| e.to_string())?;
+    params.check().map(|()| params)
 }
 
 /// An input that must be there.
@@ -101,6 +128,21 @@ pub fn entries() -> Vec<Entry> {
     ]
 }
 
+/// The answer to `check`.
+pub fn check(request: &CheckRequest) -> CheckAnswer {
+    let entries = entries();
+    let problem = |stage: &StageParams| match entries.iter().find(|e| e.kind.name == stage.kind) {
+        Some(entry) => entry.check(&stage.params).err(),
+        None => Some(no_kind(&stage.kind)),
+    };
+    CheckAnswer { problems: request.stages.iter().map(problem).collect() }
+}
+
+/// Says that there is no such kind.
+pub fn no_kind(name: &str) -> String {
+    format!("there is no kind `{name}` here")
+}
+
 /// The answer to `describe`.
 pub fn description() -> Description {
     let kinds: Vec<Kind> = entries().into_iter().map(|e| e.kind).collect();
@@ -113,6 +155,7 @@ pub fn description() -> Description {
         files: crate::device::files(),
         environment: crate::device::environment(),
         devices: crate::device::device_files(),
+        checks: true,
         kinds,
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{Entry, input, optional, output};
+use super::registry::{self, Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -74,6 +74,17 @@ impl Default for Params {
     }
 }
 
+impl registry::Params for Params {
+    fn check(&self) -> Result<(), String> {
+        match self.calibrate && self.validation_fraction == 0.0 {
+            true => {
+                Err("`calibrate` needs rankings that are held out: raise `validation_fraction`".to_owned())
+            }
+            false => Ok(()),
+        }
+    }
+}
+
 /// The kind's entry.
 pub fn entry() -> Entry {
     Entry::new(
@@ -100,9 +111,6 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let mut items = ranked(ctx, &tokenizer, &rankings, context)?;
     let held_out =
         hold_out(&mut items, params.validation_fraction, "rankings").map_err(StageError::failed)?;
-    if params.calibrate && held_out.is_empty() {
-        return Err(StageError::failed("`calibrate` needs held-out rankings: raise `validation_fraction`"));
-    }
     ctx.log(format!("{} rankings to train on, {} held out", items.len(), held_out.len()));
     let steps = params.epochs.saturating_mul(items.len().div_ceil(params.prompts_per_batch) as u64);
     let reward = train(params, ctx, (decoder.with_value_head(params.seed), steps), &items)?;
@@ -167,7 +175,7 @@ fn calibrated(
     let gain = best_gain(&margins);
     ctx.log(format!("scores scaled by {gain:.3}, by {} held-out pairs", pairs.len()));
     if gain == 0.0 {
-        ctx.log("the held-out rankings bear out nothing of what was learnt: every score is 0");
+        ctx.warn("the held-out rankings bear out nothing of what was learnt: every score is 0");
     }
     ctx.metric(steps, &[("rm/gain", gain)]);
     Ok(reward.rescaled(gain, 0.0))

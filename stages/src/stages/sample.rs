@@ -9,7 +9,7 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{Entry, input, output};
+use super::registry::{self, Entry, input, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -21,7 +21,6 @@ use crate::model::Network;
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-renamed" = {"max_tokens": "max_new_tokens"}))]
 pub struct Params {
     /// Completions of each prompt (K).
     #[schemars(range(min = 1, max = 4096))]
@@ -54,6 +53,8 @@ impl Default for Params {
         }
     }
 }
+
+impl registry::Params for Params {}
 
 /// The kind's entry.
 pub fn entry() -> Entry {

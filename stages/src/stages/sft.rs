@@ -9,7 +9,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{Entry, input, output};
+use super::registry::{self, Entry, input, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -72,6 +72,8 @@ impl Default for Params {
         }
     }
 }
+
+impl registry::Params for Params {}
 
 /// The kind's entry.
 pub fn entry() -> Entry {
@@ -142,7 +144,7 @@ fn rows(
     let rows: Vec<TokenRow> = all.filter(|r| r.ids.len() <= context).collect();
     if rows.len() < demonstrations.len() {
         let dropped = demonstrations.len() - rows.len();
-        ctx.log(format!(
+        ctx.warn(format!(
             "{dropped} of {} demonstrations are longer than {context} tokens: left out",
             demonstrations.len()
         ));

@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{Entry, input, output};
+use super::registry::{self, Entry, input, output};
 use crate::bpe::{LEAST_VOCAB, Pattern, Tokenizer, TrainOptions, last_cut};
 use crate::context::{Context, StageError, Summary};
 use crate::data::Corpus;
@@ -55,6 +55,8 @@ impl Default for Params {
     }
 }
 
+impl registry::Params for Params {}
+
 /// The kind's entry.
 pub fn entry() -> Entry {
     Entry::new(
@@ -90,7 +92,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     }
     let trained = trained.map_err(StageError::failed)?;
     if let Some(note) = &trained.note {
-        ctx.log(note.clone());
+        ctx.warn(note.clone());
     }
     let out = ctx.output("tokenizer")?;
     std::fs::create_dir_all(out).map_err(|e| StageError::failed(format!("{}: {e}", out.display())))?;

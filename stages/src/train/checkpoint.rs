@@ -205,7 +205,7 @@ impl Checkpoints {
                     return Err(StageError::failed(message));
                 }
                 if !std::mem::replace(&mut self.has_failed, true) {
-                    ctx.log(format!("{message}; the stage goes on and tries again later"));
+                    ctx.warn(format!("{message}; the stage goes on and tries again later"));
                 }
                 Ok(())
             }

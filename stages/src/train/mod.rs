@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod corpus;
+pub mod footprint;
 pub mod lm;
 pub mod meter;
 pub mod optimizer;

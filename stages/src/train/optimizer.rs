@@ -16,7 +16,7 @@ use crate::model::Network;
 /// The optimizer's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-renamed" = {"clip": "max_grad_norm"}))]
+#[schemars(extend("x-other-names" = {"clip": "max_grad_norm", "epsilon": "eps"}))]
 pub struct OptimizerParams {
     /// What updates the matrices of the layers; everything else is AdamW's.
     pub kind: OptimizerKind,

@@ -26,7 +26,7 @@ pub enum Decay {
 /// A schedule: linear warm-up from 0, then the decay down to a part of the peak.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-renamed" = {"floor": "min_lr_ratio"}))]
+#[schemars(extend("x-other-names" = {"floor": "min_lr_ratio", "warmup_steps": "warmup"}))]
 pub struct Schedule {
     /// How the rate falls.
     pub decay: Decay,

@@ -37,11 +37,12 @@ pub struct Stage {
     pub inputs: BTreeMap<String, PathBuf>,
     pub output: &'static str,
     pub threads: u32,
+    pub memory: u64,
 }
 
 impl Stage {
     fn new(kind: &str, output: &'static str, params: Value) -> Self {
-        Self { kind: kind.to_owned(), params, inputs: BTreeMap::new(), output, threads: 1 }
+        Self { kind: kind.to_owned(), params, inputs: BTreeMap::new(), output, threads: 1, memory: 0 }
     }
 
     pub fn input(mut self, name: &str, path: &Path) -> Self {
@@ -95,6 +96,7 @@ impl Place {
             checkpoint: self.folder.path().join("checkpoint"),
             threads: self.stage.threads,
             device: "cpu".to_owned(),
+            memory: self.stage.memory,
         }
     }
 

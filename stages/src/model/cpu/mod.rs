@@ -9,7 +9,7 @@ mod backward;
 pub mod decode;
 mod forward;
 mod head;
-mod tape;
+pub mod tape;
 mod turns;
 mod view;
 

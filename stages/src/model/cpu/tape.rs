@@ -6,6 +6,7 @@
 //! Must not know: what is computed.
 
 use super::{Batch, Readout, View};
+use crate::model::ModelConfig;
 
 /// What one layer computes, each `[tokens, ..]`.
 pub struct Layer<'a> {
@@ -42,11 +43,28 @@ pub enum Keep {
     Everything,
 }
 
+/// Numbers that a token has in a layer, field by field, and in the residual stream.
+fn widths(c: &ModelConfig) -> [usize; 10] {
+    let d = c.hidden_size;
+    let up = if c.is_gated() { 2 * c.intermediate_size } else { c.intermediate_size };
+    [d, d, d + 2 * c.kv_width(), d, c.heads, d, d, up, c.intermediate_size, d]
+}
+
+/// Numbers that a forward pass keeps of a token.
+pub fn per_token(c: &ModelConfig, keep: Keep) -> usize {
+    let layer: usize = widths(c)[..9].iter().sum();
+    match keep {
+        Keep::Nothing => layer + c.hidden_size,
+        Keep::Inputs => layer + c.hidden_size + c.layers * c.hidden_size,
+        Keep::Everything => layer * c.layers + c.hidden_size,
+    }
+}
+
 /// The memory of a forward pass.
 pub struct Memory {
     values: Vec<f32>,
     tokens: usize,
-    /// Numbers a token has in a layer, field by field, and in the residual stream.
+    /// See [`widths`].
     widths: [usize; 10],
     layers: usize,
     keep: Keep,
@@ -54,16 +72,8 @@ pub struct Memory {
 
 impl Memory {
     fn new(view: &View, tokens: usize, keep: Keep) -> Self {
-        let c = view.config;
-        let d = c.hidden_size;
-        let up = if c.is_gated() { 2 * c.intermediate_size } else { c.intermediate_size };
-        let widths = [d, d, d + 2 * c.kv_width(), d, c.heads, d, d, up, c.intermediate_size, d];
-        let layer: usize = widths[..9].iter().sum();
-        let a_token = match keep {
-            Keep::Nothing => layer + d,
-            Keep::Inputs => layer + d + c.layers * d,
-            Keep::Everything => layer * c.layers + d,
-        };
+        let (c, widths) = (view.config, widths(view.config));
+        let a_token = per_token(c, keep);
         let mut values = view.spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default();
         if values.len() < a_token * tokens {
             values = vec![0.0; a_token * tokens];
