@@ -40,30 +40,8 @@ impl Health {
         self.negative_kl = count(self.negative_kl, rollout.k1 < 0.0);
         self.poor_values = count(self.poor_values, explained_variance.is_some_and(|v| v < 0.0));
         let first = *self.first_length.get_or_insert(rollout.length);
-        let mut signs: Vec<Sign> = Vec::new();
-        if self.high_kl >= PATIENCE {
-            let text =
-                format!("KL {:.1} above 10 for {PATIENCE} updates: the policy is leaving SFT", rollout.k1);
-            signs.push(("kl-high", text, "raise kl_coef, or lower learning_rate"));
-        }
-        if self.negative_kl >= PATIENCE {
-            let text = format!(
-                "KL {:.2} below 0 for {PATIENCE} updates: sampling and log-probabilities differ",
-                rollout.k1
-            );
-            signs.push(("kl-negative", text, "set temperature to 1, and report this"));
-        }
-        if (update.ratio - 1.0).abs() > 0.2 {
-            signs.push((
-                "ratio-far",
-                format!("the mean ratio is {:.2}", update.ratio),
-                "lower learning_rate or epochs",
-            ));
-        }
-        if update.clip_fraction > 0.3 {
-            let text = format!("{:.0} % of the tokens are clipped", update.clip_fraction * 100.0);
-            signs.push(("clip-high", text, "lower learning_rate or epochs"));
-        }
+        let mut signs = self.of_kl(rollout);
+        signs.extend(of_update(update));
         if rollout.length > 0.95 * max_new_tokens as f64 && rollout.length > 1.5 * first {
             let text = format!(
                 "responses grew from {first:.0} to {:.0} tokens, the limit is {max_new_tokens}",
@@ -81,4 +59,34 @@ impl Health {
         self.said.extend(signs.iter().map(|(code, ..)| (*code).to_owned()));
         signs
     }
+
+    fn of_kl(&self, rollout: &RolloutStats) -> Vec<Sign> {
+        let mut signs: Vec<Sign> = Vec::new();
+        if self.high_kl >= PATIENCE {
+            let text =
+                format!("KL {:.1} above 10 for {PATIENCE} updates: the policy is leaving SFT", rollout.k1);
+            signs.push(("kl-high", text, "raise kl_coef, or lower learning_rate"));
+        }
+        if self.negative_kl >= PATIENCE {
+            let text = format!(
+                "KL {:.2} below 0 for {PATIENCE} updates: sampling and log-probabilities differ",
+                rollout.k1
+            );
+            signs.push(("kl-negative", text, "set temperature to 1, and report this"));
+        }
+        signs
+    }
+}
+
+fn of_update(update: &UpdateStats) -> Vec<Sign> {
+    let mut signs: Vec<Sign> = Vec::new();
+    if (update.ratio - 1.0).abs() > 0.2 {
+        let text = format!("the mean ratio is {:.2}", update.ratio);
+        signs.push(("ratio-far", text, "lower learning_rate or epochs"));
+    }
+    if update.clip_fraction > 0.3 {
+        let text = format!("{:.0} % of the tokens are clipped", update.clip_fraction * 100.0);
+        signs.push(("clip-high", text, "lower learning_rate or epochs"));
+    }
+    signs
 }

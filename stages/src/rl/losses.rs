@@ -14,6 +14,23 @@ pub struct PolicyLoss {
     pub loss: Tensor<1>,
     /// `exp(logp - logp_old)` of each token, `[n]`.
     pub ratio: Tensor<1>,
+    /// The tokens whose clipped term is the larger one, so that they give no gradient.
+    pub clipped: f64,
+}
+
+/// The loss of the values, and what to log of it.
+pub struct ValueLoss {
+    /// `1/2 sum max((V - R)^2, (clip(V, V_old +- c) - R)^2) / tokens`.
+    pub loss: Tensor<1>,
+    /// The tokens whose clipped term is the larger one.
+    pub clipped: f64,
+}
+
+/// The larger of two terms a token, `[n]`, and how often that is the clipped one.
+fn larger(plain: Tensor<1>, clipped: Tensor<1>) -> (Tensor<1>, f64) {
+    let is_clipped = clipped.clone().detach().greater(plain.clone().detach());
+    let count = is_clipped.float().sum().into_scalar::<f32>();
+    (plain.max_pair(clipped), f64::from(count))
 }
 
 /// The clipped surrogate. All tensors `[n]`; `tokens` is the number of tokens of the minibatch.
@@ -27,21 +44,23 @@ pub fn policy_loss(
     let ratio = (logprobs - old).exp();
     let plain = advantages.clone().neg() * ratio.clone();
     let clipped = advantages.neg() * ratio.clone().clamp(1.0 - clip, 1.0 + clip);
-    PolicyLoss { loss: plain.max_pair(clipped).sum() / tokens as f64, ratio: ratio.detach() }
+    let (larger, clipped) = larger(plain, clipped);
+    PolicyLoss { loss: larger.sum() / tokens as f64, ratio: ratio.detach(), clipped }
 }
 
-/// `1/2 sum max((V - R)^2, (clip(V, V_old +- c) - R)^2) / tokens`.
+/// The clipped loss of the values. All tensors `[n]`; `tokens` is the number of tokens of the minibatch.
 pub fn value_loss(
     values: Tensor<1>,
     old: Tensor<1>,
     returns: Tensor<1>,
     clip: f64,
     tokens: usize,
-) -> Tensor<1> {
+) -> ValueLoss {
     let moved = (values.clone() - old.clone()).clamp(-clip, clip) + old;
     let plain = (values - returns.clone()).square();
     let clipped = (moved - returns).square();
-    plain.max_pair(clipped).sum() * 0.5 / tokens as f64
+    let (larger, clipped) = larger(plain, clipped);
+    ValueLoss { loss: larger.sum() * 0.5 / tokens as f64, clipped }
 }
 
 #[cfg(test)]
@@ -58,8 +77,17 @@ mod tests {
         // Ratios e^.5 (clipped to 1.2 for a gain), e^-.5 (clipped to .8 for a loss), and 1.
         let out =
             policy_loss(tensor(&[0.5, -0.5, 0.0]), tensor(&[0.0; 3]), tensor(&[1.0, -1.0, 2.0]), 0.2, 3);
+        // The gain beyond 1.2 and the loss below .8.
+        assert_eq!(out.clipped, 2.0);
         let got: f32 = out.loss.into_scalar();
         assert!((f64::from(got) - (-1.2 + 0.8 - 2.0) / 3.0).abs() < 1e-6, "{got}");
+    }
+
+    #[test]
+    fn a_token_that_its_clipped_term_does_not_hold_back_is_not_counted() {
+        // Ratios beyond the range, where the advantage draws them back into it.
+        let out = policy_loss(tensor(&[0.5, -0.5]), tensor(&[0.0; 2]), tensor(&[-1.0, 1.0]), 0.2, 2);
+        assert_eq!(out.clipped, 0.0);
     }
 
     #[test]
@@ -74,8 +102,9 @@ mod tests {
     #[test]
     fn the_value_loss_takes_the_worse_of_plain_and_clipped() {
         // V 1, old 0, R 1: plain 0, clipped (.2 - 1)^2 = .64. V .1, old 0, R 0: both .01.
-        let got: f32 =
-            value_loss(tensor(&[1.0, 0.1]), tensor(&[0.0; 2]), tensor(&[1.0, 0.0]), 0.2, 2).into_scalar();
+        let out = value_loss(tensor(&[1.0, 0.1]), tensor(&[0.0; 2]), tensor(&[1.0, 0.0]), 0.2, 2);
+        assert_eq!(out.clipped, 1.0);
+        let got: f32 = out.loss.into_scalar();
         assert!((f64::from(got) - 0.5 * (0.64 + 0.01) / 2.0).abs() < 1e-6, "{got}");
     }
 }

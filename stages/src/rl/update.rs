@@ -104,9 +104,9 @@ pub struct UpdateStats {
     pub pretraining_loss: f64,
     /// Mean of `(logp - logp_old)^2 / 2`.
     pub approx_kl: f64,
-    /// Part of the tokens whose ratio was clipped.
+    /// Part of the tokens whose clipped term of the policy loss was the larger one.
     pub clip_fraction: f64,
-    /// Part of the tokens whose value was clipped.
+    /// Part of the tokens whose clipped term of the value loss was the larger one.
     pub value_clip_fraction: f64,
     /// Mean ratio.
     pub ratio: f64,
@@ -145,7 +145,7 @@ pub fn update(
             }
             let norm = learners.policy.step(config.learning_rate)?;
             learners.value.step(config.value_learning_rate)?;
-            stats.add(&seen, norm, config.cliprange);
+            stats.add(&seen, norm);
         }
     }
     Ok(stats.mean())
@@ -163,10 +163,13 @@ fn assert_first_ratio(ratios: &[f64], tolerance: f64) -> Result<(), String> {
 }
 
 /// What one minibatch says, before any step.
+#[derive(Default)]
 pub(super) struct Minibatch {
     pub(super) policy_loss: f64,
     pub(super) value_loss: f64,
     pub(super) ratios: Vec<f64>,
+    /// Parts of the tokens.
+    pub(super) clipped: f64,
     value_clipped: f64,
 }
 
@@ -179,7 +182,7 @@ pub(super) fn add_losses(
 ) -> Result<Minibatch, String> {
     let device = learners.policy.model.device().clone();
     let tokens: usize = minibatch.iter().map(|&i| rollout.rows[i].targets()).sum();
-    let mut out = Minibatch { policy_loss: 0.0, value_loss: 0.0, ratios: Vec::new(), value_clipped: 0.0 };
+    let mut out = Minibatch::default();
     for part in minibatch.chunks(config.micro_batch) {
         let rows: Vec<TokenRow> = part.iter().map(|&i| rollout.rows[i].clone()).collect();
         let of_rows = |values: &[Vec<f64>]| {
@@ -191,16 +194,15 @@ pub(super) fn add_losses(
         out.policy_loss += learners.policy.add(&rows, readout, |logprobs| {
             let policy = policy_loss(logprobs, old, advantages, config.cliprange, tokens);
             out.ratios.extend(host(policy.ratio).into_iter().map(f64::from));
+            out.clipped += policy.clipped / tokens as f64;
             policy.loss
         })?;
         let (old, returns) = (of_rows(&rollout.values), of_rows(&rollout.returns));
         let weighted = learners.value.add(&rows, Readout::Values, |values| {
-            let moved = host((values.clone().detach() - old.clone()).abs());
-            let clipped = moved.iter().filter(|&&m| f64::from(m) > config.cliprange_value).count();
-            out.value_clipped += clipped as f64 / tokens as f64;
-            let loss = value_loss(values, old, returns, config.cliprange_value, tokens);
-            out.value_loss += f64::from(loss.clone().into_scalar::<f32>());
-            loss * config.value_coef
+            let value = value_loss(values, old, returns, config.cliprange_value, tokens);
+            out.value_clipped += value.clipped / tokens as f64;
+            out.value_loss += f64::from(value.loss.clone().into_scalar::<f32>());
+            value.loss * config.value_coef
         });
         weighted.map_err(|e| format!("value model: {e}"))?;
     }
@@ -214,14 +216,14 @@ fn flat(values: impl Iterator<Item = f32>, device: &Device) -> Tensor<1> {
 }
 
 impl UpdateStats {
-    fn add(&mut self, seen: &Minibatch, norm: f64, cliprange: f64) {
+    fn add(&mut self, seen: &Minibatch, norm: f64) {
         let ratios = &seen.ratios;
         let n = ratios.len().max(1) as f64;
         let (mean, variance) = moments(ratios);
         self.policy_loss += seen.policy_loss;
         self.value_loss += seen.value_loss;
         self.approx_kl += ratios.iter().map(|r| r.ln().powi(2) / 2.0).sum::<f64>() / n;
-        self.clip_fraction += ratios.iter().filter(|r| (**r - 1.0).abs() > cliprange).count() as f64 / n;
+        self.clip_fraction += seen.clipped;
         self.value_clip_fraction += seen.value_clipped;
         self.ratio += mean;
         self.ratio_variance += variance;

@@ -35,14 +35,14 @@ pub struct Params {
     #[serde(flatten)]
     pub execution: Execution,
     /// The peak learning rate.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub learning_rate: f64,
     /// How the rate runs.
     pub schedule: Schedule,
     /// The optimizer and its numbers.
     pub optimizer: OptimizerParams,
     /// How much a departure from the SFT model weighs (beta).
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0.0))]
     pub kl_coef: f64,
     /// The part of the rankings, at their end, that is held out.
     #[schemars(range(min = 0.0, max = 0.5))]

@@ -33,7 +33,7 @@ pub struct Params {
     #[schemars(range(min = 1))]
     pub max_new_tokens: usize,
     /// The logits are divided by this; 0 takes the likeliest token.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub temperature: f64,
     /// Samples a prompt for the best-of-n curve of the SFT model; 0 leaves it out.
     #[schemars(range(max = 4096))]

@@ -45,7 +45,7 @@ pub struct Params {
     #[schemars(range(min = 1))]
     pub max_new_tokens: usize,
     /// The logits are divided by this, in rollouts and in training.
-    #[schemars(range(min = 0.01))]
+    #[schemars(range(min = 0.01, max = 1000.0))]
     pub temperature: f64,
     /// Passes over a rollout.
     #[schemars(range(min = 1))]
@@ -59,20 +59,20 @@ pub struct Params {
     #[serde(flatten)]
     pub execution: Execution,
     /// The policy's peak learning rate.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub learning_rate: f64,
     /// The value model's; none means the policy's.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub value_learning_rate: Option<f64>,
     /// How the rates run.
     pub schedule: Schedule,
     /// AdamW's numbers, for both models.
     pub optimizer: OptimizerParams,
     /// Weight of the KL penalty (beta).
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub kl_coef: f64,
     /// Adapts the weight so that the KL stays near this (Ziegler 2019); none means a fixed weight.
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0.0))]
     pub kl_target: Option<f64>,
     /// Discount.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -81,13 +81,13 @@ pub struct Params {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub gae_lambda: f64,
     /// Clip range of the ratio.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000000.0))]
     pub cliprange: f64,
     /// Clip range of the values.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000000.0))]
     pub cliprange_value: f64,
     /// Weight of the value loss.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub value_coef: f64,
     /// Whether advantages are whitened.
     pub whiten_advantages: bool,
@@ -95,7 +95,7 @@ pub struct Params {
     #[schemars(range(min = -1000.0, max = 1000.0))]
     pub missing_eos_reward: Option<f64>,
     /// Weight of the loss on pretraining text (gamma of Ouyang 2022), where there is such an input.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub ptx_coef: f64,
     /// Rows of pretraining text a minibatch.
     #[schemars(range(min = 1, max = 1048576))]

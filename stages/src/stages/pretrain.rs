@@ -31,7 +31,7 @@ pub struct Params {
     /// Optimizer steps.
     #[schemars(range(min = 1))]
     pub steps: u64,
-    /// Rows of as many tokens as the context has, a step.
+    /// Rows of as many tokens as the context has, a step; a row may begin in one document and end in another.
     #[schemars(range(min = 1, max = 1048576))]
     pub batch_size: usize,
     /// Rows that go through the model at once; 0 means all. Changes memory, not the result (beyond rounding).
@@ -40,7 +40,7 @@ pub struct Params {
     #[serde(flatten)]
     pub execution: Execution,
     /// The peak learning rate.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub learning_rate: f64,
     /// How the rate runs.
     pub schedule: Schedule,

@@ -23,7 +23,7 @@ pub struct Params {
     pub gold: GoldOptions,
     /// The scale of the labeller's noise, in units of gold; none means that it is chosen so that
     /// `agreement` holds. 0 means no noise.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000000.0))]
     pub tau: Option<f64>,
     /// The share of pairs that the labeller is to order as gold does.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.5))]

@@ -42,7 +42,7 @@ pub struct Params {
     #[serde(flatten)]
     pub execution: Execution,
     /// The peak learning rate.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub learning_rate: f64,
     /// How the rate runs.
     pub schedule: Schedule,

@@ -26,7 +26,7 @@ pub struct Params {
     #[schemars(range(min = 1, max = 4096))]
     pub samples_per_prompt: usize,
     /// The logits are divided by this; 0 takes the likeliest token.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub temperature: f64,
     /// The most tokens of a completion.
     #[schemars(range(min = 1))]

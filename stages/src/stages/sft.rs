@@ -26,7 +26,7 @@ use crate::train::{OptimizerParams, Schedule, lm_loss, micro_batch};
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     /// Passes over the demonstrations, where `steps` is not given.
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = 1000000.0), extend("exclusiveMinimum" = 0.0))]
     pub epochs: f64,
     /// Optimizer steps; none means as many as `epochs` need.
     #[schemars(range(min = 1))]
@@ -40,7 +40,7 @@ pub struct Params {
     #[serde(flatten)]
     pub execution: Execution,
     /// The peak learning rate.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub learning_rate: f64,
     /// How the rate runs.
     pub schedule: Schedule,

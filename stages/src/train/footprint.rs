@@ -2,7 +2,7 @@
 //!
 //! Purpose: what cannot fit is refused before it is begun, with what would make it smaller; otherwise the system would end
 //! the process without a word.
-//! Invariant: a lower bound, so that nothing is refused that could work.
+//! Invariant: a lower bound, so that nothing is refused that fits; swap space does not count.
 //! Must not know: which stage trains.
 
 use crate::context::{Context, StageError};

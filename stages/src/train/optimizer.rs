@@ -30,13 +30,13 @@ pub struct OptimizerParams {
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta2: f64,
     /// Added to the root of the second moment.
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
     /// Decoupled weight decay, for matrices only.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub weight_decay: f64,
     /// The largest global norm of a gradient; 0 means no clipping.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000000000.0))]
     pub max_grad_norm: f64,
 }
 

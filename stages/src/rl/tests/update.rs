@@ -62,17 +62,19 @@ fn the_losses_are_means_over_the_valid_tokens_of_the_whole_minibatch() {
             for t in 0..logprobs.len() {
                 let ratio = (logprobs[t] - f64::from(rollout.logprobs[i][t])).exp();
                 let a = rollout.advantages[i][t];
-                policy += (-a * ratio).max(-a * ratio.clamp(0.8, 1.2));
+                let held = -a * ratio.clamp(0.8, 1.2);
+                clipped += usize::from(held > -a * ratio);
+                policy += held.max(-a * ratio);
                 let (old, target) = (rollout.values[i][t], rollout.returns[i][t]);
                 let near = values[t].clamp(old - 0.2, old + 0.2);
                 value += 0.5 * (values[t] - target).powi(2).max((near - target).powi(2));
-                clipped += usize::from((ratio - 1.0).abs() > 0.2);
                 tokens += 1.0;
                 ratios.push(ratio);
             }
         }
         let (_, got) = losses(&learners, &rollout, &minibatch, &ppo);
         assert!(clipped > 0 && clipped < ratios.len(), "some tokens are clipped and some are not: {clipped}");
+        assert_close(&[got.clipped], &[clipped as f64 / tokens], 1e-6, "clipped");
         assert_close(&got.ratios, &ratios, 1e-4, "ratios");
         assert_close(&[got.policy_loss], &[policy / tokens], 1e-4, "policy loss");
         assert_close(&[got.value_loss], &[value / tokens], 1e-4, "value loss");
