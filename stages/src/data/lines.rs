@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_file_without_rows_is_an_error() {
-        assert_eq!(message::<Prompt>("\n\n"), "rows holds no rows; give at least one");
+        assert_eq!(message::<Prompt>("\n\n"), "rows is empty or blank: it needs at least one row");
     }
 
     #[test]
