@@ -13,7 +13,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// The version of this protocol.
@@ -161,6 +162,11 @@ pub struct StageRequest {
     pub memory: u64,
 }
 
+/// A value that a later version may extend; none where it is not known.
+fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
+}
+
 /// Why a reply ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -234,8 +240,8 @@ pub enum Event {
         finished: bool,
         /// Tokens made.
         tokens: u64,
-        /// Why it ended; none of a provider that does not say.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        /// Why it ended; none of a provider that does not say, or says what this version does not know.
+        #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
         end: Option<ReplyEnd>,
     },
     /// The stage is done; its outputs are complete.

@@ -95,6 +95,13 @@ fn every_figure_of_a_card_is_one_of_the_records() {
 }
 
 #[test]
+fn the_files_of_a_source_that_is_a_folder_are_shown() {
+    let p = ladder();
+    assert!(p.ask(&["show", "texts"]).good().contains("corpus, folder of 2 files, 13 B"));
+    assert_eq!(p.json(&["show", "texts"])["files"][1], json!({ "path": "b.txt", "size": 7 }));
+}
+
+#[test]
 fn the_metadata_of_a_card_names_no_license_and_nothing_that_is_not_recorded() {
     let card = ladder().ask(&["card", "model"]).good();
     let metadata: Vec<_> = card.lines().skip(1).take_while(|line| *line != "---").collect();

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, set_parent_process_death_signal,
+};
 
 use super::environment::Variables;
 use super::error::{LIBRARY_MISSING, ProviderError};
@@ -108,7 +110,11 @@ impl Asked {
         let mut command = Command::new(program);
         command.arg(question.verb).env_clear().envs(environment).process_group(0);
         command.stdin(request).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = spawn(&mut command)?;
+        // Its group is not ours, so what ends us does not reach it.
+        let die_with_us = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+        // SAFETY: it is one system call.
+        #[allow(unsafe_code)]
+        let mut child = spawn(unsafe { command.pre_exec(die_with_us) })?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         stdout.as_ref().map_or(Ok(()), never_wait)?;
         stderr.as_ref().map_or(Ok(()), never_wait)?;

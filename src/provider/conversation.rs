@@ -12,6 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::environment::{self, provider_environment};
 use crate::protocol::{ConverseRequest, Event, ReplyEnd, Turn};
@@ -116,6 +117,12 @@ impl Conversation {
                 }
                 Ok(Event::Log { level, message }) if level == "warn" => on(Said::Warning(&message)),
                 Ok(Event::Error { message }) => return Err(ConversationError::Failed(message)),
+                // To go on would be to wait for a reply that was given.
+                Err(e) if is_reply(&line) => {
+                    return Err(ConversationError::Failed(format!(
+                        "the provider's reply cannot be read: {e}"
+                    )));
+                }
                 // Anything else is for a log, or for a later version.
                 Ok(_) | Err(_) => tracing::debug!("{}", String::from_utf8_lossy(&line).trim_end()),
             }
@@ -156,6 +163,10 @@ impl Conversation {
         let said = if last.is_empty() { String::new() } else { format!(": {}", last.join(" | ")) };
         ConversationError::Ended { program: self.program.clone(), said }
     }
+}
+
+fn is_reply(line: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(line).is_ok_and(|value| value["event"] == "reply")
 }
 
 impl Drop for Conversation {

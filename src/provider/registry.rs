@@ -20,6 +20,8 @@ use crate::digest::Digest;
 use crate::protocol::{CheckAnswer, CheckRequest, Description, StageParams};
 use crate::spec;
 
+/// The most characters of a problem.
+const MOST_PROBLEM: usize = 1000;
 /// What asks a program for its description.
 const DESCRIBE: Question<'static> = Question { verb: "describe", request: b"" };
 
@@ -70,8 +72,14 @@ impl Provider {
         let question = Question { verb: "check", request: &request };
         let text = ask(&self.program, question, &environment, Limits::default())?;
         let answer: CheckAnswer = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        let bounded = |problem: String| match problem.trim() {
+            "" => "the provider does not say why".to_owned(),
+            text => text.chars().take(MOST_PROBLEM).collect(),
+        };
         match answer.problems.len() {
-            given if given == expected => Ok(answer.problems),
+            given if given == expected => {
+                Ok(answer.problems.into_iter().map(|problem| problem.map(bounded)).collect())
+            }
             given => Err(bad(format!("it speaks of {given} stages, and was asked for {expected}"))),
         }
     }

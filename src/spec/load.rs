@@ -259,11 +259,12 @@ fn report_unused(shared: &BTreeMap<String, SharedParam>, catalog: &Catalog, out:
             .flat_map(|kind| params::names(kind.params.get("properties").and_then(|p| p.as_object())));
         let known: Vec<_> = of_kinds.chain(taken()).collect();
         let message = format!("no stage takes the pipeline's parameter `{name}`");
+        let elsewhere = catalog.kinds().find_map(|kind| params::other_name(&kind.params, name));
         let hint = match known.contains(&name.as_str()) {
             true => Some(format!(
                 "a stage that has `{name}` among its own parameters goes by that one: `stages.NAME.{name}`"
             )),
-            false => did_you_mean(name, known),
+            false => elsewhere.or_else(|| did_you_mean(name, known)),
         };
         out.push_hint(Code::UnusedParam, param.span, message, hint);
     }

@@ -147,7 +147,10 @@ pub fn fitting(
     if prompts.is_empty() {
         return Err(StageError::failed(match all {
             0 => "there are no prompts".to_owned(),
-            _ => format!("all {all} prompts are longer than {room} tokens: lower `max_new_tokens`"),
+            _ => format!(
+                "all {all} prompts are longer than {room} tokens, what `max_new_tokens` leaves of the context: lower it, or \
+                 shorten the prompts"
+            ),
         }));
     }
     if prompts.len() < all {

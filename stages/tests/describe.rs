@@ -161,11 +161,8 @@ fn what_params_are_called_elsewhere_stands_for_params_that_are_there() {
         for (path, schema) in found {
             let has = |schema: &Value, name: &str| schema["properties"].get(name).is_some();
             for (name, stands_for) in schema["x-other-names"].as_object().into_iter().flatten() {
-                let (first, rest) = stands_for
-                    .as_str()
-                    .unwrap()
-                    .split_once('.')
-                    .unwrap_or((stands_for.as_str().unwrap(), ""));
+                let here = stands_for.as_str().unwrap().split(' ').next().unwrap();
+                let (first, rest) = here.split_once('.').unwrap_or((here, ""));
                 assert!(has(schema, first) && !has(schema, name), "{path}: {name} -> {stands_for}");
                 if !rest.is_empty() {
                     let reference = schema["properties"][first]["$ref"].as_str().unwrap();

@@ -334,6 +334,8 @@ fn a_model_or_a_batch_that_cannot_fit_into_memory_is_refused_with_what_takes_les
         "{said}"
     );
     good(&large(16));
+    // More than there are rows is all of them.
+    good(&pretrain(shop).with("steps", json!(1)).with("micro_batch", json!(1u64 << 60)));
     let said = refused(&pretrain(shop).with("model", json!({"preset": "gpt2-124m"})));
     assert!(said.ends_with("choose a smaller `model`"), "{said}");
 }

@@ -203,6 +203,9 @@ stages:
 fn a_param_by_the_name_of_another_tool_is_told_its_name_here() {
     let answer = provider("{ iterations: 4 }").ask(&["plan"]);
     assert!(answer.err.contains("it is called `steps` here"), "{}", answer.err);
+    let answer = provider("{}").ask(&["plan", "--set", "params={\"iterations\": 4}"]);
+    assert!(answer.err.contains("no stage takes the pipeline's parameter `iterations`"), "{}", answer.err);
+    assert!(answer.err.contains("it is called `steps` here"), "{}", answer.err);
 }
 
 #[test]
@@ -213,6 +216,38 @@ fn a_reply_that_ends_with_the_context_says_so() {
     assert!(answer.err.starts_with("! the reply ends because the context"), "{}", answer.err);
     assert_eq!(p.json(&["generate", "model", "full"])["replies"][0]["end"], "context");
     assert_eq!(p.json(&["generate", "model", "x"])["replies"][0]["end"], "stop");
+}
+
+#[test]
+fn a_reply_that_ends_as_a_later_version_knows_is_a_reply_and_a_torn_one_is_an_error() {
+    let p = provider("{ steps: 3 }");
+    p.run();
+    let reply = &p.json(&["generate", "model", "later"])["replies"][0];
+    assert_eq!((&reply["finished"], &reply["end"]), (&false.into(), &serde_json::Value::Null));
+    let answer = p.ask(&["generate", "model", "torn"]);
+    assert_eq!(answer.code, 1);
+    assert!(answer.err.contains("the provider's reply cannot be read"), "{}", answer.err);
+}
+
+#[test]
+fn a_provider_that_is_looking_at_params_ends_with_the_runner() {
+    let p = provider("{ seed: 99 }");
+    let program = assert_cmd::cargo::cargo_bin("kiln");
+    let mut runner = std::process::Command::new(program)
+        .arg("plan")
+        .current_dir(p.root())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let wait = |until: &dyn Fn() -> bool| {
+        (0..1000).any(|_| until() || (std::thread::sleep(std::time::Duration::from_millis(20)), false).1)
+    };
+    let pid = || std::fs::read_to_string(p.path("checking")).unwrap_or_default();
+    assert!(wait(&|| !pid().is_empty()));
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    let folder = Path::new("/proc").join(pid());
+    assert!(wait(&|| !folder.join("exe").exists()), "{}", pid());
 }
 
 #[test]

@@ -179,6 +179,10 @@ fn source(context: &Context, name: &str) -> Result<Shown, CliError> {
     let (found, artifact) = found.map_err(|e| context.plan_error(e))?;
     let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
     let (path, files) = match found {
+        SourceFiles::Path(path) if artifact.tree => {
+            let tree = context.store.list_source(&path, planner.sources().ignore())?;
+            (path, tree.files.into_iter().map(|file| (file.path, file.size)).collect())
+        }
         SourceFiles::Path(path) => (path, Vec::new()),
         SourceFiles::Glob { base, files } => {
             let name = |file: &Path| file.strip_prefix(&base).unwrap_or(file).display().to_string();

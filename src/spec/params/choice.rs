@@ -132,10 +132,12 @@ impl<'s> Checker<'s> {
 }
 
 /// The hint for a name that is another one here: one of an earlier revision of a kind, or of another tool. A schema
-/// lists these under `x-other-names`, and names the right one by its path from where the wrong one stands.
+/// lists these under `x-other-names`, and names the right one by its path from where the wrong one stands, with a note
+/// behind it where the value is another one.
 pub fn other_name(schema: &Value, name: &str) -> Option<String> {
     let here = schema.get("x-other-names")?.get(name)?.as_str()?;
-    Some(format!("it is called `{here}` here"))
+    let (path, note) = here.split_once(' ').unwrap_or((here, ""));
+    Some(format!("it is called `{path}` here {note}").trim_end().to_owned())
 }
 
 /// How badly an alternative fits: a wrong type of the whole value is worse than a wrong choice, and

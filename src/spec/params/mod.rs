@@ -9,4 +9,5 @@ mod number;
 mod schema;
 
 pub use check::Checker;
+pub use choice::other_name;
 pub use schema::names;

@@ -16,8 +16,6 @@ use super::{BYTE_ORDER_MARK, DataError};
 const BLOCK: usize = 4 << 20;
 /// The largest corpus that is read as a whole, in bytes.
 const LARGEST_WHOLE: u64 = 2 << 30;
-/// Folders below the artifact that are looked into.
-const DEEPEST: usize = 16;
 
 /// One text of a corpus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +53,7 @@ impl Corpus {
     pub fn open(artifact: &Path) -> Result<Self, DataError> {
         let mut files = Vec::new();
         if artifact.is_dir() {
-            collect(artifact, DEEPEST, &mut files)?;
+            files = collect(artifact)?;
         } else {
             files.push(artifact.to_path_buf());
         }
@@ -233,21 +231,25 @@ pub fn read_corpus(artifact: &Path) -> Result<Vec<String>, DataError> {
         .collect()
 }
 
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
-    let io = |source| DataError::Io { doing: "list", path: folder.to_path_buf(), source };
-    for entry in std::fs::read_dir(folder).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        let kind = entry.file_type().map_err(io)?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        if kind.is_dir() && depth > 0 {
-            collect(&entry.path(), depth - 1, files)?;
-        } else if kind.is_file() || links_to_file(&entry.path(), kind) {
-            files.push(entry.path());
+/// The files of a folder and of those below it; hidden ones are left out.
+fn collect(artifact: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let (mut files, mut folders) = (Vec::new(), vec![artifact.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        let io = |source| DataError::Io { doing: "list", path: folder.clone(), source };
+        for entry in std::fs::read_dir(&folder).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let kind = entry.file_type().map_err(io)?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() || links_to_file(&entry.path(), kind) {
+                files.push(entry.path());
+            }
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 /// The runner hands artifacts over as folders of links into its store, and lets no other link
@@ -262,6 +264,15 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         Corpus::open(folder).unwrap().documents.into_iter().map(|document| document.name).collect()
+    }
+
+    #[test]
+    fn every_folder_is_looked_into_however_deep_it_lies() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = (0..40).fold(folder.path().to_path_buf(), |path, i| path.join(format!("d{i}")));
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::write(deep.join("a.txt"), "text").unwrap();
+        assert_eq!(names(folder.path()).len(), 1);
     }
 
     fn written(texts: &[&str]) -> (tempfile::TempDir, Corpus) {

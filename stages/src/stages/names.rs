@@ -7,12 +7,13 @@
 
 use serde_json::{Map, Value};
 
-/// The name elsewhere (Hugging Face's trainers and TRL, nanoGPT, earlier revisions), and the path of the param here.
+/// The name elsewhere (Hugging Face's trainers and TRL, nanoGPT, earlier revisions), and the path of the param here; in
+/// brackets, how its value differs.
 const NAMES: [(&str, &str); 48] = [
     ("lr", "learning_rate"),
     ("max_lr", "learning_rate"),
     ("peak_lr", "learning_rate"),
-    ("min_lr", "schedule.min_lr_ratio"),
+    ("min_lr", "schedule.min_lr_ratio (a part of `learning_rate`)"),
     ("warmup_steps", "schedule.warmup"),
     ("warmup_iters", "schedule.warmup"),
     ("num_warmup_steps", "schedule.warmup"),
@@ -25,7 +26,10 @@ const NAMES: [(&str, &str); 48] = [
     ("torch_dtype", "dtype"),
     ("precision", "dtype"),
     ("gradient_checkpointing", "recompute"),
-    ("gradient_accumulation_steps", "micro_batch"),
+    (
+        "gradient_accumulation_steps",
+        "micro_batch (rows that go through the model at once, of the `batch_size` of a step)",
+    ),
     ("max_iters", "steps"),
     ("max_steps", "steps"),
     ("num_train_epochs", "epochs"),
@@ -64,7 +68,7 @@ const LENGTHS: [&str; 3] = ["max_tokens", "response_length", "max_completion_len
 /// Adds to the schema of a kind's params what they are called elsewhere.
 pub fn add(schema: &mut Map<String, Value>) {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
-    let has = |path: &str| properties.contains_key(path.split('.').next().unwrap_or(path));
+    let has = |path: &str| properties.contains_key(path.split(['.', ' ']).next().unwrap_or(path));
     let lengths = LENGTHS.map(|name| (name, "max_new_tokens"));
     let names = NAMES.into_iter().chain(lengths).filter(|(name, path)| has(path) && !has(name));
     let names: Map<_, _> = names.map(|(name, path)| (name.to_owned(), path.into())).collect();

@@ -123,7 +123,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let tokenizer = Tokenizer::load(ctx.input("tokenizer")?).map_err(StageError::failed)?;
     let config = params.model.config(tokenizer.vocab_size()).map_err(StageError::failed)?;
     let micro = micro_batch(params.micro_batch, params.batch_size);
-    footprint::check(ctx, &config, micro * config.max_position_embeddings, params.execution)?;
+    footprint::check(ctx, &config, micro.saturating_mul(config.max_position_embeddings), params.execution)?;
     let (training, held_out) = split(params, &tokenizer, config.max_position_embeddings, ctx)?;
     let training = Windows::new(training, config.max_position_embeddings).map_err(|e| {
         StageError::failed(format!("{e} (beside it, {} tokens are held out)", held_out.targets()))

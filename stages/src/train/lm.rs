@@ -46,7 +46,7 @@ pub fn lm_loss(model: &Network, rows: &[TokenRow], micro: usize) -> Result<(f64,
     }
 }
 
-/// Rows that go through a model at once: all where the param is 0.
+/// Rows that go through a model at once: all where the param is 0, and never more than there are.
 pub fn micro_batch(param: usize, rows: usize) -> usize {
-    if param == 0 { rows } else { param }
+    if param == 0 { rows } else { param.min(rows) }
 }
