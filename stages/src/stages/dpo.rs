@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{self, Entry, input, output};
+use super::registry::{Entry, input, output};
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Ranking, hold_out};
@@ -66,8 +66,6 @@ impl Default for Params {
         }
     }
 }
-
-impl registry::Params for Params {}
 
 /// The kind's entry.
 pub fn entry() -> Entry {

@@ -10,7 +10,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{self, Entry, input, optional, output};
+use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -63,8 +63,6 @@ impl Default for Params {
         }
     }
 }
-
-impl registry::Params for Params {}
 
 /// The kind's entry.
 pub fn entry() -> Entry {

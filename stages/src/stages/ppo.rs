@@ -10,7 +10,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{self, Entry, input, optional, output};
+use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -146,18 +146,6 @@ impl Default for Params {
     }
 }
 
-impl registry::Params for Params {
-    fn check(&self) -> Result<(), String> {
-        let (rows, parts) = (self.prompts_per_batch, self.minibatches);
-        let told = || {
-            format!(
-                "`minibatches: {parts}` does not divide `prompts_per_batch: {rows}`: updates would differ in rows"
-            )
-        };
-        rows.is_multiple_of(parts).then_some(()).ok_or_else(told)
-    }
-}
-
 /// The kind's entry.
 pub fn entry() -> Entry {
     Entry::new(
@@ -176,6 +164,7 @@ pub fn entry() -> Entry {
         ),
         run,
     )
+    .checked(check)
 }
 
 /// What changes while training.
@@ -218,6 +207,17 @@ struct PpoContext<'a> {
     ids: Vec<Vec<u32>>,
     gold: Option<Gold>,
     pretraining: Option<Pretraining>,
+}
+
+/// What the schema cannot say.
+fn check(params: &Params) -> Result<(), String> {
+    let (rows, parts) = (params.prompts_per_batch, params.minibatches);
+    let told = || {
+        format!(
+            "`minibatches: {parts}` does not divide `prompts_per_batch: {rows}`: updates would differ in rows"
+        )
+    };
+    rows.is_multiple_of(parts).then_some(()).ok_or_else(told)
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {

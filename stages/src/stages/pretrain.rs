@@ -10,7 +10,7 @@ use rand::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::registry::{self, Entry, input, optional, output};
+use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -94,13 +94,6 @@ impl Default for Params {
     }
 }
 
-impl registry::Params for Params {
-    fn check(&self) -> Result<(), String> {
-        // The vocabulary is that of the tokenizer, and has no part in whether a shape is possible.
-        self.model.config(1).map(|_| ()).map_err(|e| e.to_string())
-    }
-}
-
 /// The kind's entry.
 pub fn entry() -> Entry {
     Entry::new(
@@ -117,6 +110,13 @@ pub fn entry() -> Entry {
         ),
         run,
     )
+    .checked(check)
+}
+
+/// What the schema cannot say.
+fn check(params: &Params) -> Result<(), String> {
+    // The vocabulary is that of the tokenizer, and has no part in whether a shape is possible.
+    params.model.config(1).map(|_| ()).map_err(|e| e.to_string())
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {

@@ -9,7 +9,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{self, Entry, input, optional, output};
+use super::registry::{Entry, input, optional, output};
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, CompletionSet, Ranking, read_corpus};
 use crate::gold::{Gold, GoldOptions, Reply};
@@ -40,8 +40,6 @@ impl Default for Params {
         Self { gold: GoldOptions::default(), tau, agreement, shuffle, seed }
     }
 }
-
-impl registry::Params for Params {}
 
 /// The kind's entry.
 pub fn entry() -> Entry {

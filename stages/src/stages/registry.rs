@@ -20,17 +20,6 @@ use crate::context::{Context, StageError, Summary};
 type Run = Box<dyn Fn(&StageRequest, &Context) -> Result<Summary, StageError>>;
 type Check = Box<dyn Fn(&Value) -> Result<(), String>>;
 
-/// The params of a kind.
-pub trait Params: JsonSchema + DeserializeOwned {
-    /// Looks for what their schema cannot say, without any input.
-    ///
-    /// # Errors
-    /// Which of them do not fit together.
-    fn check(&self) -> Result<(), String> {
-        Ok(())
-    }
-}
-
 /// A kind and how it runs.
 pub struct Entry {
     /// What the runner is told.
@@ -41,7 +30,7 @@ pub struct Entry {
 
 impl Entry {
     /// An entry whose params are of type `P`.
-    pub fn new<P: Params + 'static>(
+    pub fn new<P: JsonSchema + DeserializeOwned + 'static>(
         name: &str,
         revision: u32,
         summary: &str,
@@ -71,6 +60,12 @@ impl Entry {
         self
     }
 
+    /// A kind whose params `check` looks at, too: for what their schema cannot say, without any input.
+    pub fn checked<P: DeserializeOwned + 'static>(mut self, check: fn(&P) -> Result<(), String>) -> Self {
+        self.check = Box::new(move |params| check(&read(params)?));
+        self
+    }
+
     /// Looks at the params of a stage that is to run later.
     ///
     /// # Errors
@@ -84,13 +79,13 @@ impl Entry {
     /// # Errors
     /// Those of the stage.
     pub fn run(&self, request: &StageRequest, ctx: &Context) -> Result<Summary, StageError> {
+        self.check(&request.params).map_err(StageError::failed)?;
         (self.run)(request, ctx)
     }
 }
 
-fn read<P: Params>(params: &Value) -> Result<P, String> {
-    let params: P = serde_json::from_value(params.clone()).map_err(|e| e.to_string())?;
-    params.check().map(|()| params)
+fn read<P: DeserializeOwned>(params: &Value) -> Result<P, String> {
+    serde_json::from_value(params.clone()).map_err(|e| e.to_string())
 }
 
 /// An input that must be there.

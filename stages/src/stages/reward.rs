@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{self, Entry, input, optional, output};
+use super::registry::{Entry, input, optional, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -74,17 +74,6 @@ impl Default for Params {
     }
 }
 
-impl registry::Params for Params {
-    fn check(&self) -> Result<(), String> {
-        match self.calibrate && self.validation_fraction == 0.0 {
-            true => {
-                Err("`calibrate` needs rankings that are held out: raise `validation_fraction`".to_owned())
-            }
-            false => Ok(()),
-        }
-    }
-}
-
 /// The kind's entry.
 pub fn entry() -> Entry {
     Entry::new(
@@ -101,6 +90,15 @@ pub fn entry() -> Entry {
         ),
         run,
     )
+    .checked(check)
+}
+
+/// What the schema cannot say.
+fn check(params: &Params) -> Result<(), String> {
+    match params.calibrate && params.validation_fraction == 0.0 {
+        true => Err("`calibrate` needs rankings that are held out: raise `validation_fraction`".to_owned()),
+        false => Ok(()),
+    }
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {

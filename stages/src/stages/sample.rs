@@ -9,7 +9,7 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{self, Entry, input, output};
+use super::registry::{Entry, input, output};
 use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
@@ -53,8 +53,6 @@ impl Default for Params {
         }
     }
 }
-
-impl registry::Params for Params {}
 
 /// The kind's entry.
 pub fn entry() -> Entry {

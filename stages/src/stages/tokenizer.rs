@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registry::{self, Entry, input, output};
+use super::registry::{Entry, input, output};
 use crate::bpe::{LEAST_VOCAB, Pattern, Tokenizer, TrainOptions, last_cut};
 use crate::context::{Context, StageError, Summary};
 use crate::data::Corpus;
@@ -54,8 +54,6 @@ impl Default for Params {
         Self { algorithm: Algorithm::Bpe, vocab_size: 2048, pattern: SplitPattern::Gpt4, min_count: 2 }
     }
 }
-
-impl registry::Params for Params {}
 
 /// The kind's entry.
 pub fn entry() -> Entry {
