@@ -6,11 +6,11 @@
 //! there are. An error of the disk is logged once and fails nothing.
 //! Must not know: how a run is shown.
 //!
-//! A line of metrics is `{"stage": .., "step": .., "values": {name: number}}`. A stage that was resumed may
-//! report a step twice; the later line counts.
+//! A line of metrics is `{"stage": .., "step": .., "values": {name: number}}`. Of a stage that was resumed, what the
+//! attempt before said of steps that are done again goes.
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::tensorboard::EventFile;
+use crate::cas::disk;
 use crate::digest::Digest;
 use crate::sched::{Event, Reporter, RunReport, StageEvent, StageReport};
 use crate::state::{RunDir, RunRecord, StageOutcome, StageRecord};
@@ -51,6 +52,8 @@ pub struct Recorder<'a> {
     metrics: HashMap<String, (File, EventFile)>,
     samples: Option<File>,
     progress: HashMap<String, Progress>,
+    /// Stages that resumed and have reported no metrics since then.
+    resumed: HashSet<String>,
     /// Lines of `events.jsonl` that are to be written.
     lines: Vec<u8>,
     /// The stages that were found or made fresh and are to be remembered.
@@ -61,14 +64,19 @@ pub struct Recorder<'a> {
 impl<'a> Recorder<'a> {
     /// A recorder of this run.
     pub fn new(run: &'a RunDir) -> Self {
-        let (metrics, progress) = (HashMap::new(), HashMap::new());
-        Self { run, metrics, samples: None, progress, lines: Vec::new(), fresh: Vec::new(), warned: false }
+        let (metrics, progress, resumed) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let (lines, fresh) = (Vec::new(), Vec::new());
+        Self { run, metrics, samples: None, progress, resumed, lines, fresh, warned: false }
     }
 
     fn write(&mut self, event: &Event) -> io::Result<()> {
         match event {
             Event::Stage { stage, event: StageEvent::Metric { step, values } } => {
                 let line = json!({ "stage": stage, "step": step, "values": values });
+                if self.resumed.remove(stage) {
+                    self.metrics.remove(stage);
+                    drop_steps(&self.run.metrics_path(stage), *step)?;
+                }
                 let (lines, events) = self.metrics_of(stage)?;
                 write_line(lines, &line)?;
                 events.scalars(*step, values)
@@ -83,6 +91,10 @@ impl<'a> Recorder<'a> {
                 write_line(self.samples.insert(file), &line)
             }
             Event::Stage { stage, event: StageEvent::Progress { .. } } => self.write_progress(stage, event),
+            Event::Stage { stage, event: StageEvent::Started { resumed: true, .. } } => {
+                self.resumed.insert(stage.clone());
+                self.append_event(event)
+            }
             Event::StageFinished(report) => {
                 self.metrics.remove(&report.name);
                 self.remember(report);
@@ -197,10 +209,39 @@ fn record(blank: RunRecord, report: &RunReport) -> RunRecord {
     }
 }
 
+/// Takes the metrics of a step and of all later ones out of a file.
+fn drop_steps(path: &Path, from: u64) -> io::Result<()> {
+    let text = match fs::read_to_string(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
+    let step = |line: &str| serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64();
+    // A line that cannot be read is the last one of an attempt that was killed.
+    let earlier = text.lines().filter(|line| step(line).is_some_and(|step| step < from));
+    let earlier: String = earlier.flat_map(|line| [line, "\n"]).collect();
+    disk::replace(path, earlier.as_bytes())
+}
+
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
 fn write_line(file: &mut File, line: &Value) -> io::Result<()> {
     file.write_all(format!("{line}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_that_are_done_again_are_taken_out_with_a_torn_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = |step: u64| format!("{{\"stage\":\"s\",\"step\":{step},\"values\":{{\"loss\":1}}}}\n");
+        let whole = [1, 2, 2, 3, 3, 4].map(line).concat();
+        fs::write(file.path(), whole + r#"{"stage":"s","st"#).unwrap();
+        drop_steps(file.path(), 3).unwrap();
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), [1, 2, 2].map(line).concat());
+        drop_steps(&file.path().with_extension("none"), 3).unwrap();
+    }
 }
