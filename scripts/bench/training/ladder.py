@@ -128,7 +128,7 @@ def measure_row(bench):
     if with_peer:
         contestants.append(pytorch.script(bench, "peer", ["ladder.py", "0", str(text)], folder / "peer",
                                           limit=2 * 3600, check=their_seconds))
-    samples = measure.interleave(contestants, 1, warmups=0)
+    samples = measure.interleave(contestants, bench.rounds(5), warmups=0)
     peer = measure.median(samples["peer"], "all") if with_peer else None
     parts = ", ".join(f"{name} {samples['kiln'][0].figures[name]:.0f}" for name in STAGES)
     yield Result(NAME, VARIANTS[0], measure.median(samples["kiln"], "all"), peer, bench.peers.title("torch"), unit="s",
