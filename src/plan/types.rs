@@ -84,6 +84,13 @@ pub enum State {
     People,
 }
 
+impl State {
+    /// Whether its outputs are what the pipeline would make now, here or in a remote.
+    pub fn is_fresh(self) -> bool {
+        matches!(self, Self::Cached | Self::Fetch)
+    }
+}
+
 /// What kind of thing made a stage stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {

@@ -52,7 +52,7 @@ pub struct Recorder<'a> {
     metrics: HashMap<String, (File, EventFile)>,
     samples: Option<File>,
     progress: HashMap<String, Progress>,
-    /// Stages that resumed and have reported no metrics since then.
+    /// Stages that resumed and have reported no step since then.
     resumed: HashSet<String>,
     /// Lines of `events.jsonl` that are to be written.
     lines: Vec<u8>,
@@ -73,10 +73,7 @@ impl<'a> Recorder<'a> {
         match event {
             Event::Stage { stage, event: StageEvent::Metric { step, values } } => {
                 let line = json!({ "stage": stage, "step": step, "values": values });
-                if self.resumed.remove(stage) {
-                    self.metrics.remove(stage);
-                    drop_steps(&self.run.metrics_path(stage), *step)?;
-                }
+                self.goes_on_at(stage, *step)?;
                 let (lines, events) = self.metrics_of(stage)?;
                 write_line(lines, &line)?;
                 events.scalars(*step, values)
@@ -90,7 +87,10 @@ impl<'a> Recorder<'a> {
                 };
                 write_line(self.samples.insert(file), &line)
             }
-            Event::Stage { stage, event: StageEvent::Progress { .. } } => self.write_progress(stage, event),
+            Event::Stage { stage, event: StageEvent::Progress { step, .. } } => {
+                self.goes_on_at(stage, *step)?;
+                self.write_progress(stage, event)
+            }
             Event::Stage { stage, event: StageEvent::Started { resumed: true, .. } } => {
                 self.resumed.insert(stage.clone());
                 self.append_event(event)
@@ -135,6 +135,16 @@ impl<'a> Recorder<'a> {
         {
             tracing::warn!("the run continues, but its record is incomplete: {e}");
         }
+    }
+
+    /// Takes out what an earlier attempt said of the step at which a stage goes on, and of later ones. What a stage says
+    /// of step 0 is no step of its work.
+    fn goes_on_at(&mut self, stage: &str, step: u64) -> io::Result<()> {
+        if step > 0 && self.resumed.remove(stage) {
+            self.metrics.remove(stage);
+            drop_steps(&self.run.metrics_path(stage), step)?;
+        }
+        Ok(())
     }
 
     fn metrics_of(&mut self, stage: &str) -> io::Result<&mut (File, EventFile)> {

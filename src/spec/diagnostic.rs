@@ -161,7 +161,7 @@ pub fn render(diagnostics: &[Diagnostic]) -> String {
 }
 
 /// A line in which what stands before the `@` of a URL is hidden, character by character, so that columns stay.
-fn without_credentials(line: &str) -> String {
+pub fn without_credentials(line: &str) -> String {
     let mut shown: Vec<char> = line.chars().collect();
     let mut from = 0;
     while let Some(scheme) = shown[from..].windows(3).position(|three| three == [':', '/', '/']) {

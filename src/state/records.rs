@@ -59,7 +59,7 @@ pub struct RunRecord {
     pub pipeline: String,
     /// The pipeline's file, as the user named it.
     pub file: String,
-    /// What `--set` gave it, as it was typed.
+    /// What `--set` gave it, as it was typed; of a URL without its credentials.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<String>,
     /// What `--unset` took away.

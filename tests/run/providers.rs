@@ -303,4 +303,8 @@ fn a_run_keeps_what_the_command_line_changed() {
     assert_eq!(record["set"], serde_json::json!(["stages.model.steps=2"]));
     let listed = p.ask(&["log"]).good();
     assert!(listed.contains("--set stages.model.steps=2 --unset stages.model.params.seed"), "{listed}");
+    let p = odd("fine");
+    p.ask(&["run", "--set", "stages.s.how=http://me:hunter2@127.0.0.1/x"]).good();
+    let record = std::fs::read_to_string(p.path("artifacts/runs/r-0001/run.json")).unwrap();
+    assert!(record.contains("http://") && !record.contains("hunter2"), "{record}");
 }

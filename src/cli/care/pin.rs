@@ -16,7 +16,6 @@ use crate::cli::context::Context;
 use crate::cli::printer::Printer;
 use crate::cli::remotes::config;
 use crate::cli::{CliError, Exit};
-use crate::plan::State;
 use crate::report::text::{pad, printable, printable_error, widest};
 
 /// Runs the command.
@@ -44,7 +43,7 @@ fn add(common: &Common, args: &PinAddArgs, printer: &mut Printer) -> Result<Exit
     let stale: Vec<_> = plan
         .stages
         .iter()
-        .filter(|stage| !matches!(stage.state, State::Cached | State::Fetch))
+        .filter(|stage| !stage.state.is_fresh())
         .map(|stage| format!("`{}`", printable(&stage.name)))
         .collect();
     if !stale.is_empty() {

@@ -18,7 +18,7 @@ use crate::cli::pipeline::run;
 use crate::cli::printer::{BAD, GOOD, Printer, paint};
 use crate::cli::{CliError, Exit};
 use crate::digest::Digest;
-use crate::plan::{StagePlan, State};
+use crate::plan::StagePlan;
 use crate::report::text::printable;
 
 /// Runs the command.
@@ -34,7 +34,7 @@ pub fn run(common: &Common, args: &VerifyArgs, printer: &mut Printer) -> Result<
     let _in_use = context.store.share_if_there()?;
     let plan = context.plan(std::slice::from_ref(stage), &[])?;
     // What is to be compared are digests, which a record in a remote has as well.
-    let is_known = |planned: &&StagePlan| matches!(planned.state, State::Cached | State::Fetch);
+    let is_known = |planned: &&StagePlan| planned.state.is_fresh();
     let planned = plan.stage(stage).filter(is_known);
     let Some(recorded) = planned.and_then(|planned| planned.last.as_deref()) else {
         let message = format!("`{stage}` has no result that could be compared; `kiln run {stage}` makes one");

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::cli::CliError;
 use crate::cli::context::Context;
-use crate::plan::{Plan, State};
+use crate::plan::Plan;
 use crate::protocol::StageParams;
 use crate::spec::Code;
 use crate::spec::types::{Stage, Work};
@@ -21,8 +21,7 @@ use crate::spec::types::{Stage, Work};
 pub fn check(context: &Context, plan: &Plan) -> Result<(), CliError> {
     let graph = &context.graph;
     let mut of_provider: BTreeMap<usize, Vec<&Stage>> = BTreeMap::new();
-    for planned in plan.stages.iter().filter(|planned| !matches!(planned.state, State::Cached | State::Fetch))
-    {
+    for planned in plan.stages.iter().filter(|planned| !planned.state.is_fresh()) {
         let stage = graph.stage(planned.stage);
         if let Work::Kind { provider, .. } = &stage.work {
             of_provider.entry(*provider).or_default().push(stage);

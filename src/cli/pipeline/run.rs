@@ -16,6 +16,7 @@ use crate::report::lockfile::{Difference, LockCheck, LockFileReporter};
 use crate::report::resume::resume_points;
 use crate::report::{JsonReport, Links, Recorder, Terminal};
 use crate::sched::Reporter;
+use crate::spec::diagnostic::without_credentials;
 use crate::state::RunOutcome;
 
 /// Runs the command.
@@ -42,7 +43,8 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let pipeline = context.graph.pipeline();
     let ready = executor::preflight(&context.graph, &context.store, &plan)?;
     let mut run = context.store.history().begin(&pipeline.name, &pipeline.file().to_string_lossy())?;
-    run.overridden(&args.pipeline.set, &args.pipeline.unset)?;
+    let set: Vec<_> = args.pipeline.set.iter().map(|text| without_credentials(text)).collect();
+    run.overridden(&set, &args.pipeline.unset)?;
     let run = Arc::new(run);
     let mut json = args.pipeline.json.then(|| {
         let resumes = resume_points(&context.store, &plan);

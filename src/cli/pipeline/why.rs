@@ -17,7 +17,7 @@ use crate::cli::pipeline::plan::reason_to_json;
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, STRONG, paint};
 use crate::cli::results::origin::origin;
 use crate::cli::{CliError, Exit};
-use crate::plan::types::{Cause, Plan, Reason, StagePlan, State};
+use crate::plan::types::{Cause, Plan, Reason, StagePlan};
 use crate::report::text::{bytes, change, printable, seconds, subject, table};
 
 /// The format of an answer in JSON.
@@ -47,7 +47,7 @@ pub fn run(common: &Common, args: &WhyArgs, printer: &mut Printer) -> Result<Exi
     let answer = trace(&plan, asked);
     if args.pipeline.json {
         printer.json(&to_json(&answer, &plan))?;
-    } else if matches!(asked.state, State::Cached | State::Fetch) {
+    } else if asked.state.is_fresh() {
         fresh_to_text(&context.store, asked, printer);
     } else {
         to_text(&context.store, &answer, &plan, printer);
@@ -60,7 +60,7 @@ fn trace<'a>(plan: &'a Plan, asked: &'a StagePlan) -> Answer<'a> {
     let by_name: HashMap<_, _> = plan.stages.iter().map(|s| (s.name.as_str(), s)).collect();
     let (mut seen, mut next) = (BTreeSet::new(), vec![asked]);
     while let Some(stage) = next.pop() {
-        if !matches!(stage.state, State::Cached | State::Fetch) && seen.insert(stage.name.as_str()) {
+        if !stage.state.is_fresh() && seen.insert(stage.name.as_str()) {
             next.extend(stage.waits_on.iter().filter_map(|above| by_name.get(above.as_str())));
         }
     }

@@ -18,7 +18,7 @@ use crate::cli::context::Context;
 use crate::cli::printer::Printer;
 use crate::cli::results::log::stage_file;
 use crate::cli::{CliError, Exit};
-use crate::plan::{StagePlan, State};
+use crate::plan::StagePlan;
 use crate::report::text::{printable, table};
 use crate::spec::diagnostic::list_names;
 use crate::state::{StageOutcome, StageRecord};
@@ -63,7 +63,7 @@ pub fn run(common: &Common, args: &MetricsArgs, printer: &mut Printer) -> Result
             None => Metrics::new(),
         };
         if !metrics.is_empty() {
-            if !matches!(stage.state, State::Cached | State::Fetch) {
+            if !stage.state.is_fresh() {
                 stale.push(stage.name.as_str());
             }
             stages.push((stage.name.as_str(), metrics));

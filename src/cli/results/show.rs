@@ -169,7 +169,7 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
         artifact,
         made: Some((action.provenance.run.clone(), origin(store, action))),
         // What was in a remote is here now.
-        stale: !matches!(planned.state, State::Cached | State::Fetch),
+        stale: !planned.state.is_fresh(),
     })
 }
 
