@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::hash::{Hashed, LARGE, hash};
+use super::hash::{Checked, Hashed, LARGE, check, hash};
 use super::root::{MustLast, Root, unpoisoned};
 use crate::cas::disk::make_durable_folders;
 use crate::cas::error::{During, StoreError};
@@ -94,14 +94,17 @@ impl LocalBlobs {
                 // Somebody changed it through a hard link; what fails here costs nothing but the protection.
                 let _ = self.root.disk.set_mode(&path, READ_ONLY);
             }
-            let hashed = match hash(&path, Stat::last_change) {
+            match check(&path, digest) {
                 // Somebody else has found it damaged meanwhile, and quarantined it.
                 Err(_) if !path.exists() => return Ok(None),
-                hashed => hashed?,
-            };
-            if hashed.digest == *digest {
-                self.record(digest, hashed.stat, hashed.stat.last_change(), hashed.at);
-                return Ok(Some(hashed.stat.size));
+                checked => match checked? {
+                    Checked::Still(hashed) => {
+                        self.record(digest, hashed.stat, hashed.stat.last_change(), hashed.at);
+                        return Ok(Some(hashed.stat.size));
+                    }
+                    Checked::Relinked(size) => return Ok(Some(size)),
+                    Checked::Other => {}
+                },
             }
         }
         self.quarantine(digest, &path, &stat);

@@ -30,6 +30,16 @@ pub(in crate::cas) struct Hashed {
     pub at: i64,
 }
 
+/// Whether a file has the bytes of a digest.
+pub(in crate::cas) enum Checked {
+    /// It has, and had this stat all the while.
+    Still(Hashed),
+    /// It has, and got or lost a name meanwhile, or another mode: the stat says nothing of the bytes.
+    Relinked(u64),
+    /// It has others.
+    Other,
+}
+
 /// Hashes a file that nobody writes to meanwhile. `last_change` says which of its times count.
 pub(in crate::cas) fn hash(path: &Path, last_change: fn(&Stat) -> i64) -> Result<Hashed, StoreError> {
     hash_to(path, last_change, &mut |_| Ok(()))
@@ -46,20 +56,49 @@ pub(in crate::cas) fn hash_to(
         if attempt > 0 {
             sink(&[])?;
         }
-        let file = File::open(path).during("read", path)?;
-        let stat_now = || file.metadata().map(|meta| Stat::of(&meta)).during("look at", path);
-        let stat = stat_now()?;
-        let wait = stat.racily_clean_for(last_change(&stat), stat::now());
-        if let Some(wait) = wait.filter(|wait| stat.size >= LARGE && *wait <= LONGEST_WAIT) {
-            std::thread::sleep(wait);
-        }
-        let at = stat::now();
-        let (digest, length) = digest_of(&file, stat.size, path, sink)?;
-        if stat_now()? == stat && length == stat.size {
-            return Ok(Hashed { digest, stat, at });
+        let (hashed, after) = hash_once(path, last_change, sink)?;
+        if after == hashed.stat {
+            return Ok(hashed);
         }
     }
     Err(StoreError::Moving(path.to_owned()))
+}
+
+/// Compares the bytes of a file with a digest. Unlike [`hash`] it needs no stat that stays: somebody else may give
+/// a blob another name while it is read, which changes its ctime alone.
+pub(in crate::cas) fn check(path: &Path, digest: &Digest) -> Result<Checked, StoreError> {
+    for _ in 0..3 {
+        let (hashed, after) = hash_once(path, Stat::last_change, &mut |_| Ok(()))?;
+        let right = hashed.digest == *digest;
+        if after == hashed.stat {
+            return Ok(if right { Checked::Still(hashed) } else { Checked::Other });
+        }
+        if right && after.same_but_ctime(&hashed.stat) {
+            return Ok(Checked::Relinked(after.size));
+        }
+    }
+    Err(StoreError::Moving(path.to_owned()))
+}
+
+/// Reads a file once; gives its digest with the stat before, and the stat after.
+fn hash_once(
+    path: &Path,
+    last_change: fn(&Stat) -> i64,
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
+) -> Result<(Hashed, Stat), StoreError> {
+    let file = File::open(path).during("read", path)?;
+    let stat_now = || file.metadata().map(|meta| Stat::of(&meta)).during("look at", path);
+    let stat = stat_now()?;
+    let wait = stat.racily_clean_for(last_change(&stat), stat::now());
+    if let Some(wait) = wait.filter(|wait| stat.size >= LARGE && *wait <= LONGEST_WAIT) {
+        std::thread::sleep(wait);
+    }
+    let at = stat::now();
+    let (digest, length) = digest_of(&file, stat.size, path, sink)?;
+    let after = stat_now()?;
+    // What had another length when it was read has changed, whatever its times say.
+    let after = if length == stat.size { after } else { Stat { size: length, ..after } };
+    Ok((Hashed { digest, stat, at }, after))
 }
 
 /// The digest and length of a file of about `size` bytes, with no larger buffer than it needs.
