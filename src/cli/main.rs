@@ -14,6 +14,7 @@ use crate::cli::args::{
     Cli, Color, Command, Common, KeyCommand, LockCommand, LogFormat, PinCommand, RemoteCommand,
 };
 use crate::cli::care::{du, fsck, gc, pin, verify};
+use crate::cli::cluster::exec;
 use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
 use crate::cli::remotes::{key, provenance, pull, push, remote};
@@ -51,6 +52,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Plan(args) => plan::run(common, args, printer),
         Command::Status(args) => status::run(common, args, printer),
         Command::Why(args) => why::run(common, args, printer),
+        Command::Exec(args) => exec::run(common, args),
         Command::Graph(args) => graph::run(common, args, printer),
         Command::Log(args) => log::run(common, args, printer),
         Command::Show(args) => show::run(common, args, printer),
@@ -80,7 +82,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
 impl Command {
     fn wants_json(&self) -> bool {
         match self {
-            Self::Init(_) | Self::Completions(_) => false,
+            Self::Init(_) | Self::Completions(_) | Self::Exec(_) => false,
             Self::Plan(a) => a.pipeline.json,
             Self::Run(a) => a.pipeline.json,
             Self::Status(a) => a.pipeline.json,

@@ -12,6 +12,7 @@ pub mod main;
 pub mod printer;
 
 mod care;
+mod cluster;
 mod pipeline;
 mod remotes;
 mod results;

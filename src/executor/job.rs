@@ -30,8 +30,13 @@ pub struct Job {
 /// How the work on a stage ended.
 #[derive(Debug)]
 pub enum StageEnd {
-    /// Another runner holds the lock of its action key.
-    Held(Holder),
+    /// Another runner is at it.
+    Held {
+        /// Who.
+        holder: Holder,
+        /// What the lock that it holds is of: the action key, or the job of the key.
+        lock: Digest,
+    },
     /// A runner elsewhere has the lease of its action; this says who.
     HeldElsewhere(String),
     /// Its outputs were in the store after all.
@@ -44,6 +49,8 @@ pub enum StageEnd {
         summary: Vec<(String, f64)>,
         /// Whether later runs may use the result.
         kept: bool,
+        /// How long it ran, in seconds, where this runner did not see it run.
+        seconds: Option<f64>,
     },
     /// An input proves missing or damaged; this stage makes it.
     InputMissing(StageIx),
@@ -51,6 +58,8 @@ pub enum StageEnd {
     Changed(String),
     /// It was stopped on request and can be resumed.
     Interrupted,
+    /// Its job goes on without this runner; this says which.
+    Detached(String),
     /// It failed.
     Failed {
         /// Why.

@@ -52,6 +52,7 @@ impl Machine {
             memory: memory(),
             gpus: u32::try_from(self.gpus.len()).unwrap_or(0),
             jobs,
+            sites: Vec::new(),
         }
     }
 
@@ -141,8 +142,8 @@ mod tests {
     }
 
     fn permit(cpus: u32, gpus: u32) -> Permit {
-        let capacity = Capacity { cores: 4, memory: 0, gpus: 2, jobs: None };
-        Budget::new(capacity).acquire(Resources { cpus, memory: 0, gpus }).unwrap()
+        let capacity = Capacity { cores: 4, memory: 0, gpus: 2, jobs: None, sites: Vec::new() };
+        Budget::new(capacity).acquire(Resources { cpus, memory: 0, gpus, time: None }).unwrap()
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! The way through: [`run`] (owns the state, asks the scheduler) -> [`stage`] (lock, look up, attempts, collect,
 //! commit) -> [`attempt`] (the trait of executors, and the verdict) -> [`local`] (execution folder, process) ->
 //! [`supervise`] (spawner and supervisors), [`sandbox`], [`cgroup`]. [`commit`] commits the outputs of several
-//! stages together; [`orphans`] ends what a dead runner has left.
+//! stages together; [`orphans`] ends what a dead runner has left. A stage of a cluster goes another way from [`stage`]
+//! on: [`cluster`].
 
 pub mod attempt;
 pub mod cancel;
 pub mod cgroup;
+pub mod cluster;
 pub mod commit;
 pub mod context;
 pub mod job;

@@ -22,5 +22,6 @@ mod tests;
 pub use error::PlanError;
 pub use files::SourceFiles;
 pub use planner::Planner;
+pub use reasons::key_differences;
 pub use sources::{Changed, Sources, UsedFile};
 pub use types::{Decision, Plan, Settings, StageIx, StagePlan, State};

@@ -53,6 +53,14 @@ pub fn compare(stage: &Stage, last: Option<&Value>, now: &Value) -> Vec<Reason> 
     changes.into_iter().map(|(what, old, new)| reason(stage, what, old, new)).collect()
 }
 
+/// What differs between two key inputs: what it is, and both values.
+pub fn key_differences(one: &Value, other: &Value) -> Vec<(String, String, String)> {
+    let mut changes = Vec::new();
+    differences("", &readable(one), &readable(other), &mut changes);
+    let shown = |value: Option<Value>| value.map_or("nothing".to_owned(), |value| value.to_string());
+    changes.into_iter().map(|(what, one, other)| (what, shown(one), shown(other))).collect()
+}
+
 /// Key inputs with the user's own numbers and names in place of tagged ones.
 fn readable(key_inputs: &Value) -> Value {
     let mut key_inputs = key_inputs.clone();

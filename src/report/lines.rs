@@ -49,6 +49,10 @@ pub fn stage_event(stage: &str, event: &StageEvent) -> Option<String> {
             printable_error(error),
             seconds(*after)
         )),
+        StageEvent::Submitted { executor, job, adopted, .. } => {
+            let was = if *adopted { "is already" } else { "is" };
+            Some(format!("> {stage}  {was} job {} of {}", printable(job), printable(executor)))
+        }
         StageEvent::Waiting { holder } => Some(format!("> {stage}  waits for {}", printable(holder))),
         StageEvent::Started { .. }
         | StageEvent::Progress { .. }

@@ -8,7 +8,7 @@
 use crate::spec::types::Resources;
 
 /// What the machine has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capacity {
     /// Cores that this process may use.
     pub cores: u32,
@@ -18,6 +18,8 @@ pub struct Capacity {
     pub gpus: u32,
     /// The most stages at a time (`--jobs`); as many as there are cores when none.
     pub jobs: Option<u32>,
+    /// The most jobs at a time of each cluster.
+    pub sites: Vec<u32>,
 }
 
 /// What is left of a [`Capacity`].
@@ -30,6 +32,7 @@ pub struct Budget {
     free_jobs: u32,
     free_memory: u64,
     free_gpus: u32,
+    free_sites: Vec<u32>,
 }
 
 /// What one stage has acquired.
@@ -45,6 +48,8 @@ pub struct Permit {
     pub shared: bool,
     slots: u32,
     memory: u64,
+    /// The cluster on which it has a job; it needs nothing of this machine then.
+    site: Option<usize>,
 }
 
 impl Budget {
@@ -52,13 +57,21 @@ impl Budget {
     pub fn new(capacity: Capacity) -> Self {
         let slots = capacity.cores.max(capacity.jobs.unwrap_or(0)).max(1);
         Self {
-            capacity,
             slots,
             free_slots: slots,
             free_jobs: capacity.jobs.unwrap_or(slots).max(1),
             free_memory: capacity.memory,
             free_gpus: capacity.gpus,
+            free_sites: capacity.sites.clone(),
+            capacity,
         }
+    }
+
+    /// Acquires a job of a cluster, if one is free now.
+    pub fn acquire_job(&mut self, site: usize) -> Option<Permit> {
+        let free = self.free_sites.get_mut(site).filter(|free| **free > 0)?;
+        *free -= 1;
+        Some(Permit { site: Some(site), ..Permit::default() })
     }
 
     /// Acquires what a stage needs, if it is free now.
@@ -79,11 +92,17 @@ impl Budget {
         self.free_gpus -= gpus;
         let pinned = self.slots == cores && threads < cores;
         let shared = self.slots > cores && slots < self.slots;
-        Some(Permit { threads, gpus, pinned, shared, slots, memory })
+        Some(Permit { threads, gpus, pinned, shared, slots, memory, site: None })
     }
 
     /// Takes back what a stage had acquired.
     pub fn release(&mut self, permit: &Permit) {
+        if let Some(site) = permit.site {
+            if let Some(free) = self.free_sites.get_mut(site) {
+                *free += 1;
+            }
+            return;
+        }
         self.free_jobs += 1;
         self.free_slots += permit.slots;
         self.free_memory += permit.memory;
@@ -92,7 +111,7 @@ impl Budget {
 
     /// True when no further stage can start, whatever it needs.
     pub fn is_spent(&self) -> bool {
-        self.free_slots == 0 || self.free_jobs == 0
+        (self.free_slots == 0 || self.free_jobs == 0) && self.free_sites.iter().all(|free| *free == 0)
     }
 
     /// True when nothing is acquired.
@@ -106,11 +125,26 @@ mod tests {
     use super::*;
 
     fn budget(cores: u32, jobs: Option<u32>) -> Budget {
-        Budget::new(Capacity { cores, memory: 1000, gpus: 2, jobs })
+        Budget::new(Capacity { cores, memory: 1000, gpus: 2, jobs, sites: vec![2] })
     }
 
     fn need(cpus: u32, memory: u64) -> Resources {
-        Resources { cpus, memory, gpus: 0 }
+        Resources { cpus, memory, gpus: 0, time: None }
+    }
+
+    #[test]
+    fn jobs_of_a_cluster_need_nothing_of_this_machine_and_there_are_only_so_many() {
+        let mut b = budget(1, None);
+        let here = b.acquire(need(1, 1000)).unwrap();
+        assert!(!b.is_spent());
+        let one = b.acquire_job(0).unwrap();
+        assert!(b.acquire_job(0).is_some());
+        assert_eq!((b.acquire_job(0), b.acquire_job(1)), (None, None));
+        assert!(b.is_spent());
+        b.release(&one);
+        assert!(b.acquire_job(0).is_some() && b.acquire(need(1, 0)).is_none());
+        b.release(&here);
+        assert!(b.is_whole());
     }
 
     #[test]
@@ -146,7 +180,7 @@ mod tests {
         assert!(b.acquire(need(1, 0)).is_some());
         b.release(&big);
         assert!(b.acquire(need(1, 1000)).is_some());
-        let gpus = |n| Resources { cpus: 1, memory: 0, gpus: n };
+        let gpus = |n| Resources { cpus: 1, memory: 0, gpus: n, time: None };
         let both = b.acquire(gpus(8)).unwrap();
         assert_eq!((both.gpus, b.acquire(gpus(1))), (2, None));
         b.release(&both);

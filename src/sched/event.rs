@@ -35,6 +35,17 @@ pub enum StageEvent {
         /// The other runner, in words.
         holder: String,
     },
+    /// It was handed to a cluster, where its attempts run.
+    Submitted {
+        /// The executor.
+        executor: String,
+        /// The id of the job.
+        job: String,
+        /// The name of the job.
+        name: String,
+        /// Whether an earlier runner submitted it.
+        adopted: bool,
+    },
     /// An attempt failed and there will be another one.
     Retry {
         /// The number of the attempt that failed, from 1.

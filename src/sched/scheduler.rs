@@ -57,6 +57,7 @@ impl Scheduler {
     /// A scheduler for these stages; [`Self::start`] gives the first commands.
     pub fn new(wanted: Vec<Wanted>, capacity: Capacity, keep_going: bool) -> Self {
         let slots = capacity.cores.max(capacity.jobs.unwrap_or(0)).max(1);
+        let jobs: usize = capacity.sites.iter().map(|most| *most as usize).sum();
         let stage = |wanted: Wanted| Stage {
             wanted,
             life: Life::Pending,
@@ -73,7 +74,7 @@ impl Scheduler {
             held: BTreeSet::new(),
             budget: Budget::new(capacity),
             keep_going,
-            window: 2 * slots as usize + 16,
+            window: 2 * slots as usize + 16 + jobs,
             most_passes: slots,
             deciding: 0,
             at_work: 0,
@@ -324,7 +325,12 @@ impl Scheduler {
                 return;
             }
             let slot = place.1;
-            match self.budget.acquire(self.stages[slot].wanted.need) {
+            let wanted = &self.stages[slot].wanted;
+            let permit = match wanted.site {
+                Some(site) => self.budget.acquire_job(site),
+                None => self.budget.acquire(wanted.need),
+            };
+            match permit {
                 Some(permit) => {
                     self.decided.remove(&place);
                     self.stages[slot].life = Life::Running(permit.clone());

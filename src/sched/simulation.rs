@@ -48,7 +48,7 @@ fn graph(rng: &mut Rng) -> Vec<Wanted> {
     }
     for stage in &mut wanted {
         let memory = if rng.f64() < 0.2 { rng.u64(0..200) } else { 0 };
-        stage.need = Resources { cpus: rng.u32(0..4), memory, gpus: rng.u32(0..6) / 4 };
+        stage.need = Resources { cpus: rng.u32(0..4), memory, gpus: rng.u32(0..6) / 4, time: None };
         stage.critical_path = rng.u64(0..50);
     }
     for slot in 0..n {
@@ -63,7 +63,8 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let wanted = graph(&mut rng);
         let jobs = rng.bool().then(|| rng.u32(1..6));
-        let capacity = Capacity { cores: rng.u32(1..5), memory: 100, gpus: rng.u32(0..3), jobs };
+        let capacity =
+            Capacity { cores: rng.u32(1..5), memory: 100, gpus: rng.u32(0..3), jobs, sites: Vec::new() };
         let n = wanted.len();
         Self {
             failures: if rng.bool() { 0.0 } else { rng.f64() * 0.3 },
@@ -229,7 +230,7 @@ impl World {
     /// Runs to the end.
     fn run(&mut self) {
         let keep_going = self.rng.bool();
-        let mut scheduler = Scheduler::new(self.wanted.clone(), self.capacity, keep_going);
+        let mut scheduler = Scheduler::new(self.wanted.clone(), self.capacity.clone(), keep_going);
         for command in scheduler.start() {
             self.carry_out(command);
         }
@@ -285,10 +286,11 @@ fn every_stage_of_ten_thousand_random_graphs_ends_once_within_the_budget() {
 
 #[test]
 fn a_large_stage_is_not_starved_by_small_ones() {
-    let small = Resources { cpus: 1, memory: 0, gpus: 0 };
+    let small = Resources { cpus: 1, memory: 0, gpus: 0, time: None };
     let mut wanted = vec![Wanted { need: small, critical_path: 1, ..Wanted::default() }; 200];
     wanted[100] = Wanted { need: Resources { cpus: 2, ..small }, critical_path: 5, ..Wanted::default() };
-    let mut scheduler = Scheduler::new(wanted, Capacity { cores: 2, memory: 0, gpus: 0, jobs: None }, false);
+    let capacity = Capacity { cores: 2, memory: 0, gpus: 0, jobs: None, sites: Vec::new() };
+    let mut scheduler = Scheduler::new(wanted, capacity, false);
     let (mut queue, mut running, mut started) = (scheduler.start(), Vec::new(), Vec::new());
     // One of the two small stages that run always ends later than the other.
     while !queue.is_empty() || !running.is_empty() {

@@ -17,6 +17,8 @@ pub struct Wanted {
     pub dependents: Vec<Slot>,
     /// What it needs of the machine.
     pub need: Resources,
+    /// The cluster that it runs on, of those in [`super::budget::Capacity`]; none for this machine.
+    pub site: Option<usize>,
     /// The length of the longest path from it to the end, in milliseconds.
     pub critical_path: u64,
     /// True when the plan found it cached.

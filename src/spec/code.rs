@@ -79,6 +79,8 @@ codes! {
     Syntax = "syntax",
     /// A value of a wrong type.
     Type = "type",
+    /// An executor that nobody describes.
+    UnknownExecutor = "unknown-executor",
     /// A key that does not exist.
     UnknownKey = "unknown-key",
     /// A kind that does not exist.

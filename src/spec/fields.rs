@@ -7,11 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
+use std::time::Duration;
 
 use crate::spec::code::Code;
 use crate::spec::diagnostic::{Diagnostics, list_names, nearest};
 use crate::spec::document::node::{Data, Entry, Key, Node};
 use crate::spec::types::Spanned;
+use crate::spec::units;
 
 /// Reports keys that stand in a mapping twice, anywhere in a tree, and drops all but the first.
 pub fn drop_duplicates(node: &mut Node, out: &mut Diagnostics) {
@@ -144,6 +146,19 @@ pub fn count(node: &Node, most: u32, what: impl Display, out: &mut Diagnostics) 
         out.push(Code::Type, node.span, message);
     }
     number
+}
+
+/// A length of time.
+pub fn duration(node: &Node, what: impl Display, out: &mut Diagnostics) -> Option<Duration> {
+    let duration = node.scalar().and_then(|text| units::parse_duration(&text));
+    if duration.is_none() {
+        out.push(
+            Code::Type,
+            node.span,
+            format!("{what} must be a duration such as `90s`, `10m` or `2h`, not {}", shown(node)),
+        );
+    }
+    duration
 }
 
 /// `true` or `false`.

@@ -18,11 +18,21 @@ use crate::spec::document::overrides::StageKeys;
 use crate::spec::document::{environment, overrides, yaml};
 use crate::spec::stage::{self, Context, SharedParam};
 use crate::spec::types::{Pipeline, Position, Span};
-use crate::spec::{fields, params, remotes, source};
+use crate::spec::{executors, fields, params, remotes, source};
 
 /// The keys at the top of a pipeline file.
-pub const KEYS: [&str; 8] =
-    ["pipeline", "params", "sources", "stages", "providers", "ignore", "remotes", remotes::SIGNATURES];
+pub const KEYS: [&str; 10] = [
+    "pipeline",
+    "params",
+    "sources",
+    "stages",
+    "providers",
+    "ignore",
+    "remotes",
+    remotes::SIGNATURES,
+    executors::SECTION,
+    executors::DEFAULT,
+];
 
 /// What a load depends on beside the file.
 #[derive(Debug, Clone, Default)]
@@ -118,6 +128,8 @@ fn blank(file: &Path, root: &Path) -> Pipeline {
         ignore: Vec::new(),
         remotes: Vec::new(),
         demands_signatures: false,
+        executors: Vec::new(),
+        executor: None,
     }
 }
 
@@ -165,6 +177,12 @@ impl Loaded {
         }
         if let Some(node) = root.get(remotes::SIGNATURES) {
             self.pipeline.demands_signatures = remotes::demands(node, out);
+        }
+        if let Some(node) = root.get(executors::SECTION) {
+            self.pipeline.executors = executors::read(node, out);
+        }
+        if let Some(node) = root.get(executors::DEFAULT) {
+            self.pipeline.executor = executors::name(node, "`executor`", out);
         }
         let programs =
             root.get("providers").map(|n| catalog::programs(n, &self.pipeline.root, out)).unwrap_or_default();

@@ -17,8 +17,8 @@ use crate::spec::code::Code;
 use crate::spec::diagnostic::{Diagnostic, Diagnostics};
 use crate::spec::document::node::{Data, Entry, Node};
 use crate::spec::document::yaml;
-use crate::spec::fields;
-use crate::spec::types::RemoteSpec;
+use crate::spec::types::{ExecutorSpec, RemoteSpec};
+use crate::spec::{executors, fields};
 
 /// The key that demands signatures, in both files.
 pub const SIGNATURES: &str = "signatures";
@@ -40,6 +40,8 @@ pub struct UserFile {
     pub trust: BTreeMap<String, PublicKey>,
     /// Whether a record counts only with a signature by a trusted key.
     pub demands_signatures: bool,
+    /// The clusters that the user has described.
+    pub executors: Vec<ExecutorSpec>,
 }
 
 impl UserFile {
@@ -60,6 +62,7 @@ impl UserFile {
         if self.demands_signatures {
             text += "signatures: required\n";
         }
+        text += &executors::to_text(&self.executors);
         text
     }
 }
@@ -76,7 +79,11 @@ pub fn read_user_file(file: &Path, text: &str) -> Result<UserFile, Vec<Diagnosti
         Ok(mut root) => {
             fields::drop_duplicates(&mut root, &mut out);
             if let Some(entries) = fields::mapping(&root, "the file of a user", &mut out) {
-                fields::only(entries, &["remotes", "trust", SIGNATURES], "the file of a user", &mut out);
+                let known = ["remotes", "trust", SIGNATURES, executors::SECTION];
+                fields::only(entries, &known, "the file of a user", &mut out);
+            }
+            if let Some(node) = root.get(executors::SECTION) {
+                user.executors = executors::read(node, &mut out);
             }
             if let Some(node) = root.get("remotes") {
                 user.remotes = section(node, Some(Access::ReadWrite), &mut out);

@@ -59,6 +59,15 @@ pub fn pipeline_schema(descriptions: &[Description]) -> Value {
                 "additionalProperties": { "type": "string" },
                 "description": "Shared caches by name, as URLs: s3://, gs://, az://, https:// or file://. They are only read; `kiln remote add` in your own file allows writing. Never part of a key.",
             },
+            "executors": {
+                "type": "object",
+                "additionalProperties": executor(),
+                "description": "Clusters by name; `local` is this machine. Never part of a key.",
+            },
+            "executor": {
+                "type": "string",
+                "description": format!("Where stages run that do not say so themselves: `local`, `slurm`, or the name of one of `executors`. {NEVER_HASHED}"),
+            },
             "signatures": {
                 "enum": ["required", "optional"],
                 "description": "`required`: a recorded result counts only with a signature by a key that you trust (`kiln key trust`).",
@@ -84,6 +93,33 @@ fn artifact_type(descriptions: &[Description]) -> Value {
         types.extend(ARTIFACT_TYPES.map(str::to_owned));
     }
     json!({ "enum": types })
+}
+
+/// A cluster.
+fn executor() -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    let time = |description: &str| json!({ "type": ["string", "number"], "description": description });
+    let lines = |description: &str| json!({ "type": ["string", "array"], "items": { "type": "string" }, "description": description });
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "kind": { "enum": ["slurm"] },
+            "partition": text("The partition of the jobs."),
+            "account": text("The account that pays for them."),
+            "qos": text("Their quality of service."),
+            "gres": text("The generic resources of each job, such as `gpu:a100:1`; from `gpus` of the stage by default."),
+            "constraint": text("The features that a node must have."),
+            "time": time("The time limit of jobs whose stage has no `time` under `resources`, such as `4h`."),
+            "options": lines("More options of `sbatch`."),
+            "prologue": lines("Lines of shell that run on the node first, such as `module load cuda`."),
+            "kiln": text("The program on the node; by default that of the runner, by its path."),
+            "store": text("The store on the node, such as `/scratch/$USER/kiln`; by default that of the runner, on a file system that the nodes share."),
+            "remote": text("The remote by which the runner and its jobs exchange results, where they share no store."),
+            "max_jobs": { "type": "integer", "minimum": 1, "description": "The most jobs that are queued or running at a time; 100 by default." },
+            "short": time("Stages that took less the last time run where the runner is, unless they name this executor themselves; 30 s by default."),
+        },
+    })
 }
 
 fn source(types: &Value) -> Value {
@@ -126,8 +162,13 @@ fn common() -> Map<String, Value> {
                 "cpus": count(format!("Cores; 0 means all. {NEVER_HASHED}")),
                 "gpus": count(format!("GPUs. {NEVER_HASHED}")),
                 "memory": { "type": ["string", "integer"], "description": format!("Memory, such as `4GiB`. {NEVER_HASHED}") },
+                "time": { "type": ["string", "number"], "description": format!("The time limit of its job on a cluster, such as `8h`. {NEVER_HASHED}") },
             },
             "description": format!("What the stage needs. {NEVER_HASHED}"),
+        },
+        "executor": {
+            "type": "string",
+            "description": format!("Where it runs: `local`, `slurm`, or the name of one of `executors`. {NEVER_HASHED}"),
         },
         "retries": count(format!("How often it runs again after a failure. {NEVER_HASHED}")),
         "timeout": {

@@ -9,13 +9,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cas::remote::{Access, Address};
 use crate::protocol::Port;
+pub use crate::spec::executors::ExecutorSpec;
 
 /// A place in a text; lines and columns count from 1, columns in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Position {
     /// The line; 0 when the value stands in no file (a default, `--set`).
     pub line: u32,
@@ -24,11 +26,11 @@ pub struct Position {
 }
 
 /// A file of a pipeline: its index in `Pipeline::files`; 0 is the main one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct FileId(pub u16);
 
 /// A part of a file. Of a list or mapping it is the first character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Span {
     /// The file.
     pub file: FileId,
@@ -52,7 +54,7 @@ impl Span {
 }
 
 /// A value and where it stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spanned<T> {
     /// The value.
     pub value: T,
@@ -82,6 +84,10 @@ pub struct Pipeline {
     pub remotes: Vec<RemoteSpec>,
     /// Whether a record counts only with a signature by a key that the user trusts.
     pub demands_signatures: bool,
+    /// The clusters that the file describes.
+    pub executors: Vec<ExecutorSpec>,
+    /// Where stages run that do not say so themselves.
+    pub executor: Option<Spanned<String>>,
 }
 
 /// A store elsewhere, as a file names it.
@@ -108,8 +114,8 @@ pub struct Source {
     pub artifact_type: String,
 }
 
-/// A stage.
-#[derive(Debug, Clone)]
+/// A stage. It can be written as JSON, by which a job on another machine gets it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Stage {
     /// Its name and where that stands.
     pub name: Spanned<String>,
@@ -137,6 +143,8 @@ pub struct Stage {
     pub any_platform: bool,
     /// What it needs; never hashed.
     pub resources: Resources,
+    /// Where it runs, if it says so itself; never hashed.
+    pub executor: Option<Spanned<String>>,
     /// Runs again this often after a failure; never hashed.
     pub retries: u32,
     /// Is stopped after this long; never hashed.
@@ -146,7 +154,7 @@ pub struct Stage {
 }
 
 /// The value of an environment variable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EnvValue {
     /// A text; hashed.
     Literal(String),
@@ -157,7 +165,7 @@ pub enum EnvValue {
 }
 
 /// What a stage does.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Work {
     /// A kind of a provider.
     Kind {
@@ -184,7 +192,7 @@ pub enum Work {
 }
 
 /// The command of a `command` stage.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Run {
     /// For the shell.
     Script(String),
@@ -193,7 +201,7 @@ pub enum Run {
 }
 
 /// What a command may see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Sandbox {
     /// It runs in an execution folder that holds what it declared.
     #[default]
@@ -205,7 +213,7 @@ pub enum Sandbox {
 }
 
 /// What an input names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reference {
     /// A source.
     Source(String),
@@ -219,7 +227,7 @@ pub enum Reference {
 }
 
 /// What a stage needs of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Resources {
     /// Cores; 0 means all of the machine.
     pub cpus: u32,
@@ -227,6 +235,8 @@ pub struct Resources {
     pub memory: u64,
     /// GPUs.
     pub gpus: u32,
+    /// The time limit of its job on a cluster; that of the executor when none.
+    pub time: Option<Duration>,
 }
 
 impl Pipeline {

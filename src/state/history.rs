@@ -83,6 +83,15 @@ impl<'a> History<'a> {
         Ok(run)
     }
 
+    /// Begins a run in a folder beside the history: it is a part of a run that another runner keeps, and nothing of it is
+    /// remembered here.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn begin_in(&self, folder: &Path, pipeline: &str) -> Result<RunDir, StoreError> {
+        Self { store: self.store, folder: folder.join("runs") }.begin(pipeline, "")
+    }
+
     /// The record of a run; none when it has none or it cannot be read.
     ///
     /// # Errors
@@ -190,6 +199,12 @@ impl RunDir {
     /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The same folder for a part of another run, with the id of that one.
+    #[must_use]
+    pub fn on_behalf_of(self, id: &str) -> Self {
+        Self { id: id.to_owned(), ..self }
     }
 
     /// Records what this run changed of the pipeline's file, as it was typed.

@@ -3,7 +3,7 @@
 //! The way through: a URL becomes an object store (`address`) -> a [`Remote`] is one of them with its layout ->
 //! [`Remotes`] are all of a project, in order: `lookup` asks them for actions, `fetch` brings artifacts into the
 //! local store, `push` takes actions and their artifacts out, large blobs in
-//! `pieces`; `usage` counts what is there; `explain` says what an error of a request means.
+//! `pieces`; `jobs` are the objects by which a runner and its jobs talk; `usage` counts what is there; `explain` says what an error of a request means.
 
 mod address;
 mod claims;
@@ -14,6 +14,7 @@ mod folder;
 mod format;
 mod gc;
 mod health;
+mod jobs;
 mod list;
 mod object;
 mod packs;

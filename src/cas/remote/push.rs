@@ -22,7 +22,7 @@ use super::pieces::{LARGE, Likeness, Near, Recipe, large_files, pack_up};
 use crate::cas::error::StoreError;
 use crate::cas::store::Store;
 use crate::cas::tree::MOST_TREE_BYTES;
-use crate::cas::types::Action;
+use crate::cas::types::{Action, ArtifactRef};
 use crate::cas::unpoisoned;
 use crate::digest::Digest;
 
@@ -98,6 +98,35 @@ impl Remotes {
         })
     }
 
+    /// Sends the bytes of artifacts to the remote of this name, whether or not an action names them there: a job on
+    /// another machine reads them. Gives the bytes that were transferred.
+    ///
+    /// # Errors
+    /// There is no such remote, it fails, or an artifact is not here.
+    pub fn send_artifacts(
+        &self,
+        store: &Store,
+        name: &str,
+        artifacts: &[ArtifactRef],
+        how: Sending,
+    ) -> Result<u64, PushError> {
+        let remote = self.writable(name)?;
+        self.runtime.block_on(async {
+            remote.check_writable()?;
+            remote.prepare().await?;
+            let named = Named::of(artifacts.iter(), store)?;
+            let intent = Intent::declare(remote, named.digests()).await?;
+            let mut bytes = 0;
+            let sent = tokio::select! {
+                biased;
+                sent = send_blobs(&intent, (remote, store), &named, how, &mut bytes) => sent,
+                never = intent.keep() => match never {},
+            };
+            intent.withdraw().await;
+            sent.map(|()| bytes)
+        })
+    }
+
     /// Waits for something that was sent; none when it panicked.
     pub fn wait(&self, sent: JoinHandle<Vec<Pushed>>) -> Option<Vec<Pushed>> {
         self.runtime.block_on(sent).ok()
@@ -133,8 +162,13 @@ struct Named {
 
 impl Named {
     fn by(action: &Action, store: &Store) -> Result<Self, StoreError> {
+        let near = large_files(store, &action.inputs());
+        Ok(Self { near, ..Self::of(action.outputs.values(), store)? })
+    }
+
+    fn of<'a>(artifacts: impl Iterator<Item = &'a ArtifactRef>, store: &Store) -> Result<Self, StoreError> {
         let (mut files, mut trees) = (BTreeMap::new(), BTreeMap::new());
-        for output in action.outputs.values() {
+        for output in artifacts {
             if output.tree {
                 files.extend(store.tree(&output.digest)?.files.iter().map(|file| (file.digest, file.size)));
                 let listing = store.blobs.verify(&output.digest)?;
@@ -143,7 +177,7 @@ impl Named {
                 files.insert(output.digest, output.size);
             }
         }
-        Ok(Self { files, trees, near: large_files(store, &action.inputs()) })
+        Ok(Self { files, trees, near: Vec::new() })
     }
 
     fn digests(&self) -> BTreeSet<Digest> {
@@ -185,6 +219,18 @@ async fn send_all(
     how: Sending,
     bytes: &mut u64,
 ) -> Result<Option<Sent>, PushError> {
+    send_blobs(intent, (remote, store), named, how, bytes).await?;
+    Ok(remote.put_action(action, how.replace, store.trust(), || intent.is_fresh()).await?)
+}
+
+/// Sends what is named: blobs before the listings that name them.
+async fn send_blobs(
+    intent: &Intent<'_>,
+    (remote, store): (&Remote, &Store),
+    named: &Named,
+    how: Sending,
+    bytes: &mut u64,
+) -> Result<(), PushError> {
     let Named { mut files, trees, near } = named.clone();
     // What the stage has read may share pieces with what it made, and so may its outputs with each other.
     let mut near = Relatives { unasked: near, like: Likeness::default() };
@@ -197,7 +243,7 @@ async fn send_all(
         let sent: Vec<u64> = stream::iter(sent).buffer_unordered(BLOBS).try_collect().await?;
         *bytes += sent.iter().sum::<u64>();
     }
-    Ok(remote.put_action(action, how.replace, store.trust(), || intent.is_fresh()).await?)
+    Ok(())
 }
 
 /// Sends a blob unless the remote has it; gives the bytes that were sent.

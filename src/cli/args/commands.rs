@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::digest::Digest;
+
 use super::shared::{
     Common, NAMES, PipelineArgs, SamplingArgs, hidden, model_and_prompts, one_artifact, one_model, one_stage,
     stage_or_run, without_changes,
@@ -47,6 +49,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Find the root cause of a stale stage, with old and new values
     Why(WhyArgs),
+    /// Run the stage of a job on its node; for the script of a job, not for people
+    #[command(hide = true)]
+    Exec(ExecArgs),
     /// Draw the DAG
     Graph(GraphArgs),
     /// List the runs, or print the last log of a stage
@@ -148,9 +153,31 @@ pub struct RunArgs {
     /// Run nothing and exit with 2 if the pipeline differs from the lock file; exit with 1 if an output does
     #[arg(long)]
     pub locked: bool,
+    /// Run stages as jobs of a cluster: slurm, or the name of one of `executors`; local runs all of them here
+    #[arg(long, value_name = "NAME")]
+    pub executor: Option<String>,
+    /// End when the jobs that can be submitted are; the next run goes on with them
+    #[arg(long)]
+    pub detach: bool,
     /// Whether the lock file stays as it is.
     #[arg(skip)]
     pub leaves_lock_file: bool,
+}
+
+/// `kiln exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// The action key
+    pub key: Digest,
+    /// The number of the submission
+    #[arg(long)]
+    pub submission: String,
+    /// The digest of the request
+    #[arg(long)]
+    pub request: Digest,
+    /// The remote by which the runner and the job talk, as NAME=URL
+    #[arg(long)]
+    pub remote: Option<String>,
 }
 
 /// `kiln status`.

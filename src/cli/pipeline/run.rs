@@ -7,10 +7,12 @@
 use std::sync::Arc;
 
 use crate::cli::args::{Common, RunArgs};
+use crate::cli::cluster::executors;
 use crate::cli::context::Context;
 use crate::cli::pipeline::{lock, params, plan};
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
+use crate::executor::cluster::Placement;
 use crate::executor::{self, Options, Wanted};
 use crate::report::lockfile::{Difference, LockCheck, LockFileReporter};
 use crate::report::resume::resume_points;
@@ -41,7 +43,11 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     params::check(&context, &plan)?;
     let lock = args.locked.then(|| lock::locked(&context, &plan, names.is_empty())).transpose()?;
     let pipeline = context.graph.pipeline();
-    let ready = executor::preflight(&context.graph, &context.store, &plan)?;
+    let known = executors::known(pipeline)?;
+    executors::check(&context, &known, args.executor.as_deref())?;
+    let mut placement = Placement::of(&context.graph, &plan, &known, args.executor.as_deref());
+    placement.detaches = args.detach;
+    let ready = executor::preflight(&context.graph, &context.store, &plan, &placement)?;
     let mut run = context.store.history().begin(&pipeline.name, &pipeline.file().to_string_lossy())?;
     let set: Vec<_> = args.pipeline.set.iter().map(|text| without_credentials(text)).collect();
     run.overridden(&set, &args.pipeline.unset)?;
@@ -73,7 +79,8 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
         providers: Arc::clone(&context.providers),
         ready,
     };
-    let options = Options { jobs: args.jobs, keep_going: args.keep_going, device: context.device.to_owned() };
+    let device = context.device.to_owned();
+    let options = Options { jobs: args.jobs, keep_going: args.keep_going, device, placement };
     let outcome = executor::run(wanted, &options, reporters)?;
     let differences = check.map(LockCheck::into_differences).unwrap_or_default();
     if let Some(mut answer) = json.and_then(JsonReport::into_answer) {

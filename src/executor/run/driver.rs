@@ -16,18 +16,20 @@ use super::paths;
 use crate::cas::remote::FetchError;
 use crate::cas::types::{Action, ArtifactRef};
 use crate::digest::{CanonicalJson, Digest};
+use crate::executor::cluster::{Placement, Site};
 use crate::executor::context::RunContext;
 use crate::executor::job::{Job, StageEnd};
 use crate::executor::local::Local;
 use crate::executor::orphans;
 use crate::executor::scratch::Scratch;
-use crate::executor::stage::{StageRun, run_stage, take_over};
+use crate::executor::stage::{StageRun, run_as_job, run_stage, take_over};
 use crate::graph::Producer;
 use crate::plan::{Decision, Plan, PlanError, StageIx};
 use crate::sched::budget::{Capacity, Permit};
 use crate::sched::scheduler::Scheduler;
 use crate::sched::types::{Command, End, Input, Slot, Verdict};
 use crate::sched::{Event, StageEvent, StageReport};
+use crate::spec::types::ExecutorSpec;
 use crate::state::StageOutcome;
 
 /// How often a stage that another runner is at is looked at again.
@@ -58,6 +60,8 @@ pub(super) struct Known {
 pub struct Driver {
     pub(super) context: Arc<RunContext>,
     executor: Arc<Local>,
+    placement: Placement,
+    sites: Vec<Arc<Site>>,
     scheduler: Scheduler,
     pub(super) stages: Vec<Known>,
     slots: HashMap<StageIx, Slot>,
@@ -76,6 +80,7 @@ impl Driver {
         context: Arc<RunContext>,
         plan: &Plan,
         capacity: Capacity,
+        placement: Placement,
         keep_going: bool,
         reports: UnboundedSender<Vec<Event>>,
     ) -> Self {
@@ -83,11 +88,16 @@ impl Driver {
         let stages: Vec<_> =
             plan.stages.iter().map(|planned| Known { index: planned.stage, ..Known::default() }).collect();
         let slots = stages.iter().enumerate().map(|(slot, stage)| (stage.index, slot)).collect();
-        let wanted = paths::wanted(&context.graph, plan, &slots);
+        let wanted = paths::wanted(&context.graph, plan, &slots, &placement);
+        let start = |spec: &ExecutorSpec| Site::start(spec.clone(), placement.detaches);
+        let sites: Vec<_> = placement.executors.iter().map(start).collect();
+        let capacity = Capacity { sites: sites.iter().map(|site| site.spec.max_jobs).collect(), ..capacity };
         let scheduler = Scheduler::new(wanted, capacity, keep_going);
         let mut driver = Self {
             context,
             executor: Arc::default(),
+            placement,
+            sites,
             scheduler,
             stages,
             slots,
@@ -289,7 +299,11 @@ impl Driver {
         let scratch = Scratch::at(context.store.work(&job.key));
         let executor = Arc::clone(&self.executor);
         let run = StageRun { context, job, scratch, permit, executor, emit };
-        let work = tokio::spawn(run_stage(run, move || drop(ended.send(Message::ProcessEnded(slot)))));
+        let site = self.placement.of.get(slot).copied().flatten().and_then(|site| self.sites.get(site));
+        let work = match site {
+            Some(site) => tokio::spawn(run_as_job(run, Arc::clone(site))),
+            None => tokio::spawn(run_stage(run, move || drop(ended.send(Message::ProcessEnded(slot))))),
+        };
         tokio::spawn(async move {
             let end = work.await.unwrap_or_else(|e| StageEnd::Failed {
                 error: format!("the runner has a bug: {e} (see stderr)"),
@@ -309,11 +323,11 @@ impl Driver {
 
     fn ended(&mut self, slot: Slot, end: StageEnd) {
         match end {
-            StageEnd::Held(holder) => {
+            StageEnd::Held { holder, lock } => {
                 if !std::mem::replace(&mut self.stages[slot].told_holder, true) {
                     self.stage_event(slot, StageEvent::Waiting { holder: holder.to_string() });
                 }
-                self.wait_for_holder(slot);
+                self.wait_for_holder(slot, lock);
                 self.feed(Input::Held(slot));
             }
             StageEnd::HeldElsewhere(holder) => {
@@ -344,16 +358,22 @@ impl Driver {
                 self.found(slot, &action, StageOutcome::Cached);
                 self.feed(Input::Ended(slot, End::Cached));
             }
-            StageEnd::Ran { outputs, summary, kept } => {
+            StageEnd::Ran { outputs, summary, kept, seconds } => {
                 self.set_outputs(slot, &outputs);
                 let blank = self.report(slot, StageOutcome::Ran);
-                self.finish(slot, StageReport { outputs, summary, kept, ..blank });
+                let seconds = seconds.unwrap_or(blank.seconds);
+                self.finish(slot, StageReport { outputs, summary, kept, seconds, ..blank });
                 self.feed(Input::Ended(slot, End::Ran));
             }
             StageEnd::Interrupted => {
                 let error = Some("interrupted; run again to go on".to_owned());
                 let blank = self.report(slot, StageOutcome::Skipped);
                 self.finish(slot, StageReport { error, ..blank });
+                self.feed(Input::Ended(slot, End::Interrupted));
+            }
+            StageEnd::Detached(job) => {
+                let blank = self.report(slot, StageOutcome::Skipped);
+                self.finish(slot, StageReport { error: Some(job), ..blank });
                 self.feed(Input::Ended(slot, End::Interrupted));
             }
             StageEnd::Failed { error, log } => {
@@ -377,13 +397,12 @@ impl Driver {
     }
 
     /// Looks now and then whether the other runner has let go.
-    fn wait_for_holder(&self, slot: Slot) {
-        let Some(key) = self.stages[slot].key else { return };
+    fn wait_for_holder(&self, slot: Slot, lock: Digest) {
         let (context, sender) = (Arc::clone(&self.context), self.sender.clone());
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(HELD_FOR).await;
-                match context.store.holder(&key) {
+                match context.store.holder(&lock) {
                     Ok(Some(holder)) if !orphans::is_dead(&holder) => {}
                     _ => break,
                 }

@@ -17,6 +17,7 @@ use super::uploads::Uploads;
 use super::{signals, sweep};
 use crate::cas::{Store, StoreError};
 use crate::executor::cancel::Cancellation;
+use crate::executor::cluster::Placement;
 use crate::executor::commit::Committer;
 use crate::executor::context::RunContext;
 use crate::executor::machine::Machine;
@@ -38,6 +39,8 @@ pub struct Options {
     pub keep_going: bool,
     /// `auto`, `cpu` or `cuda`.
     pub device: String,
+    /// Which stages run on a cluster.
+    pub placement: Placement,
 }
 
 /// What is to be run.
@@ -126,7 +129,14 @@ async fn drive(
     let run = context.run.id().to_owned();
     let stages = plan.stages.len();
     let _ = events.send(vec![Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages }]);
-    let mut driver = Driver::new(Arc::clone(&context), plan, capacity, options.keep_going, events.clone());
+    let mut driver = Driver::new(
+        Arc::clone(&context),
+        plan,
+        capacity,
+        options.placement.clone(),
+        options.keep_going,
+        events.clone(),
+    );
     // Before anything that may take time: a signal that nobody watches for ends the runner without a report.
     signals::watch(driver.sender());
     if !plan.summary().is_fresh() {

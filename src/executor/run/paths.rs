@@ -4,19 +4,26 @@
 
 use std::collections::HashMap;
 
+use crate::executor::cluster::Placement;
 use crate::graph::Graph;
 use crate::plan::{Plan, StageIx, StagePlan, State};
 use crate::sched::types::{Slot, Wanted};
 
 /// The stages of a plan, in its order.
-pub fn wanted(graph: &Graph, plan: &Plan, slots: &HashMap<StageIx, Slot>) -> Vec<Wanted> {
+pub fn wanted(
+    graph: &Graph,
+    plan: &Plan,
+    slots: &HashMap<StageIx, Slot>,
+    placement: &Placement,
+) -> Vec<Wanted> {
     let slots_of = |stages: Vec<StageIx>| stages.iter().filter_map(|ix| slots.get(ix).copied()).collect();
     let mut wanted: Vec<Wanted> = Vec::with_capacity(plan.stages.len());
-    for planned in &plan.stages {
+    for (slot, planned) in plan.stages.iter().enumerate() {
         wanted.push(Wanted {
             dependencies: slots_of(graph.dependencies(planned.stage)),
             dependents: slots_of(graph.dependents(planned.stage)),
             need: graph.stage(planned.stage).resources,
+            site: placement.of.get(slot).copied().flatten(),
             critical_path: 0,
             cached: planned.state == State::Cached,
         });

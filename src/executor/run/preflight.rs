@@ -1,7 +1,7 @@
 //! What stages need of this machine and of the caller's environment, looked at before a run begins.
 //!
 //! Purpose: all that is missing at once, with the stage and the next step.
-//! Invariant: a stage that the plan found cached needs nothing.
+//! Invariant: a stage that the plan found cached needs nothing, and neither does one that runs on a cluster.
 //! Must not know: how stages run.
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::entry::RunError;
 use crate::cas::Store;
+use crate::executor::cluster::Placement;
 use crate::executor::log::Masks;
 use crate::graph::Graph;
 use crate::plan::{Plan, State};
@@ -28,13 +29,19 @@ pub struct Ready {
 ///
 /// # Errors
 /// What is missing.
-pub fn preflight(graph: &Graph, store: &Store, plan: &Plan) -> Result<Ready, RunError> {
+pub fn preflight(
+    graph: &Graph,
+    store: &Store,
+    plan: &Plan,
+    placement: &Placement,
+) -> Result<Ready, RunError> {
     let caller = environment::caller();
     let (mut missing, mut secrets, mut stages) = (BTreeSet::new(), Vec::new(), Vec::new());
     let mut shells = HashMap::new();
-    for planned in &plan.stages {
+    for (slot, planned) in plan.stages.iter().enumerate() {
         let stage = graph.stage(planned.stage);
-        let is_cached = planned.state == State::Cached;
+        // A job needs things on its node.
+        let is_cached = planned.state == State::Cached || placement.of.get(slot).is_some_and(Option::is_some);
         // Those of cached stages, too: one runs after all when an output of it proves missing.
         if stage.env.values().any(|value| matches!(value, EnvValue::Secret(_))) {
             match stage_environment(stage, None, &caller) {

@@ -6,7 +6,7 @@
 //! Must not know: how a lease is kept, how a result is fetched.
 
 use super::life::{Beginning, Early, StageRun};
-use crate::cas::remote::{Claim, FetchError};
+use crate::cas::remote::{Claim, FetchError, Lease};
 use crate::cas::types::Action;
 use crate::cas::{PendingCommit, Store};
 use crate::executor::job::StageEnd;
@@ -33,22 +33,31 @@ pub fn take_over(store: &Store, action: &Action, fetch: bool) -> Result<(), Fetc
 impl StageRun {
     /// Asks for the lease of the action, under its lock. Blocks on the network.
     pub(super) fn claim(&self, lock: KeyLock) -> Result<Beginning, Early> {
-        let Some(remotes) = self.context.store.remotes().filter(|_| !self.job.replace) else {
-            return Ok(Beginning::Ready(lock, None));
-        };
-        match remotes.claim(&self.job.key, &self.stage().name.value) {
-            None => Ok(Beginning::Ready(lock, None)),
-            Some(Claim::Theirs(holder)) => Err(Early::End(StageEnd::HeldElsewhere(holder))),
-            // Whoever had the lease before us may have sent the result since it was looked for.
-            Some(Claim::Ours(lease)) => Ok(match self.made_elsewhere()? {
-                Some(action) => Beginning::Found(Box::new(action)),
-                None => Beginning::Ready(lock, Some(lease)),
-            }),
+        match self.lease() {
+            Ok(lease) => Ok(Beginning::Ready(lock, lease)),
+            Err(Early::End(StageEnd::Found(action))) => Ok(Beginning::Found(action)),
+            Err(early) => Err(early),
         }
     }
 
-    /// The action, if a remote has it now and gives its outputs.
-    fn made_elsewhere(&self) -> Result<Option<Action>, Early> {
+    /// The lease of the action, where there are leases. Blocks on the network.
+    pub(super) fn lease(&self) -> Result<Option<Lease>, Early> {
+        let Some(remotes) = self.context.store.remotes().filter(|_| !self.job.replace) else {
+            return Ok(None);
+        };
+        match remotes.claim(&self.job.key, &self.stage().name.value) {
+            None => Ok(None),
+            Some(Claim::Theirs(holder)) => Err(Early::End(StageEnd::HeldElsewhere(holder))),
+            // Whoever had the lease before us may have sent the result since it was looked for.
+            Some(Claim::Ours(lease)) => match self.made_elsewhere(true)? {
+                Some(action) => Err(Early::End(StageEnd::Found(Box::new(action)))),
+                None => Ok(Some(lease)),
+            },
+        }
+    }
+
+    /// The action, if a remote has it now and, with `fetch`, gives its outputs.
+    pub(super) fn made_elsewhere(&self, fetch: bool) -> Result<Option<Action>, Early> {
         let (store, key) = (&self.context.store, &self.job.key);
         // Its record there has lost its blobs, or is damaged.
         if self.context.planner.was_lost_elsewhere(key) {
@@ -56,7 +65,7 @@ impl StageRun {
         }
         self.context.planner.forget_answer(key);
         let Some(found) = self.context.planner.elsewhere(self.stage(), key) else { return Ok(None) };
-        match take_over(store, &found.action, true) {
+        match take_over(store, &found.action, fetch) {
             Ok(()) => Ok(Some((*found.action).clone())),
             // Without room here the stage would find none, either.
             Err(FetchError::Store(error)) if error.is_of_disk() => Err(error.into()),

@@ -127,7 +127,7 @@ impl StageRun {
                 Err(holder) if orphans::is_dead(&holder) => {
                     self.note_orphans(orphans::take_over(&self.context.store, &self.job.key).await);
                 }
-                Err(holder) => return Err(Early::End(StageEnd::Held(holder))),
+                Err(holder) => return Err(Early::End(StageEnd::Held { holder, lock: self.job.key })),
             }
         }
         Err(Early::Failed("processes of a dead runner still hold its lock and do not end".to_owned()))
@@ -159,7 +159,7 @@ impl StageRun {
     }
 
     /// The action, if somebody committed it since it was decided that the stage must run.
-    fn look_up(&self) -> Result<Option<Action>, Early> {
+    pub(super) fn look_up(&self) -> Result<Option<Action>, Early> {
         if self.job.replace {
             return Ok(None);
         }
@@ -241,7 +241,7 @@ impl StageRun {
         }
     }
 
-    /// An attempt that could not be prepared: an input that is missing is made again.
+    /// An attempt that could not be prepared.
     fn unprepared(&self, error: AttemptError) -> Early {
         let input = match &error {
             // What was being fetched was stopped.
@@ -255,11 +255,16 @@ impl StageRun {
             }
             _ => return error.into(),
         };
+        self.input_missing(input)
+    }
+
+    /// An input that is missing is made again, if a stage makes it.
+    pub(super) fn input_missing(&self, input: &str) -> Early {
         let inputs = self.context.graph.inputs(self.job.stage);
-        let producer = inputs.iter().find(|given| given.name == *input).map(|given| &given.from);
+        let producer = inputs.iter().find(|given| given.name == input).map(|given| &given.from);
         match producer {
             Some(Producer::Stage { index, .. }) => Early::End(StageEnd::InputMissing(*index)),
-            _ => error.into(),
+            _ => AttemptError::InputMissing { input: input.to_owned() }.into(),
         }
     }
 
@@ -276,7 +281,7 @@ impl StageRun {
                     run.share(kept, lease);
                 })
                 .await;
-                Ok(StageEnd::Ran { outputs, summary: finished.summary, kept })
+                Ok(StageEnd::Ran { outputs, summary: finished.summary, kept, seconds: None })
             }
             Err(error) => {
                 blocking(&self, move |run| Err(outputs::not_committed(run, &made, finished, outputs, error)))
@@ -286,7 +291,7 @@ impl StageRun {
     }
 
     /// Sends the result to the remotes, if later runs may use it. Who waits for the lease finds it there.
-    fn share(&self, kept: bool, lease: Option<Lease>) {
+    pub(super) fn share(&self, kept: bool, lease: Option<Lease>) {
         let resend = self.context.planner.was_lost_elsewhere(&self.job.key);
         // A record whose blobs were lost there gives way, too.
         let how = Sending { replace: self.job.replace || resend, resend };
@@ -299,7 +304,7 @@ impl StageRun {
     ///
     /// # Errors
     /// The disk here refuses: the stage that makes an input could not write it either.
-    fn fetch_inputs(&self) -> Result<(), AttemptError> {
+    pub(super) fn fetch_inputs(&self) -> Result<(), AttemptError> {
         let made = self.context.graph.inputs(self.job.stage);
         let made = made.iter().filter(|input| matches!(input.from, Producer::Stage { .. }));
         let inputs: Vec<_> = made.filter_map(|input| self.job.inputs.get(input.name).copied()).collect();
@@ -359,7 +364,7 @@ impl StageRun {
 
     /// A failure, with the last lines of the log. On a full disk there may be none, and the program of a stage may have
     /// said so there.
-    fn failure(&self, mut error: String) -> StageEnd {
+    pub(super) fn failure(&self, mut error: String) -> StageEnd {
         if reserve::is_full(self.scratch.root()) {
             error = format!("{error}; the disk is full: {}", self.scratch.root().display());
         }

@@ -52,6 +52,7 @@ pub fn stage() -> Stage {
         exact: false,
         any_platform: false,
         resources: Resources::default(),
+        executor: None,
         retries: 0,
         timeout: None,
         linger: None,
@@ -265,7 +266,10 @@ const OF_NONE: [(&str, Edit); 14] = [
     ("retries", |c| c.stage.retries = 5),
     ("timeout", |c| c.stage.timeout = Some(Duration::from_secs(5))),
     ("linger", |c| c.stage.linger = Some(Duration::from_secs(5))),
-    ("resources", |c| c.stage.resources = Resources { cpus: 7, memory: 1 << 30, gpus: 1 }),
+    ("resources", |c| {
+        c.stage.resources =
+            Resources { cpus: 7, memory: 1 << 30, gpus: 1, time: Some(Duration::from_secs(1)) }
+    }),
     ("the size of an input", |c| c.input().size += 1),
     ("the program of the provider", |c| c.provider.program = Some(Digest::of_bytes(b"rebuilt"))),
     ("a passed variable that becomes a secret", |c| {

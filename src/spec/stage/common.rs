@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::spec::code::Code;
 use crate::spec::document::node::{Data, Entry, Node};
 use crate::spec::stage::read::Reader;
-use crate::spec::types::{EnvValue, Resources, Stage};
-use crate::spec::{fields, units};
+use crate::spec::types::{EnvValue, Resources, Spanned, Stage};
+use crate::spec::{executors, fields, units};
 
 const MOST_CPUS: u32 = 4096;
 const MOST_GPUS: u32 = 1024;
@@ -26,6 +26,7 @@ impl Reader<'_, '_, '_> {
         stage.timeout = self.duration("timeout");
         stage.linger = self.duration("linger");
         stage.resources = self.resources();
+        stage.executor = self.executor();
     }
 
     fn count(&mut self, key: &str, most: u32) -> u32 {
@@ -57,20 +58,19 @@ impl Reader<'_, '_, '_> {
 
     fn duration(&mut self, key: &str) -> Option<Duration> {
         let node = self.node.get(key)?;
-        let duration = node.scalar().and_then(|text| units::parse_duration(&text));
-        if duration.is_none() {
-            let message =
-                format!("`{key}` of {} must be a duration such as `90s`, `10m` or `2h`", self.owner);
-            self.context.out.push(Code::Type, node.span, message);
-        }
-        duration
+        fields::duration(node, format_args!("`{key}` of {}", self.owner), self.context.out)
+    }
+
+    fn executor(&mut self) -> Option<Spanned<String>> {
+        let node = self.node.get("executor")?;
+        executors::name(node, format_args!("`executor` of {}", self.owner), self.context.out)
     }
 
     fn resources(&mut self) -> Resources {
         let entries = self.section("resources").unwrap_or_default();
         let owner = format_args!("`resources` of {}", self.owner);
         let out = &mut *self.context.out;
-        fields::only(entries, &["cpus", "memory", "gpus"], owner, out);
+        fields::only(entries, &["cpus", "memory", "gpus", "time"], owner, out);
         let mut resources = Resources { cpus: 1, ..Resources::default() };
         for Entry { key, value } in entries {
             let what = format_args!("`{}` in {owner}", key.text);
@@ -81,6 +81,7 @@ impl Reader<'_, '_, '_> {
                     Some(bytes) => resources.memory = bytes,
                     None => out.push(Code::Type, value.span, format!("{what} must be a size such as `4GiB`")),
                 },
+                "time" => resources.time = fields::duration(value, what, out),
                 _ => {}
             }
         }

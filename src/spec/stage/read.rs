@@ -17,7 +17,7 @@ use crate::spec::fields;
 use crate::spec::types::{Resources, Source, Span, Spanned, Stage, Work};
 
 /// The keys of a stage.
-pub const KEYS: [&str; 16] = [
+pub const KEYS: [&str; 17] = [
     "kind",
     "inputs",
     "params",
@@ -29,6 +29,7 @@ pub const KEYS: [&str; 16] = [
     "sandbox",
     "env",
     "resources",
+    "executor",
     "retries",
     "timeout",
     "linger",
@@ -158,6 +159,7 @@ impl<'n> Reader<'n, '_, '_> {
             exact: false,
             any_platform: false,
             resources: Resources::default(),
+            executor: None,
             retries: 0,
             timeout: None,
             linger: None,

@@ -1,0 +1,189 @@
+//! Checkpoints that outlive the node of a job.
+//!
+//! Purpose: where a job has a store of its own, what its stage leaves for the next attempt goes to the remote, at intervals
+//! and when the job is stopped; a job of the same key on another node begins with it.
+//! Invariant: a checkpoint is taken over whole or not at all: its files are complete before the list that names them, and
+//! each is compared with its digest. One that cannot be had costs time and nothing else.
+//! Must not know: what is in a checkpoint; whoever reads it judges whether it fits.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::mail::{Mail, MailError};
+use crate::cas::disk::remove_tree;
+use crate::digest::{Digest, Hasher};
+use crate::executor::scratch::Scratch;
+
+/// The folder of all checkpoints of a key.
+const FOLDER: &str = "checkpoint";
+/// The name of the list.
+const LIST: &str = "list.json";
+/// The most bytes of a list.
+const MOST_LIST: u64 = 4 << 20;
+/// The most files of a checkpoint, and the deepest folder in it.
+const MOST_FILES: usize = 10_000;
+const MOST_DEPTH: usize = 32;
+
+/// Why a checkpoint could not be exchanged.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The remote refuses.
+    #[error(transparent)]
+    Mail(#[from] MailError),
+    /// The disk refuses.
+    #[error("cannot read or write a checkpoint: {0}")]
+    Disk(#[from] io::Error),
+    /// It is not what its list says.
+    #[error("a checkpoint is not what it should be: {0}")]
+    Wrong(String),
+}
+
+/// The files of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct List {
+    /// The part of the names of its objects that no other checkpoint has.
+    number: String,
+    files: Vec<Listed>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Listed {
+    path: String,
+    size: u64,
+    digest: Digest,
+}
+
+/// What was sent last.
+#[derive(Default)]
+pub struct Sent {
+    seen: Vec<(String, u64, i64)>,
+    number: Option<String>,
+}
+
+impl Sent {
+    /// Sends the checkpoint of a stage, if it changed since it was sent last; false when it did not, or is being written.
+    ///
+    /// # Errors
+    /// The disk or the remote refuses.
+    pub fn send(&mut self, mail: &Mail, scratch: &Scratch) -> Result<bool, CheckpointError> {
+        let folder = scratch.checkpoint();
+        let seen = look(&folder)?;
+        if seen.is_empty() || seen == self.seen {
+            return Ok(false);
+        }
+        let number = super::intent::submission(&Digest::of_bytes(format!("{seen:?}").as_bytes()));
+        let mut files = Vec::new();
+        for (at, (path, ..)) in seen.iter().enumerate() {
+            let file = folder.join(path);
+            let (digest, size) = digest_of(&file)?;
+            mail.put_file(&[FOLDER, &number, &at.to_string()], &file)?;
+            files.push(Listed { path: path.clone(), size, digest });
+        }
+        // It was written to meanwhile: what was sent may be of two checkpoints.
+        if look(&folder)? != seen {
+            mail.remove(&[FOLDER, &number])?;
+            return Ok(false);
+        }
+        let list = serde_json::to_vec(&List { number: number.clone(), files }).map_err(io::Error::from)?;
+        mail.put(&[FOLDER, LIST], list)?;
+        if let Some(before) = self.number.replace(number) {
+            mail.remove(&[FOLDER, &before])?;
+        }
+        self.seen = seen;
+        Ok(true)
+    }
+}
+
+/// Makes the checkpoint that an earlier job of the key has sent that of this scratch folder; false when there is none.
+///
+/// # Errors
+/// The disk or the remote refuses, or it is not what its list says; nothing is left of it then.
+pub fn receive(mail: &Mail, scratch: &Scratch) -> Result<bool, CheckpointError> {
+    let Some(bytes) = mail.get(&[FOLDER, LIST], MOST_LIST)? else { return Ok(false) };
+    let list: List = serde_json::from_slice(&bytes).map_err(|e| CheckpointError::Wrong(e.to_string()))?;
+    let fits = list.files.len() <= MOST_FILES && super::intent::is_submission(&list.number);
+    if !fits || !list.files.iter().all(|file| is_plain(&file.path)) {
+        return Err(CheckpointError::Wrong("its list names what cannot be".to_owned()));
+    }
+    let coming = scratch.root().join("checkpoint-coming");
+    remove_tree(&coming)?;
+    let received = receive_files(mail, &list, &coming);
+    if received.is_err() {
+        let _ = remove_tree(&coming);
+    }
+    received?;
+    remove_tree(&scratch.checkpoint())?;
+    fs::rename(&coming, scratch.checkpoint())?;
+    Ok(true)
+}
+
+fn receive_files(mail: &Mail, list: &List, folder: &Path) -> Result<(), CheckpointError> {
+    fs::create_dir_all(folder)?;
+    for (at, file) in list.files.iter().enumerate() {
+        let to = folder.join(&file.path);
+        to.parent().map_or(Ok(()), fs::create_dir_all)?;
+        let mut sink = Hashing { file: File::create(&to)?, hasher: Hasher::default() };
+        let there = mail.get_file(&[FOLDER, &list.number, &at.to_string()], file.size, &mut sink)?;
+        if !there || sink.hasher.finish().0 != file.digest {
+            return Err(CheckpointError::Wrong(format!("`{}` is missing or has other bytes", file.path)));
+        }
+    }
+    Ok(())
+}
+
+/// The plain files of a checkpoint with their sizes and times, by path.
+fn look(folder: &Path) -> io::Result<Vec<(String, u64, i64)>> {
+    let mut found = Vec::new();
+    let mut folders = vec![(PathBuf::new(), 0)];
+    while let Some((below, depth)) = folders.pop() {
+        let entries = match fs::read_dir(folder.join(&below)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = below.join(entry.file_name());
+            // What is gone again, is being written.
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() && depth < MOST_DEPTH {
+                folders.push((path, depth + 1));
+            } else if let (true, Some(text)) = (meta.is_file() && found.len() < MOST_FILES, path.to_str()) {
+                let changed = crate::cas::Stat::of(&meta).mtime;
+                found.push((text.to_owned(), meta.len(), changed));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn digest_of(file: &Path) -> io::Result<(Digest, u64)> {
+    let mut hashing = Hashing { file: io::sink(), hasher: Hasher::default() };
+    io::copy(&mut File::open(file)?, &mut hashing)?;
+    Ok(hashing.hasher.finish())
+}
+
+/// Whether a path is relative and stays below.
+fn is_plain(path: &str) -> bool {
+    !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+struct Hashing<W> {
+    file: W,
+    hasher: Hasher,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,410 @@
+//! The job itself: one stage, on the machine where it runs.
+//!
+//! Purpose: read the request, recompute its key, and run the stage as every runner does: lock, look up, lease, fetch,
+//! attempts, commit, send. Then say how it ended.
+//! Invariant: nothing runs for a key that this machine would not make. Whether this job is the first or the third of its key
+//! changes nothing: what another one has made is found, and what another one is making is left to it.
+//! Must not know: who submitted the job, how.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::end::{self, JobEnd};
+use super::mail::Mail;
+use super::outbox::{self, Outbox};
+use super::request::{self, JobRequest};
+use super::{checkpoint, intent};
+use crate::cas::Store;
+use crate::digest::Digest;
+use crate::executor::cancel::Cancellation;
+use crate::executor::commit::Committer;
+use crate::executor::context::RunContext;
+use crate::executor::job::{Job, StageEnd};
+use crate::executor::log::Masks;
+use crate::executor::machine::Machine;
+use crate::executor::run::Uploads;
+use crate::executor::scratch::Scratch;
+use crate::executor::spares::Spares;
+use crate::executor::stage::{StageRun, run_stage, take_over};
+use crate::executor::{blocking, local::Local};
+use crate::graph::Producer;
+use crate::plan::{Decision, Planner, Settings, key_differences};
+use crate::provider::environment;
+use crate::provider::{Known, Providers};
+use crate::sched::budget::Budget;
+use crate::spec::types::Work;
+
+/// How often what is new is written, into a folder and into a remote.
+const EVERY: Duration = Duration::from_secs(1);
+const EVERY_REMOTE: Duration = Duration::from_secs(5);
+/// How often a checkpoint is sent to a remote.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
+/// What a job was started with.
+pub struct Call {
+    /// The action key.
+    pub key: Digest,
+    /// The number of the submission.
+    pub submission: String,
+    /// The digest of the request.
+    pub request: Digest,
+    /// The store of this machine, which has its remotes.
+    pub store: Arc<Store>,
+    /// Where the runner is told things.
+    pub mail: Mail,
+}
+
+/// How a job ended for the machine that started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has done what it was asked to.
+    Ok,
+    /// It has failed.
+    Failed,
+    /// It was stopped, and can go on.
+    Interrupted,
+}
+
+/// What stopped a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// Its time is nearly over.
+    Time,
+    /// Somebody, or something, takes its place.
+    Signal,
+}
+
+/// Runs the stage of a job, and says how it ended.
+///
+/// # Errors
+/// The end could not be said.
+pub fn run(call: &Call) -> Result<Outcome, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
+    let (stopped, end) = runtime.block_on(work(call));
+    // A stopped job that runs again goes on by itself, and says how it ended then.
+    let end = match (stopped, end) {
+        (Some(Stopped::Time), None) => JobEnd::OutOfTime,
+        (_, None) => return Ok(Outcome::Interrupted),
+        (_, Some(end)) => end,
+    };
+    let said = end::write(&call.mail, &call.submission, &end);
+    said.map_err(|e| format!("the end of the job was not said: {e}"))?;
+    Ok(match end {
+        JobEnd::Done { .. } | JobEnd::Held { .. } => Outcome::Ok,
+        JobEnd::Failed { .. } | JobEnd::InputMissing { .. } => Outcome::Failed,
+        JobEnd::OutOfTime => Outcome::Interrupted,
+    })
+}
+
+/// What stopped the job, and its end; none where it was stopped before it came to one.
+async fn work(call: &Call) -> (Option<Stopped>, Option<JobEnd>) {
+    let cancellation = Cancellation::default();
+    let stopped = Arc::new(std::sync::OnceLock::new());
+    watch_signals(&cancellation, &stopped);
+    let end = match Node::prepare(call, &cancellation) {
+        Ok(Prepared::Done(end)) => Some(end),
+        Ok(Prepared::Run(node)) => node.run(call).await,
+        Err(error) => Some(JobEnd::Failed { error }),
+    };
+    (stopped.get().copied(), end)
+}
+
+fn watch_signals(cancellation: &Cancellation, stopped: &Arc<std::sync::OnceLock<Stopped>>) {
+    let kinds = [
+        (SignalKind::user_defined1(), Stopped::Time),
+        (SignalKind::terminate(), Stopped::Signal),
+        (SignalKind::interrupt(), Stopped::Signal),
+    ];
+    for (kind, why) in kinds {
+        let Ok(mut stream) = signal(kind) else { continue };
+        let (cancellation, stopped) = (cancellation.clone(), Arc::clone(stopped));
+        tokio::spawn(async move {
+            // Slurm says it more than once; it kills by itself when the time is over.
+            while stream.recv().await.is_some() {
+                let _ = stopped.set(why);
+                cancellation.stop();
+            }
+        });
+    }
+}
+
+/// A stage that can run here.
+struct Node {
+    run: StageRun,
+    outbox: Arc<Outbox>,
+}
+
+enum Prepared {
+    Run(Box<Node>),
+    /// There is nothing to run.
+    Done(JobEnd),
+}
+
+impl Node {
+    /// Reads the request and makes everything ready.
+    fn prepare(call: &Call, cancellation: &Cancellation) -> Result<Prepared, String> {
+        let text = |error: &dyn std::error::Error| error.to_string();
+        let (store, mail) = (&call.store, &call.mail);
+        let request = read_request(call)?;
+        let folder = intent::folder(store, &call.key).join(&call.submission);
+        let root = folder.join("project");
+        let uses: Vec<_> = request.uses.values().copied().collect();
+        if store.remotes().is_some() {
+            store.fetch(&uses, &[]).map_err(|e| text(&e))?;
+        }
+        crate::cas::disk::remove_tree(&root).map_err(|e| text(&e))?;
+        fs::create_dir_all(&root).map_err(|e| text(&e))?;
+        request.place_uses(store, &root).map_err(|e| text(&e))?;
+        let graph = request.graph(&root).map_err(|errors| {
+            let errors = errors.iter().map(|error| error.message.clone());
+            format!("the request does not fit together: {}", errors.collect::<Vec<_>>().join("; "))
+        })?;
+        let (graph, stage) = (Arc::new(graph), request.stage_index());
+        let providers = Arc::new(providers(store, &request)?);
+        let settings = settings(&request, &providers);
+        let planner = Planner::new(Arc::clone(&graph), Arc::clone(store), settings).map_err(|e| text(&e))?;
+        let (key_inputs, replace) = match decide(&planner, stage, &request, call)? {
+            Decided::Run(key_inputs, replace) => (key_inputs, replace),
+            Decided::Done(end) => return Ok(Prepared::Done(end)),
+        };
+        let run = store.history().begin_in(&folder, &request.pipeline).map_err(|e| text(&e))?;
+        let run = Arc::new(run.on_behalf_of(&request.run));
+        let last = outbox::read(mail, &call.submission, 0, &mut |_| {}).map_err(|e| text(&e))?;
+        let log = run.log_path(&request.stage.name.value);
+        let outbox = Arc::new(Outbox::new(mail.clone(), &call.submission, log, last));
+        let machine = Machine::look();
+        let permit = Budget::new(machine.capacity(None)).acquire(request.stage.resources).unwrap_or_default();
+        let caller = environment::caller();
+        let secrets = environment::stage_environment(&request.stage, None, &caller).map_err(|e| text(&e))?;
+        let context = RunContext {
+            graph,
+            store: Arc::clone(store),
+            planner: Arc::new(planner),
+            providers,
+            run,
+            device: request.device.clone(),
+            caller,
+            masks: Masks::new(&secrets.secrets),
+            cancellation: cancellation.clone(),
+            machine,
+            spares: Spares::new(&store.root().join("work")),
+            committer: Committer::start(Arc::clone(store)),
+            uploads: Uploads::new(Arc::clone(store)),
+        };
+        let job = Job { stage, key: call.key, key_inputs, inputs: request.inputs.clone(), replace };
+        let scratch = Scratch::at(store.work(&call.key));
+        let events = Arc::clone(&outbox);
+        let run = StageRun {
+            context: Arc::new(context),
+            job: Arc::new(job),
+            scratch,
+            permit,
+            executor: Arc::new(Local::default()),
+            emit: Arc::new(move |event| events.say(event)),
+        };
+        Ok(Prepared::Run(Box::new(Self { run, outbox })))
+    }
+
+    /// Runs the stage; none where it was stopped before its end.
+    async fn run(self: Box<Self>, call: &Call) -> Option<JobEnd> {
+        let Self { run, outbox } = *self;
+        let (context, scratch) = (Arc::clone(&run.context), run.scratch.clone());
+        let (stage, mail) = (run.job.stage, call.mail.clone());
+        let sending = Sending::start(&mail, &scratch, &outbox).await;
+        let clock = std::time::Instant::now();
+        let end = run_stage(run, || {}).await;
+        context.uploads.finish(&Cancellation::default()).await;
+        let end = match end {
+            StageEnd::Ran { .. } => Some(JobEnd::Done { seconds: Some(clock.elapsed().as_secs_f64()) }),
+            StageEnd::Found(_) => Some(JobEnd::Done { seconds: None }),
+            StageEnd::Held { holder, .. } => Some(JobEnd::Held { holder: holder.to_string() }),
+            StageEnd::HeldElsewhere(holder) => Some(JobEnd::Held { holder }),
+            StageEnd::InputMissing(producer) => {
+                let inputs = context.graph.inputs(stage);
+                let missing = inputs
+                    .iter()
+                    .find(|input| matches!(input.from, Producer::Stage { index, .. } if index == producer));
+                Some(JobEnd::InputMissing { input: missing.map_or("", |input| input.name).to_owned() })
+            }
+            StageEnd::Changed(what) => Some(JobEnd::Failed { error: format!("{what} changed on the node") }),
+            StageEnd::Interrupted | StageEnd::Detached(_) => None,
+            StageEnd::Failed { error, .. } => Some(JobEnd::Failed { error: context.masks.text(error) }),
+        };
+        sending.finish().await;
+        end
+    }
+}
+
+fn read_request(call: &Call) -> Result<JobRequest, String> {
+    let name = "request.json";
+    let bytes = call.mail.get(&[&call.submission, name], request::MOST_BYTES).map_err(|e| e.to_string())?;
+    let bytes = bytes.ok_or("the request of the job is not in the store or the remote; was it removed?")?;
+    if Digest::of_bytes(&bytes) != call.request {
+        return Err("the request of the job is not the one that was submitted".to_owned());
+    }
+    let request: JobRequest = serde_json::from_slice(&bytes).map_err(|e| {
+        format!("the request of the job is not understood ({e}); is another version of kiln on the node?")
+    })?;
+    match request.format == request::FORMAT && request.key == call.key {
+        true => Ok(request),
+        false => Err(format!("the request of the job has the format `{}`", request.format)),
+    }
+}
+
+/// Asks the provider of the stage, and no other one.
+fn providers(store: &Store, request: &JobRequest) -> Result<Known, String> {
+    let mut providers = Providers::new(store);
+    if let Work::Kind { provider, .. } = &request.stage.work {
+        let named = request.providers.get(*provider).filter(|path| !path.as_os_str().is_empty());
+        let named: Option<&PathBuf> = named;
+        providers.find(named.map(PathBuf::as_path)).map_err(|e| e.to_string())?;
+    }
+    Ok(providers.into_known())
+}
+
+fn settings(request: &JobRequest, providers: &Known) -> Settings {
+    let facts = |program: &PathBuf| {
+        let mut facts = providers.facts(program);
+        if request.device != "auto" {
+            facts.numerics.insert("device".into(), request.device.clone());
+        }
+        facts
+    };
+    let cores =
+        std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    Settings {
+        forced: request.replace.then(|| request.stage.name.value.clone()).into_iter().collect(),
+        cores,
+        providers: request.providers.iter().map(facts).collect(),
+        locked: std::collections::BTreeMap::new(),
+    }
+}
+
+enum Decided {
+    Run(serde_json::Value, bool),
+    Done(JobEnd),
+}
+
+/// Recomputes the key, and looks whether the result is there already.
+fn decide(planner: &Planner, stage: usize, request: &JobRequest, call: &Call) -> Result<Decided, String> {
+    let decision = planner.decide(stage, &request.inputs).map_err(|e| e.to_string())?;
+    let same = |key: Digest, key_inputs: &serde_json::Value| match key == call.key {
+        true => Ok(()),
+        false => Err(other_key(request, key_inputs)),
+    };
+    match decision {
+        Decision::Run { key, key_inputs, replace, .. } => {
+            same(key, &key_inputs)?;
+            Ok(Decided::Run(key_inputs, replace))
+        }
+        Decision::Cached { key, action } => {
+            same(key, &action.key_inputs.value())?;
+            Ok(Decided::Done(JobEnd::Done { seconds: None }))
+        }
+        Decision::Fetch { key, found, .. } => {
+            same(key, &found.action.key_inputs.value())?;
+            // The remote has it, and the runner takes it from there.
+            let _ = take_over(&call.store, &found.action, false);
+            Ok(Decided::Done(JobEnd::Done { seconds: None }))
+        }
+    }
+}
+
+/// Why this machine would make another key.
+fn other_key(request: &JobRequest, here: &serde_json::Value) -> String {
+    let changes = key_differences(&request.key_inputs, here);
+    let shown: Vec<_> =
+        changes.iter().take(5).map(|(what, runner, node)| format!("{what} {runner} -> {node}")).collect();
+    format!(
+        "this node would make another result than was asked for: {}; the runner and its nodes need the same kiln, the \
+         same kind of machine, and for `cache: exact` the same libraries and cores",
+        match shown.is_empty() {
+            true => "its key differs".to_owned(),
+            false => shown.join(", "),
+        }
+    )
+}
+
+/// Tells the runner what happens, and sends checkpoints where there is need, until the stage has ended.
+struct Sending {
+    task: tokio::task::JoinHandle<()>,
+    stop: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Sending {
+    async fn start(mail: &Mail, scratch: &Scratch, outbox: &Arc<Outbox>) -> Self {
+        let (stop, mut stopped) = tokio::sync::oneshot::channel();
+        let state = Arc::new(State {
+            mail: mail.clone(),
+            scratch: scratch.clone(),
+            outbox: Arc::clone(outbox),
+            sent: std::sync::Mutex::default(),
+        });
+        if mail.is_remote() {
+            blocking(&state, State::begin).await;
+        }
+        let every = if mail.is_remote() { EVERY_REMOTE } else { EVERY };
+        let task = tokio::spawn(async move {
+            let mut last = tokio::time::Instant::now();
+            loop {
+                let ended = tokio::time::timeout(every, &mut stopped).await.is_ok();
+                let checkpoint = state.mail.is_remote() && (ended || last.elapsed() >= CHECKPOINT_EVERY);
+                if checkpoint {
+                    last = tokio::time::Instant::now();
+                }
+                blocking(&state, move |state| state.send(checkpoint, ended)).await;
+                if ended {
+                    return;
+                }
+            }
+        });
+        Self { task, stop }
+    }
+
+    /// Sends the rest.
+    async fn finish(self) {
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+struct State {
+    mail: Mail,
+    scratch: Scratch,
+    outbox: Arc<Outbox>,
+    sent: std::sync::Mutex<checkpoint::Sent>,
+}
+
+impl State {
+    /// Takes over the checkpoint of an earlier job, unless this machine has one.
+    fn begin(&self) {
+        if self.scratch.has_checkpoint() {
+            return;
+        }
+        if let Err(error) = checkpoint::receive(&self.mail, &self.scratch) {
+            tracing::warn!("the stage starts from the beginning: {error}");
+        }
+    }
+
+    fn send(&self, checkpoint: bool, ended: bool) {
+        // A log may be longer than one file.
+        loop {
+            match self.outbox.flush() {
+                Ok(true) if ended => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!("the runner was not told how far the stage is: {error}");
+                    break;
+                }
+            }
+        }
+        if checkpoint && let Err(error) = crate::cas::unpoisoned(&self.sent).send(&self.mail, &self.scratch) {
+            tracing::warn!("a checkpoint was not sent: {error}");
+        }
+    }
+}

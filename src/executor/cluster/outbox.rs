@@ -1,0 +1,159 @@
+//! What a job says while it runs.
+//!
+//! Purpose: numbered files of events and lines of the log, written by the job at intervals and read by the runner in order.
+//! Invariant: what is said is in one file, and files are never changed; a reader that missed nothing has everything, and one
+//! that starts later does, too. Sizes are bounded on both sides.
+//! Must not know: what events mean.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+
+use super::mail::{Mail, MailError};
+use crate::cas::unpoisoned;
+use crate::sched::StageEvent;
+
+/// The most bytes of a file.
+pub const MOST_BYTES: u64 = 8 << 20;
+/// The most bytes of the log in a file; what is more waits for the next one.
+const MOST_LOG: u64 = 1 << 20;
+/// The most events that wait for the next file; the oldest progress gives way.
+const MOST_EVENTS: usize = 10_000;
+
+/// One thing that a job says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// An event of the stage.
+    Event(StageEvent),
+    /// A part of the log.
+    Log(String),
+}
+
+/// The side of the job.
+pub struct Outbox {
+    mail: Mail,
+    submission: String,
+    log: PathBuf,
+    state: Mutex<State>,
+    /// Held while a file is written, so that they are written in order.
+    writing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<StageEvent>,
+    /// How much of the log was sent.
+    sent: u64,
+    /// The number of the last file.
+    number: u64,
+}
+
+impl Outbox {
+    /// For a submission whose log grows in this file. Files after number `last` are written: a job that runs again goes on.
+    pub fn new(mail: Mail, submission: &str, log: PathBuf, last: u64) -> Self {
+        let state = State { number: last, ..State::default() };
+        Self {
+            mail,
+            submission: submission.to_owned(),
+            log,
+            state: Mutex::new(state),
+            writing: Mutex::default(),
+        }
+    }
+
+    /// Keeps an event for the next file.
+    pub fn say(&self, event: StageEvent) {
+        let mut state = unpoisoned(&self.state);
+        if state.events.len() >= MOST_EVENTS {
+            state.events.retain(|event| !matches!(event, StageEvent::Progress { .. }));
+        }
+        // How far a stage is, only the last one says.
+        if matches!(event, StageEvent::Progress { .. }) {
+            state.events.retain(|known| !matches!(known, StageEvent::Progress { .. }));
+        }
+        if state.events.len() < MOST_EVENTS {
+            state.events.push(event);
+        }
+    }
+
+    /// Writes what is new; false when nothing is.
+    ///
+    /// # Errors
+    /// The disk or the remote refuses; it is said with the next file then.
+    pub fn flush(&self) -> Result<bool, MailError> {
+        let _turn = unpoisoned(&self.writing);
+        let (events, from, number) = {
+            let mut state = unpoisoned(&self.state);
+            (std::mem::take(&mut state.events), state.sent, state.number + 1)
+        };
+        let log = self.new_log(from);
+        if events.is_empty() && log.is_empty() {
+            return Ok(false);
+        }
+        let read = log.len() as u64;
+        let mut said: Vec<_> = events.iter().cloned().map(Said::Event).collect();
+        if read > 0 {
+            // The log of an event stands before it as often as behind it.
+            said.insert(0, Said::Log(String::from_utf8_lossy(&log).into_owned()));
+        }
+        let mut bytes = Vec::new();
+        for one in &said {
+            if serde_json::to_writer(&mut bytes, one).is_ok() {
+                bytes.push(b'\n');
+            }
+        }
+        let put = self.mail.put(&[&self.submission, &file_name(number)], bytes);
+        let mut state = unpoisoned(&self.state);
+        match &put {
+            Ok(()) => (state.sent, state.number) = (from + read, number),
+            Err(_) => _ = state.events.splice(0..0, events),
+        }
+        put.map(|()| true)
+    }
+
+    /// What is new in the log, up to the end of a line where there is one.
+    fn new_log(&self, from: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let read = File::open(&self.log).and_then(|mut file| {
+            file.seek(SeekFrom::Start(from))?;
+            file.take(MOST_LOG).read_to_end(&mut bytes)
+        });
+        if read.is_err() {
+            return Vec::new();
+        }
+        match bytes.iter().rposition(|&byte| byte == b'\n') {
+            Some(end) => bytes.truncate(end + 1),
+            None if (bytes.len() as u64) < MOST_LOG => bytes.clear(),
+            None => {}
+        }
+        bytes
+    }
+}
+
+/// The side of the runner: reads the files after `number` and gives the number of the last one.
+///
+/// # Errors
+/// The disk or the remote refuses.
+pub fn read(
+    mail: &Mail,
+    submission: &str,
+    number: u64,
+    each: &mut dyn FnMut(Said),
+) -> Result<u64, MailError> {
+    let mut number = number;
+    while let Some(bytes) = mail.get(&[submission, &file_name(number + 1)], MOST_BYTES)? {
+        number += 1;
+        // What is not understood was said by another version.
+        let lines = bytes.split(|&byte| byte == b'\n');
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).for_each(&mut *each);
+    }
+    Ok(number)
+}
+
+fn file_name(number: u64) -> String {
+    format!("said-{number:06}.jsonl")
+}

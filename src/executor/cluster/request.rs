@@ -1,0 +1,172 @@
+//! What a job is asked to do.
+//!
+//! Purpose: one stage with its inputs and `uses` as artifacts, as JSON; and back to a pipeline of that one stage, whose inputs
+//! are outputs of stages that nobody runs.
+//! Invariant: whoever reads it recomputes the key from it: another machine, version or provider that would make another
+//! key is found before anything runs. It holds no secret and no value of the caller's environment.
+//! Must not know: how it gets to the job, how the stage is run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cas::types::ArtifactRef;
+use crate::cas::{Store, StoreError};
+use crate::digest::Digest;
+use crate::executor::context::RunContext;
+use crate::executor::job::Job;
+use crate::graph::{self, Graph};
+use crate::plan::PlanError;
+use crate::protocol::Port;
+use crate::spec::types::{Pipeline, Reference, Span, Spanned, Stage, Work};
+use crate::spec::{Diagnostic, Diagnostics, Loaded, Unresolved};
+
+/// The format of a request.
+pub const FORMAT: &str = "kiln.job-request/1";
+/// The most bytes of a request.
+pub const MOST_BYTES: u64 = 64 << 20;
+
+/// What a job is asked to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobRequest {
+    /// [`FORMAT`].
+    pub format: String,
+    /// The version of the runner.
+    pub kiln: String,
+    /// The action key.
+    pub key: Digest,
+    /// The pipeline.
+    pub pipeline: String,
+    /// The run.
+    pub run: String,
+    /// The key inputs, for a message where a node would make others.
+    pub key_inputs: Value,
+    /// The stage.
+    pub stage: Stage,
+    /// The programs of the providers of the pipeline, of which the stage names one.
+    pub providers: Vec<PathBuf>,
+    /// The inputs by name.
+    pub inputs: BTreeMap<String, ArtifactRef>,
+    /// The files under `uses` by path.
+    pub uses: BTreeMap<String, ArtifactRef>,
+    /// The device that the stage is asked to use.
+    pub device: String,
+    /// Whether the stage runs even though its result may be there, and replaces it.
+    pub replace: bool,
+    /// Whether a record counts only with a signature by a trusted key.
+    pub demands_signatures: bool,
+}
+
+impl JobRequest {
+    /// The request for a stage.
+    ///
+    /// # Errors
+    /// A file under `uses` is gone.
+    pub fn of(context: &RunContext, job: &Job) -> Result<Self, PlanError> {
+        let pipeline = context.graph.pipeline();
+        let stage = context.graph.stage(job.stage);
+        let uses = context.planner.sources().uses(stage)?;
+        Ok(Self {
+            format: FORMAT.to_owned(),
+            kiln: env!("CARGO_PKG_VERSION").to_owned(),
+            key: job.key,
+            pipeline: pipeline.name.clone(),
+            run: context.run.id().to_owned(),
+            key_inputs: job.key_inputs.clone(),
+            stage: stage.clone(),
+            providers: pipeline.providers.clone(),
+            inputs: job.inputs.clone(),
+            uses: uses.into_iter().map(|(name, file)| (name, file.artifact)).collect(),
+            device: context.device.clone(),
+            replace: job.replace,
+            demands_signatures: pipeline.demands_signatures,
+        })
+    }
+
+    /// The artifacts that it names.
+    pub fn artifacts(&self) -> Vec<ArtifactRef> {
+        self.inputs.values().chain(self.uses.values()).copied().collect()
+    }
+
+    /// The pipeline of this stage alone, in the folder `root`, where the files under `uses` lie.
+    ///
+    /// # Errors
+    /// The request does not fit together.
+    pub fn graph(&self, root: &Path) -> Result<Graph, Vec<Diagnostic>> {
+        let mut stage = self.stage.clone();
+        if let Work::Command { uses, .. } = &mut stage.work {
+            let spanned = |path: &String| Spanned { value: path.clone(), span: Span::default() };
+            *uses = self.uses.keys().map(spanned).collect();
+        }
+        let mut stages = Vec::new();
+        for (name, reference) in &mut stage.inputs {
+            let maker = format!("{name} (input)");
+            let types =
+                stage.input_ports.iter().find(|port| port.name == *name).map(|port| port.types.clone());
+            stages.push(maker_of(&maker, types.and_then(|types| types.into_iter().next())));
+            reference.value = Reference::Stage { stage: maker, output: None };
+        }
+        stages.push(stage);
+        let pipeline = Pipeline {
+            files: vec![PathBuf::from("job")],
+            root: root.to_owned(),
+            name: self.pipeline.clone(),
+            sources: BTreeMap::new(),
+            stages,
+            providers: self.providers.clone(),
+            ignore: Vec::new(),
+            remotes: Vec::new(),
+            demands_signatures: self.demands_signatures,
+            executors: Vec::new(),
+            executor: None,
+        };
+        let diagnostics = Diagnostics::new(Path::new("job"), String::new());
+        graph::build(Loaded { pipeline, unresolved: Unresolved::default(), diagnostics })
+    }
+
+    /// The index of the stage in its graph.
+    pub fn stage_index(&self) -> usize {
+        self.stage.inputs.len()
+    }
+
+    /// Puts the files under `uses` into `root`.
+    ///
+    /// # Errors
+    /// One is not in the store, or the disk refuses.
+    pub fn place_uses(&self, store: &Store, root: &Path) -> Result<(), StoreError> {
+        for (path, file) in &self.uses {
+            store.materialize(file, &root.join(path), crate::cas::How::Copies)?;
+        }
+        Ok(())
+    }
+}
+
+/// A stage that stands for whoever made an input. Nobody runs it.
+fn maker_of(name: &str, artifact_type: Option<String>) -> Stage {
+    let port = Port {
+        name: "out".to_owned(),
+        types: vec![artifact_type.unwrap_or_else(|| "any".to_owned())],
+        summary: String::new(),
+        optional: false,
+    };
+    Stage {
+        name: Spanned { value: name.to_owned(), span: Span::default() },
+        work: Work::Kind { kind: String::new(), revision: 0, provider: 0 },
+        inputs: BTreeMap::new(),
+        places: BTreeMap::new(),
+        input_ports: Vec::new(),
+        outputs: vec![port],
+        output_paths: BTreeMap::new(),
+        params: BTreeMap::new(),
+        env: BTreeMap::new(),
+        exact: false,
+        any_platform: true,
+        resources: crate::spec::types::Resources::default(),
+        executor: None,
+        retries: 0,
+        timeout: None,
+        linger: None,
+    }
+}

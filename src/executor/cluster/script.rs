@@ -1,0 +1,84 @@
+//! The script of a job.
+//!
+//! Purpose: the few lines that a node runs: what the executor's description says, then Kiln itself.
+//! Invariant: no word of a pipeline or of a path is ever read as code of the shell, but for the prologue and the path of the
+//! store, which the description of the executor gives.
+//! Must not know: how a script is submitted.
+
+use std::path::Path;
+
+use super::intent::Intent;
+use crate::digest::Digest;
+use crate::spec::executors::ExecutorSpec;
+
+/// The script for a submission.
+pub fn script(spec: &ExecutorSpec, intent: &Intent, request: &Digest, place: &Place<'_>) -> String {
+    let mut text = "#!/bin/bash\n".to_owned();
+    if let Some(prologue) = &spec.prologue {
+        text += prologue;
+        text += "\n";
+    }
+    let program = spec.kiln.clone().unwrap_or_else(|| place.program.to_string_lossy().into_owned());
+    let store = match &spec.store {
+        // It may name variables of the node.
+        Some(store) => {
+            format!("\"{}\"", store.replace('\\', "\\\\").replace('"', "\\\"").replace('`', "\\`"))
+        }
+        None => quoted(&place.store.to_string_lossy()),
+    };
+    text += &format!(
+        "exec {} exec {} --submission {} --request {request} --store {store}",
+        quoted(&program),
+        intent.key,
+        intent.submission
+    );
+    match &place.remote {
+        Some((name, url)) => text += &format!(" --remote {}", quoted(&format!("{name}={url}"))),
+        None => text += " --offline",
+    }
+    text + "\n"
+}
+
+/// Where things are for the runner.
+pub struct Place<'a> {
+    /// Its own program.
+    pub program: &'a Path,
+    /// Its store.
+    pub store: &'a Path,
+    /// The name and the URL of the remote by which they talk.
+    pub remote: Option<(&'a str, String)>,
+}
+
+/// A word for the shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::types::Span;
+
+    #[test]
+    fn paths_are_words_whatever_is_in_them() {
+        let intent = Intent {
+            format: super::super::intent::FORMAT.into(),
+            key: Digest::of_bytes(b"k"),
+            stage: "s".into(),
+            pipeline: "p".into(),
+            executor: "slurm".into(),
+            submission: "0123abcd".into(),
+            job: None,
+            since: String::new(),
+            run: "r-0001".into(),
+            remote: None,
+        };
+        let mut spec = ExecutorSpec::new("slurm", Span::default());
+        let place = Place { program: Path::new("/o'k/$x"), store: Path::new("/s `t`"), remote: None };
+        let text = script(&spec, &intent, &intent.key, &place);
+        assert!(text.contains(r"exec '/o'\''k/$x' exec ") && text.contains("--store '/s `t`'"), "{text}");
+        spec.store = Some("/scratch/$USER/`x`".into());
+        let text = script(&spec, &intent, &intent.key, &place);
+        assert!(text.contains(r#"--store "/scratch/$USER/\`x\`""#), "{text}");
+    }
+}

@@ -1,0 +1,102 @@
+//! The clusters of a run, and which stages run there.
+//!
+//! Purpose: from what the call, the file and the last run say to the executor of each stage; and what the stages of one
+//! cluster share.
+//! Invariant: where a stage runs never changes what it makes. A stage that names its executor runs there, unless the call
+//! says that everything runs here; one that does not is kept here when it is short.
+//! Must not know: how a job is submitted.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::watch::Watch;
+use crate::graph::Graph;
+use crate::plan::{Plan, StagePlan, State};
+use crate::spec::executors::{ExecutorSpec, LOCAL};
+use crate::spec::types::{Sandbox, Stage, Work};
+
+/// How many jobs are submitted at a time: each is a process that asks the controller.
+const SUBMISSIONS: usize = 4;
+
+/// A cluster of a run.
+pub struct Site {
+    /// How it is described.
+    pub spec: ExecutorSpec,
+    /// Its jobs.
+    pub watch: Watch,
+    /// Bounds the submissions at a time.
+    pub submitting: Semaphore,
+    /// Whether the run ends once its jobs are submitted.
+    pub detaches: bool,
+}
+
+impl Site {
+    /// Begins to watch a cluster. Call it inside of the runtime.
+    pub fn start(spec: ExecutorSpec, detaches: bool) -> Arc<Self> {
+        Arc::new(Self { spec, watch: Watch::start(), submitting: Semaphore::new(SUBMISSIONS), detaches })
+    }
+}
+
+/// Which stages of a plan run where.
+#[derive(Debug, Clone, Default)]
+pub struct Placement {
+    /// The clusters that stages run on.
+    pub executors: Vec<ExecutorSpec>,
+    /// For each stage of the plan the index of its cluster; none where it runs here.
+    pub of: Vec<Option<usize>>,
+    /// Whether the run ends once its jobs are submitted.
+    pub detaches: bool,
+}
+
+impl Placement {
+    /// Decides for each stage of a plan. `call` is the executor that the call names. Every name is one of `known` or `local`.
+    pub fn of(graph: &Graph, plan: &Plan, known: &[ExecutorSpec], call: Option<&str>) -> Self {
+        let mut placement = Self::default();
+        for planned in &plan.stages {
+            let stage = graph.stage(planned.stage);
+            let default = graph.pipeline().executor.as_ref().map(|name| name.value.as_str());
+            let spec = executor(stage, default, call).and_then(|(name, named_itself)| {
+                let spec = known.iter().find(|spec| spec.name == name)?;
+                (named_itself || !stays_here(stage, planned, spec)).then_some(spec)
+            });
+            let index = spec.filter(|_| planned.state != State::Cached).map(|spec| placement.index(spec));
+            placement.of.push(index);
+        }
+        placement
+    }
+
+    fn index(&mut self, spec: &ExecutorSpec) -> usize {
+        let known = self.executors.iter().position(|known| known.name == spec.name);
+        known.unwrap_or_else(|| {
+            self.executors.push(spec.clone());
+            self.executors.len() - 1
+        })
+    }
+}
+
+/// The name of the executor of a stage, and whether the stage names one itself; none where it runs here.
+fn executor<'a>(
+    stage: &'a Stage,
+    default: Option<&'a str>,
+    call: Option<&'a str>,
+) -> Option<(&'a str, bool)> {
+    let own = stage.executor.as_ref().map(|name| name.value.as_str());
+    if call == Some(LOCAL) || own == Some(LOCAL) {
+        return None;
+    }
+    let name = call.or(own).or(default).filter(|name| *name != LOCAL)?;
+    Some((name, own.is_some()))
+}
+
+/// Whether a stage that names no executor is better off here: to submit it would take longer than it takes, or it needs the
+/// folder of the project.
+fn stays_here(stage: &Stage, planned: &StagePlan, spec: &ExecutorSpec) -> bool {
+    let is_short = planned.seconds.is_some_and(|seconds| seconds < spec.short.as_secs_f64());
+    is_short || needs_project(stage)
+}
+
+/// Whether a stage runs in the folder of the project, which a job on another machine does not have.
+pub fn needs_project(stage: &Stage) -> bool {
+    matches!(stage.work, Work::Command { sandbox: Sandbox::Off, .. })
+}

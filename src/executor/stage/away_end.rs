@@ -1,0 +1,140 @@
+//! How a job ended that did not say so itself.
+//!
+//! Purpose: from what the cluster says of a job to what becomes of its stage, in words that say what to change.
+//! Invariant: a job that runs again by itself has not ended. What is nobody's fault is done again, what somebody asked for or
+//! what would happen again is not.
+//! Must not know: how a job is watched.
+
+use crate::cas::Store;
+use crate::cas::disk;
+use crate::executor::cluster::end::JobEnd;
+use crate::executor::cluster::intent::{self, Intent};
+use crate::executor::cluster::slurm::{self, Cause, Job, Phase};
+use crate::spec::types::Stage;
+
+/// The exit codes of a shell that cannot start a program.
+const NOT_FOUND: i32 = 127;
+const NOT_EXECUTABLE: i32 = 126;
+/// How many lines of the job's own output are shown.
+const TAIL: usize = 5;
+
+/// How the watch over a job ended.
+pub enum Ending {
+    /// The job has said how it ended.
+    Said(JobEnd),
+    /// The runner was asked to stop, and the job goes on.
+    Detached,
+    /// It is gone, through nobody's fault.
+    Lost(String),
+    /// It has failed.
+    Failed(String),
+}
+
+/// What was seen of a job so far.
+#[derive(Default)]
+pub struct Seen {
+    /// The number of the last answer of the cluster.
+    pub answered: u64,
+    /// The number of the last question without an answer.
+    pub asked: u64,
+    /// Whether it was said that the cluster does not answer.
+    pub told_silence: bool,
+    /// How many answers in a row said that the job is over.
+    pub over: u32,
+    /// Whether it runs.
+    pub is_running: bool,
+    was_running: bool,
+    told_held: bool,
+}
+
+impl Seen {
+    /// What is new and of interest.
+    pub fn news(&mut self, job: Option<&Job>) -> Option<String> {
+        let job = job?;
+        // What has ended may still have something to say.
+        self.is_running = !matches!(job.phase, Phase::Queued | Phase::Held);
+        match job.phase {
+            Phase::Held if !std::mem::replace(&mut self.told_held, true) => Some(format!(
+                "job {} is held ({}); `scontrol show job {}` says more, `scontrol release {}` lets it go",
+                job.id, job.reason, job.id, job.id
+            )),
+            Phase::Queued if std::mem::take(&mut self.was_running) => {
+                Some(format!("job {} was taken off its node and is queued again ({})", job.id, job.reason))
+            }
+            Phase::Running => {
+                (self.was_running, self.told_held) = (true, false);
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of a stage whose job is over and has said nothing. `job` is none when the cluster does not know it.
+pub async fn explain(job: Option<&Job>, intent: &Intent, stage: &Stage, store: &Store) -> Ending {
+    let id = intent.job.as_deref().unwrap_or("unknown");
+    let Some(job) = job else {
+        return Ending::Lost(format!(
+            "{} does not know job {id} any more, and it left no result",
+            intent.executor
+        ));
+    };
+    let Phase::Ended(cause) = job.phase else {
+        return Ending::Lost(format!("job {id} is {}", job.state));
+    };
+    match cause {
+        Cause::Memory => Ending::Failed(out_of_memory(id, stage)),
+        Cause::Time => Ending::Failed(out_of_time(stage, false)),
+        Cause::Cancelled => Ending::Failed(format!("job {id} was cancelled; `kiln run` submits it again")),
+        Cause::Lost => {
+            let on = if job.nodes.is_empty() { String::new() } else { format!(" on {}", job.nodes) };
+            Ending::Lost(format!("job {id}{on} ended with {}", job.state))
+        }
+        Cause::Exit => exit(id, intent, stage, store).await,
+    }
+}
+
+/// A job whose script has ended without a word of Kiln.
+async fn exit(id: &str, intent: &Intent, stage: &Stage, store: &Store) -> Ending {
+    let output = intent::folder(store, &intent.key).join(&intent.submission).join("slurm.out");
+    let tail = disk::tail(&output, TAIL).unwrap_or_default().join("\n");
+    if tail.contains("exceeded memory limit") || tail.contains("oom-kill") {
+        return Ending::Failed(out_of_memory(id, stage));
+    }
+    let said = if tail.is_empty() { String::new() } else { format!("; it printed:\n{tail}") };
+    let what = match slurm::exit_of(id).await {
+        Some((NOT_FOUND | NOT_EXECUTABLE, _)) => format!(
+            "the program of kiln cannot be started on the node; name it by `kiln:` of the executor `{}`",
+            intent.executor
+        ),
+        Some((0, signal)) if signal > 0 => format!("it was killed by signal {signal}"),
+        Some((code, _)) => format!("its script ended with exit code {code}"),
+        None => "its script ended".to_owned(),
+    };
+    Ending::Failed(format!("job {id} ended and said nothing: {what}{said}"))
+}
+
+fn out_of_memory(id: &str, stage: &Stage) -> String {
+    let had = match stage.resources.memory {
+        0 => "than the cluster gives by default".to_owned(),
+        memory => format!("than the {} MiB of `resources.memory`", memory.div_ceil(1 << 20)),
+    };
+    format!(
+        "job {id} was out of memory: it used more {had}; ask for more by `resources: {{ memory: .. }}` of the stage"
+    )
+}
+
+/// A job whose time was over. `saved` says that it has written what it needs to go on.
+pub fn out_of_time(stage: &Stage, saved: bool) -> String {
+    let limit = match stage.resources.time {
+        Some(time) => format!("its `resources.time` of {} s", time.as_secs()),
+        None => "the time limit of its job".to_owned(),
+    };
+    let next = match saved {
+        true => "a stage that writes checkpoints goes on from there with `kiln run`",
+        false => "what it had made is lost but for its checkpoints",
+    };
+    format!(
+        "it did not end within {limit}; {next}, and `resources: {{ time: .. }}` of the stage gives it longer"
+    )
+}
