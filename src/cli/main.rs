@@ -14,7 +14,7 @@ use crate::cli::args::{
     Cli, Color, Command, Common, KeyCommand, LockCommand, LogFormat, PinCommand, RemoteCommand,
 };
 use crate::cli::care::{du, fsck, gc, pin, verify};
-use crate::cli::cluster::exec;
+use crate::cli::cluster::{exec, jobs};
 use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
 use crate::cli::remotes::{key, provenance, pull, push, remote};
@@ -52,6 +52,8 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Plan(args) => plan::run(common, args, printer),
         Command::Status(args) => status::run(common, args, printer),
         Command::Why(args) => why::run(common, args, printer),
+        Command::Attach(args) => jobs::attach(common, args, printer),
+        Command::Cancel(args) => jobs::cancel(common, args, printer),
         Command::Exec(args) => exec::run(common, args),
         Command::Graph(args) => graph::run(common, args, printer),
         Command::Log(args) => log::run(common, args, printer),
@@ -87,6 +89,7 @@ impl Command {
             Self::Run(a) => a.pipeline.json,
             Self::Status(a) => a.pipeline.json,
             Self::Why(a) => a.pipeline.json,
+            Self::Attach(a) | Self::Cancel(a) => a.pipeline.json,
             Self::Graph(a) => a.pipeline.json,
             Self::Log(a) => a.pipeline.json,
             Self::Show(a) => a.pipeline.json,

@@ -145,6 +145,7 @@ pub fn summary(report: &RunReport) -> String {
         RunOutcome::Failed => paint(BAD, "Failed:"),
         RunOutcome::Interrupted => paint(WARNING, "Interrupted:"),
         RunOutcome::Waiting => paint(WARNING, "Waiting for people:"),
+        RunOutcome::Detached => paint(GOOD, "Detached:"),
     };
     let counts = [
         (StageOutcome::Failed, "failed"),
@@ -153,6 +154,7 @@ pub fn summary(report: &RunReport) -> String {
         (StageOutcome::Cached, "cached"),
         (StageOutcome::Skipped, "skipped"),
         (StageOutcome::Waiting, "waiting"),
+        (StageOutcome::Detached, "on a cluster"),
     ];
     let counts = counts.iter().map(|(outcome, word)| (report.count(*outcome), word)).filter(|(n, _)| *n > 0);
     let counts: Vec<_> = counts.map(|(n, word)| format!("{n} {word}")).collect();
@@ -161,7 +163,13 @@ pub fn summary(report: &RunReport) -> String {
         saved if saved >= 0.1 => format!(" {} saved by the cache.", seconds(saved)),
         _ => String::new(),
     };
-    let next = if report.outcome == RunOutcome::Interrupted { " Run again to resume." } else { "" };
+    let next = match report.outcome {
+        RunOutcome::Interrupted => " Run again to resume.",
+        RunOutcome::Detached => {
+            " The jobs go on: `kiln run` goes on with them, `kiln status` shows them, `kiln cancel` cancels them."
+        }
+        _ => "",
+    };
     format!("{head} {counts}.{saved}{next}")
 }
 

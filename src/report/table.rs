@@ -47,6 +47,7 @@ fn row(stage: &StageReport) -> Vec<String> {
         StageOutcome::Failed => ("failed", seconds(stage.seconds)),
         StageOutcome::Skipped => ("skipped", String::new()),
         StageOutcome::Waiting => ("waiting", String::new()),
+        StageOutcome::Detached => ("on a cluster", String::new()),
     };
     let numbers = match &stage.error {
         Some(error) => short(error),

@@ -131,6 +131,10 @@ impl Terminal {
         match report.outcome {
             StageOutcome::Cached => return self.cached.push(report.name.clone()),
             StageOutcome::Fetched => return self.fetched.push(report.name.clone()),
+            StageOutcome::Detached => {
+                let why = report.error.as_deref().unwrap_or_default();
+                return self.line(&format!("> {}  {}", printable(&report.name), printable(why)));
+            }
             StageOutcome::Skipped => {
                 let why = report.error.clone().unwrap_or_default();
                 return self.skipped.push((report.name.clone(), why));
@@ -175,6 +179,9 @@ impl Reporter for Terminal {
                 self.stage_event(stage, event);
             }
             Event::StageFinished(report) => self.stage_finished(report),
+            Event::Asking { jobs } => self.line(&format!(
+                "{jobs} on the cluster. Press Enter to let them go on without this run, or c and Enter to cancel them."
+            )),
             Event::Stopping { running: 0, .. } => self.line("Stopping."),
             Event::Stopping { running: 1, kill: true } => self.line("Killing 1 stage."),
             Event::Stopping { running, kill: true } => self.line(&format!("Killing {running} stages.")),

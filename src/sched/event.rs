@@ -121,6 +121,11 @@ pub enum Event {
     },
     /// A stage finished.
     StageFinished(Arc<StageReport>),
+    /// The run was asked to stop, and the user is asked what becomes of its jobs.
+    Asking {
+        /// How many there are, in words.
+        jobs: String,
+    },
     /// The run was asked to stop; running stages get time to write a checkpoint.
     Stopping {
         /// The number of running stages.

@@ -28,6 +28,8 @@ pub enum RunOutcome {
     Interrupted,
     /// It waits for people.
     Waiting,
+    /// It has ended, and jobs of it go on.
+    Detached,
 }
 
 /// How a stage of a run ended.
@@ -46,6 +48,8 @@ pub enum StageOutcome {
     Skipped,
     /// It waits for people.
     Waiting,
+    /// Its job goes on without the run.
+    Detached,
 }
 
 /// The record of a run, `run.json`.

@@ -49,6 +49,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Find the root cause of a stale stage, with old and new values
     Why(WhyArgs),
+    /// Follow the jobs that a detached run has left, and take over their results; submits nothing
+    Attach(JobsArgs),
+    /// Cancel the jobs that runs of this project have on a cluster
+    Cancel(JobsArgs),
     /// Run the stage of a job on its node; for the script of a job, not for people
     #[command(hide = true)]
     Exec(ExecArgs),
@@ -162,6 +166,17 @@ pub struct RunArgs {
     /// Whether the lock file stays as it is.
     #[arg(skip)]
     pub leaves_lock_file: bool,
+    /// Whether nothing is submitted.
+    #[arg(skip)]
+    pub only_follows: bool,
+}
+
+/// `kiln attach` and `kiln cancel`.
+#[derive(Debug, Args)]
+pub struct JobsArgs {
+    /// The pipeline and the stages; without a name, all that have jobs.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
 }
 
 /// `kiln exec`.
@@ -314,6 +329,12 @@ pub struct ChatArgs {
 /// `kiln doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Submit a trial job to an executor, and say what is wrong with it
+    #[arg(long, value_name = "NAME")]
+    pub executor: Option<String>,
+    /// The pipeline file that describes the executor
+    #[arg(value_name = "FILE", requires = "executor")]
+    pub file: Option<PathBuf>,
     /// Answer with one JSON object on stdout
     #[arg(long)]
     pub json: bool,

@@ -14,19 +14,30 @@ use crate::spec::diagnostic::{did_you_mean, list_names};
 use crate::spec::executors::{ExecutorSpec, LOCAL, SLURM};
 use crate::spec::types::{Pipeline, Span, Spanned};
 
+/// The executors of the user's file, and those that need no description.
+///
+/// # Errors
+/// The user's file is wrong.
+pub fn described() -> Result<Vec<ExecutorSpec>, CliError> {
+    let mut all = config::read()?.executors;
+    if !all.iter().any(|known| known.name == SLURM) {
+        all.push(ExecutorSpec::new(SLURM, Span::default()));
+    }
+    Ok(all)
+}
+
 /// All executors beside this machine.
 ///
 /// # Errors
 /// The user's file is wrong.
 pub fn known(pipeline: &Pipeline) -> Result<Vec<ExecutorSpec>, CliError> {
-    let mut all = config::read()?.executors;
+    let own = config::read()?.executors;
+    let mut all = described()?;
     for spec in &pipeline.executors {
-        if !all.iter().any(|known| known.name == spec.name) {
+        if !own.iter().any(|known| known.name == spec.name) {
+            all.retain(|known| known.name != spec.name);
             all.push(spec.clone());
         }
-    }
-    if !all.iter().any(|known| known.name == SLURM) {
-        all.push(ExecutorSpec::new(SLURM, Span::default()));
     }
     Ok(all)
 }

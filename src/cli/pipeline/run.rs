@@ -46,7 +46,7 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let known = executors::known(pipeline)?;
     executors::check(&context, &known, args.executor.as_deref())?;
     let mut placement = Placement::of(&context.graph, &plan, &known, args.executor.as_deref());
-    placement.detaches = args.detach;
+    (placement.detaches, placement.only_follows) = (args.detach, args.only_follows);
     let ready = executor::preflight(&context.graph, &context.store, &plan, &placement)?;
     let mut run = context.store.history().begin(&pipeline.name, &pipeline.file().to_string_lossy())?;
     let set: Vec<_> = args.pipeline.set.iter().map(|text| without_credentials(text)).collect();
@@ -93,14 +93,15 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
         lock::complain(lock, &differences, printer);
         return Ok(Exit::Failed);
     }
-    Ok(exit(outcome))
+    // Who asked for it is not interrupted by it.
+    Ok(if args.detach && outcome == RunOutcome::Detached { Exit::Ok } else { exit(outcome) })
 }
 
 fn exit(outcome: RunOutcome) -> Exit {
     match outcome {
         RunOutcome::Ok | RunOutcome::Running => Exit::Ok,
         RunOutcome::Failed => Exit::Failed,
-        RunOutcome::Interrupted => Exit::Interrupted,
+        RunOutcome::Interrupted | RunOutcome::Detached => Exit::Interrupted,
         RunOutcome::Waiting => Exit::People,
     }
 }

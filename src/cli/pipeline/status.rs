@@ -5,14 +5,20 @@
 //! lock of its action key now.
 //! Must not know: how the planner decides.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 
 use crate::cas::Store;
 use crate::cli::args::{Common, StatusArgs};
+use crate::cli::cluster::jobs;
 use crate::cli::context::Context;
 use crate::cli::pipeline::plan::{Resumes, with_resume};
 use crate::cli::printer::{CHANGED, GOOD, Printer, STRONG, paint};
 use crate::cli::{CliError, Exit};
+use crate::digest::Digest;
+use crate::executor::cluster::intent::{self, Intent};
+use crate::executor::cluster::slurm::{Job, Phase};
 use crate::plan::types::{StagePlan, State};
 use crate::report::resume::{Progress, ResumePoint, progress, resume_points};
 use crate::report::text::{pad, printable, reason, widest};
@@ -21,12 +27,21 @@ use crate::state::Holder;
 /// The format of a status in JSON.
 pub const STATUS_FORMAT: &str = "kiln.status/1";
 
+/// A job of a stage.
+struct JobLine {
+    word: &'static str,
+    id: Option<String>,
+    executor: String,
+    text: String,
+}
+
 struct Line<'a> {
     stage: &'a StagePlan,
     word: &'static str,
     holder: Option<Holder>,
     progress: Option<Progress>,
     resumes: Option<ResumePoint>,
+    job: Option<JobLine>,
 }
 
 /// Runs the command.
@@ -41,10 +56,16 @@ pub fn run(common: &Common, args: &StatusArgs, printer: &mut Printer) -> Result<
         return Ok(if plan.summary().is_fresh() { Exit::Ok } else { Exit::Changes });
     }
     let resumes = resume_points(&context.store, &plan);
-    let lines = plan.stages.iter().map(|stage| status_of(&context.store, stage, &resumes));
+    let keys: Vec<_> = plan.stages.iter().filter_map(|stage| stage.key).collect();
+    let intents: Vec<_> =
+        intent::all(&context.store).into_iter().filter(|intent| keys.contains(&intent.key)).collect();
+    let states = jobs::states(&intents);
+    let lines =
+        plan.stages.iter().map(|stage| status_of(&context.store, stage, &resumes, (&intents, &states)));
     let lines: Vec<_> = lines.collect::<Result<_, _>>()?;
     let count = |word: &str| lines.iter().filter(|l| l.word == word).count();
-    let (fresh, stale, running, people) = (count("fresh"), count("stale"), count("running"), count("people"));
+    let (fresh, stale, running, people) =
+        (count("fresh"), count("stale"), count("running") + count("queued"), count("people"));
     if args.pipeline.json {
         let stages: Vec<_> = lines.iter().map(to_json).collect();
         printer.json(&json!({
@@ -62,11 +83,20 @@ pub fn run(common: &Common, args: &StatusArgs, printer: &mut Printer) -> Result<
     Ok(Exit::Ok)
 }
 
-fn status_of<'a>(store: &Store, stage: &'a StagePlan, resumes: &Resumes) -> Result<Line<'a>, CliError> {
+fn status_of<'a>(
+    store: &Store,
+    stage: &'a StagePlan,
+    resumes: &Resumes,
+    (intents, states): (&[Intent], &HashMap<Digest, Job>),
+) -> Result<Line<'a>, CliError> {
     let holder = if stage.state == State::Cached { None } else { holder(store, stage)? };
+    let intent = intents.iter().find(|intent| Some(intent.key) == stage.key);
+    let job =
+        intent.filter(|_| stage.state != State::Cached).map(|intent| job_of(intent, states.get(&intent.key)));
     let word = match stage.state {
         State::Cached | State::Fetch => "fresh",
         _ if holder.is_some() => "running",
+        _ if let Some(job) = &job => job.word,
         State::People => "people",
         State::Run | State::Maybe => "stale",
     };
@@ -74,7 +104,24 @@ fn status_of<'a>(store: &Store, stage: &'a StagePlan, resumes: &Resumes) -> Resu
     // The same work may be under way for a stage of another name.
     let running = holder.as_ref().map(|holder| holder.stage.as_str()).filter(|name| !name.is_empty());
     let progress = running.zip(stage.key).and_then(|(name, key)| progress(store, name, &key));
-    Ok(Line { stage, word, holder, progress, resumes })
+    Ok(Line { stage, word, holder, progress, resumes, job })
+}
+
+/// Where a job stands.
+fn job_of(intent: &Intent, known: Option<&Job>) -> JobLine {
+    let id = known.map(|job| job.id.clone()).or_else(|| intent.job.clone());
+    let (word, state) = match known {
+        None => ("stale", "which the cluster does not know any more".to_owned()),
+        Some(job) => match job.phase {
+            Phase::Queued | Phase::Held => ("queued", format!("queued ({})", job.reason)),
+            Phase::Running => ("running", format!("running on {}", job.nodes)),
+            Phase::Ended(_) => {
+                ("stale", format!("which has ended ({}); `kiln run` takes the result over", job.state))
+            }
+        },
+    };
+    let text = format!("job {} of {}, {state}", id.as_deref().unwrap_or("?"), intent.executor);
+    JobLine { word, id, executor: intent.executor.clone(), text }
 }
 
 /// The runner that runs the stage now.
@@ -91,16 +138,19 @@ fn to_json(line: &Line) -> serde_json::Value {
         "holder": line.holder,
         "progress": line.progress,
         "resumes": line.resumes,
+        "job": line.job.as_ref().map(|job| json!({ "id": job.id, "executor": job.executor })),
     })
 }
 
 fn to_text(line: &Line, width: usize) -> String {
     let style = match line.word {
         "fresh" => GOOD,
-        "running" => STRONG,
+        "running" | "queued" => STRONG,
         _ => CHANGED,
     };
+    let job = line.job.as_ref().map(|job| printable(&job.text));
     let detail = match (&line.holder, line.stage.reasons.first()) {
+        _ if let Some(job) = job => job,
         (Some(holder), _) => {
             let done = line.progress.as_ref().map(|p| format!("{}/{}  {}  ", p.step, p.total, p.note));
             printable(&format!("{}{holder}", done.unwrap_or_default()))

@@ -98,6 +98,7 @@ fn row(record: &RunRecord) -> Vec<String> {
         (StageOutcome::Cached, "cached"),
         (StageOutcome::Skipped, "skipped"),
         (StageOutcome::Waiting, "waiting"),
+        (StageOutcome::Detached, "on a cluster"),
     ];
     let said: Vec<_> = counts
         .into_iter()
@@ -132,6 +133,7 @@ fn outcome(outcome: RunOutcome) -> &'static str {
         RunOutcome::Failed => "failed",
         RunOutcome::Interrupted => "interrupted",
         RunOutcome::Waiting => "waiting",
+        RunOutcome::Detached => "detached",
     }
 }
 
@@ -157,6 +159,7 @@ fn stage_row(name: &str, stage: &StageRecord) -> Vec<String> {
         StageOutcome::Failed => "x failed",
         StageOutcome::Skipped => "- skipped",
         StageOutcome::Waiting => "? waiting",
+        StageOutcome::Detached => "> on a cluster",
     };
     let numbers: Vec<_> =
         stage.summary.iter().map(|(name, value)| format!("{} {value}", printable(name))).collect();

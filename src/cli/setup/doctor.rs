@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::cas::Store;
 use crate::cli::args::{Common, DoctorArgs};
+use crate::cli::cluster::trial;
 use crate::cli::context::{cores, open_store};
 use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
 use crate::cli::root::find_root;
@@ -51,6 +52,9 @@ impl Check {
 /// # Errors
 /// There is no working folder, or the store cannot be opened.
 pub fn run(common: &Common, args: &DoctorArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    if let Some(name) = &args.executor {
+        return trial::run(common, args, name, printer);
+    }
     let root = find_root(None)?;
     let store = open_store(common, &root)?;
     let mut checks = vec![cores_check(), memory_check(), disk_check(store.root())];

@@ -13,8 +13,10 @@ pub mod node;
 pub mod outbox;
 pub mod request;
 pub mod script;
+mod settle;
 pub mod site;
 pub mod slurm;
 pub mod watch;
 
+pub use settle::settle;
 pub use site::{Placement, Site};

@@ -7,6 +7,7 @@
 //! Must not know: how a job is submitted.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Semaphore;
 
@@ -29,12 +30,33 @@ pub struct Site {
     pub submitting: Semaphore,
     /// Whether the run ends once its jobs are submitted.
     pub detaches: bool,
+    /// Whether the run submits nothing, and goes on with what was submitted before.
+    pub only_follows: bool,
+    /// Whether a run that stops cancels its jobs.
+    cancels: AtomicBool,
 }
 
 impl Site {
     /// Begins to watch a cluster. Call it inside of the runtime.
-    pub fn start(spec: ExecutorSpec, detaches: bool) -> Arc<Self> {
-        Arc::new(Self { spec, watch: Watch::start(), submitting: Semaphore::new(SUBMISSIONS), detaches })
+    pub fn start(spec: ExecutorSpec, placement: &Placement) -> Arc<Self> {
+        Arc::new(Self {
+            spec,
+            watch: Watch::start(),
+            submitting: Semaphore::new(SUBMISSIONS),
+            detaches: placement.detaches,
+            only_follows: placement.only_follows,
+            cancels: AtomicBool::new(false),
+        })
+    }
+
+    /// Has the jobs cancelled when the run stops.
+    pub fn cancel(&self) {
+        self.cancels.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a run that stops cancels its jobs.
+    pub fn cancels(&self) -> bool {
+        self.cancels.load(Ordering::SeqCst)
     }
 }
 
@@ -47,6 +69,8 @@ pub struct Placement {
     pub of: Vec<Option<usize>>,
     /// Whether the run ends once its jobs are submitted.
     pub detaches: bool,
+    /// Whether the run submits nothing, and goes on with what was submitted before.
+    pub only_follows: bool,
 }
 
 impl Placement {

@@ -6,6 +6,7 @@
 //! Must not know: how a stage is run, how anything is shown.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use crate::graph::Producer;
 use crate::plan::{Decision, Plan, PlanError, StageIx};
 use crate::sched::budget::{Capacity, Permit};
 use crate::sched::scheduler::Scheduler;
-use crate::sched::types::{Command, End, Input, Slot, Verdict};
+use crate::sched::types::{Command, End, Input, Life, Slot, Verdict};
 use crate::sched::{Event, StageEvent, StageReport};
 use crate::spec::types::ExecutorSpec;
 use crate::state::StageOutcome;
@@ -62,6 +63,10 @@ pub struct Driver {
     executor: Arc<Local>,
     placement: Placement,
     sites: Vec<Arc<Site>>,
+    /// Whether jobs go on without this run.
+    pub(super) has_detached: bool,
+    /// Whether the user is being asked what becomes of the jobs.
+    asking: bool,
     scheduler: Scheduler,
     pub(super) stages: Vec<Known>,
     slots: HashMap<StageIx, Slot>,
@@ -89,7 +94,7 @@ impl Driver {
             plan.stages.iter().map(|planned| Known { index: planned.stage, ..Known::default() }).collect();
         let slots = stages.iter().enumerate().map(|(slot, stage)| (stage.index, slot)).collect();
         let wanted = paths::wanted(&context.graph, plan, &slots, &placement);
-        let start = |spec: &ExecutorSpec| Site::start(spec.clone(), placement.detaches);
+        let start = |spec: &ExecutorSpec| Site::start(spec.clone(), &placement);
         let sites: Vec<_> = placement.executors.iter().map(start).collect();
         let capacity = Capacity { sites: sites.iter().map(|site| site.spec.max_jobs).collect(), ..capacity };
         let scheduler = Scheduler::new(wanted, capacity, keep_going);
@@ -98,6 +103,8 @@ impl Driver {
             executor: Arc::default(),
             placement,
             sites,
+            has_detached: false,
+            asking: false,
             scheduler,
             stages,
             slots,
@@ -158,6 +165,8 @@ impl Driver {
             Message::ProcessEnded(slot) => self.feed(Input::ProcessEnded(slot)),
             Message::Ended(slot, end) => self.ended(slot, end),
             Message::HolderGone(slot) => self.feed(Input::HolderGone(slot)),
+            Message::Signal if self.asks() => {}
+            Message::Cancel => self.sites.iter().for_each(|site| site.cancel()),
             Message::Signal => {
                 let kill = self.context.cancellation.is_stopping();
                 self.feed(Input::Interrupt);
@@ -188,6 +197,33 @@ impl Driver {
             // The reporters end after the driver.
             let _ = self.reports.send(std::mem::take(&mut self.events));
         }
+    }
+
+    /// Asks on a terminal what becomes of the jobs when the run is to stop. A second signal lets them go on.
+    fn asks(&mut self) -> bool {
+        let has_job = |slot: &Slot| {
+            let is_job = self.placement.of.get(*slot).is_some_and(Option::is_some);
+            is_job && matches!(self.scheduler.life(*slot), Life::Running(_))
+        };
+        let jobs = (0..self.stages.len()).filter(has_job).count();
+        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        if jobs == 0 || !terminal || self.context.cancellation.is_stopping() || self.asking {
+            return false;
+        }
+        self.asking = true;
+        let jobs = if jobs == 1 { "1 stage is".to_owned() } else { format!("{jobs} stages are") };
+        self.emit(Event::Asking { jobs });
+        let sender = self.sender.clone();
+        // Nothing waits for this thread: it may read for as long as the process lives.
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = std::io::stdin().read_line(&mut line);
+            if read.is_ok() && line.trim().eq_ignore_ascii_case("c") {
+                let _ = sender.send(Message::Cancel);
+            }
+            let _ = sender.send(Message::Signal);
+        });
+        true
     }
 
     fn stop(&self) {
@@ -372,7 +408,8 @@ impl Driver {
                 self.feed(Input::Ended(slot, End::Interrupted));
             }
             StageEnd::Detached(job) => {
-                let blank = self.report(slot, StageOutcome::Skipped);
+                self.has_detached = true;
+                let blank = self.report(slot, StageOutcome::Detached);
                 self.finish(slot, StageReport { error: Some(job), ..blank });
                 self.feed(Input::Ended(slot, End::Interrupted));
             }

@@ -17,7 +17,7 @@ use super::uploads::Uploads;
 use super::{signals, sweep};
 use crate::cas::{Store, StoreError};
 use crate::executor::cancel::Cancellation;
-use crate::executor::cluster::Placement;
+use crate::executor::cluster::{Placement, settle};
 use crate::executor::commit::Committer;
 use crate::executor::context::RunContext;
 use crate::executor::machine::Machine;
@@ -129,6 +129,7 @@ async fn drive(
     let run = context.run.id().to_owned();
     let stages = plan.stages.len();
     let _ = events.send(vec![Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages }]);
+    let _ = events.send(settle(&context, plan));
     let mut driver = Driver::new(
         Arc::clone(&context),
         plan,
@@ -185,6 +186,8 @@ fn outcome(stages: &[Arc<StageReport>], interrupted: bool) -> RunOutcome {
     let any = |outcome| stages.iter().any(|stage| stage.outcome == outcome);
     if any(StageOutcome::Failed) {
         RunOutcome::Failed
+    } else if any(StageOutcome::Detached) {
+        RunOutcome::Detached
     } else if any(StageOutcome::Skipped) || interrupted && stages.is_empty() {
         RunOutcome::Interrupted
     } else {

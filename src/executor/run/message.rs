@@ -31,6 +31,8 @@ pub enum Message {
     Ended(Slot, StageEnd),
     /// The other runner has let go of the lock of a stage.
     HolderGone(Slot),
+    /// The user wants the jobs to be cancelled that are on a cluster.
+    Cancel,
     /// The user or the system asks to stop.
     Signal,
 }

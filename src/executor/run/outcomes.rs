@@ -42,6 +42,7 @@ impl Driver {
             Why::After(failed) => {
                 format!("not started, since `{}` failed (--keep-going goes on)", self.name(failed))
             }
+            Why::Interrupted if self.has_detached => "waits for jobs that go on".to_owned(),
             Why::Interrupted => "the run was interrupted".to_owned(),
         };
         let blank = self.report(slot, StageOutcome::Skipped);

@@ -75,6 +75,7 @@ impl StageRun {
         loop {
             let mut followed = match self.adopt(site).await? {
                 Some(followed) => followed,
+                None if site.only_follows => return Ok(StageEnd::Interrupted),
                 None => self.submit(site).await?,
             };
             if site.detaches {
@@ -82,6 +83,7 @@ impl StageRun {
             }
             match self.follow(site, &followed).await? {
                 Ending::Said(end) => return self.said(end, &mut followed).await,
+                Ending::Detached if site.cancels() => return self.cancel(&followed).await,
                 Ending::Detached => return Ok(self.detached(&followed.intent)),
                 Ending::Lost(why) if lost < MOST_LOST => {
                     lost += 1;
@@ -443,6 +445,14 @@ impl StageRun {
                     .to_owned(),
             )
         })
+    }
+
+    /// Cancels the job of a run that stops.
+    async fn cancel(self: &Arc<Self>, followed: &Followed) -> Result<StageEnd, Early> {
+        let ids: Vec<_> = followed.intent.job.iter().cloned().collect();
+        slurm::cancel(&ids).await?;
+        self.forget(followed).await?;
+        Ok(StageEnd::Interrupted)
     }
 
     /// Forgets a submission; what the next one needs stays.

@@ -1,0 +1,121 @@
+//! `kiln attach` and `kiln cancel`.
+//!
+//! Purpose: go on with the jobs that detached runs of a pipeline have left, or cancel them.
+//! Invariant: neither submits a job. What a job has finished when it is cancelled stays, and so do checkpoints.
+//! Must not know: how a job is followed.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use crate::cas::Store;
+use crate::cli::args::{Common, JobsArgs, RunArgs};
+use crate::cli::context::Context;
+use crate::cli::pipeline::run;
+use crate::cli::printer::Printer;
+use crate::cli::{CliError, Exit};
+use crate::executor::cluster::intent::{self, Intent};
+use crate::executor::cluster::slurm::{self, Job, Phase, SlurmError};
+use crate::report::text::printable;
+use crate::state::Lock;
+
+/// Runs `kiln attach`.
+///
+/// # Errors
+/// As `kiln run`.
+pub fn attach(common: &Common, args: &JobsArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let intents = intents(common, args)?;
+    if intents.is_empty() {
+        printer.line("No stage has a job on a cluster.");
+        return Ok(Exit::Ok);
+    }
+    let mut pipeline = args.pipeline.clone();
+    let file = pipeline.split().0.map(|file| file.display().to_string());
+    pipeline.names = file.into_iter().chain(intents.into_iter().map(|intent| intent.stage)).collect();
+    let args = RunArgs { pipeline, keep_going: true, only_follows: true, ..RunArgs::default() };
+    run::run(common, &args, printer)
+}
+
+/// Runs `kiln cancel`.
+///
+/// # Errors
+/// A wrong pipeline or call; the cluster does not answer.
+pub fn cancel(common: &Common, args: &JobsArgs, printer: &mut Printer) -> Result<Exit, CliError> {
+    let context = Context::open(common, &args.pipeline)?;
+    let intents = of_pipeline(&context, args)?;
+    let jobs = if intents.is_empty() { HashMap::new() } else { asked(slurm::jobs())? };
+    let mut cancelled = Vec::new();
+    for intent in &intents {
+        let alive = jobs.get(&intent.name()).filter(|job| !matches!(job.phase, Phase::Ended(_)));
+        if let Some(job) = alive {
+            asked(slurm::cancel(std::slice::from_ref(&job.id)))?;
+            cancelled.push((&intent.stage, job.id.clone()));
+        }
+        forget(&context.store, intent)?;
+    }
+    if args.pipeline.json {
+        let jobs: Vec<_> =
+            cancelled.iter().map(|(stage, job)| json!({ "stage": stage, "job": job })).collect();
+        printer.json(&json!({ "schema": "kiln.cancel/1", "cancelled": jobs }))?;
+        return Ok(Exit::Ok);
+    }
+    for (stage, job) in &cancelled {
+        printer.line(format!("cancelled  {}  job {job}", printable(stage)));
+    }
+    if cancelled.is_empty() {
+        printer.line("No stage has a job on a cluster.");
+    }
+    Ok(Exit::Ok)
+}
+
+/// Forgets a job, unless a runner follows it: that one sees what became of it.
+fn forget(store: &Store, intent: &Intent) -> Result<(), CliError> {
+    if let Lock::Acquired(_lock) = store.try_lock(&intent::lock(&intent.key), &intent.stage)? {
+        intent::forget(store, &intent.key)?;
+    }
+    Ok(())
+}
+
+fn intents(common: &Common, args: &JobsArgs) -> Result<Vec<Intent>, CliError> {
+    of_pipeline(&Context::open(common, &args.pipeline)?, args)
+}
+
+/// The jobs of a pipeline, or of the named stages of it.
+fn of_pipeline(context: &Context, args: &JobsArgs) -> Result<Vec<Intent>, CliError> {
+    let (_, names) = args.pipeline.split();
+    let (graph, pipeline) = (&context.graph, &context.graph.pipeline().name);
+    graph.targets(names).map_err(CliError::Pipeline)?;
+    let mut all = intent::all(&context.store);
+    all.retain(|intent| {
+        let named = names.is_empty() || names.contains(&intent.stage);
+        intent.pipeline == *pipeline && graph.index(&intent.stage).is_some() && named
+    });
+    Ok(all)
+}
+
+/// An answer of the cluster.
+///
+/// # Errors
+/// It does not answer.
+pub fn asked<T>(question: impl Future<Output = Result<T, SlurmError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(CliError::io("start the runtime"))?;
+    runtime.block_on(question).map_err(|e| CliError::Failed(e.to_string()))
+}
+
+/// Where the jobs of these intents stand, by key; empty when the cluster does not answer.
+pub fn states(intents: &[Intent]) -> HashMap<crate::digest::Digest, Job> {
+    if intents.is_empty() {
+        return HashMap::new();
+    }
+    match asked(slurm::jobs()) {
+        Ok(jobs) => intents
+            .iter()
+            .filter_map(|intent| Some((intent.key, jobs.get(&intent.name())?.clone())))
+            .collect(),
+        Err(error) => {
+            tracing::warn!("{error}");
+            HashMap::new()
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Jobs that came to their end while no runner was there.
+//!
+//! Purpose: what such a job has said (its log, its metrics) becomes a part of the run that finds its result, and the job is
+//! forgotten.
+//! Invariant: only the job of a key whose result is known is forgotten here; one that somebody follows is left to them.
+//! Must not know: how a job is followed.
+
+use std::sync::Arc;
+
+use super::intent::{self, Intent};
+use super::mail::Mail;
+use super::outbox::{self, Said};
+use crate::executor::context::RunContext;
+use crate::executor::log::Log;
+use crate::plan::{Plan, State};
+use crate::sched::{Event, StageEvent};
+use crate::state::Lock;
+
+/// Takes over what the jobs have said whose results the plan found. Blocks on disk and network.
+pub fn settle(context: &RunContext, plan: &Plan) -> Vec<Event> {
+    let mut events = Vec::new();
+    for intent in intent::all(&context.store) {
+        let is_done = |planned: &&crate::plan::StagePlan| {
+            planned.key == Some(intent.key) && matches!(planned.state, State::Cached | State::Fetch)
+        };
+        let Some(planned) = plan.stages.iter().find(is_done) else { continue };
+        let Ok(Lock::Acquired(_lock)) = context.store.try_lock(&intent::lock(&intent.key), &planned.name)
+        else {
+            continue;
+        };
+        take_over(context, &planned.name, &intent, &mut events);
+    }
+    events
+}
+
+fn take_over(context: &RunContext, stage: &str, intent: &Intent, events: &mut Vec<Event>) {
+    let mail = match &intent.remote {
+        Some(remote) => Mail::in_remote(Arc::clone(&context.store), remote, &intent.key),
+        None => Mail::in_store(&context.store, &intent.key),
+    };
+    let Ok(log) = Log::open(&context.run.log_path(stage)) else { return };
+    let read = outbox::read(&mail, &intent.submission, 0, &mut |said| match said {
+        Said::Log(text) => text.lines().for_each(|line| log.line(line.as_bytes())),
+        // How far it was, nobody wants to know any more.
+        Said::Event(StageEvent::Progress { .. } | StageEvent::Started { .. }) => {}
+        Said::Event(event) => events.push(Event::Stage { stage: stage.to_owned(), event }),
+    });
+    if let Err(error) = read {
+        tracing::debug!("what a job said was not taken over: {error}");
+    }
+    let removed = if mail.is_remote() { mail.remove(&[]).map_err(|e| e.to_string()) } else { Ok(()) };
+    let forgotten =
+        removed.and_then(|()| intent::forget(&context.store, &intent.key).map_err(|e| e.to_string()));
+    if let Err(error) = forgotten {
+        tracing::debug!("a job was not forgotten: {error}");
+    }
+}
