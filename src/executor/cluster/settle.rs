@@ -5,32 +5,36 @@
 //! Invariant: only the job of a key whose result is known is forgotten here; one that somebody follows is left to them.
 //! Must not know: how a job is followed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::intent::{self, Intent};
 use super::mail::Mail;
 use super::outbox::{self, Said};
+use crate::executor::blocking;
 use crate::executor::context::RunContext;
 use crate::executor::log::Log;
 use crate::plan::{Plan, State};
 use crate::sched::{Event, StageEvent};
 use crate::state::Lock;
 
-/// Takes over what the jobs have said whose results the plan found. Blocks on disk and network.
-pub fn settle(context: &RunContext, plan: &Plan) -> Vec<Event> {
-    let mut events = Vec::new();
-    for intent in intent::all(&context.store) {
-        let is_done = |planned: &&crate::plan::StagePlan| {
-            planned.key == Some(intent.key) && matches!(planned.state, State::Cached | State::Fetch)
-        };
-        let Some(planned) = plan.stages.iter().find(is_done) else { continue };
-        let Ok(Lock::Acquired(_lock)) = context.store.try_lock(&intent::lock(&intent.key), &planned.name)
-        else {
-            continue;
-        };
-        take_over(context, &planned.name, &intent, &mut events);
-    }
-    events
+/// Takes over what the jobs have said whose results the plan found.
+pub async fn settle(context: &Arc<RunContext>, plan: &Plan) -> Vec<Event> {
+    let known = plan.stages.iter().filter(|planned| matches!(planned.state, State::Cached | State::Fetch));
+    let names: HashMap<_, _> =
+        known.filter_map(|planned| Some((planned.key?, planned.name.clone()))).collect();
+    blocking(context, move |context| {
+        let mut events = Vec::new();
+        for intent in intent::all(&context.store) {
+            let Some(stage) = names.get(&intent.key) else { continue };
+            let lock = context.store.try_lock(&intent::lock(&intent.key), stage);
+            if let Ok(Lock::Acquired(_lock)) = lock {
+                take_over(context, stage, &intent, &mut events);
+            }
+        }
+        events
+    })
+    .await
 }
 
 fn take_over(context: &RunContext, stage: &str, intent: &Intent, events: &mut Vec<Event>) {

@@ -129,7 +129,7 @@ async fn drive(
     let run = context.run.id().to_owned();
     let stages = plan.stages.len();
     let _ = events.send(vec![Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages }]);
-    let _ = events.send(settle(&context, plan));
+    let _ = events.send(settle(&context, plan).await);
     let mut driver = Driver::new(
         Arc::clone(&context),
         plan,
