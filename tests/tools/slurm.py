@@ -140,8 +140,213 @@ def interrupted(world):
     assert "is already job" in ran.stderr and len(names(world, "prepare")) == before + 1, ran.stderr
 
 
-KINDS = {"same_digests": same_digests, "a_day": a_day, "attach_and_cancel": attach_and_cancel, "interrupted": interrupted}
-QUICK = list(KINDS)
+ENDS = """
+pipeline: ends
+executor: slurm
+executors: {{ slurm: {{ kind: slurm, options: [--partition={partition}] }} }}
+stages:
+  victim: {{ run: '{run}', resources: {{ {resources} }}, outputs: {{ o: table }} }}
+"""
+
+
+def ending(world, name, script, resources="cpus: 1", partition="main"):
+    return project(world, name, ENDS.format(run=script, resources=resources, partition=partition))
+
+
+def out_of_memory(world):
+    """A stage that uses more memory than it asked for is told so, and what to change."""
+    eater = 'python3 -c "x = bytearray(400 << 20)" > {outputs.o}'
+    made = ending(world, "memory", eater, "memory: 100MiB")
+    ran = run(made, code=1)
+    if world.cluster.bounds_memory:
+        assert "out of memory" in ran.stderr, ran.stderr
+    else:
+        print("slurm: the memory of jobs is not bounded here (no cgroup), so none was out of memory", flush=True)
+
+
+def over_its_time(world):
+    """A stage that takes too long writes a checkpoint, says what to change, and goes on in the next run."""
+    count = ('n=$(cat {checkpoint}/n 2>/dev/null || echo 0); echo from $n; '
+             'trap "exit 1" TERM; '
+             'while [ $n -lt 130 ]; do n=$((n+1)); echo $n > {checkpoint}/n; sleep 1; done; echo $n > {outputs.o}')
+    made = ending(world, "time", count, "time: 1m")
+    ran = run(made, code=1)
+    assert "did not end within its `resources.time` of 60 s" in ran.stderr, ran.stderr
+    made.write("kiln.yaml", (made.folder / "kiln.yaml").read_text().replace("time: 1m", "time: 10m"))
+    run(made)
+    log = made.ask("log", "victim").stdout
+    start = int(re.findall(r"from (\d+)", log)[-1])
+    assert start >= 20, log
+
+
+def cancelled_by_hand(world):
+    made = ending(world, "scancel", "sleep 60; echo > {outputs.o}")
+    running = start(made)
+    until(world, "victim", "RUNNING")
+    world.cluster.ask("scancel", names(world, "victim")[-1][0])
+    out, err = running.communicate(timeout=90)
+    assert running.returncode == 1 and "was cancelled" in err, err
+
+
+def a_node_that_dies(world):
+    """slurmd and all that it has started are killed: the job is queued again and ends well, on the node that came back."""
+    made = ending(world, "node", "sleep 15; echo done > {outputs.o}")
+    running = start(made)
+    until(world, "victim", "RUNNING")
+    time.sleep(2)
+    kill_node(world)
+    world.cluster.wait(lambda: state_of(world, "victim") not in ("RUNNING", "COMPLETING"), "the node is missed", 120)
+    world.cluster.start_node()
+    out, err = running.communicate(timeout=240)
+    assert running.returncode == 0, err
+    assert (made.folder / "artifacts/out/ends/victim/o").read_text() == "done\n"
+
+
+def kill_node(world):
+    """Ends slurmd and everything that it has started, as a machine that loses its power does."""
+    victims, parents = [], {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        parents[int(stat.parent.name)] = int(text.rsplit(")", 1)[1].split()[1])
+    steps = [pid for pid in parents if is_of(world, pid)]
+    victims += steps
+    while True:
+        more = [pid for pid, parent in parents.items() if parent in victims and pid not in victims]
+        if not more:
+            break
+        victims += more
+    world.cluster.stop("slurmd", signal.SIGKILL)
+    for pid in victims:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def is_of(world, pid):
+    """Whether a process is a step of the jobs of this cluster."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return b"slurmstepd" in command and str(world.cluster.folder).encode() in environment + command
+
+
+def preempted(world):
+    """A training stage that gives way to a more important job goes on from its checkpoint."""
+    made = Project(world.program, world.folder / "preempted", world.cluster.env)
+    subprocess.run(["cp", "-r", ROOT / "pipelines", made.folder], check=True)
+    file = "pipelines/smoke.yaml"
+    run(made, file, "text", "tokenizer")
+    more = ["--set", "stages.base.steps=3000", "--set", "stages.base.executor=slurm"]
+    running = start(made, file, "base", *more)
+    until(world, "base", "RUNNING")
+    time.sleep(8)
+    urgent = world.cluster.ask("sbatch", "--parsable", "--partition=high", "--exclusive", "--output=/dev/null",
+                               typed="#!/bin/bash\nsleep 5\n").strip()
+    until(world, "base", "PENDING", seconds=60)
+    world.cluster.wait(lambda: (urgent, "COMPLETED") in {(job[0], job[2]) for job in world.cluster.jobs()}, "urgent", 90)
+    # Slurm lets two minutes pass before a job that gave way may run again; an administrator need not wait.
+    out, err = running.communicate(timeout=400)
+    assert running.returncode == 0, err
+    assert "taken off its node" in err and "resumes from its checkpoint" in err, err
+    undisturbed = Project(world.program, world.folder / "undisturbed", {})
+    subprocess.run(["cp", "-r", ROOT / "pipelines", undisturbed.folder], check=True)
+    local = ["--set", "stages.base.steps=3000"]
+    run(undisturbed, file, "base", *local)
+    mine, theirs = (digests(one, file, "base", *local)["base"] for one in (made, undisturbed))
+    assert mine == theirs, (mine, theirs)
+    print("slurm: " + next(line for line in err.splitlines() if "resumes" in line), flush=True)
+
+
+TWO_STORES = """
+pipeline: two
+sources: {{ text: text.txt }}
+executor: far
+executors:
+  far: {{ kind: slurm, remote: env, store: "{node}/$SLURM_JOB_ID", prologue: "{prologue}" }}
+stages:
+  one: {{ inputs: {{ t: text }}, uses: [tool.sh], run: 'bash tool.sh < {{inputs.t}} > {{outputs.o}}', outputs: {{ o: table }} }}
+  two: {{ inputs: {{ one: one }}, run: 'mkdir {{outputs.d}}; for i in 1 2 3; do cat {{inputs.one}} > {{outputs.d}}/$i; done', outputs: {{ d: any }} }}
+"""
+
+
+def two_stores(world):
+    """The runner and its jobs share nothing but a remote; the result is that of a local run."""
+    (world.folder / "s3").mkdir()
+    with remotes.s3(world.folder / "s3") as remote:
+        node = world.folder / "node"
+        secrets = {k: v for k, v in remote.env.items() if k != "KILN_REMOTES"}
+        prologue = "; ".join(f"export {k}={v}" for k, v in secrets.items())
+        text = TWO_STORES.format(node=node, prologue=prologue)
+        made = project(world, "far", text, **remote.env).write("text.txt", "hello\n").write("tool.sh", "tr a-z A-Z\n")
+        hide = made.folder / "artifacts"
+        ran = run(made, "--json")
+        stages = {stage["stage"]: stage for stage in json.loads(ran.stdout)["stages"]}
+        assert {stage["outcome"] for stage in stages.values()} == {"ran"}, ran.stdout
+        stores = list(node.glob("*/blobs"))
+        assert len(stores) == 2, stores
+        opened = [str(path) for path in node.rglob("*") if path.is_file() and str(hide).encode() in path.read_bytes()]
+        assert not opened, f"the job knows the store of the runner: {opened}"
+        here = project(world, "near", text, KILN_OFFLINE="1").write("text.txt", "hello\n").write("tool.sh", "tr a-z A-Z\n")
+        run(here, "--executor", "local")
+        assert digests(made) == digests(here)
+        submitted = len(world.cluster.jobs())
+        run(made)
+        assert len(world.cluster.jobs()) == submitted
+
+
+SIX = """
+pipeline: six
+executor: slurm
+stages:
+  a: { run: 'echo ran >> COUNT/a; sleep 0.3; echo a > {outputs.o}', outputs: { o: table } }
+  b: { run: 'echo ran >> COUNT/b; sleep 0.5; echo b > {outputs.o}', outputs: { o: table } }
+  c: { inputs: { a: a, b: b }, run: 'echo ran >> COUNT/c; cat {inputs.a} {inputs.b} > {outputs.o}', outputs: { o: table } }
+  d: { inputs: { c: c }, run: 'echo ran >> COUNT/d; sleep 0.2; rev {inputs.c} > {outputs.o}', outputs: { o: table } }
+  e: { inputs: { c: c }, run: 'echo ran >> COUNT/e; sleep 0.4; tac {inputs.c} > {outputs.o}', outputs: { o: table } }
+  f: { inputs: { d: d, e: e }, run: 'echo ran >> COUNT/f; paste {inputs.d} {inputs.e} > {outputs.o}', outputs: { o: table } }
+"""
+
+
+def killed_runners(world, times=50, seed=None):
+    """The runner is killed at random times, before, in and after `sbatch`: a plain run goes on, and nothing runs twice."""
+    seed = seed or random.randrange(1 << 32)
+    print(f"slurm: kills with seed {seed}", flush=True)
+    dice = random.Random(seed)
+    serial = project(world, "serial", SIX.replace("COUNT", "/tmp"))
+    wanted, kills, n = None, 0, 0
+    while kills < times:
+        n += 1
+        counts = world.folder / f"counts-{n}"
+        counts.mkdir()
+        made = project(world, f"killed-{n}", SIX.replace("COUNT", str(counts)))
+        for _ in range(dice.randrange(1, 5)):
+            running = start(made)
+            # The first jobs are submitted within a tenth of a second, the last end after some seconds.
+            time.sleep(dice.choice([dice.uniform(0, 0.15), dice.uniform(0, 1.5), dice.uniform(0, 5)]))
+            if running.poll() is None:
+                running.kill()
+                kills += 1
+            running.communicate()
+        run(made)
+        ran = {file.name: len(file.read_text().splitlines()) for file in counts.iterdir()}
+        assert ran == dict.fromkeys("abcdef", 1), (seed, n, ran, world.cluster.jobs())
+        text = (made.folder / "artifacts/out/six/f/o").read_text()
+        wanted = wanted or text
+        assert text == wanted, (seed, n, text)
+    print(f"slurm: {kills} kills over {n} pipelines", flush=True)
+    assert wanted == "a\tb\nb\ta\n", wanted
+
+
+KINDS = {one.__name__: one for one in (
+    same_digests, a_day, attach_and_cancel, interrupted, out_of_memory, cancelled_by_hand, two_stores, over_its_time,
+    a_node_that_dies, preempted, killed_runners)}
+QUICK = ["same_digests", "a_day", "attach_and_cancel", "interrupted", "out_of_memory", "cancelled_by_hand", "two_stores"]
 
 
 def main():
@@ -151,9 +356,14 @@ def main():
         print(f"Slurm is not here ({', '.join(lacks)}), so nothing was run on it; `apt-get install slurm-wlm munge` installs it",
               flush=True)
         return
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import pinned
+
+    # The server of S3.
+    pinned.enter("servers-venv", remotes.PINS)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        for name in wanted or QUICK:
+        for name in list(KINDS) if wanted == ["all"] else wanted or QUICK:
             began = time.monotonic()
             (folder / name).mkdir()
             with clusters.slurm(folder / name / "slurm") as cluster:

@@ -51,8 +51,13 @@ pub fn run(common: &Common, args: &ExecArgs) -> Result<Exit, CliError> {
         Some(spec) => Mail::in_remote(Arc::clone(&store), &spec.name, &args.key),
         None => Mail::in_store(&store, &args.key),
     };
-    let call =
-        Call { key: args.key, submission: args.submission.clone(), request: args.request, store, mail };
+    let call = Arc::new(Call {
+        key: args.key,
+        submission: args.submission.clone(),
+        request: args.request,
+        store,
+        mail,
+    });
     match node::run(&call).map_err(CliError::Failed)? {
         Outcome::Ok => Ok(Exit::Ok),
         Outcome::Failed => Ok(Exit::Failed),

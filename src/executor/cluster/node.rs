@@ -82,7 +82,7 @@ enum Stopped {
 ///
 /// # Errors
 /// The end could not be said.
-pub fn run(call: &Call) -> Result<Outcome, String> {
+pub fn run(call: &Arc<Call>) -> Result<Outcome, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
     let (stopped, end) = runtime.block_on(work(call));
@@ -102,11 +102,12 @@ pub fn run(call: &Call) -> Result<Outcome, String> {
 }
 
 /// What stopped the job, and its end; none where it was stopped before it came to one.
-async fn work(call: &Call) -> (Option<Stopped>, Option<JobEnd>) {
+async fn work(call: &Arc<Call>) -> (Option<Stopped>, Option<JobEnd>) {
     let cancellation = Cancellation::default();
     let stopped = Arc::new(std::sync::OnceLock::new());
     watch_signals(&cancellation, &stopped);
-    let end = match Node::prepare(call, &cancellation) {
+    let stop = cancellation.clone();
+    let end = match blocking(call, move |call| Node::prepare(call, &stop)).await {
         Ok(Prepared::Done(end)) => Some(end),
         Ok(Prepared::Run(node)) => node.run(call).await,
         Err(error) => Some(JobEnd::Failed { error }),

@@ -22,7 +22,7 @@ use crate::executor::cluster::mail::Mail;
 use crate::executor::cluster::outbox::{self, Said};
 use crate::executor::cluster::request::JobRequest;
 use crate::executor::cluster::script::{self, Place};
-use crate::executor::cluster::slurm::{self, Phase, SlurmError, Submission};
+use crate::executor::cluster::slurm::{self, Cause, Phase, SlurmError, Submission};
 use crate::executor::cluster::{Site, watch::Look};
 use crate::executor::job::StageEnd;
 use crate::executor::log::Log;
@@ -38,6 +38,8 @@ const EVERY_REMOTE: Duration = Duration::from_secs(5);
 /// The first and the longest wait before a job is submitted again to a cluster that does not take it.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long a job that has said its end may take to end for the cluster, too.
+const LONGEST_END: Duration = Duration::from_secs(10);
 /// So many answers of the cluster must agree before a job without an end counts as ended: the end may be on its way.
 const AGREEING: u32 = 3;
 
@@ -82,6 +84,10 @@ impl StageRun {
                 return Ok(self.detached(&followed.intent));
             }
             match self.follow(site, &followed).await? {
+                Ending::Said(JobEnd::Failed { error }) => {
+                    let error = self.with_cause(site, &followed, error).await;
+                    return self.said(JobEnd::Failed { error }, &mut followed).await;
+                }
                 Ending::Said(end) => return self.said(end, &mut followed).await,
                 Ending::Detached if site.cancels() => return self.cancel(&followed).await,
                 Ending::Detached => return Ok(self.detached(&followed.intent)),
@@ -393,6 +399,30 @@ impl StageRun {
             return None;
         }
         Some(away_end::explain(job, &followed.intent, self.stage(), &self.context.store).await)
+    }
+
+    /// The error of a stage, with what the cluster says of its job: a stage that was killed may not know that it was out of
+    /// memory.
+    async fn with_cause(&self, site: &Site, followed: &Followed, error: String) -> String {
+        let mut looks = site.watch.looks();
+        let over = tokio::time::timeout(LONGEST_END, async {
+            loop {
+                site.watch.wake();
+                let look = looks.borrow_and_update().clone();
+                match look.jobs.get(&followed.intent.name()).map(|job| job.phase) {
+                    Some(Phase::Ended(cause)) => return Some(cause),
+                    Some(_) if looks.changed().await.is_ok() => {}
+                    _ => return None,
+                }
+            }
+        });
+        match over.await {
+            Ok(Some(Cause::Memory)) => {
+                let id = followed.intent.job.as_deref().unwrap_or("unknown");
+                format!("{} ({error})", away_end::out_of_memory(id, self.stage()))
+            }
+            _ => error,
+        }
     }
 
     /// What a job has said of its end.

@@ -114,7 +114,8 @@ async fn exit(id: &str, intent: &Intent, stage: &Stage, store: &Store) -> Ending
     Ending::Failed(format!("job {id} ended and said nothing: {what}{said}"))
 }
 
-fn out_of_memory(id: &str, stage: &Stage) -> String {
+/// A job that used more memory than it asked for.
+pub fn out_of_memory(id: &str, stage: &Stage) -> String {
     let had = match stage.resources.memory {
         0 => "than the cluster gives by default".to_owned(),
         memory => format!("than the {} MiB of `resources.memory`", memory.div_ceil(1 << 20)),
