@@ -5,7 +5,8 @@
 #   make build                kiln and its worker
 #   make test                 the default tests; make test-long the long ones as well
 #   make fuzz TARGET=tree     feeds the reader of a format with what libFuzzer finds; SECONDS=600 (60 else)
-#   make soak                 random histories of random pipelines; SEED=7 CASES=1000, else on from where it stopped
+#   make soak                 random histories of random pipelines, SEED=7 CASES=1000, else on from where it stopped;
+#                             and 2,000 jobs of a Slurm of one node
 #   make soak-shared          10,000 corruptions of stores and remotes, and 1,000 kills
 #   make speed                measures the store, on a quiet machine
 #   make bench                our figures beside those of ninja, DVC, Snakemake, PyTorch, TRL, ..; ONLY=noop-1000,.. for some rows
@@ -46,11 +47,13 @@ test: libtorch
 	$(CARGO) build --release --workspace
 	$(CARGO) test --release --workspace
 	python3 tests/tools/servers.py target/release/kiln
+	python3 tests/tools/slurm.py target/release/kiln
 
 test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
 	python3 tests/tools/provenance.py target/release/kiln
 	python3 tests/tools/servers.py target/release/kiln ladder
+	python3 tests/tools/slurm.py target/release/kiln over_its_time a_node_that_dies preempted killed_runners
 	$(CARGO) test --release --workspace -- --ignored --skip cas::tests::speed $(addprefix --skip ,$(SOAKED))
 
 # What would take test-long beyond an hour: 10,000 corruptions, 1,000 kills. KILN_KILLS_SEED replays one of 950.
@@ -64,6 +67,7 @@ soak-shared:
 CASES ?= 1000
 soak:
 	$(if $(SEED),KILN_SOAK_SEED=$(SEED)) KILN_SOAK_CASES=$(CASES) $(CARGO) test --release -p kiln --test soak -- --ignored --exact soak --nocapture
+	python3 tests/tools/slurm.py target/release/kiln two_thousand
 
 # The flags are those of `cargo fuzz`, which is not needed; all of them are known to a stable compiler.
 FUZZ_FLAGS := -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters \

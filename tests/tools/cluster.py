@@ -43,6 +43,7 @@ SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 MpiDefault=none
+SlurmdParameters=config_overrides
 ReturnToService=2
 SchedulerParameters=sched_interval=1,batch_sched_delay=0,max_script_size=1048576
 PreemptType=preempt/partition_prio

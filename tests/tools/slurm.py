@@ -286,7 +286,7 @@ def two_stores(world):
         made = project(world, "far", text, **remote.env).write("text.txt", "hello\n").write("tool.sh", "tr a-z A-Z\n")
         hide = made.folder / "artifacts"
         ran = run(made, "--json")
-        stages = {stage["stage"]: stage for stage in json.loads(ran.stdout)["stages"]}
+        stages = {stage["name"]: stage for stage in json.loads(ran.stdout)["stages"]}
         assert {stage["outcome"] for stage in stages.values()} == {"ran"}, ran.stdout
         stores = list(node.glob("*/blobs"))
         assert len(stores) == 2, stores
@@ -343,9 +343,57 @@ def killed_runners(world, times=50, seed=None):
     assert wanted == "a\tb\nb\ta\n", wanted
 
 
+def two_thousand(world, stages=2000):
+    """Many queued stages on one node: submission beside a shell loop, one poll an interval, no growth, no lost stage."""
+    lines = "\n".join(f"  s{n:04}: {{ run: 'echo {n} > {{outputs.o}}', outputs: {{ o: table }} }}" for n in range(stages))
+    text = f"pipeline: many\nexecutor: slurm\nexecutors: {{ slurm: {{ kind: slurm, max_jobs: {stages} }} }}\nstages:\n{lines}\n"
+    polls, wrapper = world.folder / "polls", world.folder / "bin"
+    wrapper.mkdir()
+    # Counts the questions.
+    squeue = world.cluster.ask("bash", "-c", "command -v squeue").strip()
+    (wrapper / "squeue").write_text(f'#!/bin/bash\ndate +%s.%N >> {polls}\nexec {squeue} "$@"\n')
+    (wrapper / "squeue").chmod(0o755)
+    made = project(world, "many", text, PATH=f"{wrapper}:{world.cluster.env['PATH']}")
+    world.cluster.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
+    began = time.monotonic()
+    loop = 'for i in $(seq %d); do sbatch --parsable --job-name=loop --export=NONE --output=/dev/null <<< "#!/bin/bash\ntrue" > /dev/null; done'
+    world.cluster.ask("bash", "-c", (loop % min(stages, 500)).replace("\\n", "\n"))
+    by_loop = (time.monotonic() - began) / min(stages, 500)
+    world.cluster.ask("scancel", "--name=loop")
+    began = time.monotonic()
+    run(made, "--detach")
+    ours = (time.monotonic() - began) / stages
+    print(f"slurm: to submit a job takes {ours * 1e3:.1f} ms, by a shell loop {by_loop * 1e3:.1f} ms: {by_loop / ours:.2f}x", flush=True)
+    polls.write_text("")
+    world.cluster.ask("scontrol", "update", "PartitionName=main", "State=UP")
+    began = time.monotonic()
+    running = start(made)
+    sizes = []
+    while running.poll() is None:
+        try:
+            status = Path(f"/proc/{running.pid}/status").read_text()
+        except OSError:
+            break
+        sizes += [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
+        time.sleep(1)
+    out, err = running.communicate()
+    assert running.returncode == 0, err[-3000:]
+    times = [float(line) for line in polls.read_text().split()]
+    gaps = [b - a for a, b in zip(times, times[1:])]
+    peak = max(sizes)
+    early = max(sizes[:max(10, len(sizes) // 10)])
+    print(f"slurm: {stages} stages in {time.monotonic() - began:.0f} s, {len(times)} polls, the shortest time between two "
+          f"{min(gaps):.2f} s, resident memory {early / 1024:.0f} MiB early and {peak / 1024:.0f} MiB at most", flush=True)
+    assert min(gaps) > 0.9 and peak < early * 1.5 + 20_000, (gaps, early, peak)
+    names_seen = [job[1] for job in world.cluster.jobs() if job[1].startswith("kiln-s")]
+    assert len(names_seen) == len(set(names_seen)), "a stage was submitted twice"
+    assert made.ask("status", "-q").returncode == 0
+
+
 KINDS = {one.__name__: one for one in (
     same_digests, a_day, attach_and_cancel, interrupted, out_of_memory, cancelled_by_hand, two_stores, over_its_time,
-    a_node_that_dies, preempted, killed_runners)}
+    a_node_that_dies, preempted, killed_runners, two_thousand)}
+CORES = {"two_thousand": 16}
 QUICK = ["same_digests", "a_day", "attach_and_cancel", "interrupted", "out_of_memory", "cancelled_by_hand", "two_stores"]
 
 
@@ -366,7 +414,7 @@ def main():
         for name in list(KINDS) if wanted == ["all"] else wanted or QUICK:
             began = time.monotonic()
             (folder / name).mkdir()
-            with clusters.slurm(folder / name / "slurm") as cluster:
+            with clusters.slurm(folder / name / "slurm", CORES.get(name, 2)) as cluster:
                 KINDS[name](World(str(Path(program).resolve()), folder / name, cluster))
             print(f"slurm: {name.replace('_', ' ')}: {time.monotonic() - began:.0f} s", flush=True)
 

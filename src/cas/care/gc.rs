@@ -91,12 +91,19 @@ impl GcPlan {
 }
 
 impl Store {
-    /// Plans what can be removed: everything that the records of `roots` do not need and that is older than `grace`.
+    /// Plans what can be removed: everything that neither the records of `roots` nor `held` need, and that is older than
+    /// `grace`.
     ///
     /// # Errors
     /// The disk cannot be read.
-    pub fn plan_gc(&self, roots: &BTreeSet<Digest>, grace: Duration) -> Result<GcPlan, StoreError> {
+    pub fn plan_gc(
+        &self,
+        roots: &BTreeSet<Digest>,
+        held: &[ArtifactRef],
+        grace: Duration,
+    ) -> Result<GcPlan, StoreError> {
         let (mut plan, mut live) = (GcPlan::default(), BTreeSet::new());
+        held.iter().try_for_each(|artifact| self.mark_artifact(artifact, &mut live))?;
         let mut keys = Vec::new();
         self.actions.list(&mut |key| {
             keys.push(key);

@@ -23,6 +23,7 @@ use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
 use crate::digest::Digest;
+use crate::executor::cluster::request;
 use crate::report::text::{age, bytes, printable, table};
 
 /// The most entries that are listed for people.
@@ -62,8 +63,11 @@ pub fn run(common: &Common, args: &GcArgs, printer: &mut Printer) -> Result<Exit
         return Err(CliError::Failed(message.into()));
     }
     let roots = roots(&store, &root, args.keep_runs)?;
-    let mut plan = store.plan_gc(&roots, Duration::from_secs(args.older))?;
+    let (held, dead) = request::held(&store);
+    let mut plan = store.plan_gc(&roots, &held, Duration::from_secs(args.older))?;
     add_runs(&store, args, &mut plan)?;
+    let dead = dead.into_iter().filter_map(|folder| Garbage::folder(Kind::Leftover, folder));
+    plan.garbage.extend(dead.filter(|garbage| garbage.age >= args.older));
     let stages = stages_of(Some(&store));
     let origin = |key| origin(&stages, &key, store.actions().get(&key).ok().flatten());
     let shown = shown(args, &plan, &origin);

@@ -7,7 +7,9 @@
 //! Must not know: how it gets to the job, how the stage is run.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,6 +27,8 @@ use crate::spec::{Diagnostic, Diagnostics, Loaded, Unresolved};
 
 /// The format of a request.
 pub const FORMAT: &str = "kiln.job-request/1";
+/// A job that was submitted longer ago, and that nobody has asked about, will not be asked about any more.
+const LONGEST_QUEUE: Duration = Duration::from_secs(60 * 86_400);
 /// The most bytes of a request.
 pub const MOST_BYTES: u64 = 64 << 20;
 
@@ -141,6 +145,28 @@ impl JobRequest {
         }
         Ok(())
     }
+}
+
+/// The artifacts that jobs need which may still run, and the folders of jobs that nobody will ask about any more.
+pub fn held(store: &Store) -> (Vec<ArtifactRef>, Vec<PathBuf>) {
+    let (mut held, mut dead) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(store.root().join("jobs")).into_iter().flatten().flatten() {
+        let folder = entry.path();
+        let changed = fs::metadata(folder.join("intent.json")).and_then(|meta| meta.modified());
+        let age = changed.ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+        if age.is_none_or(|age| age > LONGEST_QUEUE) {
+            dead.push(folder);
+            continue;
+        }
+        for submission in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let file = submission.path().join("request.json");
+            let small = fs::metadata(&file).is_ok_and(|meta| meta.len() <= MOST_BYTES);
+            let request = small.then(|| fs::read(&file).ok()).flatten();
+            let request = request.and_then(|bytes| serde_json::from_slice::<JobRequest>(&bytes).ok());
+            held.extend(request.iter().flat_map(JobRequest::artifacts));
+        }
+    }
+    (held, dead)
 }
 
 /// A stage that stands for whoever made an input. Nobody runs it.

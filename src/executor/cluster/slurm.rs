@@ -18,8 +18,9 @@ use crate::spec::types::Resources;
 
 /// How long a command of Slurm may take: a controller that does not answer is tried again by the command itself.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long before its time limit a job is told, so that it can write a checkpoint.
-pub const WARNING: Duration = Duration::from_secs(60);
+/// How long before its time limit a job is told, so that it can write a checkpoint: a tenth of its time, within these.
+const SHORTEST_WARNING: u64 = 10;
+const LONGEST_WARNING: u64 = 120;
 /// What the commands print when the controller does not answer or is too busy.
 const UNREACHABLE: [&str; 9] = [
     "Unable to contact slurm controller",
@@ -143,7 +144,10 @@ fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    all.push(format!("--signal=B:USR1@{}", WARNING.as_secs()));
+    let time = job.resources.time.or(spec.time);
+    let warning =
+        time.map_or(LONGEST_WARNING, |time| (time.as_secs() / 10).clamp(SHORTEST_WARNING, LONGEST_WARNING));
+    all.push(format!("--signal=B:USR1@{warning}"));
     let Submission { name, comment, resources, output, .. } = job;
     all.extend([format!("--job-name={name}"), format!("--comment={comment}"), format!("--output={output}")]);
     match resources.cpus {
@@ -154,7 +158,7 @@ fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
         // Slurm counts whole MiB.
         all.push(format!("--mem={}M", resources.memory.div_ceil(1 << 20)));
     }
-    if let Some(time) = resources.time.or(spec.time) {
+    if let Some(time) = time {
         all.push(format!("--time={}", clock(time)));
     }
     match &spec.gres {

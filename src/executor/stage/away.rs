@@ -84,6 +84,13 @@ impl StageRun {
                 return Ok(self.detached(&followed.intent));
             }
             match self.follow(site, &followed).await? {
+                // It was removed before the job ran, and is sent again.
+                Ending::Said(JobEnd::InputMissing { .. })
+                    if lost == 0 && followed.intent.remote.is_some() =>
+                {
+                    lost += 1;
+                    self.forget(&followed).await?;
+                }
                 Ending::Said(JobEnd::Failed { error }) => {
                     let error = self.with_cause(site, &followed, error).await;
                     return self.said(JobEnd::Failed { error }, &mut followed).await;

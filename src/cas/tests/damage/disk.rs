@@ -135,7 +135,7 @@ fn a_disk_that_fails_while_garbage_is_removed_is_an_error_and_the_next_try_remov
         let store = Store::on_disk(p.store.root(), disk.clone()).unwrap();
         let roots = [kept.key].into();
         let collect = |store: &Store| {
-            let plan = store.plan_gc(&roots, std::time::Duration::ZERO).unwrap();
+            let plan = store.plan_gc(&roots, &[], std::time::Duration::ZERO).unwrap();
             store.collect_garbage(&plan)
         };
         let collected = collect(&store);
