@@ -8,8 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::digest::Digest;
-
+use super::cluster::{ExecArgs, JobsArgs};
 use super::shared::{
     Common, NAMES, PipelineArgs, SamplingArgs, hidden, model_and_prompts, one_artifact, one_model, one_stage,
     stage_or_run, without_changes,
@@ -169,30 +168,6 @@ pub struct RunArgs {
     /// Whether nothing is submitted.
     #[arg(skip)]
     pub only_follows: bool,
-}
-
-/// `kiln attach` and `kiln cancel`.
-#[derive(Debug, Args)]
-pub struct JobsArgs {
-    /// The pipeline and the stages; without a name, all that have jobs.
-    #[command(flatten)]
-    pub pipeline: PipelineArgs,
-}
-
-/// `kiln exec`.
-#[derive(Debug, Args)]
-pub struct ExecArgs {
-    /// The action key
-    pub key: Digest,
-    /// The number of the submission
-    #[arg(long)]
-    pub submission: String,
-    /// The digest of the request
-    #[arg(long)]
-    pub request: Digest,
-    /// The remote by which the runner and the job talk, as NAME=URL
-    #[arg(long)]
-    pub remote: Option<String>,
 }
 
 /// `kiln status`.

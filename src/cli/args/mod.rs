@@ -3,10 +3,12 @@
 //! `commands` has the commands and their own options, `sharing` those of the
 //! commands that share results, `shared` the options that several commands have.
 
+mod cluster;
 mod commands;
 mod shared;
 mod sharing;
 
+pub use cluster::{ExecArgs, JobsArgs};
 pub use commands::*;
 pub use shared::*;
 pub use sharing::*;

@@ -13,6 +13,7 @@ pub mod node;
 pub mod outbox;
 pub mod request;
 pub mod script;
+mod sending;
 mod settle;
 pub mod site;
 pub mod slurm;

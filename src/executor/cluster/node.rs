@@ -9,15 +9,15 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::end::{self, JobEnd};
+use super::intent;
 use super::mail::Mail;
 use super::outbox::{self, Outbox};
 use super::request::{self, JobRequest};
-use super::{checkpoint, intent};
+use super::sending::Sending;
 use crate::cas::Store;
 use crate::digest::Digest;
 use crate::executor::cancel::Cancellation;
@@ -37,12 +37,6 @@ use crate::provider::environment;
 use crate::provider::{Known, Providers};
 use crate::sched::budget::Budget;
 use crate::spec::types::Work;
-
-/// How often what is new is written, into a folder and into a remote.
-const EVERY: Duration = Duration::from_secs(1);
-const EVERY_REMOTE: Duration = Duration::from_secs(5);
-/// How often a checkpoint is sent to a remote.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
 /// What a job was started with.
 pub struct Call {
@@ -329,83 +323,4 @@ fn other_key(request: &JobRequest, here: &serde_json::Value) -> String {
             false => shown.join(", "),
         }
     )
-}
-
-/// Tells the runner what happens, and sends checkpoints where there is need, until the stage has ended.
-struct Sending {
-    task: tokio::task::JoinHandle<()>,
-    stop: tokio::sync::oneshot::Sender<()>,
-}
-
-impl Sending {
-    async fn start(mail: &Mail, scratch: &Scratch, outbox: &Arc<Outbox>) -> Self {
-        let (stop, mut stopped) = tokio::sync::oneshot::channel();
-        let state = Arc::new(State {
-            mail: mail.clone(),
-            scratch: scratch.clone(),
-            outbox: Arc::clone(outbox),
-            sent: std::sync::Mutex::default(),
-        });
-        if mail.is_remote() {
-            blocking(&state, State::begin).await;
-        }
-        let every = if mail.is_remote() { EVERY_REMOTE } else { EVERY };
-        let task = tokio::spawn(async move {
-            let mut last = tokio::time::Instant::now();
-            loop {
-                let ended = tokio::time::timeout(every, &mut stopped).await.is_ok();
-                let checkpoint = state.mail.is_remote() && (ended || last.elapsed() >= CHECKPOINT_EVERY);
-                if checkpoint {
-                    last = tokio::time::Instant::now();
-                }
-                blocking(&state, move |state| state.send(checkpoint, ended)).await;
-                if ended {
-                    return;
-                }
-            }
-        });
-        Self { task, stop }
-    }
-
-    /// Sends the rest.
-    async fn finish(self) {
-        let _ = self.stop.send(());
-        let _ = self.task.await;
-    }
-}
-
-struct State {
-    mail: Mail,
-    scratch: Scratch,
-    outbox: Arc<Outbox>,
-    sent: std::sync::Mutex<checkpoint::Sent>,
-}
-
-impl State {
-    /// Takes over the checkpoint of an earlier job, unless this machine has one.
-    fn begin(&self) {
-        if self.scratch.has_checkpoint() {
-            return;
-        }
-        if let Err(error) = checkpoint::receive(&self.mail, &self.scratch) {
-            tracing::warn!("the stage starts from the beginning: {error}");
-        }
-    }
-
-    fn send(&self, checkpoint: bool, ended: bool) {
-        // A log may be longer than one file.
-        loop {
-            match self.outbox.flush() {
-                Ok(true) if ended => {}
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::warn!("the runner was not told how far the stage is: {error}");
-                    break;
-                }
-            }
-        }
-        if checkpoint && let Err(error) = crate::cas::unpoisoned(&self.sent).send(&self.mail, &self.scratch) {
-            tracing::warn!("a checkpoint was not sent: {error}");
-        }
-    }
 }

@@ -6,7 +6,6 @@
 //! Must not know: how a stage is run, how anything is shown.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,22 +20,17 @@ use crate::executor::cluster::{Placement, Site};
 use crate::executor::context::RunContext;
 use crate::executor::job::{Job, StageEnd};
 use crate::executor::local::Local;
-use crate::executor::orphans;
 use crate::executor::scratch::Scratch;
 use crate::executor::stage::{StageRun, run_as_job, run_stage, take_over};
 use crate::graph::Producer;
 use crate::plan::{Decision, Plan, PlanError, StageIx};
 use crate::sched::budget::{Capacity, Permit};
 use crate::sched::scheduler::Scheduler;
-use crate::sched::types::{Command, End, Input, Life, Slot, Verdict};
+use crate::sched::types::{Command, End, Input, Slot, Verdict};
 use crate::sched::{Event, StageEvent, StageReport};
 use crate::spec::types::ExecutorSpec;
 use crate::state::StageOutcome;
 
-/// How often a stage that another runner is at is looked at again.
-const HELD_FOR: Duration = Duration::from_millis(100);
-/// How often a lease in a remote is asked for again.
-const HELD_ELSEWHERE_FOR: Duration = Duration::from_secs(2);
 /// How often the planner is asked again about a stage whose sources change.
 const MOST_QUESTIONS: u32 = 5;
 
@@ -61,19 +55,19 @@ pub(super) struct Known {
 pub struct Driver {
     pub(super) context: Arc<RunContext>,
     executor: Arc<Local>,
-    placement: Placement,
+    pub(super) placement: Placement,
     sites: Vec<Arc<Site>>,
     /// Whether jobs go on without this run.
     pub(super) has_detached: bool,
     /// Whether the user is being asked what becomes of the jobs.
-    asking: bool,
-    scheduler: Scheduler,
+    pub(super) asking: bool,
+    pub(super) scheduler: Scheduler,
     pub(super) stages: Vec<Known>,
     slots: HashMap<StageIx, Slot>,
     /// Where events go, all those of one step together.
     reports: UnboundedSender<Vec<Event>>,
     pub(super) events: Vec<Event>,
-    sender: UnboundedSender<Message>,
+    pub(super) sender: UnboundedSender<Message>,
     messages: UnboundedReceiver<Message>,
     commands: Vec<Command>,
     finished: bool,
@@ -197,33 +191,6 @@ impl Driver {
             // The reporters end after the driver.
             let _ = self.reports.send(std::mem::take(&mut self.events));
         }
-    }
-
-    /// Asks on a terminal what becomes of the jobs when the run is to stop. A second signal lets them go on.
-    fn asks(&mut self) -> bool {
-        let has_job = |slot: &Slot| {
-            let is_job = self.placement.of.get(*slot).is_some_and(Option::is_some);
-            is_job && matches!(self.scheduler.life(*slot), Life::Running(_))
-        };
-        let jobs = (0..self.stages.len()).filter(has_job).count();
-        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-        if jobs == 0 || !terminal || self.context.cancellation.is_stopping() || self.asking {
-            return false;
-        }
-        self.asking = true;
-        let jobs = if jobs == 1 { "1 stage is".to_owned() } else { format!("{jobs} stages are") };
-        self.emit(Event::Asking { jobs });
-        let sender = self.sender.clone();
-        // Nothing waits for this thread: it may read for as long as the process lives.
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let read = std::io::stdin().read_line(&mut line);
-            if read.is_ok() && line.trim().eq_ignore_ascii_case("c") {
-                let _ = sender.send(Message::Cancel);
-            }
-            let _ = sender.send(Message::Signal);
-        });
-        true
     }
 
     fn stop(&self) {
@@ -370,11 +337,7 @@ impl Driver {
                 if !std::mem::replace(&mut self.stages[slot].told_holder, true) {
                     self.stage_event(slot, StageEvent::Waiting { holder });
                 }
-                let sender = self.sender.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(HELD_ELSEWHERE_FOR).await;
-                    let _ = sender.send(Message::HolderGone(slot));
-                });
+                self.wait_for_lease(slot);
                 self.feed(Input::Held(slot));
             }
             StageEnd::InputMissing(producer) => match self.slots.get(&producer) {
@@ -431,20 +394,5 @@ impl Driver {
         }
         self.context.planner.sources().forget(stage.index);
         self.feed(Input::Again(slot));
-    }
-
-    /// Looks now and then whether the other runner has let go.
-    fn wait_for_holder(&self, slot: Slot, lock: Digest) {
-        let (context, sender) = (Arc::clone(&self.context), self.sender.clone());
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(HELD_FOR).await;
-                match context.store.holder(&lock) {
-                    Ok(Some(holder)) if !orphans::is_dead(&holder) => {}
-                    _ => break,
-                }
-            }
-            let _ = sender.send(Message::HolderGone(slot));
-        });
     }
 }

@@ -7,6 +7,7 @@
 mod driver;
 mod entry;
 mod message;
+mod others;
 mod outcomes;
 mod paths;
 mod preflight;

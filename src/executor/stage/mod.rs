@@ -1,9 +1,8 @@
 //! The life of one stage: `life` reads from its lock to its commit, `watch` waits for its attempts,
-//! `outputs` takes what it has made, `away` has a job of a cluster do its work (`away_end` says how one ended), `elsewhere` is about others who may do its work, and `reserve` has room for outputs
+//! `outputs` takes what it has made, `away` has a job of a cluster do its work, `elsewhere` is about others who may do its work, and `reserve` has room for outputs
 //! when the disk is full.
 
 mod away;
-mod away_end;
 mod elsewhere;
 mod life;
 mod outputs;
