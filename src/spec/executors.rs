@@ -167,9 +167,10 @@ fn field(spec: &mut ExecutorSpec, key: &str, value: &Node, whose: &str, out: &mu
         "kind" => _ = fields::choice(value, &[(SLURM, Engine::Slurm)], whose, out),
         "time" => spec.time = fields::duration(value, whose, out),
         "short" => spec.short = fields::duration(value, whose, out).unwrap_or(SHORT),
-        "max_jobs" => {
-            spec.max_jobs = fields::count(value, MOST_JOBS, whose, out).filter(|n| *n > 0).unwrap_or(JOBS);
-        }
+        "max_jobs" => match fields::count(value, MOST_JOBS, whose, out) {
+            Some(0) => out.push(Code::Range, value.span, format!("{whose} must be 1 or more")),
+            most => spec.max_jobs = most.unwrap_or(JOBS),
+        },
         "options" => {
             let items = fields::list(value).iter();
             spec.options = items.filter_map(|item| Some(one_line(item, whose, out)?.to_owned())).collect();

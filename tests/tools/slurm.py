@@ -61,12 +61,13 @@ def until(world, stage, *states, seconds=90):
     world.cluster.wait(lambda: state_of(world, stage) in states, f"{stage} {states}", seconds)
 
 
-def start(made, *words):
-    """A run in the background."""
+def start(made, *words, told=None):
+    """A run in the background, which says to a pipe, or to the file `told`, what it does."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "AZURE_", "KILN_"))}
     env |= made.env | {"KILN_CONFIG": str(made.folder / "config.yaml")}
     return subprocess.Popen([made.program, "run", *words], cwd=made.folder, env=env, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+                            stdout=told or subprocess.PIPE, stderr=told or subprocess.PIPE,
+                            stdin=subprocess.DEVNULL)
 
 
 def same_digests(world):
@@ -90,7 +91,7 @@ DAY = """
 pipeline: day
 executor: slurm
 stages:
-  prepare: { run: 'sleep 4; echo prepared; seq 100 > {outputs.rows}', outputs: { rows: table } }
+  prepare: { run: 'echo prepared; sleep 4; seq 100 > {outputs.rows}', outputs: { rows: table } }
   count: { inputs: { rows: prepare }, run: 'wc -l < {inputs.rows} > {outputs.number}', outputs: { number: table } }
 """
 
@@ -103,6 +104,7 @@ def a_day(world):
     until(world, "prepare", "RUNNING")
     status = made.ask("status").stdout
     assert re.search(r"prepare +running +job \d+ of slurm, running on", status), status
+    world.cluster.wait(lambda: "prepared" in made.ask("log", "prepare").stdout, "the log of a job")
     until(world, "prepare", "COMPLETED")
     assert "detached" in made.ask("log").stdout, made.ask("log")
     ran = run(made)
@@ -367,7 +369,8 @@ def two_thousand(world, stages=2000):
     polls.write_text("")
     world.cluster.ask("scontrol", "update", "PartitionName=main", "State=UP")
     began = time.monotonic()
-    running = start(made)
+    told = open(world.folder / "told", "w+")
+    running = start(made, told=told)
     sizes = []
     while running.poll() is None:
         try:
@@ -376,8 +379,8 @@ def two_thousand(world, stages=2000):
             break
         sizes += [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
         time.sleep(1)
-    out, err = running.communicate()
-    assert running.returncode == 0, err[-3000:]
+    told.seek(0)
+    assert running.returncode == 0, told.read()[-3000:]
     times = [float(line) for line in polls.read_text().split()]
     gaps = [b - a for a, b in zip(times, times[1:])]
     peak = max(sizes)

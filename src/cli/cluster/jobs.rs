@@ -5,6 +5,7 @@
 //! Must not know: how a job is followed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -15,6 +16,8 @@ use crate::cli::pipeline::run;
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
 use crate::executor::cluster::intent::{self, Intent};
+use crate::executor::cluster::mail::Mail;
+use crate::executor::cluster::outbox::{self, Said};
 use crate::executor::cluster::slurm::{self, Job, Phase, SlurmError};
 use crate::report::text::printable;
 use crate::state::Lock;
@@ -91,6 +94,24 @@ fn of_pipeline(context: &Context, args: &JobsArgs) -> Result<Vec<Intent>, CliErr
         intent.pipeline == *pipeline && graph.index(&intent.stage).is_some() && named
     });
     Ok(all)
+}
+
+/// The job of a stage, and what it has printed so far.
+pub fn log_of(store: &Arc<Store>, pipeline: Option<&str>, stage: &str) -> Option<(Intent, String)> {
+    let is_its =
+        |intent: &Intent| intent.stage == stage && pipeline.is_none_or(|name| name == intent.pipeline);
+    let intent = intent::all(store).into_iter().find(is_its)?;
+    let mail = match &intent.remote {
+        Some(remote) => Mail::in_remote(Arc::clone(store), remote, &intent.key),
+        None => Mail::in_store(store, &intent.key),
+    };
+    let mut text = String::new();
+    let read = outbox::read(&mail, &intent.submission, 0, &mut |said| {
+        if let Said::Log(part) = said {
+            text += &part;
+        }
+    });
+    read.ok().map(|_| (intent, text))
 }
 
 /// An answer of the cluster.

@@ -8,11 +8,13 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::cas::Store;
 use crate::cli::args::{Common, LogArgs};
+use crate::cli::cluster::jobs;
 use crate::cli::context::{Context, open_store};
 use crate::cli::printer::{FAINT, Printer, paint};
 use crate::cli::root::find_root;
@@ -35,14 +37,15 @@ pub fn run(common: &Common, args: &LogArgs, printer: &mut Printer) -> Result<Exi
         Some(_) => {
             let context = Context::open(common, &args.pipeline)?;
             let name = context.graph.pipeline().name.clone();
-            (std::sync::Arc::clone(&context.store), Some(name))
+            (Arc::clone(&context.store), Some(name))
         }
-        None => (std::sync::Arc::new(open_store(common, &find_root(None)?)?), None),
+        None => (Arc::new(open_store(common, &find_root(None)?)?), None),
     };
     let json = args.pipeline.json;
     match names {
         [] => list(&store, pipeline.as_deref(), args.limit, json, printer)?,
         [run] if is_run(run) => one_run(&store, run, json, printer)?,
+        [stage] if job_log(&store, pipeline.as_deref(), stage, json, printer)? => {}
         [stage] => stage_log(&store, pipeline.as_deref(), stage, json, printer)?,
         _ => {
             return Err(CliError::Call(
@@ -167,6 +170,31 @@ fn stage_row(name: &str, stage: &StageRecord) -> Vec<String> {
     let took = matches!(stage.outcome, StageOutcome::Ran | StageOutcome::Failed);
     let lasted = if took { seconds(stage.seconds) } else { String::new() };
     vec![format!("  {}", printable(name)), word.to_owned(), lasted, detail]
+}
+
+/// Prints what the job of a stage has printed so far, if it has one that no run has taken over; false else.
+fn job_log(
+    store: &Arc<Store>,
+    pipeline: Option<&str>,
+    stage: &str,
+    json: bool,
+    printer: &mut Printer,
+) -> Result<bool, CliError> {
+    let Some((intent, text)) = jobs::log_of(store, pipeline, stage).filter(|(_, text)| !text.is_empty())
+    else {
+        return Ok(false);
+    };
+    if json {
+        printer.json(&json!({
+            "schema": LOG_FORMAT, "run": intent.run, "stage": stage, "job": intent.job, "text": text,
+        }))?;
+        return Ok(true);
+    }
+    let job = intent.job.as_deref().unwrap_or("?");
+    let head = format!("The log of `{stage}` so far, in job {job} of {}:", intent.executor);
+    printer.complain(paint(FAINT, head) + "\n");
+    printer.text(printable_lines(&text));
+    Ok(true)
 }
 
 /// Prints the log of the newest run in which the stage wrote one.

@@ -187,3 +187,54 @@ impl<W: Write> Write for Hashing<W> {
         self.file.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cas::tests::{Place, place};
+
+    fn scratch(p: &Place, name: &str) -> Scratch {
+        let scratch = Scratch::at(p.path(name));
+        fs::create_dir_all(scratch.checkpoint()).unwrap();
+        scratch
+    }
+
+    #[test]
+    fn a_checkpoint_goes_to_another_node_whole_or_not_at_all() {
+        let p = place();
+        let mail = Mail::in_store(&p.store, &Digest::of_bytes(b"key"));
+        let (here, there) = (scratch(&p, "here"), scratch(&p, "there"));
+        assert!(!receive(&mail, &there).unwrap(), "there is none yet");
+        p.file("here/checkpoint/deep/state", "step 7");
+        p.file("here/checkpoint/count", "7");
+        let mut sent = Sent::default();
+        assert!(sent.send(&mail, &here).unwrap() && !sent.send(&mail, &here).unwrap(), "it is sent once");
+        assert!(receive(&mail, &there).unwrap());
+        assert_eq!(fs::read_to_string(there.checkpoint().join("deep/state")).unwrap(), "step 7");
+        p.file("here/checkpoint/deep/state", "step 8, longer");
+        assert!(sent.send(&mail, &here).unwrap());
+        // Somebody else has written to the files that the list names.
+        let folder = super::super::intent::folder(&p.store, &Digest::of_bytes(b"key")).join(FOLDER);
+        let number = fs::read_dir(&folder).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap();
+        fs::write(number.path().join("1"), "step 9, longer").unwrap();
+        assert!(matches!(receive(&mail, &there), Err(CheckpointError::Wrong(_))));
+        assert_eq!(
+            fs::read_to_string(there.checkpoint().join("deep/state")).unwrap(),
+            "step 7",
+            "it keeps what it had"
+        );
+    }
+
+    #[test]
+    fn a_list_that_leads_out_is_refused() {
+        let p = place();
+        let mail = Mail::in_store(&p.store, &Digest::of_bytes(b"key"));
+        let there = scratch(&p, "there");
+        for path in ["../../x", "/etc/x", "a/../../x", ""] {
+            let file = Listed { path: path.to_owned(), size: 1, digest: Digest::of_bytes(b"x") };
+            let list = List { number: "0123abcd".to_owned(), files: vec![file] };
+            mail.put(&[FOLDER, LIST], serde_json::to_vec(&list).unwrap()).unwrap();
+            assert!(matches!(receive(&mail, &there), Err(CheckpointError::Wrong(_))), "{path}");
+        }
+    }
+}

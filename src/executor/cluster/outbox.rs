@@ -157,3 +157,39 @@ pub fn read(
 fn file_name(number: u64) -> String {
     format!("said-{number:06}.jsonl")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cas::tests::place;
+    use crate::digest::Digest;
+
+    fn note(text: &str) -> StageEvent {
+        StageEvent::Note { message: text.to_owned() }
+    }
+
+    #[test]
+    fn a_runner_hears_everything_once_and_in_order_whenever_it_listens() {
+        let p = place();
+        let mail = Mail::in_store(&p.store, &Digest::of_bytes(b"key"));
+        let log = p.file("log", "");
+        let outbox = Outbox::new(mail.clone(), "0123abcd", log.clone(), 0);
+        let (mut heard, mut number) = (Vec::new(), 0);
+        outbox.say(note("one"));
+        assert!(outbox.flush().unwrap() && !outbox.flush().unwrap(), "nothing is said twice");
+        number = read(&mail, "0123abcd", number, &mut |said| heard.push(said)).unwrap();
+        std::fs::write(&log, "first line\nhalf a li").unwrap();
+        outbox.say(note("two"));
+        outbox.flush().unwrap();
+        std::fs::write(&log, "first line\nhalf a line\n").unwrap();
+        outbox.flush().unwrap();
+        read(&mail, "0123abcd", number, &mut |said| heard.push(said)).unwrap();
+        let log = |text: &str| Said::Log(text.to_owned());
+        let all =
+            [Said::Event(note("one")), log("first line\n"), Said::Event(note("two")), log("half a line\n")];
+        assert_eq!(heard, all);
+        let mut again = Vec::new();
+        read(&mail, "0123abcd", 0, &mut |said| again.push(said)).unwrap();
+        assert_eq!(again, all, "one that comes later hears the same");
+    }
+}

@@ -277,7 +277,7 @@ mod tests {
         override 0:0 `--unset stages.base.warmup`: there is no such key in the file
         override 0:0 `--unset params.sed`: there is no such key in the file (did you mean `seed`?)
         override 0:0 `--unset stages.nope.x`: there is no stage `nope` (there is: tok, base, lengths)
-        unknown-key 0:0 a pipeline file has no key `foo` (there is: pipeline, params, sources, stages, providers, ignore, remotes, signatures)
+        unknown-key 0:0 a pipeline file has no key `foo` (there is: pipeline, params, sources, stages, providers, ignore, remotes, signatures, executors, executor)
         unknown-key 0:0 stage `base` (kind pretrain) has no parameter `stepz` (did you mean `steps`?)
         type 0:0 parameter `steps` of stage `base` (kind pretrain) must be a whole number, not a string `many`
         unused-param 0:0 no stage takes the pipeline's parameter `seedd` (did you mean `seed`?)

@@ -117,7 +117,7 @@ stages:
 ";
     insta::assert_snapshot!(short_errors(text), @r"
         unknown-key 1:1 a pipeline file has no key `pipelin` (did you mean `pipeline`?)
-        unknown-key 2:1 a pipeline file has no key `matrix` (there is: pipeline, params, sources, stages, providers, ignore, remotes, signatures)
+        unknown-key 2:1 a pipeline file has no key `matrix` (there is: pipeline, params, sources, stages, providers, ignore, remotes, signatures, executors, executor)
         unknown-key 4:12 source `plays` has no key `pth` (did you mean `path`?)
         unknown-type 4:26 source `plays` has the type `corpsu`, which does not exist (did you mean `corpus`?)
         outside-root 5:16 source `far` `../../x` climbs out of the project root (name it by its absolute path, or move it inside)
@@ -130,7 +130,7 @@ stages:
         unknown-key 12:36 stage `b` (kind tokenizer) has `run`, which only commands have
         choice 12:51 `cache` of stage `b` (kind tokenizer) must be `exact` or `normal` (did you mean `exact`?)
         type 12:66 `retries` of stage `b` (kind tokenizer) must be a whole number up to 1000, not `many`
-        type 12:81 `timeout` of stage `b` (kind tokenizer) must be a duration such as `90s`, `10m` or `2h`
+        type 12:81 `timeout` of stage `b` (kind tokenizer) must be a duration such as `90s`, `10m` or `2h`, not `soon`
         missing-key 13:3 stage `c` has no `kind` and no `run` (there is: command, pretrain, sft, tokenizer)
         placeholder 14:13 `run` of stage `d` (kind command): `{input.x}` is no placeholder; did you mean `{inputs.x}`? (write `{{input.x}}` for the plain text)
         placeholder 15:13 `run` of stage `e` (kind command) names `{inputs.y}`; its inputs: x

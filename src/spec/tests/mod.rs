@@ -2,6 +2,7 @@
 
 mod commands;
 mod errors;
+mod executors;
 mod files;
 mod numbers;
 mod providers;

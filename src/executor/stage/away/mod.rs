@@ -126,15 +126,18 @@ impl StageRun {
     /// The job that an earlier runner has submitted, if it is there or has said how it ended.
     async fn adopt(self: &Arc<Self>, site: &Site) -> Result<Option<Followed>, Early> {
         let known = blocking(self, |run| intent::read(&run.context.store, &run.job.key)).await;
-        // A forced stage runs again, whatever an earlier job makes.
         let Some(mut intent) = known else { return Ok(None) };
         let mail = self.mail(intent.remote.as_deref());
-        let (reading, submission) = (mail.clone(), intent.submission.clone());
-        let ended = blocking(self, move |_| job_end::read(&reading, &submission)).await?;
         let mut told = false;
         let look = site.watch.fresh(|error| self.waits_for_cluster(error, &mut told)).await;
         if let Some(error) = look.error.filter(|error| !error.is_passing()) {
             return Err(error.into());
+        }
+        let (reading, submission) = (mail.clone(), intent.submission.clone());
+        let ended = blocking(self, move |_| job_end::read(&reading, &submission)).await?;
+        // What a job made before the stage was forced is not what is asked for.
+        if self.job.replace && ended.is_some() {
+            return Ok(None);
         }
         match look.jobs.get(&intent.name()) {
             Some(job) if ended.is_some() || !matches!(job.phase, Phase::Ended(_)) => {

@@ -1,0 +1,74 @@
+//! Executors: what a file may say of clusters, and what it may not.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::spec::remotes::read_user_file;
+use crate::spec::testing::{load, short, short_errors};
+
+const FILE: &str = "
+executor: gpu
+executors:
+  gpu: { kind: slurm, partition: long, prologue: [module load cuda, ulimit -c 0], options: [--exclusive], time: 4h, max_jobs: 7, short: 0s }
+  far: { kind: slurm, remote: team, store: /scratch/$USER/kiln }
+stages:
+  a: { run: x, executor: far, resources: { cpus: 2, time: 90m } }
+";
+
+#[test]
+fn a_file_describes_clusters_and_says_where_stages_run() {
+    let graph = load(FILE).map_err(|all| short(&all)).unwrap();
+    let pipeline = graph.pipeline();
+    assert_eq!(pipeline.executor.as_ref().unwrap().value, "gpu");
+    let stage = pipeline.stage("a").unwrap();
+    assert_eq!(stage.executor.as_ref().unwrap().value, "far");
+    assert_eq!(stage.resources.time, Some(Duration::from_secs(5400)));
+    let gpu = &pipeline.executors[0];
+    assert_eq!(gpu.prologue.as_deref(), Some("module load cuda\nulimit -c 0"));
+    assert_eq!((gpu.max_jobs, gpu.short, gpu.time), (7, Duration::ZERO, Some(Duration::from_secs(14_400))));
+    assert_eq!(pipeline.executors[1].store.as_deref(), Some("/scratch/$USER/kiln"));
+}
+
+#[test]
+fn a_description_that_cannot_be_is_refused_at_its_place() {
+    let text = "
+executors:
+  local: { kind: slurm }
+  near: { partition: p }
+  gpu: { kind: slrm, partion: p, max_jobs: 0, time: soon }
+  far: { kind: slurm, store: /x }
+  odd: { kind: slurm, account: \"a\\nb\" }
+stages: { a: { run: x, resources: { time: soon } } }
+";
+    insta::assert_snapshot!(short_errors(text), @r"
+    bad-name 3:3 `local` is this machine, and cannot be described
+    missing-key 4:3 executor `near` has no `kind`, such as `slurm`
+    choice 5:16 `kind` of executor `gpu` must be `slurm` (did you mean `slurm`?)
+    unknown-key 5:22 executor `gpu` has no key `partion` (did you mean `partition`?)
+    range 5:44 `max_jobs` of executor `gpu` must be 1 or more
+    type 5:53 `time` of executor `gpu` must be a duration such as `90s`, `10m` or `2h`, not `soon`
+    missing-key 6:3 executor `far` has a `store` of its own, and no `remote` by which results come back (name a remote that may be written, or leave out `store` where the nodes see the store of the runner)
+    type 7:32 `account` of executor `odd` must be a text of one line
+    type 8:43 `time` in `resources` of stage `a` (kind command) must be a duration such as `90s`, `10m` or `2h`, not `soon`
+    ");
+}
+
+#[test]
+fn a_users_file_keeps_its_clusters_when_it_is_written_anew() {
+    let file = Path::new("config.yaml");
+    let text = FILE.split("stages:").next().unwrap().replace("executor: gpu\n", "");
+    let user = read_user_file(file, &text).map_err(|all| short(&all)).unwrap();
+    let again = read_user_file(file, &user.to_text()).map_err(|all| short(&all)).unwrap();
+    let plain = |user: &crate::spec::remotes::UserFile| -> Vec<_> {
+        user.executors
+            .iter()
+            .cloned()
+            .map(|mut spec| {
+                spec.span = crate::spec::types::Span::default();
+                spec
+            })
+            .collect()
+    };
+    assert_eq!(plain(&again), plain(&user));
+    assert_eq!(user.executors.len(), 2);
+}
