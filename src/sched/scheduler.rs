@@ -336,8 +336,12 @@ impl Scheduler {
                     self.stages[slot].life = Life::Running(permit.clone());
                     self.at_work += 1;
                     self.out.push(Command::Start(slot, permit));
-                    blocked.iter().for_each(|&slot| self.stages[slot].passed_over += 1);
+                    if self.stages[slot].wanted.site.is_none() {
+                        blocked.iter().for_each(|&slot| self.stages[slot].passed_over += 1);
+                    }
                 }
+                // It waits for a job to end, and not for the machine.
+                None if self.stages[slot].wanted.site.is_some() => {}
                 None => blocked.push(slot),
             }
             if blocked.iter().any(|&slot| self.stages[slot].passed_over >= self.most_passes) {

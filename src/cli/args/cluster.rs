@@ -29,4 +29,7 @@ pub struct ExecArgs {
     /// The remote by which the runner and the job talk, as NAME=URL
     #[arg(long)]
     pub remote: Option<String>,
+    /// Whether a record counts only with a signature by a trusted key
+    #[arg(long)]
+    pub signed: bool,
 }

@@ -35,8 +35,11 @@ pub fn run(common: &Common, args: &ExecArgs) -> Result<Exit, CliError> {
     std::fs::create_dir_all(folder).map_err(CliError::io(format!("make {}", folder.display())))?;
     let store = Arc::new(Store::open(folder)?);
     let user = config::read()?;
-    let trust =
-        TrustPolicy { keys: user.trust, demanded: user.demands_signatures, signer: config::signing_key()? };
+    let trust = TrustPolicy {
+        keys: user.trust,
+        demanded: user.demands_signatures || args.signed,
+        signer: config::signing_key()?,
+    };
     store.set_trust(trust);
     let remote = args.remote.as_deref().map(remote).transpose()?;
     if let Some(spec) = &remote

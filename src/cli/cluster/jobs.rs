@@ -71,12 +71,19 @@ pub fn cancel(common: &Common, args: &JobsArgs, printer: &mut Printer) -> Result
     Ok(Exit::Ok)
 }
 
-/// Forgets a job, unless a runner follows it: that one sees what became of it.
-fn forget(store: &Store, intent: &Intent) -> Result<(), CliError> {
-    if let Lock::Acquired(_lock) = store.try_lock(&intent::lock(&intent.key), &intent.stage)? {
-        intent::forget(store, &intent.key)?;
+/// Forgets a job, unless a runner follows it, which sees what became of it, or has submitted another one meanwhile.
+fn forget(store: &Arc<Store>, intent: &Intent) -> Result<(), CliError> {
+    let Lock::Acquired(_lock) = store.try_lock(&intent::lock(&intent.key), &intent.stage)? else {
+        return Ok(());
+    };
+    if intent::read(store, &intent.key).is_none_or(|known| known.submission != intent.submission) {
+        return Ok(());
     }
-    Ok(())
+    if let Some(remote) = &intent.remote {
+        let removed = Mail::in_remote(Arc::clone(store), remote, &intent.key).remove(&[&intent.submission]);
+        removed.map_err(|e| CliError::Failed(e.to_string()))?;
+    }
+    Ok(intent::forget(store, &intent.key)?)
 }
 
 fn intents(common: &Common, args: &JobsArgs) -> Result<Vec<Intent>, CliError> {

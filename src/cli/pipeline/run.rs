@@ -12,7 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::pipeline::{lock, params, plan};
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
-use crate::executor::cluster::Placement;
+use crate::executor::cluster::{Placement, intent};
 use crate::executor::{self, Options, Wanted};
 use crate::report::lockfile::{Difference, LockCheck, LockFileReporter};
 use crate::report::resume::resume_points;
@@ -46,7 +46,10 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let known = executors::known(pipeline)?;
     executors::check(&context, &known, args.executor.as_deref())?;
     let mut placement = Placement::of(&context.graph, &plan, &known, args.executor.as_deref());
-    (placement.detaches, placement.only_follows) = (args.detach, args.only_follows);
+    placement.detaches = args.detach;
+    if args.only_follows {
+        placement = Placement::of_jobs(&plan, &intent::all(&context.store), &known);
+    }
     let ready = executor::preflight(&context.graph, &context.store, &plan, &placement)?;
     let mut run = context.store.history().begin(&pipeline.name, &pipeline.file().to_string_lossy())?;
     let set: Vec<_> = args.pipeline.set.iter().map(|text| without_credentials(text)).collect();

@@ -148,11 +148,15 @@ fn look(folder: &Path) -> io::Result<Vec<(String, u64, i64)>> {
             let path = below.join(entry.file_name());
             // What is gone again, is being written.
             let Ok(meta) = entry.metadata() else { continue };
+            let other = || io::Error::other(format!("`{}` cannot be sent", path.display()));
             if meta.is_dir() && depth < MOST_DEPTH {
                 folders.push((path, depth + 1));
-            } else if let (true, Some(text)) = (meta.is_file() && found.len() < MOST_FILES, path.to_str()) {
-                let changed = crate::cas::Stat::of(&meta).mtime;
-                found.push((text.to_owned(), meta.len(), changed));
+            } else if meta.is_file() && found.len() < MOST_FILES {
+                let text = path.to_str().ok_or_else(other)?;
+                found.push((text.to_owned(), meta.len(), crate::cas::Stat::of(&meta).mtime));
+            } else {
+                // A part of a checkpoint is none.
+                return Err(other());
             }
         }
     }

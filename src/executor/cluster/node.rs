@@ -9,6 +9,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,6 +20,7 @@ use super::outbox::{self, Outbox};
 use super::request::{self, JobRequest};
 use super::sending::Sending;
 use crate::cas::Store;
+use crate::cas::remote::Sending as SendingHow;
 use crate::digest::Digest;
 use crate::executor::cancel::Cancellation;
 use crate::executor::commit::Committer;
@@ -35,8 +37,14 @@ use crate::graph::Producer;
 use crate::plan::{Decision, Planner, Settings, key_differences};
 use crate::provider::environment;
 use crate::provider::{Known, Providers};
+use crate::sched::Event;
 use crate::sched::budget::Budget;
 use crate::spec::types::Work;
+
+/// How long a signal to all processes of a job may take to arrive at this one.
+const SIGNAL_ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// How long a job stays that has found somebody else at its action.
+const BEFORE_HELD: Duration = Duration::from_secs(10);
 
 /// What a job was started with.
 pub struct Call {
@@ -81,9 +89,11 @@ pub fn run(call: &Arc<Call>) -> Result<Outcome, String> {
     let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
     let (stopped, end) = runtime.block_on(work(call));
     // A stopped job that runs again goes on by itself, and says how it ended then.
+    // A job that was stopped runs again and goes on, and says how it ended then. What a signal did to its stage is no
+    // failure of the stage.
     let end = match (stopped, end) {
-        (Some(Stopped::Time), None) => JobEnd::OutOfTime,
-        (_, None) => return Ok(Outcome::Interrupted),
+        (Some(Stopped::Time), None | Some(JobEnd::Failed { .. })) => JobEnd::OutOfTime,
+        (Some(Stopped::Signal), Some(JobEnd::Failed { .. })) | (_, None) => return Ok(Outcome::Interrupted),
         (_, Some(end)) => end,
     };
     let said = end::write(&call.mail, &call.submission, &end);
@@ -106,6 +116,13 @@ async fn work(call: &Arc<Call>) -> (Option<Stopped>, Option<JobEnd>) {
         Ok(Prepared::Run(node)) => node.run(call).await,
         Err(error) => Some(JobEnd::Failed { error }),
     };
+    match end {
+        // The signal that ended the stage may not have been heard here yet.
+        Some(JobEnd::Failed { .. }) => tokio::time::sleep(SIGNAL_ON_ITS_WAY).await,
+        // Who asks again at once would be told the same.
+        Some(JobEnd::Held { .. }) => _ = cancellation.sleep(BEFORE_HELD).await,
+        _ => {}
+    }
     (stopped.get().copied(), end)
 }
 
@@ -163,6 +180,9 @@ impl Node {
         let providers = Arc::new(providers(store, &request)?);
         let settings = settings(&request, &providers);
         let planner = Planner::new(Arc::clone(&graph), Arc::clone(store), settings).map_err(|e| text(&e))?;
+        if request.resend {
+            planner.forget_elsewhere(&call.key);
+        }
         let (key_inputs, replace) = match decide(&planner, stage, &request, call)? {
             Decided::Run(key_inputs, replace) => (key_inputs, replace),
             Decided::Done(end) => return Ok(Prepared::Done(end)),
@@ -206,17 +226,23 @@ impl Node {
     }
 
     /// Runs the stage; none where it was stopped before its end.
-    async fn run(self: Box<Self>, call: &Call) -> Option<JobEnd> {
+    async fn run(self: Box<Self>, call: &Arc<Call>) -> Option<JobEnd> {
         let Self { run, outbox } = *self;
         let (context, scratch) = (Arc::clone(&run.context), run.scratch.clone());
         let (stage, mail) = (run.job.stage, call.mail.clone());
-        let sending = Sending::start(&mail, &scratch, &outbox).await;
+        let sending = Sending::start(call, &scratch, &outbox).await;
         let clock = std::time::Instant::now();
         let end = run_stage(run, || {}).await;
-        context.uploads.finish(&Cancellation::default()).await;
+        let shared = context.uploads.finish(&Cancellation::default()).await;
         let end = match end {
-            StageEnd::Ran { .. } => Some(JobEnd::Done { seconds: Some(clock.elapsed().as_secs_f64()) }),
-            StageEnd::Found(_) => Some(JobEnd::Done { seconds: None }),
+            StageEnd::Ran { .. } => Some(match unsent(&shared).filter(|_| mail.is_remote()) {
+                None => JobEnd::Done { seconds: Some(clock.elapsed().as_secs_f64()) },
+                Some(error) => JobEnd::Failed { error },
+            }),
+            StageEnd::Found(_) => Some(match blocking(call, send).await {
+                Ok(()) => JobEnd::Done { seconds: None },
+                Err(error) => JobEnd::Failed { error },
+            }),
             StageEnd::Held { holder, .. } => Some(JobEnd::Held { holder: holder.to_string() }),
             StageEnd::HeldElsewhere(holder) => Some(JobEnd::Held { holder }),
             StageEnd::InputMissing(producer) => {
@@ -249,6 +275,28 @@ fn read_request(call: &Call) -> Result<JobRequest, String> {
         true => Ok(request),
         false => Err(format!("the request of the job has the format `{}`", request.format)),
     }
+}
+
+/// Why a result was not sent, if it was not.
+fn unsent(shared: &[Event]) -> Option<String> {
+    shared.iter().find_map(|event| match event {
+        Event::Shared(shared) if shared.failed > 0 => {
+            let why = shared.error.clone().unwrap_or_default();
+            Some(format!("its result was not sent to `{}`: {why}", shared.remote))
+        }
+        _ => None,
+    })
+}
+
+/// Sends a result that is here already, where the runner takes it from a remote. Blocks on the network.
+fn send(call: &Call) -> Result<(), String> {
+    let store = &call.store;
+    let (Some(remotes), true) = (store.remotes(), call.mail.is_remote()) else { return Ok(()) };
+    let action = store.action(&call.key).map_err(|e| e.to_string())?;
+    let action = action.ok_or("its result is not in the store of the node any more")?;
+    let sent = remotes.send(Arc::clone(store), Arc::new(action), SendingHow::default(), None);
+    let failed = remotes.wait(sent).unwrap_or_default().into_iter().find_map(|pushed| pushed.sent.err());
+    failed.map_or(Ok(()), |error| Err(format!("its result was not sent: {error}")))
 }
 
 /// Asks the provider of the stage, and no other one.
@@ -299,6 +347,8 @@ fn decide(planner: &Planner, stage: usize, request: &JobRequest, call: &Call) ->
         }
         Decision::Cached { key, action } => {
             same(key, &action.key_inputs.value())?;
+            // A job that was stopped may have made it and not sent it.
+            send(call)?;
             Ok(Decided::Done(JobEnd::Done { seconds: None }))
         }
         Decision::Fetch { key, found, .. } => {

@@ -19,7 +19,11 @@ use crate::sched::StageEvent;
 /// The most bytes of a file.
 pub const MOST_BYTES: u64 = 8 << 20;
 /// The most bytes of the log in a file; what is more waits for the next one.
-const MOST_LOG: u64 = 1 << 20;
+const MOST_LOG: u64 = 256 << 10;
+/// The most events in a file.
+const MOST_PER_FILE: usize = 500;
+/// The most files that are read at once.
+const MOST_FILES: u64 = 1000;
 /// The most events that wait for the next file; the oldest progress gives way.
 const MOST_EVENTS: usize = 10_000;
 
@@ -88,7 +92,8 @@ impl Outbox {
         let _turn = unpoisoned(&self.writing);
         let (events, from, number) = {
             let mut state = unpoisoned(&self.state);
-            (std::mem::take(&mut state.events), state.sent, state.number + 1)
+            let some = state.events.len().min(MOST_PER_FILE);
+            (state.events.drain(..some).collect::<Vec<_>>(), state.sent, state.number + 1)
         };
         let log = self.new_log(from);
         if events.is_empty() && log.is_empty() {
@@ -144,8 +149,10 @@ pub fn read(
     number: u64,
     each: &mut dyn FnMut(Said),
 ) -> Result<u64, MailError> {
-    let mut number = number;
-    while let Some(bytes) = mail.get(&[submission, &file_name(number + 1)], MOST_BYTES)? {
+    let (mut number, most) = (number, number.saturating_add(MOST_FILES));
+    while number < most
+        && let Some(bytes) = mail.get(&[submission, &file_name(number + 1)], MOST_BYTES)?
+    {
         number += 1;
         // What is not understood was said by another version.
         let lines = bytes.split(|&byte| byte == b'\n');

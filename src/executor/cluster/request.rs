@@ -59,6 +59,8 @@ pub struct JobRequest {
     pub device: String,
     /// Whether the stage runs even though its result may be there, and replaces it.
     pub replace: bool,
+    /// Whether the remote did not give what it names for this key, so that it is made and sent again.
+    pub resend: bool,
     /// Whether a record counts only with a signature by a trusted key.
     pub demands_signatures: bool,
 }
@@ -85,6 +87,7 @@ impl JobRequest {
             uses: uses.into_iter().map(|(name, file)| (name, file.artifact)).collect(),
             device: context.device.clone(),
             replace: job.replace,
+            resend: context.planner.was_lost_elsewhere(&job.key),
             demands_signatures: pipeline.demands_signatures,
         })
     }
@@ -153,8 +156,12 @@ pub fn held(store: &Store) -> (Vec<ArtifactRef>, Vec<PathBuf>) {
     for entry in fs::read_dir(store.root().join("jobs")).into_iter().flatten().flatten() {
         let folder = entry.path();
         let changed = fs::metadata(folder.join("intent.json")).and_then(|meta| meta.modified());
-        let age = changed.ok().and_then(|time| SystemTime::now().duration_since(time).ok());
-        if age.is_none_or(|age| age > LONGEST_QUEUE) {
+        let is_dead = match changed {
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            // A time in the future is that of something new.
+            Ok(time) => SystemTime::now().duration_since(time).is_ok_and(|age| age > LONGEST_QUEUE),
+        };
+        if is_dead {
             dead.push(folder);
             continue;
         }

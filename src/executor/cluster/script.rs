@@ -13,7 +13,8 @@ use crate::spec::executors::ExecutorSpec;
 
 /// The script for a submission.
 pub fn script(spec: &ExecutorSpec, intent: &Intent, request: &Digest, place: &Place<'_>) -> String {
-    let mut text = "#!/bin/bash\n".to_owned();
+    // The warning that the time is nearly over is for Kiln, which may not have started yet.
+    let mut text = "#!/bin/bash\ntrap '' USR1\n".to_owned();
     if let Some(prologue) = &spec.prologue {
         text += prologue;
         text += "\n";
@@ -36,6 +37,9 @@ pub fn script(spec: &ExecutorSpec, intent: &Intent, request: &Digest, place: &Pl
         Some((name, url)) => text += &format!(" --remote {}", quoted(&format!("{name}={url}"))),
         None => text += " --offline",
     }
+    if place.demands_signatures {
+        text += " --signed";
+    }
     text + "\n"
 }
 
@@ -47,6 +51,8 @@ pub struct Place<'a> {
     pub store: &'a Path,
     /// The name and the URL of the remote by which they talk.
     pub remote: Option<(&'a str, String)>,
+    /// Whether a record counts only with a signature by a trusted key.
+    pub demands_signatures: bool,
 }
 
 /// A word for the shell.
@@ -74,7 +80,12 @@ mod tests {
             remote: None,
         };
         let mut spec = ExecutorSpec::new("slurm", Span::default());
-        let place = Place { program: Path::new("/o'k/$x"), store: Path::new("/s `t`"), remote: None };
+        let place = Place {
+            program: Path::new("/o'k/$x"),
+            store: Path::new("/s `t`"),
+            remote: None,
+            demands_signatures: false,
+        };
         let text = script(&spec, &intent, &intent.key, &place);
         assert!(text.contains(r"exec '/o'\''k/$x' exec ") && text.contains("--store '/s `t`'"), "{text}");
         spec.store = Some("/scratch/$USER/`x`".into());

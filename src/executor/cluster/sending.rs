@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::checkpoint;
-use super::mail::Mail;
+use super::node::Call;
 use super::outbox::Outbox;
 use crate::executor::blocking;
 use crate::executor::scratch::Scratch;
+use crate::state::Lock;
 
 /// How often what is new is written, into a folder and into a remote.
 const EVERY: Duration = Duration::from_secs(1);
@@ -28,10 +29,11 @@ pub struct Sending {
 
 impl Sending {
     /// Begins, with the checkpoint of an earlier job where there is one.
-    pub async fn start(mail: &Mail, scratch: &Scratch, outbox: &Arc<Outbox>) -> Self {
+    pub async fn start(call: &Arc<Call>, scratch: &Scratch, outbox: &Arc<Outbox>) -> Self {
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
+        let mail = &call.mail;
         let state = Arc::new(State {
-            mail: mail.clone(),
+            call: Arc::clone(call),
             scratch: scratch.clone(),
             outbox: Arc::clone(outbox),
             sent: std::sync::Mutex::default(),
@@ -44,7 +46,7 @@ impl Sending {
             let mut last = tokio::time::Instant::now();
             loop {
                 let ended = tokio::time::timeout(every, &mut stopped).await.is_ok();
-                let checkpoint = state.mail.is_remote() && (ended || last.elapsed() >= CHECKPOINT_EVERY);
+                let checkpoint = state.call.mail.is_remote() && (ended || last.elapsed() >= CHECKPOINT_EVERY);
                 if checkpoint {
                     last = tokio::time::Instant::now();
                 }
@@ -65,7 +67,7 @@ impl Sending {
 }
 
 struct State {
-    mail: Mail,
+    call: Arc<Call>,
     scratch: Scratch,
     outbox: Arc<Outbox>,
     sent: std::sync::Mutex<checkpoint::Sent>,
@@ -74,10 +76,15 @@ struct State {
 impl State {
     /// Takes over the checkpoint of an earlier job, unless this machine has one.
     fn begin(&self) {
-        if self.scratch.has_checkpoint() {
+        // Nobody signs a checkpoint, and what is made from it would be signed.
+        if self.scratch.has_checkpoint() || self.call.store.trust().demanded {
             return;
         }
-        if let Err(error) = checkpoint::receive(&self.mail, &self.scratch) {
+        // Another job of the key may be at work in the folder.
+        let Ok(Lock::Acquired(_lock)) = self.call.store.try_lock(&self.call.key, "checkpoint") else {
+            return;
+        };
+        if let Err(error) = checkpoint::receive(&self.call.mail, &self.scratch) {
             tracing::warn!("the stage starts from the beginning: {error}");
         }
     }
@@ -94,7 +101,9 @@ impl State {
                 }
             }
         }
-        if checkpoint && let Err(error) = crate::cas::unpoisoned(&self.sent).send(&self.mail, &self.scratch) {
+        if checkpoint
+            && let Err(error) = crate::cas::unpoisoned(&self.sent).send(&self.call.mail, &self.scratch)
+        {
             tracing::warn!("a checkpoint was not sent: {error}");
         }
     }

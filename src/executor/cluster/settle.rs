@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::end;
 use super::intent::{self, Intent};
 use super::mail::Mail;
 use super::outbox::{self, Said};
@@ -37,11 +38,15 @@ pub async fn settle(context: &Arc<RunContext>, plan: &Plan) -> Vec<Event> {
     .await
 }
 
+/// A job that has not said its end is left alone: it may be about to say something.
 fn take_over(context: &RunContext, stage: &str, intent: &Intent, events: &mut Vec<Event>) {
     let mail = match &intent.remote {
         Some(remote) => Mail::in_remote(Arc::clone(&context.store), remote, &intent.key),
         None => Mail::in_store(&context.store, &intent.key),
     };
+    if !matches!(end::read(&mail, &intent.submission), Ok(Some(_))) {
+        return;
+    }
     let Ok(log) = Log::open(&context.run.log_path(stage)) else { return };
     let read = outbox::read(&mail, &intent.submission, 0, &mut |said| match said {
         Said::Log(text) => text.lines().for_each(|line| log.line(line.as_bytes())),

@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Semaphore;
 
+use super::intent::Intent;
 use super::watch::Watch;
 use crate::graph::Graph;
 use crate::plan::{Plan, StagePlan, State};
 use crate::spec::executors::{ExecutorSpec, LOCAL};
-use crate::spec::types::{Sandbox, Stage, Work};
+use crate::spec::types::{Sandbox, Span, Stage, Work};
 
 /// How many jobs are submitted at a time: each is a process that asks the controller.
 const SUBMISSIONS: usize = 4;
@@ -85,6 +86,21 @@ impl Placement {
                 (named_itself || !stays_here(stage, planned, spec)).then_some(spec)
             });
             let index = spec.filter(|_| planned.state != State::Cached).map(|spec| placement.index(spec));
+            placement.of.push(index);
+        }
+        placement
+    }
+
+    /// Places the stages alone that have jobs, where these jobs are.
+    pub fn of_jobs(plan: &Plan, intents: &[Intent], known: &[ExecutorSpec]) -> Self {
+        let mut placement = Self { only_follows: true, ..Self::default() };
+        for planned in &plan.stages {
+            let intent = intents.iter().find(|intent| Some(intent.key) == planned.key);
+            let spec = intent.map(|intent| {
+                let known = known.iter().find(|spec| spec.name == intent.executor).cloned();
+                known.unwrap_or_else(|| ExecutorSpec::new(&intent.executor, Span::default()))
+            });
+            let index = spec.map(|spec| placement.index(&spec));
             placement.of.push(index);
         }
         placement

@@ -120,6 +120,13 @@ pub struct Job {
     pub nodes: String,
 }
 
+impl Job {
+    /// Whether it waits or runs.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.phase, Phase::Ended(_))
+    }
+}
+
 /// Submits a job; gives its id.
 ///
 /// # Errors
@@ -191,8 +198,12 @@ fn clock(time: Duration) -> String {
 pub async fn jobs() -> Result<HashMap<String, Job>, SlurmError> {
     let user = format!("--user={}", rustix::process::getuid().as_raw());
     let format = "--format=%i|%j|%T|%r|%N";
-    let printed =
-        run("squeue", &["--noheader".into(), "--states=all".into(), user, format.into()], "").await?;
+    let arguments = ["--noheader".into(), "--states=all".into(), user, format.into()];
+    // It refuses nothing; what it complains about may be over soon.
+    let printed = run("squeue", &arguments, "").await.map_err(|error| match error {
+        SlurmError::Refused(_, why) => SlurmError::Unreachable(why),
+        error => error,
+    })?;
     let mut all: HashMap<String, Job> = HashMap::new();
     for (name, job) in printed.lines().filter_map(parse) {
         let number = |job: &Job| job.id.parse::<u64>().unwrap_or(0);
@@ -276,6 +287,8 @@ pub async fn exit_of(id: &str) -> Option<(i32, i32)> {
 
 async fn run(program: &'static str, arguments: &[String], input: &str) -> Result<String, SlurmError> {
     let mut command = Command::new(program);
+    // Ctrl-C is for the runner alone.
+    command.process_group(0);
     command
         .args(arguments)
         .stdin(Stdio::piped())
@@ -285,17 +298,25 @@ async fn run(program: &'static str, arguments: &[String], input: &str) -> Result
     // Its settings for every job of the user would change what was asked for.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["SBATCH_", "SQUEUE_", "SCANCEL_"].iter().any(|prefix| text.starts_with(prefix)) {
+        if ["SBATCH_", "SQUEUE_", "SCANCEL_", "SLURM_CLUSTERS"].iter().any(|prefix| text.starts_with(prefix))
+        {
             command.env_remove(&name);
         }
     }
-    let missing = |error: std::io::Error| SlurmError::Missing(program, error.to_string());
+    let missing = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => SlurmError::Missing(program, error.to_string()),
+        _ => SlurmError::Unreachable(format!("cannot start `{program}`: {error}")),
+    };
     let mut child = command.spawn().map_err(missing)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that ends early says why.
-        let _ = stdin.write_all(input.as_bytes()).await;
-    }
-    let Ok(output) = tokio::time::timeout(PATIENCE, child.wait_with_output()).await else {
+    let stdin = child.stdin.take();
+    let answer = async {
+        if let Some(mut stdin) = stdin {
+            // One that ends early says why.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        child.wait_with_output().await
+    };
+    let Ok(output) = tokio::time::timeout(PATIENCE, answer).await else {
         let why = format!("`{program}` gave no answer for {} s", PATIENCE.as_secs());
         return Err(SlurmError::Unreachable(why));
     };
@@ -305,7 +326,7 @@ async fn run(program: &'static str, arguments: &[String], input: &str) -> Result
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
-    Err(if says(&UNREACHABLE) {
+    Err(if says(&UNREACHABLE) || output.status.code().is_none() {
         SlurmError::Unreachable(one_line(&said))
     } else if says(&FULL) {
         SlurmError::Full(one_line(&said))

@@ -57,7 +57,6 @@ pub struct Driver {
     executor: Arc<Local>,
     pub(super) placement: Placement,
     sites: Vec<Arc<Site>>,
-    /// Whether jobs go on without this run.
     pub(super) has_detached: bool,
     /// Whether the user is being asked what becomes of the jobs.
     pub(super) asking: bool,
@@ -302,6 +301,9 @@ impl Driver {
         let scratch = Scratch::at(context.store.work(&job.key));
         let executor = Arc::clone(&self.executor);
         let run = StageRun { context, job, scratch, permit, executor, emit };
+        if self.placement.only_follows && !self.is_away(slot) {
+            return self.ended(slot, StageEnd::Interrupted);
+        }
         let site = self.placement.of.get(slot).copied().flatten().and_then(|site| self.sites.get(site));
         let work = match site {
             Some(site) => tokio::spawn(run_as_job(run, Arc::clone(site))),

@@ -20,12 +20,15 @@ const HELD_FOR: Duration = Duration::from_millis(100);
 const HELD_ELSEWHERE_FOR: Duration = Duration::from_secs(2);
 
 impl Driver {
+    /// Whether a stage runs as a job.
+    pub(super) fn is_away(&self, slot: Slot) -> bool {
+        self.placement.of.get(slot).is_some_and(Option::is_some)
+    }
+
     /// Asks on a terminal what becomes of the jobs when the run is to stop. A second signal lets them go on.
     pub(super) fn asks(&mut self) -> bool {
-        let has_job = |slot: &Slot| {
-            let is_job = self.placement.of.get(*slot).is_some_and(Option::is_some);
-            is_job && matches!(self.scheduler.life(*slot), Life::Running(_))
-        };
+        let has_job =
+            |slot: &Slot| self.is_away(*slot) && matches!(self.scheduler.life(*slot), Life::Running(_));
         let jobs = (0..self.stages.len()).filter(has_job).count();
         let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
         if jobs == 0 || !terminal || self.context.cancellation.is_stopping() || self.asking {

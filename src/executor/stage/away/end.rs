@@ -5,6 +5,8 @@
 //! what would happen again is not.
 //! Must not know: how a job is watched.
 
+use std::time::{Duration, Instant};
+
 use crate::cas::Store;
 use crate::cas::disk;
 use crate::executor::cluster::end::JobEnd;
@@ -15,6 +17,10 @@ use crate::spec::types::Stage;
 /// The exit codes of a shell that cannot start a program.
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
+/// So many answers of the cluster must agree that a job is over.
+const AGREEING: u32 = 3;
+/// How long the last word of a job may be on its way: clients of NFS remember for so long that a file was not there.
+const LONGEST_WAY: Duration = Duration::from_secs(45);
 /// How many lines of the job's own output are shown.
 const TAIL: usize = 5;
 
@@ -24,6 +30,8 @@ pub enum Ending {
     Said(JobEnd),
     /// The runner was asked to stop, and the job goes on.
     Detached,
+    /// It can no longer be watched.
+    Unwatched(String),
     /// It is gone, through nobody's fault.
     Lost(String),
     /// It has failed.
@@ -39,8 +47,9 @@ pub struct Seen {
     pub asked: u64,
     /// Whether it was said that the cluster does not answer.
     pub told_silence: bool,
-    /// How many answers in a row said that the job is over.
+    /// How many answers in a row said that the job is over, and since when.
     pub over: u32,
+    pub over_since: Option<Instant>,
     /// Whether it runs.
     pub is_running: bool,
     was_running: bool,
@@ -48,6 +57,23 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Takes one more answer of the cluster; true when a job that has said nothing will not say anything any more.
+    pub fn is_over(&mut self, job: Option<&Job>) -> bool {
+        let cause = match job.map(|job| job.phase) {
+            Some(Phase::Ended(cause)) => Some(cause),
+            None => None,
+            Some(_) => {
+                (self.over, self.over_since) = (0, None);
+                return false;
+            }
+        };
+        self.over += 1;
+        let since = *self.over_since.get_or_insert_with(Instant::now);
+        // Who was killed says nothing. What others have said may still be on its way, on a shared file system.
+        let is_killed = matches!(cause, Some(Cause::Memory | Cause::Time | Cause::Cancelled));
+        self.over >= AGREEING && (is_killed || since.elapsed() >= LONGEST_WAY)
+    }
+
     /// What is new and of interest.
     pub fn news(&mut self, job: Option<&Job>) -> Option<String> {
         let job = job?;

@@ -24,8 +24,6 @@ const EVERY: Duration = Duration::from_secs(1);
 const EVERY_REMOTE: Duration = Duration::from_secs(5);
 /// How long a job that has said its end may take to end for the cluster, too.
 const LONGEST_END: Duration = Duration::from_secs(10);
-/// So many answers of the cluster must agree before a job without an end counts as ended: the end may be on its way.
-const AGREEING: u32 = 3;
 
 impl StageRun {
     /// Passes on what the job says until it has ended.
@@ -60,10 +58,12 @@ impl StageRun {
         // The end first: what was said before it is there, then.
         let end = job_end::read(mail, submission)?;
         let log = Log::open(&self.context.run.log_path(&self.stage().name.value))?;
-        let number = outbox::read(mail, submission, from, &mut |said| match said {
+        let heard = outbox::read(mail, submission, from, &mut |said| match said {
             Said::Event(event) => (self.emit)(event),
             Said::Log(text) => text.lines().for_each(|line| log.line(line.as_bytes())),
-        })?;
+        });
+        // Its end counts, whatever else cannot be read.
+        let number = if end.is_some() { heard.unwrap_or(from) } else { heard? };
         Ok((number, end))
     }
 
@@ -72,7 +72,7 @@ impl StageRun {
         if let Some(error) = look.error.as_ref().filter(|_| look.asked > seen.asked) {
             seen.asked = look.asked;
             self.waits_for_cluster(error, &mut seen.told_silence);
-            return (!error.is_passing()).then(|| Ending::Failed(error.to_string()));
+            return (!error.is_passing()).then(|| Ending::Unwatched(error.to_string()));
         }
         if look.answered <= seen.answered {
             return None;
@@ -82,9 +82,7 @@ impl StageRun {
         if let Some(message) = seen.news(job) {
             self.note(message);
         }
-        let is_over = job.is_none_or(|job| matches!(job.phase, Phase::Ended(_)));
-        seen.over = if is_over { seen.over + 1 } else { 0 };
-        if seen.over < AGREEING {
+        if !seen.is_over(job) {
             return None;
         }
         Some(end::explain(job, &followed.intent, self.stage(), &self.context.store).await)

@@ -14,6 +14,7 @@ mod submit;
 use std::sync::Arc;
 
 use self::end::Ending;
+use super::elsewhere::take_over;
 use super::life::{Early, StageRun};
 use crate::cas::remote::Lease;
 use crate::cas::types::Action;
@@ -22,7 +23,7 @@ use crate::executor::cluster::Site;
 use crate::executor::cluster::end::{self as job_end, JobEnd};
 use crate::executor::cluster::intent::{self, Intent};
 use crate::executor::cluster::mail::Mail;
-use crate::executor::cluster::slurm::{self, Phase, SlurmError};
+use crate::executor::cluster::slurm::{self, Job, SlurmError};
 use crate::executor::job::StageEnd;
 use crate::sched::StageEvent;
 use crate::state::{Holder, KeyLock, Lock};
@@ -39,6 +40,14 @@ pub async fn run_as_job(run: StageRun, site: Arc<Site>) -> StageEnd {
     }
 }
 
+/// What comes after the end of a job.
+enum Next {
+    /// The stage has ended.
+    End(StageEnd),
+    /// It is submitted again, for this reason.
+    Again(String),
+}
+
 /// A job that is followed.
 struct Followed {
     intent: Intent,
@@ -51,13 +60,16 @@ impl StageRun {
     async fn away(self: Arc<Self>, site: &Arc<Site>) -> Result<StageEnd, Early> {
         let _lock = match blocking(&self, Self::lock_job).await? {
             Ok(lock) => lock,
+            Err(_) if site.detaches => {
+                return Ok(StageEnd::Detached("another runner follows its job".to_owned()));
+            }
             Err(holder) => {
                 let lock = intent::lock(&self.job.key);
                 return Ok(StageEnd::Held { holder, lock });
             }
         };
         if let Some(action) = blocking(&self, |run| run.look_up()).await? {
-            blocking(&self, |run| intent::forget(&run.context.store, &run.job.key)).await?;
+            self.forget_known().await?;
             return Ok(StageEnd::Found(Box::new(action)));
         }
         let mut lost = 0;
@@ -70,30 +82,65 @@ impl StageRun {
             if site.detaches {
                 return Ok(self.detached(&followed.intent));
             }
-            match self.follow(site, &followed).await? {
-                // It was removed before the job ran, and is sent again.
-                Ending::Said(JobEnd::InputMissing { .. })
-                    if lost == 0 && followed.intent.remote.is_some() =>
-                {
-                    lost += 1;
-                    self.forget(&followed).await?;
+            let why = match self.ending(site, &mut followed, lost).await? {
+                Next::End(end) => return Ok(end),
+                Next::Again(why) => why,
+            };
+            self.forget(&followed).await?;
+            lost += 1;
+            if lost > MOST_LOST {
+                return Err(Early::Failed(why));
+            }
+            self.note(format!("{why}; it is submitted again"));
+        }
+    }
+
+    /// Follows a job to its end, and says what becomes of the stage.
+    async fn ending(
+        self: &Arc<Self>,
+        site: &Site,
+        followed: &mut Followed,
+        lost: u32,
+    ) -> Result<Next, Early> {
+        let failed = match self.follow(site, followed).await? {
+            Ending::Detached if site.cancels() => return self.cancel(followed).await.map(Next::End),
+            Ending::Detached => return Ok(Next::End(self.detached(&followed.intent))),
+            // The job goes on, and the next run finds it.
+            Ending::Unwatched(error) => return Err(Early::Failed(error)),
+            Ending::Said(JobEnd::InputMissing { input }) => {
+                if lost == 0 && followed.intent.remote.is_some() {
+                    return Ok(Next::Again(format!("its input `{input}` was not in the remote any more")));
                 }
-                Ending::Said(JobEnd::Failed { error }) => {
-                    let error = self.with_cause(site, &followed, error).await;
-                    return self.said(JobEnd::Failed { error }, &mut followed).await;
+                self.forget(followed).await?;
+                return Err(self.input_missing(&input));
+            }
+            Ending::Said(JobEnd::Held { holder }) => {
+                let look = site.watch.looks().borrow().clone();
+                let alive = look.jobs.get(&followed.intent.name()).is_some_and(Job::is_alive);
+                // Another job of the same submission may be the one that holds it.
+                if !alive {
+                    self.forget(followed).await?;
                 }
-                Ending::Said(end) => return self.said(end, &mut followed).await,
-                Ending::Detached if site.cancels() => return self.cancel(&followed).await,
-                Ending::Detached => return Ok(self.detached(&followed.intent)),
-                Ending::Lost(why) if lost < MOST_LOST => {
-                    lost += 1;
-                    self.note(format!("{why}; it is submitted again"));
-                    self.forget(&followed).await?;
-                }
-                Ending::Lost(error) | Ending::Failed(error) => {
-                    self.forget(&followed).await?;
-                    return Err(Early::Failed(error));
-                }
+                return Ok(Next::End(StageEnd::HeldElsewhere(holder)));
+            }
+            Ending::Said(JobEnd::Failed { error }) => Err(self.with_cause(site, followed, error).await),
+            Ending::Said(JobEnd::OutOfTime) => Err(end::out_of_time(self.stage(), true)),
+            Ending::Said(JobEnd::Done { .. }) => {
+                Ok("its job says that it is done, and its result is not there".to_owned())
+            }
+            Ending::Lost(why) => Ok(why),
+            Ending::Failed(error) => Err(error),
+        };
+        // Whatever was said of the job: what counts is whether its result is there.
+        let remote = followed.intent.remote.is_some();
+        if let Some(action) = blocking(self, move |run| run.result(remote)).await? {
+            return self.take_result(action, followed).await.map(Next::End);
+        }
+        match failed {
+            Ok(why) => Ok(Next::Again(why)),
+            Err(error) => {
+                self.forget(followed).await?;
+                Err(Early::Failed(error))
             }
         }
     }
@@ -129,7 +176,12 @@ impl StageRun {
         let Some(mut intent) = known else { return Ok(None) };
         let mail = self.mail(intent.remote.as_deref());
         let mut told = false;
-        let look = site.watch.fresh(|error| self.waits_for_cluster(error, &mut told)).await;
+        let look = tokio::select! {
+            look = site.watch.fresh(|error| self.waits_for_cluster(error, &mut told)) => look,
+            () = self.context.cancellation.stopping() => {
+                return Err(Early::End(self.detached(&intent)));
+            }
+        };
         if let Some(error) = look.error.filter(|error| !error.is_passing()) {
             return Err(error.into());
         }
@@ -140,7 +192,7 @@ impl StageRun {
             return Ok(None);
         }
         match look.jobs.get(&intent.name()) {
-            Some(job) if ended.is_some() || !matches!(job.phase, Phase::Ended(_)) => {
+            Some(job) => {
                 if intent.job.as_ref() != Some(&job.id) {
                     intent.job = Some(job.id.clone());
                     let found = intent.clone();
@@ -149,9 +201,9 @@ impl StageRun {
                 self.submitted(&intent, true);
                 Ok(Some(Followed { intent, mail, lease: None }))
             }
-            // It is over, and what it has said is of use.
-            _ if ended.is_some() => Ok(Some(Followed { intent, mail, lease: None })),
-            _ => Ok(None),
+            // The cluster has forgotten it, and what it has said is of use.
+            None if ended.is_some() => Ok(Some(Followed { intent, mail, lease: None })),
+            None => Ok(None),
         }
     }
 
@@ -171,56 +223,41 @@ impl StageRun {
         }
     }
 
-    /// What a job has said of its end.
-    async fn said(self: &Arc<Self>, end: JobEnd, followed: &mut Followed) -> Result<StageEnd, Early> {
-        match end {
-            JobEnd::Done { .. } => {
-                let remote = followed.intent.remote.is_some();
-                let action = blocking(self, move |run| run.result(remote)).await?;
-                let lease = followed.lease.take();
-                self.forget_all(followed).await?;
-                let (outputs, summary) = (action.outputs.clone(), action.provenance.summary.clone());
-                blocking(self, move |run| {
-                    if !remote {
-                        run.share(true, lease)
-                    }
-                })
-                .await;
-                let seconds = Some(action.provenance.seconds);
-                Ok(StageEnd::Ran { outputs, summary, kept: true, seconds })
+    /// Takes over the result of a job.
+    async fn take_result(
+        self: &Arc<Self>,
+        action: Action,
+        followed: &mut Followed,
+    ) -> Result<StageEnd, Early> {
+        let (remote, lease) = (followed.intent.remote.is_some(), followed.lease.take());
+        self.forget_all(&followed.mail).await?;
+        let (outputs, summary) = (action.outputs.clone(), action.provenance.summary.clone());
+        blocking(self, move |run| {
+            if !remote {
+                run.share(true, lease);
             }
-            JobEnd::Held { holder } => {
-                self.forget(followed).await?;
-                Ok(StageEnd::HeldElsewhere(holder))
-            }
-            JobEnd::InputMissing { input } => {
-                self.forget(followed).await?;
-                Err(self.input_missing(&input))
-            }
-            JobEnd::Failed { error } => {
-                self.forget(followed).await?;
-                Err(Early::Failed(error))
-            }
-            JobEnd::OutOfTime => {
-                self.forget(followed).await?;
-                Err(Early::Failed(end::out_of_time(self.stage(), true)))
-            }
-        }
+        })
+        .await;
+        let seconds = Some(action.provenance.seconds);
+        Ok(StageEnd::Ran { outputs, summary, kept: true, seconds })
     }
 
-    /// The result of a job that is done.
-    fn result(&self, remote: bool) -> Result<Action, Early> {
-        let found = match remote {
-            false => self.context.store.action(&self.job.key)?,
-            true => self.made_elsewhere(false)?,
+    /// The result of the stage, if it is there now: in the store, or in the remote of its job.
+    fn result(&self, remote: bool) -> Result<Option<Action>, Early> {
+        if !remote {
+            return if self.job.replace {
+                Ok(self.context.store.action(&self.job.key)?)
+            } else {
+                self.look_up()
+            };
+        }
+        // What was lost there once may be there again.
+        self.context.planner.forget_answer(&self.job.key);
+        let Some(found) = self.context.planner.elsewhere(self.stage(), &self.job.key) else {
+            return Ok(None);
         };
-        found.ok_or_else(|| {
-            Early::Failed(
-                "its job says that it is done, and its result is not there; does the job use the same store or remote, \
-                 and the same keys?"
-                    .to_owned(),
-            )
-        })
+        take_over(&self.context.store, &found.action, false)?;
+        Ok(Some((*found.action).clone()))
     }
 
     /// Cancels the job of a run that stops.
@@ -246,9 +283,18 @@ impl StageRun {
         Ok(())
     }
 
+    /// Forgets a job whose result somebody else has made.
+    async fn forget_known(self: &Arc<Self>) -> Result<(), Early> {
+        let known = blocking(self, |run| intent::read(&run.context.store, &run.job.key)).await;
+        match known {
+            Some(intent) => self.forget_all(&self.mail(intent.remote.as_deref())).await,
+            None => Ok(()),
+        }
+    }
+
     /// Forgets everything of the job of a stage that is done.
-    async fn forget_all(self: &Arc<Self>, followed: &Followed) -> Result<(), Early> {
-        let mail = followed.mail.clone();
+    async fn forget_all(self: &Arc<Self>, mail: &Mail) -> Result<(), Early> {
+        let mail = mail.clone();
         blocking(self, move |run| {
             if mail.is_remote()
                 && let Err(error) = mail.remove(&[])

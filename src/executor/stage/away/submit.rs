@@ -52,6 +52,12 @@ impl StageRun {
     fn hand_over(&self, site: &Site, remote: Option<&str>) -> Result<(Intent, String, Option<Lease>), Early> {
         let (store, key) = (&self.context.store, &self.job.key);
         // The job asks for the lease itself where it has the remote.
+        // Whoever runs it here, without a job, has the lock of the key.
+        if remote.is_none()
+            && let Some(holder) = store.holder(key)?
+        {
+            return Err(Early::End(StageEnd::Held { holder, lock: *key }));
+        }
         let lease = match remote {
             Some(_) => None,
             None => self.lease()?,
@@ -79,7 +85,8 @@ impl StageRun {
         let program = std::env::current_exe().during("find", std::path::Path::new("the program of kiln"))?;
         let root = std::path::absolute(store.root()).during("find", store.root())?;
         let url = remote.and_then(|name| Some((name, self.remote_url(name)?)));
-        let place = Place { program: &program, store: &root, remote: url };
+        let demands_signatures = store.trust().demanded;
+        let place = Place { program: &program, store: &root, remote: url, demands_signatures };
         Ok((intent.clone(), script::script(&site.spec, &intent, &digest, &place), lease))
     }
 
