@@ -173,7 +173,7 @@ fn field(spec: &mut ExecutorSpec, key: &str, value: &Node, whose: &str, out: &mu
         },
         "options" => {
             let items = fields::list(value).iter();
-            spec.options = items.filter_map(|item| Some(one_line(item, whose, out)?.to_owned())).collect();
+            spec.options = items.filter_map(|item| option(item, whose, out)).collect();
         }
         "prologue" => {
             // A text of several lines, or a list of lines.
@@ -188,6 +188,19 @@ fn field(spec: &mut ExecutorSpec, key: &str, value: &Node, whose: &str, out: &mu
             }
         }
     }
+}
+
+/// An option of the program that submits a job; not one by which Kiln would lose sight of the job.
+fn option(node: &Node, whose: &str, out: &mut Diagnostics) -> Option<String> {
+    const REFUSED: [&str; 6] = ["-M", "--cluster", "-a", "--array", "--job-name", "-J"];
+    let text = one_line(node, whose, out)?;
+    if REFUSED.iter().any(|refused| text.starts_with(refused)) {
+        let message =
+            format!("{whose} holds `{text}`, with which the job of a stage could not be found again");
+        out.push(Code::Choice, node.span, message);
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 /// A text without line breaks: it becomes an argument, or a line of a script.

@@ -37,7 +37,7 @@ executors:
   near: { partition: p }
   gpu: { kind: slrm, partion: p, max_jobs: 0, time: soon }
   far: { kind: slurm, store: /x }
-  odd: { kind: slurm, account: \"a\\nb\" }
+  odd: { kind: slurm, account: \"a\\nb\", options: [--array=1-3, --nice] }
 stages: { a: { run: x, resources: { time: soon } } }
 ";
     insta::assert_snapshot!(short_errors(text), @r"
@@ -49,6 +49,7 @@ stages: { a: { run: x, resources: { time: soon } } }
     type 5:53 `time` of executor `gpu` must be a duration such as `90s`, `10m` or `2h`, not `soon`
     missing-key 6:3 executor `far` has a `store` of its own, and no `remote` by which results come back (name a remote that may be written, or leave out `store` where the nodes see the store of the runner)
     type 7:32 `account` of executor `odd` must be a text of one line
+    choice 7:50 `options` of executor `odd` holds `--array=1-3`, with which the job of a stage could not be found again
     type 8:43 `time` in `resources` of stage `a` (kind command) must be a duration such as `90s`, `10m` or `2h`, not `soon`
     ");
 }
