@@ -142,7 +142,7 @@ stages:
 #[test]
 fn a_second_ctrl_c_kills_what_will_not_stop() {
     let p = Pipeline::new().yaml(
-        "pipeline: p\nstages:\n  deaf: { kind: command, sandbox: off, run: 'trap : TERM; touch begun; while :; do sleep 1 || true; done', outputs: { o: table } }\n",
+        "pipeline: p\nstages:\n  deaf: { kind: command, sandbox: off, run: 'trap : TERM; : > begun; while :; do sleep 1 || true; done', outputs: { o: table } }\n",
     );
     std::fs::create_dir(p.path("artifacts")).unwrap();
     let mut runner = p.spawn(&["run"]);
