@@ -182,6 +182,31 @@ def over_its_time(world):
     assert start >= 20, log
 
 
+def forced(world):
+    """A forced stage that fails is no success, although its earlier result is there."""
+    allowed = world.folder / "allowed"
+    allowed.write_text("")
+    made = ending(world, "forced", f"test -e {allowed}; date +%s%N > {{outputs.o}}")
+    run(made)
+    first = digests(made)
+    run(made, "--force", "victim")
+    assert digests(made) != first, "it did not run again"
+    allowed.unlink()
+    ran = run(made, "--force", "victim", code=1)
+    assert "exit code 1" in ran.stderr, ran.stderr
+
+
+def trial(world):
+    """`doctor` says whether jobs can run, and what is wrong where they cannot."""
+    made = project(world, "trial", ENDS.format(partition="none", run="true", resources="cpus: 1"))
+    good = made.ask("doctor", "--executor", "slurm")
+    assert good.returncode == 0 and "a trial job ran" in good.stdout, good
+    bad = made.ask("doctor", "--executor", "slurm", "kiln.yaml")
+    assert bad.returncode == 1 and "partition" in bad.stderr, bad
+    unknown = made.ask("doctor", "--executor", "slrm")
+    assert unknown.returncode == 3 and "there is: slurm" in unknown.stderr, unknown
+
+
 def cancelled_by_hand(world):
     made = ending(world, "scancel", "sleep 60; echo > {outputs.o}")
     running = start(made)
@@ -395,10 +420,11 @@ def two_thousand(world, stages=2000):
 
 
 KINDS = {one.__name__: one for one in (
-    same_digests, a_day, attach_and_cancel, interrupted, out_of_memory, cancelled_by_hand, two_stores, over_its_time,
+    same_digests, a_day, attach_and_cancel, interrupted, out_of_memory, cancelled_by_hand, forced, trial, two_stores, over_its_time,
     a_node_that_dies, preempted, killed_runners, two_thousand)}
 CORES = {"two_thousand": 16}
-QUICK = ["same_digests", "a_day", "attach_and_cancel", "interrupted", "out_of_memory", "cancelled_by_hand", "two_stores"]
+QUICK = ["same_digests", "a_day", "attach_and_cancel", "interrupted", "out_of_memory", "cancelled_by_hand", "forced", "trial",
+         "two_stores"]
 
 
 def main():

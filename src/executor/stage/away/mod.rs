@@ -102,7 +102,9 @@ impl StageRun {
         followed: &mut Followed,
         lost: u32,
     ) -> Result<Next, Early> {
-        let failed = match self.follow(site, followed).await? {
+        let ending = self.follow(site, followed).await?;
+        let is_done = matches!(ending, Ending::Said(JobEnd::Done { .. }));
+        let failed = match ending {
             Ending::Detached if site.cancels() => return self.cancel(followed).await.map(Next::End),
             Ending::Detached => return Ok(Next::End(self.detached(&followed.intent))),
             // The job goes on, and the next run finds it.
@@ -131,9 +133,11 @@ impl StageRun {
             Ending::Lost(why) => Ok(why),
             Ending::Failed(error) => Err(error),
         };
-        // Whatever was said of the job: what counts is whether its result is there.
+        // Whatever was said of the job: what counts is whether its result is there. That of a forced stage was there before.
         let remote = followed.intent.remote.is_some();
-        if let Some(action) = blocking(self, move |run| run.result(remote)).await? {
+        if (is_done || !self.job.replace)
+            && let Some(action) = blocking(self, move |run| run.result(remote)).await?
+        {
             return self.take_result(action, followed).await.map(Next::End);
         }
         match failed {

@@ -51,13 +51,13 @@ impl StageRun {
     /// Writes everything that the job needs, and the intent. Blocks on disk and network.
     fn hand_over(&self, site: &Site, remote: Option<&str>) -> Result<(Intent, String, Option<Lease>), Early> {
         let (store, key) = (&self.context.store, &self.job.key);
-        // The job asks for the lease itself where it has the remote.
         // Whoever runs it here, without a job, has the lock of the key.
         if remote.is_none()
             && let Some(holder) = store.holder(key)?
         {
             return Err(Early::End(StageEnd::Held { holder, lock: *key }));
         }
+        // The job asks for the lease itself where it has the remote.
         let lease = match remote {
             Some(_) => None,
             None => self.lease()?,
