@@ -16,6 +16,7 @@ use crate::cli::args::{Common, PipelineArgs};
 use crate::cli::remotes::config;
 use crate::cli::root::{STORE, find_root};
 use crate::digest::Digest;
+use crate::executor::cluster::site::away;
 use crate::graph::{self, Graph};
 use crate::plan::{Plan, PlanError, Planner, Settings};
 use crate::provider::{Known, ProviderFacts, Providers};
@@ -59,17 +60,18 @@ impl Context {
         Ok(Self { graph, store, providers, device: args.device.name() })
     }
 
-    /// A planner for this pipeline.
+    /// A planner for this pipeline, whose stages run where the file or `executor` says.
     ///
     /// # Errors
     /// `forced` names no stage; the store fails.
-    pub fn planner(&self, forced: &[String]) -> Result<Planner, CliError> {
+    pub fn planner(&self, forced: &[String], executor: Option<&str>) -> Result<Planner, CliError> {
         if !forced.is_empty() {
             self.graph.targets(forced).map_err(CliError::Pipeline)?;
         }
         let settings = Settings {
             forced: forced.iter().cloned().collect(),
             cores: cores(),
+            away: away(&self.graph, executor),
             providers: self.provider_facts(),
             locked: self.locked(),
         };
@@ -110,7 +112,7 @@ impl Context {
     /// A target or `forced` names no stage; a source is missing; the store fails.
     pub fn plan(&self, targets: &[String], forced: &[String]) -> Result<Plan, CliError> {
         let targets = self.graph.targets(targets).map_err(CliError::Pipeline)?;
-        let plan = self.planner(forced)?.plan(&targets).map_err(|e| self.plan_error(e));
+        let plan = self.planner(forced, None)?.plan(&targets).map_err(|e| self.plan_error(e));
         let plan = plan.and_then(|plan| Self::check_forced(&plan, &self.graph, forced).map(|()| plan));
         self.store.flush_or_warn();
         plan

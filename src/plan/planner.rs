@@ -286,10 +286,10 @@ impl Planner {
         }
     }
 
-    /// The key of an exact stage names its threads, so that it must get all of them.
+    /// The key of an exact stage names its threads, so that it must get all of them. Another machine checks that itself.
     fn check_cores(&self, ix: StageIx) -> Result<(), PlanError> {
         let (stage, wanted, cores) = (self.graph.stage(ix), self.threads(ix), self.settings.cores);
-        if !stage.exact || wanted <= cores {
+        if !stage.exact || wanted <= cores || self.settings.away.contains(&stage.name.value) {
             return Ok(());
         }
         let (span, stage) = (stage.name.span, stage.name.value.clone());

@@ -28,6 +28,8 @@ pub struct Settings {
     pub forced: BTreeSet<String>,
     /// Cores of the machine: what `cpus: 0` means, and the most that a stage with `cache: exact` may ask for.
     pub cores: u32,
+    /// Stages that run on other machines, by name: those may have more cores.
+    pub away: BTreeSet<String>,
     /// What is known of each provider, in the order of `Pipeline::providers`; a provider that no
     /// stage uses may be missing at the end.
     pub providers: Vec<ProviderFacts>,

@@ -109,6 +109,13 @@ impl Budget {
         self.free_gpus += permit.gpus;
     }
 
+    /// Leaves a job to itself: what it has acquired does not come back in this run.
+    pub fn leave(&mut self, permit: &Permit) {
+        if permit.site.is_none() {
+            self.release(permit);
+        }
+    }
+
     /// True when no further stage can start, whatever it needs.
     pub fn is_spent(&self) -> bool {
         (self.free_slots == 0 || self.free_jobs == 0) && self.free_sites.iter().all(|free| *free == 0)

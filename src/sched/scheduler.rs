@@ -47,6 +47,8 @@ pub struct Scheduler {
     pub(super) done: usize,
     failed: Option<Slot>,
     interrupts: u32,
+    /// Whether jobs go on without the runner, so that not every stage that waits for room will have it.
+    has_detached: bool,
     /// Whether the stages that had not begun were skipped after an interrupt.
     swept: bool,
     finished: bool,
@@ -81,6 +83,7 @@ impl Scheduler {
             done: 0,
             failed: None,
             interrupts: 0,
+            has_detached: false,
             swept: false,
             finished: false,
             out: Vec::new(),
@@ -117,7 +120,14 @@ impl Scheduler {
                 }
             }
             Input::Ended(slot, end) => {
-                self.leave_work(slot);
+                self.has_detached |= end == End::Detached;
+                match &self.stages[slot].life {
+                    Life::Running(permit) if end == End::Detached => {
+                        self.budget.leave(permit);
+                        self.at_work -= 1;
+                    }
+                    _ => self.leave_work(slot),
+                }
                 let is_outdated = std::mem::take(&mut self.stages[slot].outdated);
                 if is_outdated && matches!(end, End::Cached | End::Fetched | End::Ran) {
                     self.wait_again(slot);
@@ -243,7 +253,7 @@ impl Scheduler {
                 self.failed.get_or_insert(slot);
                 self.skip_dependents(slot, Why::Needs(slot));
             }
-            End::Interrupted | End::Skipped => {}
+            End::Interrupted | End::Detached | End::Skipped => {}
         }
     }
 
@@ -297,8 +307,10 @@ impl Scheduler {
             self.dispatch();
             self.decide(self.window);
         }
-        let idle = self.deciding == 0 && self.at_work == 0 && self.decided.is_empty();
+        let idle = self.deciding == 0 && self.at_work == 0 && (self.decided.is_empty() || self.has_detached);
         if idle && (self.held.is_empty() || self.is_ending()) {
+            let waiting: Vec<_> = self.decided.iter().map(|place| place.1).collect();
+            waiting.into_iter().for_each(|slot| self.skip(slot, Why::Full));
             self.skip_unstarted();
             if !std::mem::replace(&mut self.finished, true) {
                 self.out.push(Command::Finish);

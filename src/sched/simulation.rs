@@ -1,4 +1,4 @@
-//! The scheduler in a simulated world: random graphs, failures, interrupts, limits, other runners and
+//! The scheduler in a simulated world: random graphs, failures, interrupts, limits, other runners, jobs of clusters and
 //! lost outputs, in random order.
 //!
 //! Invariant checked: every stage ends exactly once (one revival apart), the budget is never exceeded,
@@ -21,6 +21,8 @@ struct World {
     /// Events that may come next, in any order.
     pending: Vec<Input>,
     running: BTreeMap<Slot, Permit>,
+    /// How many jobs go on without the runner, by cluster.
+    left: BTreeMap<usize, u32>,
     /// How each stage ended, with the number of times.
     ends: BTreeMap<Slot, Vec<End>>,
     revivals: Vec<u32>,
@@ -61,10 +63,13 @@ fn graph(rng: &mut Rng) -> Vec<Wanted> {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let wanted = graph(&mut rng);
+        let mut wanted = graph(&mut rng);
         let jobs = rng.bool().then(|| rng.u32(1..6));
-        let capacity =
-            Capacity { cores: rng.u32(1..5), memory: 100, gpus: rng.u32(0..3), jobs, sites: Vec::new() };
+        let sites = (0..rng.usize(0..3)).map(|_| rng.u32(1..4)).collect::<Vec<_>>();
+        for stage in wanted.iter_mut().filter(|_| !sites.is_empty()) {
+            stage.site = rng.bool().then(|| rng.usize(0..sites.len()));
+        }
+        let capacity = Capacity { cores: rng.u32(1..5), memory: 100, gpus: rng.u32(0..3), jobs, sites };
         let n = wanted.len();
         Self {
             failures: if rng.bool() { 0.0 } else { rng.f64() * 0.3 },
@@ -73,6 +78,7 @@ impl World {
             capacity,
             pending: Vec::new(),
             running: BTreeMap::new(),
+            left: BTreeMap::new(),
             ends: BTreeMap::new(),
             revivals: vec![0; n],
             again: BTreeSet::new(),
@@ -142,16 +148,25 @@ impl World {
             }
             d if d < 0.12 => Input::Again(slot),
             d if d < 0.12 + self.failures => Input::Ended(slot, End::Failed),
+            d if self.wanted[slot].site.is_some() => {
+                Input::Ended(slot, if d < 0.6 { End::Ran } else { End::Detached })
+            }
             _ => Input::ProcessEnded(slot),
         });
     }
 
     fn check_budget(&self) {
         let jobs = self.capacity.jobs.unwrap_or(u32::MAX) as usize;
-        assert!(self.running.len() <= jobs);
+        let here = || self.running.iter().filter(|(slot, _)| self.wanted[**slot].site.is_none());
+        assert!(here().count() <= jobs);
         let sum = |of: fn(&Permit, Resources) -> u64| -> u64 {
-            self.running.iter().map(|(&slot, permit)| of(permit, self.wanted[slot].need)).sum()
+            here().map(|(&slot, permit)| of(permit, self.wanted[slot].need)).sum()
         };
+        for (site, most) in self.capacity.sites.iter().enumerate() {
+            let there = self.running.keys().filter(|slot| self.wanted[**slot].site == Some(site)).count();
+            let left = self.left.get(&site).copied().unwrap_or(0);
+            assert!(there as u32 + left <= *most, "{there} and {left} jobs of {most}");
+        }
         assert!(sum(|permit, _| permit.gpus.into()) <= self.capacity.gpus.into());
         assert!(sum(|_, need| need.memory.min(100)) <= self.capacity.memory);
         let threads = sum(|permit, _| permit.threads.into());
@@ -173,6 +188,9 @@ impl World {
             }
             Input::Ended(slot, end) => {
                 self.running.remove(slot);
+                if let (End::Detached, Some(site)) = (end, self.wanted[*slot].site) {
+                    *self.left.entry(site).or_default() += 1;
+                }
                 self.end(*slot, *end);
             }
             Input::Again(slot) => {
@@ -213,7 +231,7 @@ impl World {
 
     /// Whether what a stage made is of no use. It is asked for once.
     fn is_outdated(&mut self, slot: Slot, end: End) -> bool {
-        self.outdated.remove(&slot) && end != End::Failed
+        self.outdated.remove(&slot) && !matches!(end, End::Failed | End::Detached)
     }
 
     /// The stage makes other outputs than before.

@@ -68,6 +68,8 @@ pub enum End {
     Failed,
     /// It was stopped on request.
     Interrupted,
+    /// Its job goes on without the runner.
+    Detached,
     /// It was never started.
     Skipped,
 }
@@ -81,6 +83,8 @@ pub enum Why {
     After(Slot),
     /// The run was interrupted.
     Interrupted,
+    /// So many jobs go on that there may be no further one.
+    Full,
 }
 
 /// What the planner decided.

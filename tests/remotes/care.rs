@@ -170,6 +170,33 @@ fn what_killed_runners_leave_in_a_folder_goes_and_a_lease_that_is_held_stays() {
 }
 
 #[test]
+fn what_jobs_have_left_goes_a_month_after_their_last_word() {
+    let shared = Shared::new();
+    let project = shared.seeded(TWO, "new\n");
+    assert_eq!(shared.ask(&project, &["run"]).code, 0);
+    let kept = shared.objects();
+    let said = |job: &str, name: &str| format!("jobs/{}/0123abcd/{name}", sha256(job));
+    let write = |object: &String| {
+        let path = shared.folder.path().join(object);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "said").unwrap();
+    };
+    let old = [said("silent", "request.json"), said("silent", "said-000001.jsonl")];
+    let waiting = said("waits", "request.json");
+    old.iter().chain([&waiting]).for_each(write);
+    shared.age(40);
+    // The other job was asked for long ago, and still says something.
+    let word = said("waits", "said-000001.jsonl");
+    write(&word);
+    write(&"jobs/notes.txt".to_owned());
+    let gc = shared.ask(&project, &["gc", "--remote", "env", "--apply"]);
+    assert_eq!(gc.code, 0, "{}{}", gc.out, gc.err);
+    let mut stays = [kept, vec![waiting, word, "jobs/notes.txt".to_owned()]].concat();
+    stays.sort();
+    assert_eq!(shared.objects(), stays, "{}", gc.out);
+}
+
+#[test]
 fn nothing_outside_of_a_folder_and_nothing_of_others_is_written_or_removed() {
     let (shared, elsewhere) = (Shared::new(), tempfile::tempdir().unwrap());
     let project = shared.seeded(TWO, "new\n");

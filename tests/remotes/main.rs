@@ -81,14 +81,18 @@ impl Shared {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// The objects of all kinds, as `KIND/NAME`.
+    /// The objects of all kinds, as `KIND/NAME`; those of jobs lie deeper.
     fn objects(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for kind in fs::read_dir(self.folder.path()).unwrap().flatten() {
-            let kind = kind.path();
-            for object in fs::read_dir(&kind).into_iter().flatten().flatten() {
-                let name = object.file_name().into_string().unwrap();
-                found.push(format!("{}/{name}", kind.file_name().unwrap().to_str().unwrap()));
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).unwrap().flatten() {
+                let path = entry.path();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(path);
+                } else if folder != self.folder.path() {
+                    found.push(path.strip_prefix(self.folder.path()).unwrap().to_str().unwrap().to_owned());
+                }
             }
         }
         found.sort();

@@ -194,3 +194,17 @@ fn two_stages_that_do_the_same_work_do_it_once() {
     let answer = p.ask(&["run", "--force", "a", "--force", "b"]);
     assert!(answer.code == 0 && !answer.err.contains("deterministic"), "{}", answer.err);
 }
+
+#[test]
+fn a_stage_whose_key_names_its_cores_may_ask_for_those_of_another_machine_alone() {
+    let p = Pipeline::new().yaml(
+        "pipeline: p\nexecutor: slurm\nstages:\n  big: { run: 'touch {outputs.o}', cache: exact, resources: { cpus: 4000 }, outputs: { o: table } }\n",
+    );
+    assert_eq!(p.states(&[]), ["big=run"]);
+    let here = p.ask(&["run", "--executor", "local"]);
+    assert_eq!(here.code, 3, "{}", here.err);
+    assert!(here.err.contains("asks for 4000 cores, but this machine has"), "{}", here.err);
+    p.edit("executor: slurm\n", "");
+    let refused = p.ask(&["plan"]);
+    assert!(refused.code == 3 && refused.err.contains("[too-few-cores]"), "{} {}", refused.code, refused.err);
+}

@@ -33,6 +33,8 @@ class Remote:
     env: dict
     # Changes a byte of every small blob that is there.
     damage: Callable | None = None
+    # The names of all objects.
+    objects: Callable | None = None
 
 
 def free_port():
@@ -83,16 +85,22 @@ def s3(folder):
         env = {"AWS_PROFILE": "team", "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials"),
                "AWS_CONFIG_FILE": str(folder / "config"), "KILN_REMOTES": "s3://bucket/a/prefix"}
 
-        def damage():
+        def client_of():
             import boto3
 
-            client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="key",
-                                  aws_secret_access_key="secret")
+            return boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="key",
+                                aws_secret_access_key="secret")
+
+        def objects():
+            return [item["Key"] for item in client_of().list_objects_v2(Bucket="bucket").get("Contents", [])]
+
+        def damage():
+            client = client_of()
             for item in client.list_objects_v2(Bucket="bucket", Prefix="a/prefix/blobs/")["Contents"]:
                 body = client.get_object(Bucket="bucket", Key=item["Key"])["Body"].read()
                 client.put_object(Bucket="bucket", Key=item["Key"], Body=with_other_byte(body))
 
-        yield Remote("S3", env, damage)
+        yield Remote("S3", env, damage, objects)
 
 
 def azurite():

@@ -37,7 +37,7 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
         );
     }
     let targets = context.graph.targets(names).map_err(CliError::Pipeline)?;
-    let planner = Arc::new(context.planner(&args.force)?);
+    let planner = Arc::new(context.planner(&args.force, args.executor.as_deref())?);
     let plan = planner.plan(&targets).map_err(|e| context.plan_error(e))?;
     Context::check_forced(&plan, &context.graph, &args.force)?;
     params::check(&context, &plan)?;

@@ -174,7 +174,7 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
 }
 
 fn source(context: &Context, name: &str) -> Result<Shown, CliError> {
-    let planner = context.planner(&[])?;
+    let planner = context.planner(&[], None)?;
     let found = planner.sources().files(name).and_then(|files| Ok((files, planner.sources().source(name)?)));
     let (found, artifact) = found.map_err(|e| context.plan_error(e))?;
     let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());

@@ -110,6 +110,12 @@ pub fn receive(mail: &Mail, scratch: &Scratch) -> Result<bool, CheckpointError> 
     }
     let coming = scratch.root().join("checkpoint-coming");
     remove_tree(&coming)?;
+    fs::create_dir_all(&coming)?;
+    let (bytes, free) = (list.bytes(), free_bytes(&coming)?);
+    if bytes.is_none_or(|bytes| bytes > free) {
+        remove_tree(&coming)?;
+        return Err(CheckpointError::Wrong(format!("it needs more than the {free} bytes that are free")));
+    }
     let received = receive_files(mail, &list, &coming);
     if received.is_err() {
         let _ = remove_tree(&coming);
@@ -120,8 +126,20 @@ pub fn receive(mail: &Mail, scratch: &Scratch) -> Result<bool, CheckpointError> 
     Ok(true)
 }
 
+impl List {
+    /// The bytes of all files.
+    fn bytes(&self) -> Option<u64> {
+        self.files.iter().try_fold(0_u64, |sum, file| sum.checked_add(file.size))
+    }
+}
+
+/// How many bytes a disk has left.
+fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 fn receive_files(mail: &Mail, list: &List, folder: &Path) -> Result<(), CheckpointError> {
-    fs::create_dir_all(folder)?;
     for (at, file) in list.files.iter().enumerate() {
         let to = folder.join(&file.path);
         to.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -227,6 +245,20 @@ mod tests {
             "step 7",
             "it keeps what it had"
         );
+    }
+
+    #[test]
+    fn a_list_of_more_bytes_than_the_disk_has_is_refused_before_anything_is_received() {
+        let p = place();
+        let mail = Mail::in_store(&p.store, &Digest::of_bytes(b"key"));
+        let there = scratch(&p, "there");
+        for sizes in [vec![1 << 60], vec![u64::MAX, u64::MAX]] {
+            let file = |size| Listed { path: format!("{size}"), size, digest: Digest::of_bytes(b"x") };
+            let list = List { number: "0123abcd".to_owned(), files: sizes.into_iter().map(file).collect() };
+            mail.put(&[FOLDER, LIST], serde_json::to_vec(&list).unwrap()).unwrap();
+            let refused = receive(&mail, &there).unwrap_err().to_string();
+            assert!(refused.contains("bytes that are free"), "{refused}");
+        }
     }
 
     #[test]

@@ -323,6 +323,7 @@ fn settings(request: &JobRequest, providers: &Known) -> Settings {
     Settings {
         forced: request.replace.then(|| request.stage.name.value.clone()).into_iter().collect(),
         cores,
+        away: std::collections::BTreeSet::new(),
         providers: request.providers.iter().map(facts).collect(),
         locked: std::collections::BTreeMap::new(),
     }

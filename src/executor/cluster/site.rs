@@ -6,6 +6,7 @@
 //! says that everything runs here; one that does not is kept here when it is short.
 //! Must not know: how a job is submitted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::intent::Intent;
 use super::watch::Watch;
 use crate::graph::Graph;
-use crate::plan::{Plan, StagePlan, State};
+use crate::plan::{Plan, StagePlan};
 use crate::spec::executors::{ExecutorSpec, LOCAL};
 use crate::spec::types::{Sandbox, Span, Stage, Work};
 
@@ -85,7 +86,8 @@ impl Placement {
                 let spec = known.iter().find(|spec| spec.name == name)?;
                 (named_itself || !stays_here(stage, planned, spec)).then_some(spec)
             });
-            let index = spec.filter(|_| planned.state != State::Cached).map(|spec| placement.index(spec));
+            // Cached stages as well: one runs after all when an output of it proves missing.
+            let index = spec.map(|spec| placement.index(spec));
             placement.of.push(index);
         }
         placement
@@ -129,11 +131,22 @@ fn executor<'a>(
     Some((name, own.is_some()))
 }
 
+/// The stages that a cluster runs, by name, if no other cause keeps them here. `call` is the executor that the call names.
+pub fn away(graph: &Graph, call: Option<&str>) -> BTreeSet<String> {
+    let pipeline = graph.pipeline();
+    let default = pipeline.executor.as_ref().map(|name| name.value.as_str());
+    let is_away = |stage: &&Stage| executor(stage, default, call).is_some() && !needs_project(stage);
+    pipeline.stages.iter().filter(is_away).map(|stage| stage.name.value.clone()).collect()
+}
+
 /// Whether a stage that names no executor is better off here: to submit it would take longer than it takes, or it needs the
 /// folder of the project.
 fn stays_here(stage: &Stage, planned: &StagePlan, spec: &ExecutorSpec) -> bool {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // The key of an exact stage names its cores, and this machine may have fewer.
+    let fits = !stage.exact || stage.resources.cpus as usize <= cores;
     let is_short = planned.seconds.is_some_and(|seconds| seconds < spec.short.as_secs_f64());
-    is_short || needs_project(stage)
+    is_short && fits || needs_project(stage)
 }
 
 /// Whether a stage runs in the folder of the project, which a job on another machine does not have.

@@ -276,6 +276,15 @@ pub async fn cancel(ids: &[String]) -> Result<(), SlurmError> {
     Ok(())
 }
 
+/// Cancels the job of a name, whose id is not known.
+///
+/// # Errors
+/// Slurm does not answer.
+pub async fn cancel_named(name: &str) -> Result<(), SlurmError> {
+    let user = format!("--user={}", rustix::process::getuid().as_raw());
+    run("scancel", &[user, format!("--name={name}")], "").await.map(drop)
+}
+
 /// The exit code and the signal of a job that has ended, while Slurm remembers it.
 pub async fn exit_of(id: &str) -> Option<(i32, i32)> {
     let printed =

@@ -56,7 +56,7 @@ pub struct Driver {
     pub(super) context: Arc<RunContext>,
     executor: Arc<Local>,
     pub(super) placement: Placement,
-    sites: Vec<Arc<Site>>,
+    pub(super) sites: Vec<Arc<Site>>,
     pub(super) has_detached: bool,
     /// Whether the user is being asked what becomes of the jobs.
     pub(super) asking: bool,
@@ -159,13 +159,8 @@ impl Driver {
             Message::Ended(slot, end) => self.ended(slot, end),
             Message::HolderGone(slot) => self.feed(Input::HolderGone(slot)),
             Message::Signal if self.asks() => {}
-            Message::Cancel => self.sites.iter().for_each(|site| site.cancel()),
-            Message::Signal => {
-                let kill = self.context.cancellation.is_stopping();
-                self.feed(Input::Interrupt);
-                let running = self.scheduler.at_work();
-                self.emit(Event::Stopping { running, kill });
-            }
+            Message::Answer { cancels } => self.answered(cancels),
+            Message::Signal => self.stops(),
         }
     }
 
@@ -376,7 +371,7 @@ impl Driver {
                 self.has_detached = true;
                 let blank = self.report(slot, StageOutcome::Detached);
                 self.finish(slot, StageReport { error: Some(job), ..blank });
-                self.feed(Input::Ended(slot, End::Interrupted));
+                self.feed(Input::Ended(slot, End::Detached));
             }
             StageEnd::Failed { error, log } => {
                 self.finish_failed(slot, error, log);

@@ -12,6 +12,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::driver::Driver;
+use super::message::Message;
 use super::preflight::Ready;
 use super::uploads::Uploads;
 use super::{signals, sweep};
@@ -129,7 +130,6 @@ async fn drive(
     let run = context.run.id().to_owned();
     let stages = plan.stages.len();
     let _ = events.send(vec![Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages }]);
-    let _ = events.send(settle(&context, plan).await);
     let mut driver = Driver::new(
         Arc::clone(&context),
         plan,
@@ -140,6 +140,7 @@ async fn drive(
     );
     // Before anything that may take time: a signal that nobody watches for ends the runner without a report.
     signals::watch(driver.sender());
+    let _ = events.send(settled(&context, plan, &mut driver).await);
     if !plan.summary().is_fresh() {
         orphans::sweep(&store).await;
         sweep::sweep(&store).await;
@@ -162,6 +163,17 @@ async fn drive(
     let seconds = began.elapsed().as_secs_f64();
     let _ = events.send(vec![Event::RunFinished(RunReport { run, pipeline, outcome, seconds, stages })]);
     outcome
+}
+
+/// What jobs have said that ended while no runner was there; nothing where a signal comes first.
+async fn settled(context: &Arc<RunContext>, plan: &Plan, driver: &mut Driver) -> Vec<Event> {
+    tokio::select! {
+        settled = settle(context, plan) => settled,
+        () = driver.signalled() => {
+            let _ = driver.sender().send(Message::Signal);
+            Vec::new()
+        }
+    }
 }
 
 /// Hands events to the reporters until there will be no more. One that panics is left out from then on.

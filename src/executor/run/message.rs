@@ -31,8 +31,11 @@ pub enum Message {
     Ended(Slot, StageEnd),
     /// The other runner has let go of the lock of a stage.
     HolderGone(Slot),
-    /// The user wants the jobs to be cancelled that are on a cluster.
-    Cancel,
+    /// The user has said what becomes of the jobs that are on a cluster: whether they are cancelled.
+    Answer {
+        /// Whether they are cancelled.
+        cancels: bool,
+    },
     /// The user or the system asks to stop.
     Signal,
 }

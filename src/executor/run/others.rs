@@ -12,7 +12,7 @@ use super::message::Message;
 use crate::digest::Digest;
 use crate::executor::orphans;
 use crate::sched::Event;
-use crate::sched::types::{Life, Slot};
+use crate::sched::types::{Input, Life, Slot};
 
 /// How often a stage that another runner is at is looked at again.
 const HELD_FOR: Duration = Duration::from_millis(100);
@@ -42,12 +42,29 @@ impl Driver {
         std::thread::spawn(move || {
             let mut line = String::new();
             let read = std::io::stdin().read_line(&mut line);
-            if read.is_ok() && line.trim().eq_ignore_ascii_case("c") {
-                let _ = sender.send(Message::Cancel);
-            }
-            let _ = sender.send(Message::Signal);
+            let cancels = read.is_ok() && line.trim().eq_ignore_ascii_case("c");
+            let _ = sender.send(Message::Answer { cancels });
         });
         true
+    }
+
+    /// Stops as the user has answered, unless a second signal was the answer.
+    pub(super) fn answered(&mut self, cancels: bool) {
+        if self.context.cancellation.is_stopping() {
+            return;
+        }
+        if cancels {
+            self.sites.iter().for_each(|site| site.cancel());
+        }
+        self.stops();
+    }
+
+    /// Has the run stop; the second time, at once.
+    pub(super) fn stops(&mut self) {
+        let kill = self.context.cancellation.is_stopping();
+        self.feed(Input::Interrupt);
+        let running = self.scheduler.at_work();
+        self.emit(Event::Stopping { running, kill });
     }
 
     /// Looks now and then whether the other runner has let go.

@@ -42,6 +42,9 @@ impl Driver {
             Why::After(failed) => {
                 format!("not started, since `{}` failed (--keep-going goes on)", self.name(failed))
             }
+            Why::Full => {
+                "not submitted, since there are as many jobs as `max_jobs` of its executor allows".to_owned()
+            }
             Why::Interrupted if self.has_detached => "waits for jobs that go on".to_owned(),
             Why::Interrupted => "the run was interrupted".to_owned(),
         };

@@ -63,6 +63,7 @@ impl Project {
 
     pub fn planner(&self, graph: Graph) -> Planner {
         let settings = Settings {
+            away: Default::default(),
             forced: self.forced.clone(),
             cores: self.cores,
             providers: vec![self.facts.clone()],

@@ -30,6 +30,8 @@ const ROUND: Duration = Duration::from_secs(20);
 const BETWEEN: Duration = Duration::from_secs(2);
 /// How often it is looked again for what is needed, when others remove things meanwhile.
 const LOOKS: usize = 10;
+/// What runners and jobs of a cluster tell each other stays for so long after the last word: a job may wait in a queue.
+const JOB_AGE: Duration = Duration::from_secs(30 * 86_400);
 /// How many objects are removed at a time.
 const REMOVALS: usize = 16;
 
@@ -233,6 +235,10 @@ fn garbage(survey: &Survey, live: &Live, rules: GcRules, now: i64) -> Vec<Item> 
     let dead = survey.packs.iter().filter(|(digest, _)| !live.packs.contains(digest));
     items.extend(dead.map(|(_, meta)| item(Kind::Pack, None, meta)));
     items.extend(survey.leftovers.iter().map(|meta| item(Kind::Leftover, None, meta)));
+    let silent = now - milliseconds(JOB_AGE);
+    let is_old = |meta: &ObjectMeta| meta.last_modified.timestamp_millis() < silent;
+    let over = survey.jobs.values().filter(|job| job.iter().all(is_old)).flatten();
+    items.extend(over.map(|meta| item(Kind::Leftover, None, meta)));
     items.retain(|item| item.meta.last_modified.timestamp_millis() < before);
     // What somebody left who is dead needs no grace.
     let owners = survey.intents.values().chain(survey.collectors.values()).chain(survey.leases.values());

@@ -13,6 +13,7 @@ use super::folder::unfinished;
 use super::pins::PINS;
 use crate::cas::remote::claims::{COLLECTORS, INTENTS, LEASES, Owner, Watched, is_id};
 use crate::cas::remote::error::RemoteError;
+use crate::cas::remote::jobs::JOBS;
 use crate::cas::remote::object::Remote;
 use crate::digest::Digest;
 
@@ -34,6 +35,8 @@ pub(super) struct Survey {
     pub recipes: BTreeMap<Digest, ObjectMeta>,
     /// Packs.
     pub packs: BTreeMap<Digest, ObjectMeta>,
+    /// What runners and jobs of a cluster tell each other, by the key of their stage.
+    pub jobs: BTreeMap<Digest, Vec<ObjectMeta>>,
     /// What was left by somebody who died: probes and copies; in a folder, halves of objects and leases.
     pub leftovers: Vec<ObjectMeta>,
 }
@@ -52,10 +55,11 @@ impl Survey {
         let blobs = named(remote.list("blobs").await?);
         let recipes = named(remote.list("recipes").await?);
         let packs = named(remote.list("packs").await?);
+        let jobs = jobs(remote).await?;
         let (renewed, probes) = (remote.list("renewed").await?, remote.list("probes").await?);
         let ours = renewed.into_iter().chain(probes).filter(|meta| is_id(meta.location.filename()));
         let leftovers = ours.chain(unfinished(remote).await).collect();
-        Ok(Self { intents, collectors, leases, pins, actions, blobs, recipes, packs, leftovers })
+        Ok(Self { intents, collectors, leases, pins, actions, blobs, recipes, packs, jobs, leftovers })
     }
 }
 
@@ -65,6 +69,20 @@ pub(super) struct Owners {
     intents: Watched,
     collectors: Watched,
     leases: Watched,
+}
+
+/// The objects of jobs, by the key below whose folder they lie.
+async fn jobs(remote: &Remote) -> Result<BTreeMap<Digest, Vec<ObjectMeta>>, RemoteError> {
+    let (folder, mut jobs) = (remote.at(&[JOBS]), BTreeMap::<_, Vec<_>>::new());
+    remote
+        .each_object(&folder, |meta| {
+            let key = meta.location.prefix_match(&folder).and_then(|mut below| below.next());
+            if let Some(key) = key.and_then(|key| key.as_ref().parse().ok()) {
+                jobs.entry(key).or_default().push(meta);
+            }
+        })
+        .await?;
+    Ok(jobs)
 }
 
 fn named(objects: Vec<ObjectMeta>) -> BTreeMap<Digest, ObjectMeta> {

@@ -146,7 +146,7 @@ fn data(
     of: StageIx,
     gaps: &mut Vec<Gap>,
 ) -> Result<Vec<Data>, CliError> {
-    let planner = context.planner(&[])?;
+    let planner = context.planner(&[], None)?;
     let (mut sources, mut made) = (BTreeSet::new(), Vec::new());
     for index in &records.stages {
         let Some(action) = records.known.get(index) else { continue };

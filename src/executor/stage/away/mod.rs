@@ -105,6 +105,9 @@ impl StageRun {
         let ending = self.follow(site, followed).await?;
         let is_done = matches!(ending, Ending::Said(JobEnd::Done { .. }));
         let failed = match ending {
+            Ending::Said(JobEnd::Done { seconds: None }) if self.job.replace => {
+                return Ok(Next::Again("its job was submitted before the stage was forced".to_owned()));
+            }
             Ending::Detached if site.cancels() => return self.cancel(followed).await.map(Next::End),
             Ending::Detached => return Ok(Next::End(self.detached(&followed.intent))),
             // The job goes on, and the next run finds it.
@@ -267,7 +270,11 @@ impl StageRun {
     /// Cancels the job of a run that stops.
     async fn cancel(self: &Arc<Self>, followed: &Followed) -> Result<StageEnd, Early> {
         let ids: Vec<_> = followed.intent.job.iter().cloned().collect();
-        slurm::cancel(&ids).await?;
+        if let Err(error) = slurm::cancel(&ids).await {
+            let id = followed.intent.job.as_deref().unwrap_or("unknown");
+            let error = format!("job {id} was not cancelled: {error}; `kiln cancel` tries again");
+            return Err(Early::Failed(error));
+        }
         self.forget(followed).await?;
         Ok(StageEnd::Interrupted)
     }

@@ -18,7 +18,7 @@ use crate::executor::cluster::Site;
 use crate::executor::cluster::intent::{self, Intent};
 use crate::executor::cluster::request::JobRequest;
 use crate::executor::cluster::script::{self, Place};
-use crate::executor::cluster::slurm::{self, Submission};
+use crate::executor::cluster::slurm::{self, SlurmError, Submission};
 use crate::executor::job::StageEnd;
 use crate::executor::stage::life::{Early, StageRun};
 use crate::graph::Producer;
@@ -168,7 +168,12 @@ impl StageRun {
     }
 
     /// Submits until the cluster takes the job. One that did not answer may have taken it: it is looked for first.
-    async fn submit_until_taken(&self, site: &Site, intent: &Intent, script: &str) -> Result<String, Early> {
+    async fn submit_until_taken(
+        self: &Arc<Self>,
+        site: &Site,
+        intent: &Intent,
+        script: &str,
+    ) -> Result<String, Early> {
         let name = intent.name();
         let mail = intent::folder(&self.context.store, &intent.key).join(&intent.submission);
         let output = match intent.remote {
@@ -187,16 +192,31 @@ impl StageRun {
             };
             self.waits_for_cluster(&error, &mut told);
             if self.context.cancellation.sleep(wait).await {
-                return Err(Early::End(StageEnd::Interrupted));
+                return Err(Early::End(self.unanswered(site, intent, &error).await));
             }
             wait = LONGEST_WAIT.min(wait * 2);
             let look = tokio::select! {
                 look = site.watch.fresh(|_| {}) => look,
-                () = self.context.cancellation.stopping() => return Err(Early::End(StageEnd::Interrupted)),
+                () = self.context.cancellation.stopping() => {
+                    return Err(Early::End(self.unanswered(site, intent, &error).await));
+                }
             };
             if let Some(job) = look.jobs.get(&name) {
                 return Ok(job.id.clone());
             }
         }
+    }
+    /// What becomes of a submission that the cluster has not answered when the run is to stop: the job may be there.
+    async fn unanswered(self: &Arc<Self>, site: &Site, intent: &Intent, error: &SlurmError) -> StageEnd {
+        let name = intent.name();
+        let is_refused = matches!(error, SlurmError::Full(_));
+        if is_refused || site.cancels() && slurm::cancel_named(&name).await.is_ok() {
+            let _ = blocking(self, |run| intent::forget(&run.context.store, &run.job.key)).await;
+            return StageEnd::Interrupted;
+        }
+        StageEnd::Detached(format!(
+            "{} may have taken its job, and did not answer; the next run looks for {name}",
+            intent.executor
+        ))
     }
 }
