@@ -159,7 +159,10 @@ pub fn open_store(common: &Common, root: &Path) -> Result<Store, CliError> {
 }
 
 /// The only pipeline file: under `pipelines/`, or `kiln.yaml`.
-fn find_file(root: &Path) -> Result<PathBuf, CliError> {
+///
+/// # Errors
+/// There is none, or there are several.
+pub fn find_file(root: &Path) -> Result<PathBuf, CliError> {
     let here = Path::new("");
     let mut found = candidates(here);
     // In a folder inside a project, use the root of the project.

@@ -8,7 +8,7 @@
 use anstyle::{AnsiColor, Style};
 
 use super::text::{bytes, printable, printable_error, seconds};
-use crate::sched::{RunReport, SharedResults, StageEvent, StageReport};
+use crate::sched::{Event, RunReport, SharedResults, StageEvent, StageReport};
 use crate::state::{RunOutcome, StageOutcome};
 
 /// The most names on one line.
@@ -50,14 +50,45 @@ pub fn stage_event(stage: &str, event: &StageEvent) -> Option<String> {
             seconds(*after)
         )),
         StageEvent::Submitted { executor, job, adopted, .. } => {
-            let was = if *adopted { "is already" } else { "is" };
-            Some(format!("> {stage}  {was} job {} of {}", printable(job), printable(executor)))
+            let (job, executor) = (printable(job), printable(executor));
+            Some(match adopted {
+                true => format!("> {stage}  goes on with job {job} of {executor}, submitted earlier"),
+                false => format!("> {stage}  submitted as job {job} of {executor}"),
+            })
         }
         StageEvent::Waiting { holder } => Some(format!("> {stage}  waits for {}", printable(holder))),
         StageEvent::Started { .. }
+        | StageEvent::Queued { .. }
         | StageEvent::Progress { .. }
         | StageEvent::Metric { .. }
         | StageEvent::Sample { .. } => None,
+    }
+}
+
+/// What is said when a run is asked to stop.
+pub fn stopping(event: &Event) -> Vec<String> {
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    match *event {
+        // The terminal has shown `^C`.
+        Event::Asking { jobs } => vec![format!(
+            "\n{} on the cluster. Enter leaves the jobs there, c cancels them, f goes on with the run:",
+            count(jobs, "stage")
+        )],
+        Event::Stopping { running, kill: true, .. } if running > 0 => {
+            vec![format!("Killing {}.", count(running, "stage"))]
+        }
+        Event::Stopping { running, jobs, cancels, .. } => {
+            let (verb, to) = if cancels { ("Cancelling", "") } else { ("Leaving", " on the cluster") };
+            let jobs = (jobs > 0).then(|| format!("{verb} {}{to}.", count(jobs, "job")));
+            let them = if running == 1 { "it" } else { "them" };
+            let stages = count(running, "running stage");
+            let here = (running > 0).then(|| {
+                format!("Stopping: {stages} may write a checkpoint first; Ctrl-C again kills {them}.")
+            });
+            let none = (jobs.is_none() && here.is_none()).then(|| "Stopping.".to_owned());
+            jobs.into_iter().chain(here).chain(none).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -163,12 +194,12 @@ pub fn summary(report: &RunReport) -> String {
         saved if saved >= 0.1 => format!(" {} saved by the cache.", seconds(saved)),
         _ => String::new(),
     };
-    let next = match report.outcome {
-        RunOutcome::Interrupted => " Run again to resume.",
-        RunOutcome::Detached => {
-            " The jobs go on: `kiln run` goes on with them, `kiln status` shows them, `kiln cancel` cancels them."
-        }
-        _ => "",
+    let next = if report.count(StageOutcome::Detached) > 0 {
+        " The jobs go on: `kiln run` goes on with them, `kiln status` shows them, `kiln cancel` cancels them."
+    } else if report.outcome == RunOutcome::Interrupted {
+        " Run again to resume."
+    } else {
+        ""
     };
     format!("{head} {counts}.{saved}{next}")
 }

@@ -19,6 +19,8 @@ use crate::state::StageOutcome;
 
 /// The time between two lines of progress without bars.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+/// The most bars while jobs wait.
+const MOST_QUEUED: usize = 10;
 /// The time between two frames of a bar without progress.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -78,6 +80,7 @@ impl Terminal {
     fn stage_event(&mut self, stage: &str, event: &StageEvent) {
         match event {
             StageEvent::Started { attempt, resumed, .. } => self.started(stage, *attempt, *resumed),
+            StageEvent::Queued { job, reason } => self.queued(stage, job, reason),
             StageEvent::Progress { step, total, note } => self.progress(stage, (*step, *total), note),
             _ => {}
         }
@@ -102,6 +105,25 @@ impl Terminal {
         let shown = Shown { bar, measured: false, printed: Instant::now() };
         if let Some(Shown { bar: Some(old), .. }) = self.running.insert(stage.to_owned(), shown) {
             old.finish_and_clear();
+        }
+    }
+
+    /// A bar for a job that waits, as long as there are not too many of them.
+    fn queued(&mut self, stage: &str, job: &str, reason: &str) {
+        let Some(bars) = &self.bars else { return };
+        let message = format!("job {} ({})", printable(job), printable(reason));
+        match self.running.get(stage) {
+            Some(Shown { bar: Some(bar), .. }) => bar.set_message(message),
+            None if self.running.len() < MOST_QUEUED => {
+                let bar = bars.add(ProgressBar::new_spinner());
+                bar.set_style(queued_style());
+                bar.set_prefix(printable(stage));
+                bar.set_message(message);
+                bar.enable_steady_tick(TICK);
+                let shown = Shown { bar: Some(bar), measured: false, printed: Instant::now() };
+                self.running.insert(stage.to_owned(), shown);
+            }
+            _ => {}
         }
     }
 
@@ -131,10 +153,8 @@ impl Terminal {
         match report.outcome {
             StageOutcome::Cached => return self.cached.push(report.name.clone()),
             StageOutcome::Fetched => return self.fetched.push(report.name.clone()),
-            StageOutcome::Detached => {
-                let why = report.error.as_deref().unwrap_or_default();
-                return self.line(&format!("> {}  {}", printable(&report.name), printable(why)));
-            }
+            // The table says which job does it.
+            StageOutcome::Detached => return,
             StageOutcome::Skipped => {
                 let why = report.error.clone().unwrap_or_default();
                 return self.skipped.push((report.name.clone(), why));
@@ -169,6 +189,7 @@ impl Reporter for Terminal {
     fn on_event(&mut self, event: &Event) {
         match event {
             Event::RunStarted { .. } => {}
+            Event::Note { message } => self.line(&printable(message)),
             Event::Stage { stage, event } => {
                 if !matches!(
                     event,
@@ -179,18 +200,9 @@ impl Reporter for Terminal {
                 self.stage_event(stage, event);
             }
             Event::StageFinished(report) => self.stage_finished(report),
-            Event::Asking { jobs } => self.line(&format!(
-                "{jobs} on the cluster. Press Enter to let them go on without this run, or c and Enter to cancel them."
-            )),
-            Event::Stopping { running: 0, .. } => self.line("Stopping."),
-            Event::Stopping { running: 1, kill: true } => self.line("Killing 1 stage."),
-            Event::Stopping { running, kill: true } => self.line(&format!("Killing {running} stages.")),
-            Event::Stopping { running: 1, .. } => {
-                self.line("Stopping: 1 running stage may write a checkpoint first; Ctrl-C again kills it.");
+            Event::Asking { .. } | Event::Stopping { .. } => {
+                lines::stopping(event).iter().for_each(|line| self.line(line));
             }
-            Event::Stopping { running, .. } => self.line(&format!(
-                "Stopping: {running} running stages may write a checkpoint first; Ctrl-C again kills them."
-            )),
             Event::Shared(shared) => {
                 self.flush_cached();
                 lines::shared(shared).iter().for_each(|line| self.line(line));
@@ -202,6 +214,10 @@ impl Reporter for Terminal {
 
 fn waiting_style() -> ProgressStyle {
     style(ProgressStyle::default_spinner(), "> {prefix}  {spinner} {elapsed_short}")
+}
+
+fn queued_style() -> ProgressStyle {
+    style(ProgressStyle::default_spinner(), "· {prefix}  queued {elapsed_short}  {wide_msg}")
 }
 
 fn measured_style() -> ProgressStyle {

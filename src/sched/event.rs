@@ -46,6 +46,13 @@ pub enum StageEvent {
         /// Whether an earlier runner submitted it.
         adopted: bool,
     },
+    /// Its job waits in the queue of the cluster.
+    Queued {
+        /// The id of the job.
+        job: String,
+        /// Why it waits, as the cluster says.
+        reason: String,
+    },
     /// An attempt failed and there will be another one.
     Retry {
         /// The number of the attempt that failed, from 1.
@@ -121,15 +128,24 @@ pub enum Event {
     },
     /// A stage finished.
     StageFinished(Arc<StageReport>),
+    /// Something that people should know of the run.
+    Note {
+        /// The words.
+        message: String,
+    },
     /// The run was asked to stop, and the user is asked what becomes of its jobs.
     Asking {
-        /// How many there are, in words.
-        jobs: String,
+        /// How many there are.
+        jobs: usize,
     },
     /// The run was asked to stop; running stages get time to write a checkpoint.
     Stopping {
-        /// The number of running stages.
+        /// The number of stages that run on this machine.
         running: usize,
+        /// The number of stages that have jobs on clusters.
+        jobs: usize,
+        /// Whether these jobs are cancelled; else they go on.
+        cancels: bool,
         /// Whether they are killed at once, since it was asked for a second time.
         kill: bool,
     },

@@ -23,8 +23,12 @@ pub const SECTION: &str = "executors";
 pub const DEFAULT: &str = "executor";
 /// The executor that is this machine.
 pub const LOCAL: &str = "local";
-/// The executor that needs no description.
+/// An engine, and its executor that needs no description.
 pub const SLURM: &str = "slurm";
+/// An engine, and its executor that needs no description.
+pub const RAY: &str = "ray";
+/// Where Ray listens, unless the description says otherwise.
+const RAY_ADDRESS: &str = "http://127.0.0.1:8265";
 
 /// The most jobs at a time that a file can ask for.
 const MOST_JOBS: u32 = 100_000;
@@ -33,17 +37,22 @@ const JOBS: u32 = 100;
 /// Stages that took less the last time run where the runner is, unless the description says otherwise.
 const SHORT: Duration = Duration::from_secs(30);
 
-/// The texts of a description: the key, and what a message calls it.
-const TEXTS: [&str; 9] =
-    ["partition", "account", "qos", "gres", "constraint", "prologue", "kiln", "store", "remote"];
+/// The texts of a description.
+const TEXTS: [&str; 10] =
+    ["partition", "account", "qos", "gres", "constraint", "prologue", "kiln", "store", "remote", "address"];
+/// The keys that are for one engine alone.
+const OF_SLURM: [&str; 6] = ["partition", "account", "qos", "gres", "constraint", "options"];
+const OF_RAY: [&str; 1] = ["address"];
 /// The other keys of a description.
 const OTHERS: [&str; 5] = ["kind", "time", "options", "max_jobs", "short"];
 
 /// The engine of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
-    /// Slurm.
+    /// Slurm, by its commands.
     Slurm,
+    /// Ray, by its Jobs API.
+    Ray,
 }
 
 /// A cluster, and how stages run there.
@@ -74,14 +83,16 @@ pub struct ExecutorSpec {
     pub store: Option<String>,
     /// The remote by which the runner and its jobs exchange results, where they share no store.
     pub remote: Option<String>,
+    /// Where the engine listens; where Ray does by default when none.
+    pub address: Option<String>,
     /// The time limit of jobs whose stage has none.
     pub time: Option<Duration>,
     /// More options of the program that submits a job.
     pub options: Vec<String>,
     /// The most jobs that are queued or running at a time.
-    pub max_jobs: u32,
+    max_jobs: Option<u32>,
     /// Stages that took less the last time run where the runner is, unless they name this executor themselves.
-    pub short: Duration,
+    short: Option<Duration>,
 }
 
 impl ExecutorSpec {
@@ -90,7 +101,7 @@ impl ExecutorSpec {
         Self {
             name: name.to_owned(),
             span,
-            engine: Engine::Slurm,
+            engine: if name == RAY { Engine::Ray } else { Engine::Slurm },
             partition: None,
             account: None,
             qos: None,
@@ -100,10 +111,51 @@ impl ExecutorSpec {
             kiln: None,
             store: None,
             remote: None,
+            address: None,
             time: None,
             options: Vec::new(),
-            max_jobs: JOBS,
-            short: SHORT,
+            max_jobs: None,
+            short: None,
+        }
+    }
+
+    /// The most jobs that are queued or running at a time.
+    pub fn max_jobs(&self) -> u32 {
+        self.max_jobs.unwrap_or(JOBS)
+    }
+
+    /// Stages that took less the last time run where the runner is, unless they name this executor themselves.
+    pub fn short(&self) -> Duration {
+        self.short.unwrap_or(SHORT)
+    }
+
+    /// This description, with what `base` says where it says nothing itself. One of another engine says nothing of use.
+    pub fn over(&self, base: &Self) -> Self {
+        let mut merged = self.clone();
+        if base.engine != self.engine {
+            return merged;
+        }
+        let mut base = base.clone();
+        for key in TEXTS {
+            let (mine, other) = (merged.text(key), base.text(key));
+            if let (Some(mine @ None), Some(other)) = (mine, other) {
+                *mine = other.take();
+            }
+        }
+        merged.time = merged.time.or(base.time);
+        merged.max_jobs = merged.max_jobs.or(base.max_jobs);
+        merged.short = merged.short.or(base.short);
+        if merged.options.is_empty() {
+            merged.options = base.options;
+        }
+        merged
+    }
+
+    /// Where the engine listens; none for Slurm, whose commands know.
+    pub fn address(&self) -> Option<&str> {
+        match self.engine {
+            Engine::Slurm => None,
+            Engine::Ray => Some(self.address.as_deref().unwrap_or(RAY_ADDRESS)),
         }
     }
 
@@ -118,6 +170,7 @@ impl ExecutorSpec {
             "kiln" => &mut self.kiln,
             "store" => &mut self.store,
             "remote" => &mut self.remote,
+            "address" => &mut self.address,
             _ => return None,
         })
     }
@@ -147,12 +200,20 @@ fn executor(entry: &Entry, out: &mut Diagnostics) -> Option<ExecutorSpec> {
     let entries = fields::mapping(value, &what, out)?;
     fields::only(entries, &[&OTHERS[..], &TEXTS[..]].concat(), &what, out);
     let mut spec = ExecutorSpec::new(&key.text, key.span);
-    if value.get("kind").is_none() && key.text != SLURM {
+    if value.get("kind").is_none() && ![SLURM, RAY].contains(&key.text.as_str()) {
         out.push(Code::MissingKey, key.span, format!("{what} has no `kind`, such as `{SLURM}`"));
     }
     for Entry { key, value } in entries {
         let whose = format!("`{}` of {what}", key.text);
         field(&mut spec, &key.text, value, &whose, out);
+    }
+    let (others, engine) = match spec.engine {
+        Engine::Slurm => (&OF_RAY[..], RAY),
+        Engine::Ray => (&OF_SLURM[..], SLURM),
+    };
+    for Entry { key, .. } in entries.iter().filter(|entry| others.contains(&entry.key.text.as_str())) {
+        let message = format!("`{}` of {what} is for executors of the kind `{engine}`", key.text);
+        out.push(Code::UnknownKey, key.span, message);
     }
     if spec.store.is_some() && spec.remote.is_none() {
         let message = format!("{what} has a `store` of its own, and no `remote` by which results come back");
@@ -164,12 +225,24 @@ fn executor(entry: &Entry, out: &mut Diagnostics) -> Option<ExecutorSpec> {
 
 fn field(spec: &mut ExecutorSpec, key: &str, value: &Node, whose: &str, out: &mut Diagnostics) {
     match key {
-        "kind" => _ = fields::choice(value, &[(SLURM, Engine::Slurm)], whose, out),
-        "time" => spec.time = fields::duration(value, whose, out),
-        "short" => spec.short = fields::duration(value, whose, out).unwrap_or(SHORT),
+        "kind" => {
+            let engines = [(SLURM, Engine::Slurm), (RAY, Engine::Ray)];
+            spec.engine = fields::choice(value, &engines, whose, out).unwrap_or(spec.engine);
+        }
+        "address" => {
+            let text = one_line(value, whose, out);
+            let is_url = |text: &&str| text.starts_with("http://") || text.starts_with("https://");
+            spec.address = text.filter(is_url).map(|text| text.trim_end_matches('/').to_owned());
+            if text.is_some() && spec.address.is_none() {
+                let hint = format!("an address looks like `{RAY_ADDRESS}`");
+                out.push_hint(Code::Type, value.span, format!("{whose} is no URL"), Some(hint));
+            }
+        }
+        "time" => spec.time = fields::time_limit(value, whose, out),
+        "short" => spec.short = fields::duration(value, whose, out),
         "max_jobs" => match fields::count(value, MOST_JOBS, whose, out) {
             Some(0) => out.push(Code::Range, value.span, format!("{whose} must be 1 or more")),
-            most => spec.max_jobs = most.unwrap_or(JOBS),
+            most => spec.max_jobs = most,
         },
         "options" => {
             let items = fields::list(value).iter();
@@ -179,6 +252,12 @@ fn field(spec: &mut ExecutorSpec, key: &str, value: &Node, whose: &str, out: &mu
             // A text of several lines, or a list of lines.
             let lines = fields::list(value).iter().filter_map(|item| fields::string(item, whose, out));
             let text = lines.collect::<Vec<_>>().join("\n");
+            if text.lines().any(|line| line.trim_start().starts_with("#SBATCH")) {
+                let message = format!(
+                    "{whose} holds `#SBATCH`, which has no effect there; write it as one of `options`"
+                );
+                out.push(Code::Choice, value.span, message);
+            }
             spec.prologue = Some(text).filter(|text| !text.contains('\0'));
         }
         key => {
@@ -192,11 +271,17 @@ fn field(spec: &mut ExecutorSpec, key: &str, value: &Node, whose: &str, out: &mu
 
 /// An option of the program that submits a job; not one by which Kiln would lose sight of the job.
 fn option(node: &Node, whose: &str, out: &mut Diagnostics) -> Option<String> {
-    const REFUSED: [&str; 6] = ["-M", "--cluster", "-a", "--array", "--job-name", "-J"];
+    const REFUSED: [&str; 7] =
+        ["--clusters", "--array", "--job-name", "--test-only", "--wrap", "--wait", "--parsable"];
+    const LETTERS: [&str; 4] = ["-M", "-a", "-J", "-W"];
     let text = one_line(node, whose, out)?;
-    if REFUSED.iter().any(|refused| text.starts_with(refused)) {
-        let message =
-            format!("{whose} holds `{text}`, with which the job of a stage could not be found again");
+    let name = text.split(['=', ' ']).next().unwrap_or_default();
+    // A long option may be abbreviated.
+    let is_long = name.len() > 2 && REFUSED.iter().any(|refused| refused.starts_with(name));
+    if is_long || LETTERS.iter().any(|letter| text.starts_with(letter)) {
+        let message = format!(
+            "{whose} holds `{text}`, with which the job of a stage could not be submitted or found again"
+        );
         out.push(Code::Choice, node.span, message);
         return None;
     }
@@ -226,7 +311,11 @@ pub fn to_text(executors: &[ExecutorSpec]) -> String {
 fn to_json(spec: &ExecutorSpec) -> Value {
     let seconds = |time: Duration| json!(format!("{}s", time.as_secs_f64()));
     let mut map = Map::new();
-    map.insert("kind".to_owned(), json!(SLURM));
+    let kind = match spec.engine {
+        Engine::Slurm => SLURM,
+        Engine::Ray => RAY,
+    };
+    map.insert("kind".to_owned(), json!(kind));
     let mut copy = spec.clone();
     for key in TEXTS {
         if let Some(Some(text)) = copy.text(key).map(|text| text.take()) {
@@ -237,7 +326,7 @@ fn to_json(spec: &ExecutorSpec) -> Value {
     if !spec.options.is_empty() {
         map.insert("options".to_owned(), json!(spec.options));
     }
-    map.insert("max_jobs".to_owned(), json!(spec.max_jobs));
-    map.insert("short".to_owned(), seconds(spec.short));
+    map.extend(spec.max_jobs.map(|most| ("max_jobs".to_owned(), json!(most))));
+    map.extend(spec.short.map(|short| ("short".to_owned(), seconds(short))));
     map.into()
 }

@@ -155,10 +155,20 @@ pub fn duration(node: &Node, what: impl Display, out: &mut Diagnostics) -> Optio
         out.push(
             Code::Type,
             node.span,
-            format!("{what} must be a duration such as `90s`, `10m` or `2h`, not {}", shown(node)),
+            format!("{what} must be a duration such as `90s`, `10m`, `1h30m` or `2d`, not {}", shown(node)),
         );
     }
     duration
+}
+
+/// A time limit: a duration of a second or more.
+pub fn time_limit(node: &Node, what: impl Display, out: &mut Diagnostics) -> Option<Duration> {
+    let limit = duration(node, &what, out)?;
+    if limit < Duration::from_secs(1) {
+        out.push(Code::Range, node.span, format!("{what} must be a second or more"));
+        return None;
+    }
+    Some(limit)
 }
 
 /// `true` or `false`.

@@ -66,7 +66,7 @@ pub fn pipeline_schema(descriptions: &[Description]) -> Value {
             },
             "executor": {
                 "type": "string",
-                "description": format!("Where stages run that do not say so themselves: `local`, `slurm`, or the name of one of `executors`. {NEVER_HASHED}"),
+                "description": format!("Where stages run that do not say so themselves: `local`, `slurm`, `ray`, or the name of one of `executors`. {NEVER_HASHED}"),
             },
             "signatures": {
                 "enum": ["required", "optional"],
@@ -104,20 +104,21 @@ fn executor() -> Value {
         "type": "object",
         "additionalProperties": false,
         "properties": {
-            "kind": { "enum": ["slurm"] },
+            "kind": { "enum": ["slurm", "ray"] },
+            "address": text("Where Ray listens; `http://127.0.0.1:8265` by default."),
             "partition": text("The partition of the jobs."),
             "account": text("The account that pays for them."),
             "qos": text("Their quality of service."),
-            "gres": text("The generic resources of each job, such as `gpu:a100:1`; from `gpus` of the stage by default."),
+            "gres": text("The generic resources of each job, such as `gpu:a100:1`; from `gpus` of the stage by default; a stage with `gpus` says how many, this says of which kind."),
             "constraint": text("The features that a node must have."),
             "time": time("The time limit of jobs whose stage has no `time` under `resources`, such as `4h`."),
             "options": lines("More options of `sbatch`."),
-            "prologue": lines("Lines of shell that run on the node first, such as `module load cuda`."),
+            "prologue": lines("Lines of shell that run on the node first, such as `module load cuda`. One that fails ends the job."),
             "kiln": text("The program on the node; by default that of the runner, by its path."),
             "store": text("The store on the node, such as `/scratch/$USER/kiln`; by default that of the runner, on a file system that the nodes share."),
             "remote": text("The remote by which the runner and its jobs exchange results, where they share no store."),
-            "max_jobs": { "type": "integer", "minimum": 1, "description": "The most jobs that are queued or running at a time; 100 by default." },
-            "short": time("Stages that took less the last time run where the runner is, unless they name this executor themselves; 30 s by default."),
+            "max_jobs": { "type": "integer", "minimum": 1, "description": "The most jobs of a run that are queued or running at a time; 100 by default." },
+            "short": time("Stages that took less the last time run where the runner is, unless they name this executor themselves, need more than is there, or the run detaches; 30 s by default."),
         },
     })
 }
@@ -168,7 +169,7 @@ fn common() -> Map<String, Value> {
         },
         "executor": {
             "type": "string",
-            "description": format!("Where it runs: `local`, `slurm`, or the name of one of `executors`. {NEVER_HASHED}"),
+            "description": format!("Where it runs: `local`, `slurm`, `ray`, or the name of one of `executors`. {NEVER_HASHED}"),
         },
         "retries": count(format!("How often it runs again after a failure. {NEVER_HASHED}")),
         "timeout": {

@@ -152,7 +152,7 @@ pub(super) fn is_denied(error: &Error) -> bool {
 }
 
 /// An error with what caused it, on one line. The libraries below say the same thing more than once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

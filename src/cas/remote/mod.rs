@@ -27,7 +27,7 @@ mod usage;
 
 pub use address::Address;
 pub use claims::{Claim, Lease};
-pub use error::{FetchError, RemoteError};
+pub use error::{FetchError, RemoteError, chain};
 pub use gc::GcRules;
 pub use list::{Found, Moved, Remotes};
 pub use object::{Access, Remote, Sent};

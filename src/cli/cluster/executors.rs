@@ -1,17 +1,18 @@
 //! Which executors there are.
 //!
 //! Purpose: the descriptions of the pipeline and of the user's file, by name; a check of the names that are used.
-//! Invariant: the user's description of a name counts before that of a pipeline; `slurm` is there even if nobody describes
-//! it.
+//! Invariant: what the user says of a name counts before what a pipeline says of it, key by key; `slurm` and `ray` are there even if
+//! nobody describes them.
 //! Must not know: where a stage runs.
 
 use crate::cli::CliError;
 use crate::cli::context::Context;
 use crate::cli::remotes::config;
+use crate::executor::cluster::Placement;
 use crate::executor::cluster::site::needs_project;
 use crate::spec::Code;
 use crate::spec::diagnostic::{did_you_mean, list_names};
-use crate::spec::executors::{ExecutorSpec, LOCAL, SLURM};
+use crate::spec::executors::{ExecutorSpec, LOCAL, RAY, SLURM};
 use crate::spec::types::{Pipeline, Span, Spanned};
 
 /// The executors of the user's file, and those that need no description.
@@ -20,8 +21,10 @@ use crate::spec::types::{Pipeline, Span, Spanned};
 /// The user's file is wrong.
 pub fn described() -> Result<Vec<ExecutorSpec>, CliError> {
     let mut all = config::read()?.executors;
-    if !all.iter().any(|known| known.name == SLURM) {
-        all.push(ExecutorSpec::new(SLURM, Span::default()));
+    for name in [SLURM, RAY] {
+        if !all.iter().any(|known| known.name == name) {
+            all.push(ExecutorSpec::new(name, Span::default()));
+        }
     }
     Ok(all)
 }
@@ -34,12 +37,52 @@ pub fn known(pipeline: &Pipeline) -> Result<Vec<ExecutorSpec>, CliError> {
     let own = config::read()?.executors;
     let mut all = described()?;
     for spec in &pipeline.executors {
-        if !own.iter().any(|known| known.name == spec.name) {
-            all.retain(|known| known.name != spec.name);
-            all.push(spec.clone());
-        }
+        let merged = own.iter().find(|known| known.name == spec.name).map(|own| own.over(spec));
+        all.retain(|known| known.name != spec.name);
+        all.push(merged.unwrap_or_else(|| spec.clone()));
     }
     Ok(all)
+}
+
+/// Checks that what the clusters of a run need is there.
+///
+/// # Errors
+/// A run is to detach and has no cluster; a remote of a cluster is not there.
+pub fn check_placement(context: &Context, placement: &Placement) -> Result<(), CliError> {
+    if placement.detaches && placement.executors.is_empty() {
+        return Err(CliError::Call(
+            "`--detach` leaves stages to a cluster, and none of them runs on one; `--executor NAME` names it"
+                .to_owned(),
+        ));
+    }
+    for spec in &placement.executors {
+        let Some(name) = &spec.remote else { continue };
+        let Some(remotes) = context.store.remotes() else {
+            return Err(CliError::Call(format!(
+                "executor `{}` needs the remote `{name}`, and no remote is used; `kiln remote add` adds one, and `--offline` \
+                 uses none",
+                spec.name
+            )));
+        };
+        if !remotes.iter().any(|remote| remote.name == *name && remote.access.writes()) {
+            let there = list_names(remotes.iter().map(|remote| remote.name.as_str()));
+            return Err(CliError::Call(format!(
+                "executor `{}` needs the remote `{name}`, which is not there or may not be written; there is: {there}; \
+                 `kiln remote add {name} URL` adds it",
+                spec.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What is said of stages that run here, since they are short.
+pub fn short(placement: &Placement) -> Option<String> {
+    let (_, executor) = placement.short.first()?;
+    let names = list_names(placement.short.iter().map(|(stage, _)| stage.as_str()));
+    Some(format!(
+        "run here, since they were short the last time (`short: 0s` of the executor `{executor}` sends them there): {names}"
+    ))
 }
 
 /// Checks that the executors that a pipeline and a call name are there, and fit their stages.
@@ -61,7 +104,7 @@ pub fn check(context: &Context, known: &[ExecutorSpec], call: Option<&str>) -> R
     let mut unknown = |whose: String, name: &Spanned<String>| {
         if !is_known(&name.value) {
             let message = format!(
-                "{whose} is `{}`, which nobody describes; there is: {}",
+                "{whose} is `{}`, which is no executor that is described; there is: {}",
                 name.value,
                 list_names(names())
             );

@@ -15,11 +15,13 @@ use crate::cli::context::Context;
 use crate::cli::pipeline::run;
 use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
+use crate::digest::Digest;
+use crate::executor::cluster::engine::{self, ClusterError, Job};
 use crate::executor::cluster::intent::{self, Intent};
 use crate::executor::cluster::mail::Mail;
 use crate::executor::cluster::outbox::{self, Said};
-use crate::executor::cluster::slurm::{self, Job, Phase, SlurmError};
 use crate::report::text::printable;
+use crate::spec::executors::ExecutorSpec;
 use crate::state::Lock;
 
 /// Runs `kiln attach`.
@@ -46,15 +48,18 @@ pub fn attach(common: &Common, args: &JobsArgs, printer: &mut Printer) -> Result
 pub fn cancel(common: &Common, args: &JobsArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let context = Context::open(common, &args.pipeline)?;
     let intents = of_pipeline(&context, args)?;
-    let jobs = if intents.is_empty() { HashMap::new() } else { asked(slurm::jobs())? };
     let mut cancelled = Vec::new();
-    for intent in &intents {
-        let alive = jobs.get(&intent.name()).filter(|job| !matches!(job.phase, Phase::Ended(_)));
-        if let Some(job) = alive {
-            asked(slurm::cancel(std::slice::from_ref(&job.id)))?;
-            cancelled.push((&intent.stage, job.id.clone()));
-        }
-        forget(&context.store, intent)?;
+    for (spec, of_cluster) in clusters(&intents) {
+        let jobs = asked(engine::jobs(&spec))?;
+        let alive = of_cluster.iter().filter_map(|intent| {
+            let job = jobs.get(&intent.name()).filter(|job| job.is_alive())?;
+            Some((&intent.stage, job.id.clone()))
+        });
+        let alive: Vec<_> = alive.collect();
+        let ids: Vec<_> = alive.iter().map(|(_, id)| id.clone()).collect();
+        asked(engine::cancel(&spec, &ids))?;
+        cancelled.extend(alive);
+        of_cluster.iter().try_for_each(|intent| forget(&context.store, intent))?;
     }
     if args.pipeline.json {
         let jobs: Vec<_> =
@@ -125,25 +130,49 @@ pub fn log_of(store: &Arc<Store>, pipeline: Option<&str>, stage: &str) -> Option
 ///
 /// # Errors
 /// It does not answer.
-pub fn asked<T>(question: impl Future<Output = Result<T, SlurmError>>) -> Result<T, CliError> {
+pub fn asked<T>(question: impl Future<Output = Result<T, ClusterError>>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(CliError::io("start the runtime"))?;
     runtime.block_on(question).map_err(|e| CliError::Failed(e.to_string()))
 }
 
-/// Where the jobs of these intents stand, by key; empty when the cluster does not answer.
-pub fn states(intents: &[Intent]) -> HashMap<crate::digest::Digest, Job> {
-    if intents.is_empty() {
-        return HashMap::new();
-    }
-    match asked(slurm::jobs()) {
-        Ok(jobs) => intents
-            .iter()
-            .filter_map(|intent| Some((intent.key, jobs.get(&intent.name())?.clone())))
-            .collect(),
-        Err(error) => {
-            tracing::warn!("{error}");
-            HashMap::new()
+/// What a cluster says of a job.
+pub enum Found {
+    /// Where it stands.
+    Job(Job),
+    /// That it does not know it.
+    Nothing,
+    /// Nothing at all.
+    NoAnswer,
+}
+
+/// Where the jobs of these intents stand, by key.
+pub fn states(intents: &[Intent]) -> HashMap<Digest, Found> {
+    let mut states = HashMap::new();
+    for (spec, intents) in clusters(intents) {
+        match asked(engine::jobs(&spec)) {
+            Ok(jobs) => states.extend(intents.iter().map(|intent| {
+                let job = jobs.get(&intent.name()).cloned();
+                (intent.key, job.map_or(Found::Nothing, Found::Job))
+            })),
+            Err(error) => {
+                tracing::warn!("{error}");
+                states.extend(intents.iter().map(|intent| (intent.key, Found::NoAnswer)));
+            }
         }
     }
+    states
+}
+
+/// The clusters on which these jobs are, each with its own.
+fn clusters(intents: &[Intent]) -> Vec<(ExecutorSpec, Vec<&Intent>)> {
+    let mut clusters: Vec<(ExecutorSpec, Vec<&Intent>)> = Vec::new();
+    for intent in intents {
+        let spec = intent.spec(&[]);
+        match clusters.iter_mut().find(|(known, _)| known.address() == spec.address()) {
+            Some((_, all)) => all.push(intent),
+            None => clusters.push((spec, vec![intent])),
+        }
+    }
+    clusters
 }

@@ -10,13 +10,14 @@ use std::path::Path;
 
 use crate::cli::args::{Common, DoctorArgs, PipelineArgs, RunArgs};
 use crate::cli::cluster::jobs::asked;
-use crate::cli::context::{Context, open_store};
+use crate::cli::context::{Context, find_file, open_store};
 use crate::cli::pipeline::run;
 use crate::cli::printer::{BAD, GOOD, Printer, paint};
 use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
-use crate::executor::cluster::slurm;
+use crate::executor::cluster::engine;
 use crate::report::text::printable;
+use crate::spec::diagnostic::{did_you_mean, list_names};
 use crate::spec::executors;
 
 /// Tries an executor.
@@ -26,7 +27,8 @@ use crate::spec::executors;
 pub fn run(common: &Common, args: &DoctorArgs, name: &str, printer: &mut Printer) -> Result<Exit, CliError> {
     let root = find_root(args.file.as_deref())?;
     let store = open_store(common, &root)?;
-    let known = match &args.file {
+    let file = args.file.clone().or_else(|| find_file(&root).ok());
+    let known = match &file {
         Some(file) => {
             let names = vec![file.display().to_string()];
             let context = Context::open(common, &PipelineArgs { names, ..PipelineArgs::default() })?;
@@ -35,13 +37,14 @@ pub fn run(common: &Common, args: &DoctorArgs, name: &str, printer: &mut Printer
         None => super::executors::described()?,
     };
     let Some(spec) = known.iter().find(|spec| spec.name == name) else {
-        let there = known.iter().map(|spec| spec.name.as_str());
-        let there = crate::spec::diagnostic::list_names(there);
-        return Err(CliError::Call(format!(
-            "`--executor {name}`: there is: {there}; name the pipeline FILE that describes it, or describe it in your own file"
-        )));
+        let names = || known.iter().map(|spec| spec.name.as_str());
+        let there = list_names(names());
+        let hint = did_you_mean(name, names()).unwrap_or_else(|| {
+            "name the pipeline FILE that describes it, or describe it in your own file".to_owned()
+        });
+        return Err(CliError::Call(format!("`--executor {name}`: there is: {there}; {hint}")));
     };
-    let jobs = match asked(slurm::jobs()) {
+    let jobs = match asked(engine::jobs(spec)) {
         Ok(jobs) => jobs,
         Err(error) => {
             printer.line(format!(
@@ -52,7 +55,11 @@ pub fn run(common: &Common, args: &DoctorArgs, name: &str, printer: &mut Printer
             return Ok(Exit::Failed);
         }
     };
-    printer.line(format!("{}  the cluster answers; you have {} job(s) there", paint(GOOD, "ok"), jobs.len()));
+    printer.line(format!(
+        "{}  the cluster answers; you have {} job(s) of Kiln there",
+        paint(GOOD, "ok"),
+        jobs.values().filter(|job| job.is_alive()).count()
+    ));
     let folder = store.root().join(format!("work/trial-{}", std::process::id()));
     let began = std::time::Instant::now();
     let exit = try_stage(common, &folder, store.root(), spec, printer);
@@ -67,7 +74,7 @@ pub fn run(common: &Common, args: &DoctorArgs, name: &str, printer: &mut Printer
                 .as_ref()
                 .map_or("the store".to_owned(), |remote| format!("the remote `{}`", printable(remote)))
         ),
-        _ => format!("{}  a trial job did not come to its end; the error is above", paint(BAD, "--")),
+        _ => format!("{}  the trial job failed; the error is above", paint(BAD, "--")),
     });
     Ok(exit)
 }

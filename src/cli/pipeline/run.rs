@@ -45,11 +45,12 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     let pipeline = context.graph.pipeline();
     let known = executors::known(pipeline)?;
     executors::check(&context, &known, args.executor.as_deref())?;
-    let mut placement = Placement::of(&context.graph, &plan, &known, args.executor.as_deref());
-    placement.detaches = args.detach;
+    let call = args.executor.as_deref();
+    let mut placement = Placement::of(&context.graph, &plan, &known, call, args.detach);
     if args.only_follows {
         placement = Placement::of_jobs(&plan, &intent::all(&context.store), &known);
     }
+    executors::check_placement(&context, &placement)?;
     let ready = executor::preflight(&context.graph, &context.store, &plan, &placement)?;
     let mut run = context.store.history().begin(&pipeline.name, &pipeline.file().to_string_lossy())?;
     let set: Vec<_> = args.pipeline.set.iter().map(|text| without_credentials(text)).collect();
@@ -83,7 +84,8 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
         ready,
     };
     let device = context.device.to_owned();
-    let options = Options { jobs: args.jobs, keep_going: args.keep_going, device, placement };
+    let notes = executors::short(&placement).into_iter().collect();
+    let options = Options { jobs: args.jobs, keep_going: args.keep_going, device, placement, notes };
     let outcome = executor::run(wanted, &options, reporters)?;
     let differences = check.map(LockCheck::into_differences).unwrap_or_default();
     if let Some(mut answer) = json.and_then(JsonReport::into_answer) {

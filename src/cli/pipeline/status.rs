@@ -11,14 +11,14 @@ use serde_json::json;
 
 use crate::cas::Store;
 use crate::cli::args::{Common, StatusArgs};
-use crate::cli::cluster::jobs;
+use crate::cli::cluster::jobs::{self, Found};
 use crate::cli::context::Context;
 use crate::cli::pipeline::plan::{Resumes, with_resume};
 use crate::cli::printer::{CHANGED, GOOD, Printer, STRONG, paint};
 use crate::cli::{CliError, Exit};
 use crate::digest::Digest;
+use crate::executor::cluster::engine::Phase;
 use crate::executor::cluster::intent::{self, Intent};
-use crate::executor::cluster::slurm::{Job, Phase};
 use crate::plan::types::{StagePlan, State};
 use crate::report::resume::{Progress, ResumePoint, progress, resume_points};
 use crate::report::text::{pad, printable, reason, widest};
@@ -87,13 +87,18 @@ fn status_of<'a>(
     store: &Store,
     stage: &'a StagePlan,
     resumes: &Resumes,
-    (intents, states): (&[Intent], &HashMap<Digest, Job>),
+    (intents, states): (&[Intent], &HashMap<Digest, Found>),
 ) -> Result<Line<'a>, CliError> {
     let holder = if stage.state == State::Cached { None } else { holder(store, stage)? };
     let intent = intents.iter().find(|intent| Some(intent.key) == stage.key);
-    let job =
-        intent.filter(|_| stage.state != State::Cached).map(|intent| job_of(intent, states.get(&intent.key)));
+    // A stage that is fresh may be made again.
+    let job = intent
+        .filter(|intent| stage.state != State::Cached || intent.forced)
+        .map(|intent| job_of(intent, states.get(&intent.key).unwrap_or(&Found::NoAnswer)));
     let word = match stage.state {
+        State::Cached | State::Fetch if let Some(job) = job.as_ref().filter(|job| job.word != "stale") => {
+            job.word
+        }
         State::Cached | State::Fetch => "fresh",
         _ if holder.is_some() => "running",
         _ if let Some(job) = &job => job.word,
@@ -108,11 +113,15 @@ fn status_of<'a>(
 }
 
 /// Where a job stands.
-fn job_of(intent: &Intent, known: Option<&Job>) -> JobLine {
-    let id = known.map(|job| job.id.clone()).or_else(|| intent.job.clone());
-    let (word, state) = match known {
-        None => ("stale", "which the cluster does not know any more".to_owned()),
-        Some(job) => match job.phase {
+fn job_of(intent: &Intent, found: &Found) -> JobLine {
+    let id = match found {
+        Found::Job(job) => Some(job.id.clone()),
+        Found::Nothing | Found::NoAnswer => intent.job.clone(),
+    };
+    let (word, state) = match found {
+        Found::Nothing => ("stale", "which the cluster does not know any more".to_owned()),
+        Found::NoAnswer => ("queued", "of which the cluster says nothing now".to_owned()),
+        Found::Job(job) => match job.phase {
             Phase::Queued | Phase::Held => ("queued", format!("queued ({})", job.reason)),
             Phase::Running => ("running", format!("running on {}", job.nodes)),
             Phase::Ended(_) => {

@@ -20,6 +20,21 @@ pub fn cpu_quota() -> Option<f64> {
     cpus_of(&Hierarchies::of_this_process(), read)
 }
 
+/// How many processes of the own group were killed so far because it was out of memory; 0 where nothing can be read.
+pub fn oom_kills() -> u64 {
+    let groups = Hierarchies::of_this_process();
+    let unified = groups.unified_chain().into_iter().next().map(|folder| folder.join("memory.events"));
+    let old =
+        groups.controller_chain("memory").into_iter().next().map(|folder| folder.join("memory.oom_control"));
+    let texts = unified.into_iter().chain(old).filter_map(|file| read(&file));
+    texts.filter_map(|text| kills_in(&text)).max().unwrap_or(0)
+}
+
+/// The counter has the same name in both versions.
+pub(super) fn kills_in(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
 fn read(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok()
 }

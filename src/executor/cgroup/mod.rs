@@ -10,4 +10,4 @@ mod limits;
 mod tests;
 
 pub use group::Group;
-pub use limits::{cpu_quota, memory_limit};
+pub use limits::{cpu_quota, memory_limit, oom_kills};

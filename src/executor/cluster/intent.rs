@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::cas::disk::{self, make_durable_folders, remove_tree};
 use crate::cas::{During, Store, StoreError};
 use crate::digest::Digest;
+use crate::spec::executors::{Engine, ExecutorSpec};
+use crate::spec::types::Span;
 
 /// The format of an intent.
 pub const FORMAT: &str = "kiln.job/1";
@@ -28,7 +30,7 @@ const MOST_BYTES: u64 = 64 << 10;
 /// How many digits of a key are in the name of a job.
 const KEY_DIGITS: usize = 16;
 /// What names of jobs begin with.
-const PREFIX: &str = "kiln-";
+pub const PREFIX: &str = "kiln-";
 
 /// A job that was, or is about to be, submitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,12 +45,18 @@ pub struct Intent {
     pub pipeline: String,
     /// The executor.
     pub executor: String,
+    /// Where its engine listens; none for Slurm.
+    #[serde(default)]
+    pub address: Option<String>,
     /// The number of the submission, in hexadecimal digits.
     pub submission: String,
     /// The id that the cluster gave; none until it has answered.
     pub job: Option<String>,
     /// When it was submitted, RFC 3339 in UTC.
     pub since: String,
+    /// Whether its stage was forced, so that an earlier result does not count.
+    #[serde(default)]
+    pub forced: bool,
     /// The run that submitted it.
     pub run: String,
     /// The remote by which it talks, where it shares no store with the runner.
@@ -61,6 +69,15 @@ impl Intent {
         let key = self.key.to_string();
         let digits = &key[..KEY_DIGITS.min(key.len())];
         format!("{PREFIX}{}-{digits}-{}", self.stage, self.submission)
+    }
+
+    /// Its executor, where its job was submitted, however `known` describes that now.
+    pub fn spec(&self, known: &[ExecutorSpec]) -> ExecutorSpec {
+        let spec = known.iter().find(|spec| spec.name == self.executor).cloned();
+        let mut spec = spec.unwrap_or_else(|| ExecutorSpec::new(&self.executor, Span::default()));
+        spec.engine = if self.address.is_some() { Engine::Ray } else { Engine::Slurm };
+        spec.address.clone_from(&self.address);
+        spec
     }
 }
 

@@ -23,6 +23,7 @@ use crate::cas::Store;
 use crate::cas::remote::Sending as SendingHow;
 use crate::digest::Digest;
 use crate::executor::cancel::Cancellation;
+use crate::executor::cgroup;
 use crate::executor::commit::Committer;
 use crate::executor::context::RunContext;
 use crate::executor::job::{Job, StageEnd};
@@ -37,12 +38,14 @@ use crate::graph::Producer;
 use crate::plan::{Decision, Planner, Settings, key_differences};
 use crate::provider::environment;
 use crate::provider::{Known, Providers};
-use crate::sched::Event;
 use crate::sched::budget::Budget;
+use crate::sched::{Event, StageEvent};
 use crate::spec::types::Work;
 
 /// How long a signal to all processes of a job may take to arrive at this one.
 const SIGNAL_ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// How long the request may be on its way: clients of NFS remember for a while that a file was not there.
+const LONGEST_WAY: Duration = Duration::from_secs(30);
 /// How long a job stays that has found somebody else at its action.
 const BEFORE_HELD: Duration = Duration::from_secs(10);
 
@@ -232,7 +235,12 @@ impl Node {
         let (stage, mail) = (run.job.stage, call.mail.clone());
         let sending = Sending::start(call, &scratch, &outbox).await;
         let clock = std::time::Instant::now();
+        let killed = cgroup::oom_kills();
         let end = run_stage(run, || {}).await;
+        if cgroup::oom_kills() > killed {
+            let message = "a process of it was killed, since its job was out of memory".to_owned();
+            outbox.say(StageEvent::Note { message });
+        }
         let shared = context.uploads.finish(&Cancellation::default()).await;
         let end = match end {
             StageEnd::Ran { .. } => Some(match unsent(&shared).filter(|_| mail.is_remote()) {
@@ -263,8 +271,19 @@ impl Node {
 
 fn read_request(call: &Call) -> Result<JobRequest, String> {
     let name = "request.json";
-    let bytes = call.mail.get(&[&call.submission, name], request::MOST_BYTES).map_err(|e| e.to_string())?;
-    let bytes = bytes.ok_or("the request of the job is not in the store or the remote; was it removed?")?;
+    let read = || call.mail.get(&[&call.submission, name], request::MOST_BYTES).map_err(|e| e.to_string());
+    let since = std::time::Instant::now();
+    let bytes = loop {
+        match read()? {
+            Some(bytes) => break bytes,
+            None if since.elapsed() > LONGEST_WAY => {
+                return Err(
+                    "the request of the job is not in the store or the remote; was it removed?".to_owned()
+                );
+            }
+            None => std::thread::sleep(Duration::from_secs(1)),
+        }
+    };
     if Digest::of_bytes(&bytes) != call.request {
         return Err("the request of the job is not the one that was submitted".to_owned());
     }

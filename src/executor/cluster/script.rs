@@ -11,13 +11,17 @@ use super::intent::Intent;
 use crate::digest::Digest;
 use crate::spec::executors::ExecutorSpec;
 
+/// The exit code of a job whose prologue failed.
+pub const PROLOGUE_FAILED: i32 = 125;
+
 /// The script for a submission.
 pub fn script(spec: &ExecutorSpec, intent: &Intent, request: &Digest, place: &Place<'_>) -> String {
     // The warning that the time is nearly over is for Kiln, which may not have started yet.
     let mut text = "#!/bin/bash\ntrap '' USR1\n".to_owned();
     if let Some(prologue) = &spec.prologue {
-        text += prologue;
-        text += "\n";
+        // A stage whose modules are not loaded may go well with other programs than it should have. Functions of others,
+        // which `set -e` would reach, are left alone.
+        text += &format!("trap 'exit {PROLOGUE_FAILED}' ERR\n{prologue}\ntrap - ERR\n");
     }
     let program = spec.kiln.clone().unwrap_or_else(|| place.program.to_string_lossy().into_owned());
     let store = match &spec.store {
@@ -73,6 +77,8 @@ mod tests {
             stage: "s".into(),
             pipeline: "p".into(),
             executor: "slurm".into(),
+            address: None,
+            forced: false,
             submission: "0123abcd".into(),
             job: None,
             since: String::new(),

@@ -7,6 +7,7 @@
 //! Must not know: how a job is submitted.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,10 +15,11 @@ use tokio::sync::Semaphore;
 
 use super::intent::Intent;
 use super::watch::Watch;
+use crate::executor::machine::Machine;
 use crate::graph::Graph;
-use crate::plan::{Plan, StagePlan};
+use crate::plan::{Plan, StagePlan, State};
 use crate::spec::executors::{ExecutorSpec, LOCAL};
-use crate::spec::types::{Sandbox, Span, Stage, Work};
+use crate::spec::types::{Sandbox, Stage, Work};
 
 /// How many jobs are submitted at a time: each is a process that asks the controller.
 const SUBMISSIONS: usize = 4;
@@ -26,8 +28,10 @@ const SUBMISSIONS: usize = 4;
 pub struct Site {
     /// How it is described.
     pub spec: ExecutorSpec,
+    /// The program of this runner, as it was when the run began.
+    pub program: PathBuf,
     /// Its jobs.
-    pub watch: Watch,
+    pub watch: Arc<Watch>,
     /// Bounds the submissions at a time.
     pub submitting: Semaphore,
     /// Whether the run ends once its jobs are submitted.
@@ -39,16 +43,29 @@ pub struct Site {
 }
 
 impl Site {
-    /// Begins to watch a cluster. Call it inside of the runtime.
-    pub fn start(spec: ExecutorSpec, placement: &Placement) -> Arc<Self> {
+    fn start(spec: &ExecutorSpec, placement: &Placement, watch: Arc<Watch>) -> Arc<Self> {
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("kiln"));
         Arc::new(Self {
-            spec,
-            watch: Watch::start(),
+            program,
+            watch,
+            spec: spec.clone(),
             submitting: Semaphore::new(SUBMISSIONS),
             detaches: placement.detaches,
             only_follows: placement.only_follows,
             cancels: AtomicBool::new(false),
         })
+    }
+
+    /// Begins to watch the clusters of a run. Call it inside of the runtime. Those of one engine at one place are looked at together.
+    pub fn start_all(placement: &Placement) -> Vec<Arc<Self>> {
+        let mut sites: Vec<Arc<Self>> = Vec::new();
+        for spec in &placement.executors {
+            let known = sites.iter().find(|site| site.spec.address() == spec.address());
+            let watch = known.map(|site| Arc::clone(&site.watch));
+            let watch = watch.unwrap_or_else(|| Arc::new(Watch::start(spec.clone())));
+            sites.push(Self::start(spec, placement, watch));
+        }
+        sites
     }
 
     /// Has the jobs cancelled when the run stops.
@@ -69,6 +86,8 @@ pub struct Placement {
     pub executors: Vec<ExecutorSpec>,
     /// For each stage of the plan the index of its cluster; none where it runs here.
     pub of: Vec<Option<usize>>,
+    /// The stages that would run on a cluster and run here, since they are short, each with its executor.
+    pub short: Vec<(String, String)>,
     /// Whether the run ends once its jobs are submitted.
     pub detaches: bool,
     /// Whether the run submits nothing, and goes on with what was submitted before.
@@ -77,14 +96,31 @@ pub struct Placement {
 
 impl Placement {
     /// Decides for each stage of a plan. `call` is the executor that the call names. Every name is one of `known` or `local`.
-    pub fn of(graph: &Graph, plan: &Plan, known: &[ExecutorSpec], call: Option<&str>) -> Self {
-        let mut placement = Self::default();
+    /// A run that detaches keeps no stage here because it is short: it would wait for it.
+    pub fn of(
+        graph: &Graph,
+        plan: &Plan,
+        known: &[ExecutorSpec],
+        call: Option<&str>,
+        detaches: bool,
+    ) -> Self {
+        let mut placement = Self { detaches, ..Self::default() };
         for planned in &plan.stages {
             let stage = graph.stage(planned.stage);
             let default = graph.pipeline().executor.as_ref().map(|name| name.value.as_str());
             let spec = executor(stage, default, call).and_then(|(name, named_itself)| {
                 let spec = known.iter().find(|spec| spec.name == name)?;
-                (named_itself || !stays_here(stage, planned, spec)).then_some(spec)
+                if named_itself {
+                    return Some(spec);
+                }
+                if needs_project(stage) {
+                    return None;
+                }
+                let is_short = !detaches && is_short(stage, planned, spec);
+                if is_short && planned.state != State::Cached {
+                    placement.short.push((stage.name.value.clone(), spec.name.clone()));
+                }
+                (!is_short).then_some(spec)
             });
             // Cached stages as well: one runs after all when an output of it proves missing.
             let index = spec.map(|spec| placement.index(spec));
@@ -98,10 +134,7 @@ impl Placement {
         let mut placement = Self { only_follows: true, ..Self::default() };
         for planned in &plan.stages {
             let intent = intents.iter().find(|intent| Some(intent.key) == planned.key);
-            let spec = intent.map(|intent| {
-                let known = known.iter().find(|spec| spec.name == intent.executor).cloned();
-                known.unwrap_or_else(|| ExecutorSpec::new(&intent.executor, Span::default()))
-            });
+            let spec = intent.map(|intent| intent.spec(known));
             let index = spec.map(|spec| placement.index(&spec));
             placement.of.push(index);
         }
@@ -109,7 +142,7 @@ impl Placement {
     }
 
     fn index(&mut self, spec: &ExecutorSpec) -> usize {
-        let known = self.executors.iter().position(|known| known.name == spec.name);
+        let known = self.executors.iter().position(|known| known == spec);
         known.unwrap_or_else(|| {
             self.executors.push(spec.clone());
             self.executors.len() - 1
@@ -139,14 +172,12 @@ pub fn away(graph: &Graph, call: Option<&str>) -> BTreeSet<String> {
     pipeline.stages.iter().filter(is_away).map(|stage| stage.name.value.clone()).collect()
 }
 
-/// Whether a stage that names no executor is better off here: to submit it would take longer than it takes, or it needs the
-/// folder of the project.
-fn stays_here(stage: &Stage, planned: &StagePlan, spec: &ExecutorSpec) -> bool {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    // The key of an exact stage names its cores, and this machine may have fewer.
-    let fits = !stage.exact || stage.resources.cpus as usize <= cores;
-    let is_short = planned.seconds.is_some_and(|seconds| seconds < spec.short.as_secs_f64());
-    is_short && fits || needs_project(stage)
+/// Whether a stage is better off here: to submit it would take longer than it takes, and this machine has what it needs.
+fn is_short(stage: &Stage, planned: &StagePlan, spec: &ExecutorSpec) -> bool {
+    let has = Machine::look().capacity(None);
+    let need = stage.resources;
+    let fits = need.cpus <= has.cores && need.memory <= has.memory && need.gpus == 0;
+    fits && planned.seconds.is_some_and(|seconds| seconds < spec.short().as_secs_f64())
 }
 
 /// Whether a stage runs in the folder of the project, which a job on another machine does not have.

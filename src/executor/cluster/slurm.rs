@@ -4,7 +4,7 @@
 //! `scontrol` how one ended.
 //! Invariant: a job gets its script on stdin and none of the runner's environment, so that no secret goes through the
 //! controller. What these commands print is judged by what it says, for their exit codes say little.
-//! Must not know: stages, keys, what a job does.
+//! Must not know: stages, keys, what a job does, other engines.
 
 use std::collections::HashMap;
 use std::process::Stdio;
@@ -13,16 +13,17 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use super::engine::{Cause, ClusterError, Exit, Job, Phase, Submission, one_line};
+use super::intent::PREFIX;
 use crate::spec::executors::ExecutorSpec;
-use crate::spec::types::Resources;
 
 /// How long a command of Slurm may take: a controller that does not answer is tried again by the command itself.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long before its time limit a job is told, so that it can write a checkpoint: a tenth of its time, within these.
 const SHORTEST_WARNING: u64 = 10;
 const LONGEST_WARNING: u64 = 120;
-/// What the commands print when the controller does not answer or is too busy.
-const UNREACHABLE: [&str; 9] = [
+/// What the commands print when the controller does not answer, is too busy, or cannot be asked at the moment.
+const UNREACHABLE: [&str; 16] = [
     "Unable to contact slurm controller",
     "Socket timed out",
     "Zero Bytes were transmitted",
@@ -32,111 +33,46 @@ const UNREACHABLE: [&str; 9] = [
     "Transport endpoint is not connected",
     "Resource temporarily unavailable",
     "Insane message length",
+    "Protocol authentication error",
+    "Unable to process configuration file",
+    "Could not establish a configuration source",
+    "Communication connection failure",
+    "Message receive failure",
+    "Unexpected message received",
+    "I/O error writing script/environment to file",
 ];
-/// What `sbatch` prints when there are too many jobs at the moment.
-const FULL: [&str; 4] = ["job submit limit", "AssocMaxSubmitJobLimit", "QOSMaxSubmitJob", "MaxJobCount"];
-
-/// Why a command of Slurm gave no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SlurmError {
-    /// The command is not on this machine.
-    #[error(
-        "cannot start `{0}`: {1}; is Slurm on this machine? (`kiln run --executor local` runs the stages here)"
-    )]
-    Missing(&'static str, String),
-    /// The controller does not answer.
-    #[error("the controller of Slurm does not answer: {0}")]
-    Unreachable(String),
-    /// The cluster takes no more jobs of this user now.
-    #[error("Slurm takes no more jobs now: {0}")]
-    Full(String),
-    /// It refuses.
-    #[error("`{0}` refuses: {1}")]
-    Refused(&'static str, String),
-}
-
-impl SlurmError {
-    /// Whether to wait and to try again is right.
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Full(_))
-    }
-}
-
-/// A job to submit.
-#[derive(Debug, Clone)]
-pub struct Submission<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// What it is about, for people.
-    pub comment: &'a str,
-    /// What it needs.
-    pub resources: Resources,
-    /// Where the system's messages of the job go; a path on the node.
-    pub output: &'a str,
-    /// Its script.
-    pub script: &'a str,
-}
-
-/// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// It waits, or will run again.
-    Queued,
-    /// It waits and will never run by itself.
-    Held,
-    /// It runs.
-    Running,
-    /// It has ended.
-    Ended(Cause),
-}
-
-/// Why a job has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Its script has ended, well or not.
-    Exit,
-    /// It used more memory than it asked for.
-    Memory,
-    /// It used more time than it asked for.
-    Time,
-    /// Somebody cancelled it.
-    Cancelled,
-    /// Its node failed, or another job took its place, and Slurm did not queue it again.
-    Lost,
-}
-
-/// A job of this user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
-    /// Its id.
-    pub id: String,
-    /// Where it stands.
-    pub phase: Phase,
-    /// The state as Slurm calls it.
-    pub state: String,
-    /// Why it waits, as Slurm says.
-    pub reason: String,
-    /// Where it runs.
-    pub nodes: String,
-}
-
-impl Job {
-    /// Whether it waits or runs.
-    pub fn is_alive(&self) -> bool {
-        !matches!(self.phase, Phase::Ended(_))
-    }
-}
+/// What `sbatch` prints when a job breaks a rule; which rule stands before it, where Slurm says so at all.
+const POLICY: &str = "Job violates accounting/QOS policy";
+/// Rules on how many jobs there may be, which a job that ends makes room for.
+const FULL: [&str; 4] =
+    ["MaxSubmitJob", "GrpSubmitJob", "MaxJobCount", "Slurm temporarily unable to accept job"];
+/// What `scancel` prints of a job that needs no cancelling.
+const OVER: [&str; 3] = ["Invalid job id", "already completing or completed", "Job/step already completing"];
+/// Variables of the caller that stay: where the configuration is, and the token with which it may ask.
+const KEPT: [&str; 3] = ["SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"];
+/// Variables that change what is asked for, or that `sbatch` gives to the job whatever `--export` says.
+const REMOVED: [&str; 6] = ["SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SPANK_", "PMI"];
 
 /// Submits a job; gives its id.
 ///
 /// # Errors
 /// Slurm does not answer, or refuses.
-pub async fn submit(spec: &ExecutorSpec, job: &Submission<'_>) -> Result<String, SlurmError> {
+pub async fn submit(spec: &ExecutorSpec, job: &Submission<'_>) -> Result<String, ClusterError> {
     let printed = run("sbatch", &arguments(spec, job), job.script).await?;
-    // `ID` or `ID;CLUSTER`.
-    let id = printed.trim().split(';').next().unwrap_or_default().to_owned();
-    let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
-    is_id.then_some(id).ok_or_else(|| SlurmError::Refused("sbatch", one_line(&printed)))
+    // It took the job. One that does not say which is looked for by its name.
+    id_in(&printed).ok_or_else(|| silent(&format!("`sbatch` gave no id of a job: {printed}")))
+}
+
+/// The id of a job, `ID` or `ID;CLUSTER`, in a line of its own: some sites print more.
+fn id_in(printed: &str) -> Option<String> {
+    let ids = printed.lines().rev().map(|line| line.trim().split(';').next().unwrap_or_default());
+    let is_id = |id: &&str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
+    ids.into_iter().find(is_id).map(str::to_owned)
+}
+
+/// A path as `--output` takes it. A backslash has Slurm leave percent signs alone.
+fn output(path: &str) -> String {
+    if path.contains('\\') { path.replace('\\', r"\\") } else { path.replace('%', "%%") }
 }
 
 fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
@@ -145,6 +81,8 @@ fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
         "--requeue",
         "--open-mode=append",
         "--export=NONE",
+        // Limits of the login node are not for the job.
+        "--propagate=NONE",
         "--nodes=1",
         "--ntasks=1",
         "--chdir=/",
@@ -156,12 +94,16 @@ fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
         time.map_or(LONGEST_WARNING, |time| (time.as_secs() / 10).clamp(SHORTEST_WARNING, LONGEST_WARNING));
     all.push(format!("--signal=B:USR1@{warning}"));
     let Submission { name, comment, resources, output, .. } = job;
-    all.extend([format!("--job-name={name}"), format!("--comment={comment}"), format!("--output={output}")]);
+    all.extend([
+        format!("--job-name={name}"),
+        format!("--comment={comment}"),
+        format!("--output={}", self::output(output)),
+    ]);
     match resources.cpus {
         0 => all.push("--exclusive".to_owned()),
         cpus => all.push(format!("--cpus-per-task={cpus}")),
     }
-    if resources.memory > 0 {
+    if resources.memory > 0 && !spec.options.iter().any(|option| option.starts_with("--mem")) {
         // Slurm counts whole MiB.
         all.push(format!("--mem={}M", resources.memory.div_ceil(1 << 20)));
     }
@@ -169,7 +111,7 @@ fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
         all.push(format!("--time={}", clock(time)));
     }
     match &spec.gres {
-        Some(gres) => all.push(format!("--gres={gres}")),
+        Some(gres) => all.push(format!("--gres={}", with_gpus(gres, resources.gpus))),
         None if resources.gpus > 0 => all.push(format!("--gres=gpu:{}", resources.gpus)),
         None => {}
     }
@@ -184,6 +126,21 @@ fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
     all
 }
 
+/// The generic resources of the executor, such as `gpu:a100:1`, with as many GPUs as the stage asks for.
+fn with_gpus(gres: &str, gpus: u32) -> String {
+    let resource = |resource: &str| {
+        let is_gpu = resource == "gpu" || resource.starts_with("gpu:");
+        if !is_gpu || gpus == 0 {
+            return resource.to_owned();
+        }
+        let is_count = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let kind =
+            resource.rsplit_once(':').filter(|(_, count)| is_count(count)).map_or(resource, |(kind, _)| kind);
+        format!("{kind}:{gpus}")
+    };
+    gres.split(',').map(resource).collect::<Vec<_>>().join(",")
+}
+
 /// A time limit as Slurm reads it: `days-hours:minutes:seconds`. Slurm counts whole minutes, upwards.
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs().max(1);
@@ -191,17 +148,17 @@ fn clock(time: Duration) -> String {
     format!("{days}-{hours:02}:{minutes:02}:{:02}", seconds % 60)
 }
 
-/// All jobs of this user by name, those that have ended a while ago as well. Of several with one name, the newest.
+/// All jobs of Kiln of this user by name, those that have ended a while ago as well. Of several with one name, the newest.
 ///
 /// # Errors
 /// Slurm does not answer.
-pub async fn jobs() -> Result<HashMap<String, Job>, SlurmError> {
+pub async fn jobs() -> Result<HashMap<String, Job>, ClusterError> {
     let user = format!("--user={}", rustix::process::getuid().as_raw());
     let format = "--format=%i|%j|%T|%r|%N";
     let arguments = ["--noheader".into(), "--states=all".into(), user, format.into()];
     // It refuses nothing; what it complains about may be over soon.
     let printed = run("squeue", &arguments, "").await.map_err(|error| match error {
-        SlurmError::Refused(_, why) => SlurmError::Unreachable(why),
+        ClusterError::Refused { why, .. } => silent(&why),
         error => error,
     })?;
     let mut all: HashMap<String, Job> = HashMap::new();
@@ -219,6 +176,10 @@ pub async fn jobs() -> Result<HashMap<String, Job>, SlurmError> {
 fn parse(line: &str) -> Option<(String, Job)> {
     let mut fields = line.splitn(5, '|').map(str::trim);
     let (id, name, state) = (fields.next()?, fields.next()?, fields.next()?);
+    // What else the user runs is of no interest, however often it changes.
+    if !name.starts_with(PREFIX) {
+        return None;
+    }
     let (reason, nodes) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
     let text = |text: &str| text.to_owned();
     let phase = phase(state, reason);
@@ -245,18 +206,24 @@ fn phase(state: &str, reason: &str) -> Phase {
 
 /// Reasons that do not go away by themselves.
 fn is_held(reason: &str) -> bool {
-    const FOR_EVER: [&str; 11] = [
+    const FOR_EVER: [&str; 17] = [
         "JobHeldUser",
         "JobHeldAdmin",
         "launch failed requeued held",
+        "job requeued in held state",
         "DependencyNeverSatisfied",
         "BadConstraints",
+        "PartitionConfig",
         "PartitionTimeLimit",
         "PartitionNodeLimit",
+        "AccountNotAllowed",
+        "QOSNotAllowed",
         "InvalidAccount",
         "InvalidQOS",
-        "QOSMaxWallDurationPerJobLimit",
-        "AssocMaxWallDurationPerJobLimit",
+        "ReservationDeleted",
+        "MaxMemPerLimit",
+        "PerJobLimit",
+        "PerJob",
     ];
     FOR_EVER.iter().any(|known| reason.contains(known))
 }
@@ -265,12 +232,11 @@ fn is_held(reason: &str) -> bool {
 ///
 /// # Errors
 /// Slurm does not answer.
-pub async fn cancel(ids: &[String]) -> Result<(), SlurmError> {
+pub async fn cancel(ids: &[String]) -> Result<(), ClusterError> {
     for some in ids.chunks(100) {
         match run("scancel", some, "").await {
-            Err(error @ (SlurmError::Missing(..) | SlurmError::Unreachable(_))) => return Err(error),
-            Err(error) => tracing::debug!("{error}"),
-            Ok(_) => {}
+            Err(ClusterError::Refused { why, .. }) if OVER.iter().any(|over| why.contains(over)) => {}
+            cancelled => _ = cancelled?,
         }
     }
     Ok(())
@@ -280,21 +246,30 @@ pub async fn cancel(ids: &[String]) -> Result<(), SlurmError> {
 ///
 /// # Errors
 /// Slurm does not answer.
-pub async fn cancel_named(name: &str) -> Result<(), SlurmError> {
+pub async fn cancel_named(name: &str) -> Result<(), ClusterError> {
     let user = format!("--user={}", rustix::process::getuid().as_raw());
     run("scancel", &[user, format!("--name={name}")], "").await.map(drop)
 }
 
 /// The exit code and the signal of a job that has ended, while Slurm remembers it.
-pub async fn exit_of(id: &str) -> Option<(i32, i32)> {
-    let printed =
-        run("scontrol", &["--oneliner".into(), "show".into(), "job".into(), id.into()], "").await.ok()?;
-    let code = printed.split_whitespace().find_map(|field| field.strip_prefix("ExitCode="))?;
-    let (code, signal) = code.split_once(':')?;
-    Some((code.parse().ok()?, signal.parse().ok()?))
+pub async fn exit_of(id: &str) -> Exit {
+    let asked = ["--oneliner".into(), "show".into(), "job".into(), id.into()];
+    let printed = run("scontrol", &asked, "").await.unwrap_or_default();
+    let field = printed.split_whitespace().find_map(|field| field.strip_prefix("ExitCode="));
+    let (code, signal) = field.and_then(|field| field.split_once(':')).unzip();
+    let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+    Exit { code: number(code), signal: number(signal).filter(|signal| *signal > 0), printed: Vec::new() }
 }
 
-async fn run(program: &'static str, arguments: &[String], input: &str) -> Result<String, SlurmError> {
+fn silent(said: &str) -> ClusterError {
+    ClusterError::Unreachable { who: "the controller of Slurm".to_owned(), why: one_line(said) }
+}
+
+fn refused(program: &str, said: &str) -> ClusterError {
+    ClusterError::Refused { who: format!("`{program}`"), why: one_line(said) }
+}
+
+async fn run(program: &'static str, arguments: &[String], input: &str) -> Result<String, ClusterError> {
     let mut command = Command::new(program);
     // Ctrl-C is for the runner alone.
     command.process_group(0);
@@ -304,17 +279,15 @@ async fn run(program: &'static str, arguments: &[String], input: &str) -> Result
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    // Its settings for every job of the user would change what was asked for.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["SBATCH_", "SQUEUE_", "SCANCEL_", "SLURM_CLUSTERS"].iter().any(|prefix| text.starts_with(prefix))
-        {
+        if !KEPT.contains(&&*text) && REMOVED.iter().any(|prefix| text.starts_with(prefix)) {
             command.env_remove(&name);
         }
     }
     let missing = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => SlurmError::Missing(program, error.to_string()),
-        _ => SlurmError::Unreachable(format!("cannot start `{program}`: {error}")),
+        std::io::ErrorKind::NotFound => ClusterError::Missing(program, error.to_string()),
+        _ => silent(&format!("cannot start `{program}`: {error}")),
     };
     let mut child = command.spawn().map_err(missing)?;
     let stdin = child.stdin.take();
@@ -327,7 +300,7 @@ async fn run(program: &'static str, arguments: &[String], input: &str) -> Result
     };
     let Ok(output) = tokio::time::timeout(PATIENCE, answer).await else {
         let why = format!("`{program}` gave no answer for {} s", PATIENCE.as_secs());
-        return Err(SlurmError::Unreachable(why));
+        return Err(silent(&why));
     };
     let output = output.map_err(missing)?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -335,29 +308,22 @@ async fn run(program: &'static str, arguments: &[String], input: &str) -> Result
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+    // A rule that is not named may be one on the number of jobs.
+    let is_unnamed =
+        said.contains(POLICY) && said.lines().filter(|line| line.contains("error:")).count() == 1;
     Err(if says(&UNREACHABLE) || output.status.code().is_none() {
-        SlurmError::Unreachable(one_line(&said))
-    } else if says(&FULL) {
-        SlurmError::Full(one_line(&said))
+        silent(&said)
+    } else if says(&FULL) || is_unnamed {
+        ClusterError::Full(one_line(&said))
     } else {
-        SlurmError::Refused(program, one_line(&said))
+        refused(program, &said)
     })
-}
-
-/// A message in one line, without the name of the program that printed it.
-fn one_line(text: &str) -> String {
-    const MOST: usize = 500;
-    let lines = text.lines().map(|line| {
-        let line = line.trim();
-        line.split_once(": error: ").map_or(line, |(_, rest)| rest)
-    });
-    let joined = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    joined.chars().filter(|c| !c.is_control()).take(MOST).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::types::Resources;
 
     #[test]
     fn a_job_gets_the_resources_of_its_stage_and_what_the_executor_says() {
@@ -387,10 +353,39 @@ mod tests {
             ("7|kiln-a-0|REQUEUED|None|", Phase::Queued),
             ("7|kiln-a-0|NODE_FAIL|NodeDown|n1", Phase::Ended(Cause::Lost)),
             ("7|kiln-a-0|OUT_OF_MEMORY|OutOfMemory|n1", Phase::Ended(Cause::Memory)),
+            ("7|kiln-a-0|PENDING|QOSMaxCpuPerJobLimit|", Phase::Held),
+            ("7|kiln-a-0|PENDING|job requeued in held state|", Phase::Held),
             ("7|kiln-a-0|A_STATE_OF_THE_FUTURE|None|", Phase::Queued),
         ] {
             assert_eq!(phase_of(line), Some(phase), "{line}");
         }
         assert_eq!(parse("slurm_load_jobs error"), None);
+        assert_eq!(parse("7|somebody-else|RUNNING|None|n1"), None);
+    }
+
+    #[test]
+    fn the_id_of_a_job_is_found_between_other_words() {
+        for (printed, id) in [
+            ("17\n", Some("17")),
+            ("17;far\n", Some("17")),
+            ("Welcome to the cluster 9\n\n17\nGoodbye\n", Some("17")),
+            ("Submitted batch job\n", None),
+            ("", None),
+        ] {
+            assert_eq!(id_in(printed).as_deref(), id, "{printed}");
+        }
+    }
+
+    #[test]
+    fn a_stage_says_how_many_gpus_and_an_executor_of_which_kind() {
+        for (gres, gpus, wanted) in [
+            ("gpu:a100:1", 4, "gpu:a100:4"),
+            ("gpu:a100", 2, "gpu:a100:2"),
+            ("gpu:2", 1, "gpu:1"),
+            ("gpu:2,disk:9", 3, "gpu:3,disk:9"),
+            ("gpu:2", 0, "gpu:2"),
+        ] {
+            assert_eq!(with_gpus(gres, gpus), wanted);
+        }
     }
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::slurm::{self, Job, SlurmError};
+use super::engine::{self, ClusterError, Job};
+use crate::spec::executors::ExecutorSpec;
 
 /// The time between two questions at first.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -31,7 +32,7 @@ pub struct Look {
     /// The number of the last question.
     pub asked: u64,
     /// Why the last question has no answer.
-    pub error: Option<SlurmError>,
+    pub error: Option<ClusterError>,
 }
 
 /// Asks, for as long as it lives.
@@ -44,10 +45,10 @@ pub struct Watch {
 
 impl Watch {
     /// Begins to ask. Call it inside of the runtime.
-    pub fn start() -> Self {
+    pub fn start(spec: ExecutorSpec) -> Self {
         let (sender, looks) = watch::channel(Look::default());
         let (wake, asked) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
-        let task = tokio::spawn(ask(sender, Arc::clone(&wake), Arc::clone(&asked)));
+        let task = tokio::spawn(ask(spec, sender, Arc::clone(&wake), Arc::clone(&asked)));
         Self { looks, wake, asked, task }
     }
 
@@ -62,7 +63,7 @@ impl Watch {
     }
 
     /// An answer to a question that was asked after this call. `on_error` gets why there was none so far, each time.
-    pub async fn fresh(&self, mut on_error: impl FnMut(&SlurmError)) -> Look {
+    pub async fn fresh(&self, mut on_error: impl FnMut(&ClusterError)) -> Look {
         let wanted = self.asked.load(Ordering::SeqCst) + 1;
         let mut looks = self.looks.clone();
         self.wake();
@@ -90,13 +91,13 @@ impl Drop for Watch {
     }
 }
 
-async fn ask(sender: watch::Sender<Look>, wake: Arc<Notify>, asked: Arc<AtomicU64>) {
+async fn ask(spec: ExecutorSpec, sender: watch::Sender<Look>, wake: Arc<Notify>, asked: Arc<AtomicU64>) {
     let mut pause = SHORTEST;
     // Nobody has submitted anything yet.
     wake.notified().await;
     while !sender.is_closed() {
         let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let answer = slurm::jobs().await;
+        let answer = engine::jobs(&spec).await;
         let mut changed = false;
         sender.send_modify(|look| {
             look.asked = number;

@@ -28,7 +28,6 @@ use crate::sched::budget::{Capacity, Permit};
 use crate::sched::scheduler::Scheduler;
 use crate::sched::types::{Command, End, Input, Slot, Verdict};
 use crate::sched::{Event, StageEvent, StageReport};
-use crate::spec::types::ExecutorSpec;
 use crate::state::StageOutcome;
 
 /// How often the planner is asked again about a stage whose sources change.
@@ -87,9 +86,9 @@ impl Driver {
             plan.stages.iter().map(|planned| Known { index: planned.stage, ..Known::default() }).collect();
         let slots = stages.iter().enumerate().map(|(slot, stage)| (stage.index, slot)).collect();
         let wanted = paths::wanted(&context.graph, plan, &slots, &placement);
-        let start = |spec: &ExecutorSpec| Site::start(spec.clone(), &placement);
-        let sites: Vec<_> = placement.executors.iter().map(start).collect();
-        let capacity = Capacity { sites: sites.iter().map(|site| site.spec.max_jobs).collect(), ..capacity };
+        let sites = Site::start_all(&placement);
+        let most = |site: &Arc<Site>| site.spec.max_jobs().min(capacity.jobs.unwrap_or(u32::MAX)).max(1);
+        let capacity = Capacity { sites: sites.iter().map(most).collect(), ..capacity };
         let scheduler = Scheduler::new(wanted, capacity, keep_going);
         let mut driver = Self {
             context,
@@ -159,7 +158,7 @@ impl Driver {
             Message::Ended(slot, end) => self.ended(slot, end),
             Message::HolderGone(slot) => self.feed(Input::HolderGone(slot)),
             Message::Signal if self.asks() => {}
-            Message::Answer { cancels } => self.answered(cancels),
+            Message::Answer(answer) => self.answered(answer),
             Message::Signal => self.stops(),
         }
     }

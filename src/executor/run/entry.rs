@@ -42,6 +42,8 @@ pub struct Options {
     pub device: String,
     /// Which stages run on a cluster.
     pub placement: Placement,
+    /// What is said first.
+    pub notes: Vec<String>,
 }
 
 /// What is to be run.
@@ -130,6 +132,8 @@ async fn drive(
     let run = context.run.id().to_owned();
     let stages = plan.stages.len();
     let _ = events.send(vec![Event::RunStarted { run: run.clone(), pipeline: pipeline.clone(), stages }]);
+    let notes = options.notes.iter().map(|message| Event::Note { message: message.clone() });
+    let _ = events.send(notes.collect());
     let mut driver = Driver::new(
         Arc::clone(&context),
         plan,

@@ -31,13 +31,35 @@ pub enum Message {
     Ended(Slot, StageEnd),
     /// The other runner has let go of the lock of a stage.
     HolderGone(Slot),
-    /// The user has said what becomes of the jobs that are on a cluster: whether they are cancelled.
-    Answer {
-        /// Whether they are cancelled.
-        cancels: bool,
-    },
+    /// The user has said what becomes of the jobs that are on a cluster.
+    Answer(Answer),
     /// The user or the system asks to stop.
     Signal,
+}
+
+/// What the user says of jobs when the run is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// They go on without the run.
+    Leave,
+    /// They are cancelled.
+    Cancel,
+    /// The run goes on, and they do, too.
+    Follow,
+    /// Something that is no answer.
+    Unclear,
+}
+
+impl Answer {
+    /// What a line means. The end of the input leaves the jobs alone.
+    pub fn of(line: &str) -> Self {
+        match line.trim().to_ascii_lowercase().as_str() {
+            "" | "d" | "detach" => Self::Leave,
+            "c" | "cancel" => Self::Cancel,
+            "f" | "follow" => Self::Follow,
+            _ => Self::Unclear,
+        }
+    }
 }
 
 /// A decision, and the inputs that it is about.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::driver::Driver;
-use super::message::Message;
+use super::message::{Answer, Message};
 use crate::digest::Digest;
 use crate::executor::orphans;
 use crate::sched::Event;
@@ -25,46 +25,57 @@ impl Driver {
         self.placement.of.get(slot).is_some_and(Option::is_some)
     }
 
-    /// Asks on a terminal what becomes of the jobs when the run is to stop. A second signal lets them go on.
-    pub(super) fn asks(&mut self) -> bool {
+    /// How many stages have jobs now.
+    fn jobs(&self) -> usize {
         let has_job =
             |slot: &Slot| self.is_away(*slot) && matches!(self.scheduler.life(*slot), Life::Running(_));
-        let jobs = (0..self.stages.len()).filter(has_job).count();
+        (0..self.stages.len()).filter(has_job).count()
+    }
+
+    /// Asks on a terminal what becomes of the jobs when the run is to stop. A second signal lets them go on.
+    pub(super) fn asks(&mut self) -> bool {
         let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        let jobs = self.jobs();
         if jobs == 0 || !terminal || self.context.cancellation.is_stopping() || self.asking {
             return false;
         }
         self.asking = true;
-        let jobs = if jobs == 1 { "1 stage is".to_owned() } else { format!("{jobs} stages are") };
         self.emit(Event::Asking { jobs });
         let sender = self.sender.clone();
         // Nothing waits for this thread: it may read for as long as the process lives.
         std::thread::spawn(move || {
             let mut line = String::new();
-            let read = std::io::stdin().read_line(&mut line);
-            let cancels = read.is_ok() && line.trim().eq_ignore_ascii_case("c");
-            let _ = sender.send(Message::Answer { cancels });
+            let answer = std::io::stdin().read_line(&mut line).map_or(Answer::Leave, |_| Answer::of(&line));
+            let _ = sender.send(Message::Answer(answer));
         });
         true
     }
 
-    /// Stops as the user has answered, unless a second signal was the answer.
-    pub(super) fn answered(&mut self, cancels: bool) {
+    /// Does as the user has answered, unless a second signal was the answer.
+    pub(super) fn answered(&mut self, answer: Answer) {
+        self.asking = false;
         if self.context.cancellation.is_stopping() {
             return;
         }
-        if cancels {
-            self.sites.iter().for_each(|site| site.cancel());
+        match answer {
+            Answer::Follow => {}
+            Answer::Unclear => _ = self.asks(),
+            Answer::Cancel => {
+                self.sites.iter().for_each(|site| site.cancel());
+                self.stops();
+            }
+            Answer::Leave => self.stops(),
         }
-        self.stops();
     }
 
     /// Has the run stop; the second time, at once.
     pub(super) fn stops(&mut self) {
         let kill = self.context.cancellation.is_stopping();
+        let jobs = self.jobs();
         self.feed(Input::Interrupt);
-        let running = self.scheduler.at_work();
-        self.emit(Event::Stopping { running, kill });
+        let running = self.scheduler.at_work().saturating_sub(jobs);
+        let cancels = self.sites.iter().any(|site| site.cancels());
+        self.emit(Event::Stopping { running, jobs, cancels, kill });
     }
 
     /// Looks now and then whether the other runner has let go.

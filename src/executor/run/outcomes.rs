@@ -45,7 +45,9 @@ impl Driver {
             Why::Full => {
                 "not submitted, since there are as many jobs as `max_jobs` of its executor allows".to_owned()
             }
-            Why::Interrupted if self.has_detached => "waits for jobs that go on".to_owned(),
+            Why::Interrupted if self.has_detached => {
+                "not submitted yet, since it waits for jobs that go on".to_owned()
+            }
             Why::Interrupted => "the run was interrupted".to_owned(),
         };
         let blank = self.report(slot, StageOutcome::Skipped);

@@ -5,9 +5,11 @@
 //! Must not know: kinds and commands.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::spec::code::Code;
+use crate::spec::diagnostic::Diagnostics;
 use crate::spec::document::node::{Data, Entry, Node};
 use crate::spec::stage::read::Reader;
 use crate::spec::types::{EnvValue, Resources, Spanned, Stage};
@@ -77,15 +79,35 @@ impl Reader<'_, '_, '_> {
             match key.text.as_str() {
                 "cpus" => resources.cpus = fields::count(value, MOST_CPUS, what, out).unwrap_or(1),
                 "gpus" => resources.gpus = fields::count(value, MOST_GPUS, what, out).unwrap_or(0),
-                "memory" => match value.scalar().and_then(|text| units::parse_size(&text)) {
-                    Some(bytes) => resources.memory = bytes,
-                    None => out.push(Code::Type, value.span, format!("{what} must be a size such as `4GiB`")),
-                },
-                "time" => resources.time = fields::duration(value, what, out),
+                "memory" => resources.memory = memory(value, what, out),
+                "time" => resources.time = fields::time_limit(value, what, out),
                 _ => {}
             }
         }
         resources
+    }
+}
+
+/// Bytes of memory. A number without a unit is one of bytes, and so hardly ever what was meant.
+fn memory(node: &Node, what: impl Display, out: &mut Diagnostics) -> u64 {
+    const LEAST: u64 = 1 << 20;
+    let text = node.scalar().unwrap_or_default();
+    match units::parse_size(&text) {
+        Some(bytes) if bytes == 0 || bytes >= LEAST => bytes,
+        Some(bytes) => {
+            let hint = format!("write the unit, such as `{text}MiB`");
+            out.push_hint(Code::Range, node.span, format!("{what} is {bytes} bytes"), Some(hint));
+            0
+        }
+        None => {
+            let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+            let hint = text.ends_with(['G', 'M', 'K', 'T']).then(|| {
+                let unit = &text[number.len()..];
+                format!("write `{number}{unit}iB` or `{number}{unit}B`")
+            });
+            out.push_hint(Code::Type, node.span, format!("{what} must be a size such as `4GiB`"), hint);
+            0
+        }
     }
 }
 

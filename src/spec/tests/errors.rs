@@ -130,7 +130,7 @@ stages:
         unknown-key 12:36 stage `b` (kind tokenizer) has `run`, which only commands have
         choice 12:51 `cache` of stage `b` (kind tokenizer) must be `exact` or `normal` (did you mean `exact`?)
         type 12:66 `retries` of stage `b` (kind tokenizer) must be a whole number up to 1000, not `many`
-        type 12:81 `timeout` of stage `b` (kind tokenizer) must be a duration such as `90s`, `10m` or `2h`, not `soon`
+        type 12:81 `timeout` of stage `b` (kind tokenizer) must be a duration such as `90s`, `10m`, `1h30m` or `2d`, not `soon`
         missing-key 13:3 stage `c` has no `kind` and no `run` (there is: command, pretrain, sft, tokenizer)
         placeholder 14:13 `run` of stage `d` (kind command): `{input.x}` is no placeholder; did you mean `{inputs.x}`? (write `{{input.x}}` for the plain text)
         placeholder 15:13 `run` of stage `e` (kind command) names `{inputs.y}`; its inputs: x

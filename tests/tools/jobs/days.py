@@ -41,7 +41,7 @@ def a_day(world):
     """Submit, close the laptop, come back: status, log, run."""
     made = project(world, "day", DAY)
     ran = run(made, "--detach")
-    assert "is job" in ran.stderr and "kiln cancel" in ran.stderr, ran.stderr
+    assert "submitted as job" in ran.stderr and "kiln cancel" in ran.stderr, ran.stderr
     until(world, "prepare", "RUNNING")
     status = made.ask("status").stdout
     assert re.search(r"prepare +running +job \d+ of slurm, running on", status), status
@@ -80,7 +80,7 @@ def interrupted(world):
     out, err = running.communicate(timeout=30)
     assert running.returncode == 130 and "kiln cancel" in err, (running.returncode, err)
     ran = run(made)
-    assert "is already job" in ran.stderr and len(names(world, "prepare")) == before + 1, ran.stderr
+    assert "goes on with job" in ran.stderr and len(names(world, "prepare")) == before + 1, ran.stderr
 
 
 
@@ -88,12 +88,13 @@ def interrupted(world):
 def trial(world):
     """`doctor` says whether jobs can run, and what is wrong where they cannot."""
     made = project(world, "trial", ENDS.format(partition="none", run="true", resources="cpus: 1"))
-    good = made.ask("doctor", "--executor", "slurm")
+    for words in ([], ["kiln.yaml"]):
+        bad = made.ask("doctor", "--executor", "slurm", *words)
+        assert bad.returncode == 1 and "partition" in bad.stderr and "the trial job failed" in bad.stdout, bad
+    good = Project(world.program, world.folder / "plain", world.cluster.env).ask("doctor", "--executor", "slurm")
     assert good.returncode == 0 and "a trial job ran" in good.stdout, good
-    bad = made.ask("doctor", "--executor", "slurm", "kiln.yaml")
-    assert bad.returncode == 1 and "partition" in bad.stderr, bad
     unknown = made.ask("doctor", "--executor", "slrm")
-    assert unknown.returncode == 3 and "there is: slurm" in unknown.stderr, unknown
+    assert unknown.returncode == 3 and "did you mean `slurm`?" in unknown.stderr, unknown
 
 
 def asked_on_a_terminal(world):
@@ -103,9 +104,9 @@ def asked_on_a_terminal(world):
         before = len(names(world, "prepare"))
         with Terminal(made, "run") as terminal:
             world.cluster.wait(lambda: len(names(world, "prepare")) > before, "submitted")
-            terminal.until("is job")
+            terminal.until("submitted as job")
             terminal.type("\x03")
-            terminal.until("to cancel them")
+            terminal.until("c cancels them")
             terminal.type(answer)
             code = terminal.end()
         assert code == 130, (code, terminal.seen)
@@ -131,6 +132,6 @@ def jobs_at_a_time(world):
     ran = run(made, "--detach")
     assert len(names(world, "")) == 2 and "`max_jobs`" in ran.stderr, (world.cluster.jobs(), ran.stderr)
     ran = run(made, "--detach")
-    assert len(names(world, "")) == 2 and ran.stderr.count("is already job") == 2, ran.stderr
+    assert len(names(world, "")) == 2 and ran.stderr.count("goes on with job") == 2, ran.stderr
     run(made)
     assert len(names(world, "")) == 3, world.cluster.jobs()

@@ -9,11 +9,18 @@ use std::time::{Duration, Instant};
 
 use crate::cas::Store;
 use crate::cas::disk;
+use crate::executor::cluster::Site;
 use crate::executor::cluster::end::JobEnd;
+use crate::executor::cluster::engine::{self, Cause, Job, Phase};
 use crate::executor::cluster::intent::{self, Intent};
-use crate::executor::cluster::slurm::{self, Cause, Job, Phase};
+use crate::executor::cluster::script;
+use crate::sched::StageEvent;
 use crate::spec::types::Stage;
 
+/// The exit code of a job whose prologue failed.
+const PROLOGUE: i32 = script::PROLOGUE_FAILED;
+/// What Slurm gives as the signal of a job whose output it could not open.
+const NO_OUTPUT: i32 = 53;
 /// The exit codes of a shell that cannot start a program.
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
@@ -54,6 +61,8 @@ pub struct Seen {
     pub is_running: bool,
     was_running: bool,
     told_held: bool,
+    /// Why it waits, as was said last.
+    reason: String,
 }
 
 impl Seen {
@@ -75,17 +84,19 @@ impl Seen {
     }
 
     /// What is new and of interest.
-    pub fn news(&mut self, job: Option<&Job>) -> Option<String> {
+    pub fn news(&mut self, job: Option<&Job>) -> Option<StageEvent> {
         let job = job?;
         // What has ended may still have something to say.
         self.is_running = !matches!(job.phase, Phase::Queued | Phase::Held);
+        let note = |message: String| Some(StageEvent::Note { message });
         match job.phase {
-            Phase::Held if !std::mem::replace(&mut self.told_held, true) => Some(format!(
-                "job {} is held ({}); `scontrol show job {}` says more, `scontrol release {}` lets it go",
-                job.id, job.reason, job.id, job.id
-            )),
+            Phase::Held if !std::mem::replace(&mut self.told_held, true) => note(will_not_start(job)),
             Phase::Queued if std::mem::take(&mut self.was_running) => {
-                Some(format!("job {} was taken off its node and is queued again ({})", job.id, job.reason))
+                note(format!("job {} was taken off its node and is queued again ({})", job.id, job.reason))
+            }
+            Phase::Queued if self.reason != job.reason => {
+                self.reason.clone_from(&job.reason);
+                Some(StageEvent::Queued { job: job.id.clone(), reason: job.reason.clone() })
             }
             Phase::Running => {
                 (self.was_running, self.told_held) = (true, false);
@@ -94,10 +105,40 @@ impl Seen {
             _ => None,
         }
     }
+
+    /// Whether to ask now how the script of a job ended: once, when the cluster is sure that it has.
+    pub fn asks_for_exit(&self, job: Option<&Job>) -> bool {
+        self.over == AGREEING && matches!(job.map(|job| job.phase), Some(Phase::Ended(Cause::Exit)))
+    }
+}
+
+/// What is said of a job that waits for ever.
+fn will_not_start(job: &Job) -> String {
+    let Job { id, reason, .. } = job;
+    let release = match reason.to_lowercase().contains("held") {
+        true => format!(", `scontrol release {id}` lets it go"),
+        false => String::new(),
+    };
+    format!(
+        "job {id} will not start by itself ({reason}): `scontrol show job {id}` says more{release}, `kiln cancel` cancels it"
+    )
+}
+
+/// Whether the script of a job ended before Kiln started: such a job has nothing to say.
+pub async fn never_started(site: &Site, job: Option<&Job>) -> bool {
+    let Some(job) = job else { return false };
+    let exit = engine::exit_of(&site.spec, &job.id).await;
+    matches!(exit.code, Some(PROLOGUE | NOT_FOUND | NOT_EXECUTABLE)) || exit.signal == Some(NO_OUTPUT)
 }
 
 /// What becomes of a stage whose job is over and has said nothing. `job` is none when the cluster does not know it.
-pub async fn explain(job: Option<&Job>, intent: &Intent, stage: &Stage, store: &Store) -> Ending {
+pub async fn explain(
+    job: Option<&Job>,
+    site: &Site,
+    intent: &Intent,
+    stage: &Stage,
+    store: &Store,
+) -> Ending {
     let id = intent.job.as_deref().unwrap_or("unknown");
     let Some(job) = job else {
         return Ending::Lost(format!(
@@ -116,28 +157,38 @@ pub async fn explain(job: Option<&Job>, intent: &Intent, stage: &Stage, store: &
             let on = if job.nodes.is_empty() { String::new() } else { format!(" on {}", job.nodes) };
             Ending::Lost(format!("job {id}{on} ended with {}", job.state))
         }
-        Cause::Exit => exit(id, intent, stage, store).await,
+        Cause::Exit => exit(id, site, intent, stage, store).await,
     }
 }
 
 /// A job whose script has ended without a word of Kiln.
-async fn exit(id: &str, intent: &Intent, stage: &Stage, store: &Store) -> Ending {
+async fn exit(id: &str, site: &Site, intent: &Intent, stage: &Stage, store: &Store) -> Ending {
+    let exit = engine::exit_of(&site.spec, id).await;
     let output = intent::folder(store, &intent.key).join(&intent.submission).join("slurm.out");
-    let tail = disk::tail(&output, TAIL).unwrap_or_default().join("\n");
+    let lines = disk::tail(&output, TAIL).unwrap_or_default();
+    let printed = if lines.is_empty() { &exit.printed } else { &lines };
+    let tail = printed[printed.len().saturating_sub(TAIL)..].join("\n");
     if tail.contains("exceeded memory limit") || tail.contains("oom-kill") {
         return Ending::Failed(out_of_memory(id, stage));
     }
     let said = if tail.is_empty() { String::new() } else { format!("; it printed:\n{tail}") };
-    let what = match slurm::exit_of(id).await {
-        Some((NOT_FOUND | NOT_EXECUTABLE, _)) => format!(
+    let what = match (exit.code, exit.signal) {
+        (Some(PROLOGUE), _) => format!("the prologue of the executor `{}` failed", intent.executor),
+        (_, Some(NO_OUTPUT)) if !output.exists() => format!(
+            "the node could not open {}; does it see the store? Nodes that do not need a `store` and a `remote` of the \
+             executor `{}`",
+            output.display(),
+            intent.executor
+        ),
+        (Some(NOT_FOUND | NOT_EXECUTABLE), _) => format!(
             "the program of kiln cannot be started on the node; name it by `kiln:` of the executor `{}`",
             intent.executor
         ),
-        Some((0, signal)) if signal > 0 => format!("it was killed by signal {signal}"),
-        Some((code, _)) => format!("its script ended with exit code {code}"),
-        None => "its script ended".to_owned(),
+        (_, Some(signal)) => format!("it was killed by signal {signal}"),
+        (Some(code), _) => format!("its script ended with exit code {code}"),
+        (None, None) => "its script ended".to_owned(),
     };
-    Ending::Failed(format!("job {id} ended and said nothing: {what}{said}"))
+    Ending::Failed(format!("job {id} ended before Kiln had started on its node: {what}{said}"))
 }
 
 /// A job that used more memory than it asked for.
@@ -151,17 +202,20 @@ pub fn out_of_memory(id: &str, stage: &Stage) -> String {
     )
 }
 
-/// A job whose time was over. `saved` says that it has written what it needs to go on.
-pub fn out_of_time(stage: &Stage, saved: bool) -> String {
+/// A job whose time was over. `told` says that it was told so before, and has ended by itself.
+pub fn out_of_time(stage: &Stage, told: bool) -> String {
     let limit = match stage.resources.time {
         Some(time) => format!("its `resources.time` of {} s", time.as_secs()),
         None => "the time limit of its job".to_owned(),
     };
-    let next = match saved {
-        true => "a stage that writes checkpoints goes on from there with `kiln run`",
-        false => "what it had made is lost but for its checkpoints",
-    };
-    format!(
-        "it did not end within {limit}; {next}, and `resources: {{ time: .. }}` of the stage gives it longer"
-    )
+    let longer = "`resources: { time: .. }` of the stage gives it longer";
+    match told {
+        true => format!(
+            "it ended when it was told that {limit} is nearly over; a stage that writes checkpoints goes on from there with \
+             `kiln run`, and {longer}"
+        ),
+        false => format!(
+            "it did not end within {limit}; what it had made is lost but for its checkpoints, and {longer}"
+        ),
+    }
 }

@@ -12,9 +12,9 @@ use super::Followed;
 use super::end::{self, Ending};
 use crate::executor::blocking;
 use crate::executor::cluster::end::{self as job_end, JobEnd};
+use crate::executor::cluster::engine::{Cause, Phase};
 use crate::executor::cluster::mail::Mail;
 use crate::executor::cluster::outbox::{self, Said};
-use crate::executor::cluster::slurm::{Cause, Phase};
 use crate::executor::cluster::{Site, watch::Look};
 use crate::executor::log::Log;
 use crate::executor::stage::life::{Early, StageRun};
@@ -41,7 +41,7 @@ impl StageRun {
                 Err(error) => tracing::debug!("what a job says was not read: {error:?}"),
             }
             let look = looks.borrow_and_update().clone();
-            if let Some(ending) = self.judge(&look, followed, &mut state).await {
+            if let Some(ending) = self.judge(&look, site, followed, &mut state).await {
                 return Ok(ending);
             }
             let every = if followed.mail.is_remote() { EVERY_REMOTE } else { EVERY };
@@ -68,7 +68,13 @@ impl StageRun {
     }
 
     /// What the cluster says of a job that has not said its end.
-    async fn judge(&self, look: &Look, followed: &Followed, seen: &mut end::Seen) -> Option<Ending> {
+    async fn judge(
+        &self,
+        look: &Look,
+        site: &Site,
+        followed: &Followed,
+        seen: &mut end::Seen,
+    ) -> Option<Ending> {
         if let Some(error) = look.error.as_ref().filter(|_| look.asked > seen.asked) {
             seen.asked = look.asked;
             self.waits_for_cluster(error, &mut seen.told_silence);
@@ -79,13 +85,14 @@ impl StageRun {
         }
         (seen.answered, seen.told_silence) = (look.answered, false);
         let job = look.jobs.get(&followed.intent.name());
-        if let Some(message) = seen.news(job) {
-            self.note(message);
+        if let Some(event) = seen.news(job) {
+            (self.emit)(event);
         }
-        if !seen.is_over(job) {
+        let is_over = seen.is_over(job) || seen.asks_for_exit(job) && end::never_started(site, job).await;
+        if !is_over {
             return None;
         }
-        Some(end::explain(job, &followed.intent, self.stage(), &self.context.store).await)
+        Some(end::explain(job, site, &followed.intent, self.stage(), &self.context.store).await)
     }
 
     /// The error of a stage, with what the cluster says of its job: a stage that was killed may not know that it was out of

@@ -21,9 +21,9 @@ use crate::cas::types::Action;
 use crate::executor::blocking;
 use crate::executor::cluster::Site;
 use crate::executor::cluster::end::{self as job_end, JobEnd};
+use crate::executor::cluster::engine::{self, ClusterError, Job};
 use crate::executor::cluster::intent::{self, Intent};
 use crate::executor::cluster::mail::Mail;
-use crate::executor::cluster::slurm::{self, Job, SlurmError};
 use crate::executor::job::StageEnd;
 use crate::sched::StageEvent;
 use crate::state::{Holder, KeyLock, Lock};
@@ -108,7 +108,7 @@ impl StageRun {
             Ending::Said(JobEnd::Done { seconds: None }) if self.job.replace => {
                 return Ok(Next::Again("its job was submitted before the stage was forced".to_owned()));
             }
-            Ending::Detached if site.cancels() => return self.cancel(followed).await.map(Next::End),
+            Ending::Detached if site.cancels() => return self.cancel(site, followed).await.map(Next::End),
             Ending::Detached => return Ok(Next::End(self.detached(&followed.intent))),
             // The job goes on, and the next run finds it.
             Ending::Unwatched(error) => return Err(Early::Failed(error)),
@@ -166,7 +166,7 @@ impl StageRun {
 
     fn detached(&self, intent: &Intent) -> StageEnd {
         let job = intent.job.as_deref().unwrap_or("unknown");
-        StageEnd::Detached(format!("job {job} of {} goes on", intent.executor))
+        StageEnd::Detached(format!("left to job {job} of {}", intent.executor))
     }
 
     pub(super) fn mail(&self, remote: Option<&str>) -> Mail {
@@ -181,6 +181,13 @@ impl StageRun {
     async fn adopt(self: &Arc<Self>, site: &Site) -> Result<Option<Followed>, Early> {
         let known = blocking(self, |run| intent::read(&run.context.store, &run.job.key)).await;
         let Some(mut intent) = known else { return Ok(None) };
+        if intent.address.as_deref() != site.spec.address() {
+            let job = intent.job.as_deref().unwrap_or("unknown");
+            return Err(Early::Failed(format!(
+                "it has job {job} of {} already: `kiln attach` goes on with that, `kiln cancel` cancels it",
+                intent.executor
+            )));
+        }
         let mail = self.mail(intent.remote.as_deref());
         let mut told = false;
         let look = tokio::select! {
@@ -224,7 +231,7 @@ impl StageRun {
     }
 
     /// Says once that the cluster does not answer.
-    pub(super) fn waits_for_cluster(&self, error: &SlurmError, told: &mut bool) {
+    pub(super) fn waits_for_cluster(&self, error: &ClusterError, told: &mut bool) {
         if error.is_passing() && !std::mem::replace(told, true) {
             self.note(format!("{error}; kiln waits and asks again"));
         }
@@ -268,14 +275,18 @@ impl StageRun {
     }
 
     /// Cancels the job of a run that stops.
-    async fn cancel(self: &Arc<Self>, followed: &Followed) -> Result<StageEnd, Early> {
+    async fn cancel(self: &Arc<Self>, site: &Site, followed: &Followed) -> Result<StageEnd, Early> {
         let ids: Vec<_> = followed.intent.job.iter().cloned().collect();
-        if let Err(error) = slurm::cancel(&ids).await {
+        let turn = site.submitting.acquire().await;
+        let cancelled = engine::cancel(&site.spec, &ids).await;
+        drop(turn);
+        if let Err(error) = cancelled {
             let id = followed.intent.job.as_deref().unwrap_or("unknown");
             let error = format!("job {id} was not cancelled: {error}; `kiln cancel` tries again");
             return Err(Early::Failed(error));
         }
         self.forget(followed).await?;
+        self.note(format!("job {} of {} is cancelled", ids.join(", "), followed.intent.executor));
         Ok(StageEnd::Interrupted)
     }
 

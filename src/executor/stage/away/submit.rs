@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::SemaphorePermit;
+
 use super::Followed;
 use crate::cas::During;
 use crate::cas::remote::{Lease, Sending};
@@ -15,10 +17,10 @@ use crate::cas::types::ArtifactRef;
 use crate::digest::Digest;
 use crate::executor::blocking;
 use crate::executor::cluster::Site;
+use crate::executor::cluster::engine::{self, ClusterError, Submission};
 use crate::executor::cluster::intent::{self, Intent};
 use crate::executor::cluster::request::JobRequest;
 use crate::executor::cluster::script::{self, Place};
-use crate::executor::cluster::slurm::{self, SlurmError, Submission};
 use crate::executor::job::StageEnd;
 use crate::executor::stage::life::{Early, StageRun};
 use crate::graph::Producer;
@@ -30,15 +32,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 impl StageRun {
     /// Hands the stage over.
     pub(super) async fn submit(self: &Arc<Self>, site: &Arc<Site>) -> Result<Followed, Early> {
-        let _turn = tokio::select! {
-            turn = site.submitting.acquire() => turn.ok(),
-            () = self.context.cancellation.stopping() => return Err(Early::End(StageEnd::Interrupted)),
-        };
+        let turn = self.turn(site).await?;
         let remote = site.spec.remote.clone();
         let submitted_by = Arc::clone(site);
         let (mut intent, script, lease) =
             blocking(self, move |run| run.hand_over(&submitted_by, remote.as_deref())).await?;
-        let id = self.submit_until_taken(site, &intent, &script).await?;
+        let id = self.submit_until_taken(site, turn, &intent, &script).await?;
         intent.job = Some(id);
         let known = intent.clone();
         blocking(self, move |run| intent::write(&run.context.store, &known)).await?;
@@ -46,6 +45,14 @@ impl StageRun {
         site.watch.wake();
         let mail = self.mail(intent.remote.as_deref());
         Ok(Followed { intent, mail, lease })
+    }
+
+    /// Waits until not too many others submit.
+    async fn turn<'a>(&self, site: &'a Site) -> Result<Option<SemaphorePermit<'a>>, Early> {
+        tokio::select! {
+            turn = site.submitting.acquire() => Ok(turn.ok()),
+            () = self.context.cancellation.stopping() => Err(Early::End(StageEnd::Interrupted)),
+        }
     }
 
     /// Writes everything that the job needs, and the intent. Blocks on disk and network.
@@ -75,6 +82,8 @@ impl StageRun {
             stage: self.stage().name.value.clone(),
             pipeline: self.context.graph.pipeline().name.clone(),
             executor: site.spec.name.clone(),
+            forced: self.job.replace,
+            address: site.spec.address().map(str::to_owned),
             submission,
             job: None,
             since: format!("{:.0}", jiff::Timestamp::now()),
@@ -82,11 +91,10 @@ impl StageRun {
             remote: remote.map(str::to_owned),
         };
         intent::write(store, &intent)?;
-        let program = std::env::current_exe().during("find", std::path::Path::new("the program of kiln"))?;
         let root = std::path::absolute(store.root()).during("find", store.root())?;
         let url = remote.and_then(|name| Some((name, self.remote_url(name)?)));
         let demands_signatures = store.trust().demanded;
-        let place = Place { program: &program, store: &root, remote: url, demands_signatures };
+        let place = Place { program: &site.program, store: &root, remote: url, demands_signatures };
         Ok((intent.clone(), script::script(&site.spec, &intent, &digest, &place), lease))
     }
 
@@ -171,6 +179,7 @@ impl StageRun {
     async fn submit_until_taken(
         self: &Arc<Self>,
         site: &Site,
+        turn: Option<SemaphorePermit<'_>>,
         intent: &Intent,
         script: &str,
     ) -> Result<String, Early> {
@@ -183,18 +192,21 @@ impl StageRun {
         let resources = self.stage().resources;
         let comment = format!("kiln {}", intent.key);
         let job = Submission { name: &name, comment: &comment, resources, output: &output, script };
-        let (mut wait, mut told) = (FIRST_WAIT, false);
+        let (mut wait, mut told, mut turn) = (FIRST_WAIT, false, turn);
         loop {
-            let error = match slurm::submit(&site.spec, &job).await {
+            let error = match engine::submit(&site.spec, &job).await {
                 Ok(id) => return Ok(id),
-                Err(error) if error.is_passing() => error,
-                Err(error) => return Err(Early::Failed(error.to_string())),
+                Err(error) => error,
             };
-            self.waits_for_cluster(&error, &mut told);
-            if self.context.cancellation.sleep(wait).await {
-                return Err(Early::End(self.unanswered(site, intent, &error).await));
+            // Others need not wait for this one.
+            turn.take();
+            if error.is_passing() {
+                self.waits_for_cluster(&error, &mut told);
+                if self.context.cancellation.sleep(wait).await {
+                    return Err(Early::End(self.unanswered(site, intent, &error).await));
+                }
+                wait = LONGEST_WAIT.min(wait * 2);
             }
-            wait = LONGEST_WAIT.min(wait * 2);
             let look = tokio::select! {
                 look = site.watch.fresh(|_| {}) => look,
                 () = self.context.cancellation.stopping() => {
@@ -204,13 +216,19 @@ impl StageRun {
             if let Some(job) = look.jobs.get(&name) {
                 return Ok(job.id.clone());
             }
+            if !error.is_passing() {
+                let _ = blocking(self, |run| intent::forget(&run.context.store, &run.job.key)).await;
+                return Err(Early::Failed(error.to_string()));
+            }
+            turn = self.turn(site).await?;
         }
     }
+
     /// What becomes of a submission that the cluster has not answered when the run is to stop: the job may be there.
-    async fn unanswered(self: &Arc<Self>, site: &Site, intent: &Intent, error: &SlurmError) -> StageEnd {
+    async fn unanswered(self: &Arc<Self>, site: &Site, intent: &Intent, error: &ClusterError) -> StageEnd {
         let name = intent.name();
-        let is_refused = matches!(error, SlurmError::Full(_));
-        if is_refused || site.cancels() && slurm::cancel_named(&name).await.is_ok() {
+        let is_refused = matches!(error, ClusterError::Full(_));
+        if is_refused || site.cancels() && engine::cancel_named(&site.spec, &name).await.is_ok() {
             let _ = blocking(self, |run| intent::forget(&run.context.store, &run.job.key)).await;
             return StageEnd::Interrupted;
         }
