@@ -21,6 +21,8 @@ use crate::spec::types::Stage;
 const PROLOGUE: i32 = script::PROLOGUE_FAILED;
 /// What Slurm gives as the signal of a job whose output it could not open.
 const NO_OUTPUT: i32 = 53;
+/// Why Slurm ends a job that fits no node.
+const UNFIT: &str = "BadConstraints";
 /// The exit codes of a shell that cannot start a program.
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
@@ -128,7 +130,9 @@ fn will_not_start(job: &Job) -> String {
 pub async fn never_started(site: &Site, job: Option<&Job>) -> bool {
     let Some(job) = job else { return false };
     let exit = engine::exit_of(&site.spec, &job.id).await;
-    matches!(exit.code, Some(PROLOGUE | NOT_FOUND | NOT_EXECUTABLE)) || exit.signal == Some(NO_OUTPUT)
+    job.reason == UNFIT
+        || matches!(exit.code, Some(PROLOGUE | NOT_FOUND | NOT_EXECUTABLE))
+        || exit.signal == Some(NO_OUTPUT)
 }
 
 /// What becomes of a stage whose job is over and has said nothing. `job` is none when the cluster does not know it.
@@ -157,12 +161,13 @@ pub async fn explain(
             let on = if job.nodes.is_empty() { String::new() } else { format!(" on {}", job.nodes) };
             Ending::Lost(format!("job {id}{on} ended with {}", job.state))
         }
-        Cause::Exit => exit(id, site, intent, stage, store).await,
+        Cause::Exit => exit(job, site, intent, stage, store).await,
     }
 }
 
 /// A job whose script has ended without a word of Kiln.
-async fn exit(id: &str, site: &Site, intent: &Intent, stage: &Stage, store: &Store) -> Ending {
+async fn exit(job: &Job, site: &Site, intent: &Intent, stage: &Stage, store: &Store) -> Ending {
+    let id = &job.id;
     let exit = engine::exit_of(&site.spec, id).await;
     let output = intent::folder(store, &intent.key).join(&intent.submission).join("slurm.out");
     let lines = disk::tail(&output, TAIL).unwrap_or_default();
@@ -184,6 +189,7 @@ async fn exit(id: &str, site: &Site, intent: &Intent, stage: &Stage, store: &Sto
             "the program of kiln cannot be started on the node; name it by `kiln:` of the executor `{}`",
             intent.executor
         ),
+        _ if job.reason == UNFIT => format!("no node has what it asks for ({UNFIT})"),
         (_, Some(signal)) => format!("it was killed by signal {signal}"),
         (Some(code), _) => format!("its script ended with exit code {code}"),
         (None, None) => "its script ended".to_owned(),
