@@ -156,10 +156,10 @@ pub struct RunArgs {
     /// Run nothing and exit with 2 if the pipeline differs from the lock file; exit with 1 if an output does
     #[arg(long)]
     pub locked: bool,
-    /// Run stages as jobs of a cluster: slurm, or the name of one of `executors`; local runs all of them here
+    /// Run stages as jobs of a cluster: slurm, ray, or the name of one of `executors`; local runs all of them here
     #[arg(long, value_name = "NAME")]
     pub executor: Option<String>,
-    /// End when the jobs that can be submitted are; the next run goes on with them
+    /// End once all jobs that can start now are submitted; the next run goes on with them and submits what comes next
     #[arg(long)]
     pub detach: bool,
     /// Whether the lock file stays as it is.
