@@ -53,6 +53,7 @@ test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
 	python3 tests/tools/provenance.py target/release/kiln
 	python3 tests/tools/servers.py target/release/kiln ladder
+	python3 tests/tools/ray_jobs.py target/release/kiln
 	python3 tests/tools/slurm.py target/release/kiln over_its_time a_node_that_dies preempted killed_runners
 	$(CARGO) test --release --workspace -- --ignored --skip cas::tests::speed $(addprefix --skip ,$(SOAKED))
 

@@ -258,6 +258,13 @@ fn field(spec: &mut ExecutorSpec, key: &str, value: &Node, whose: &str, out: &mu
                 );
                 out.push(Code::Choice, value.span, message);
             }
+            if text.contains('\0') {
+                out.push(
+                    Code::Type,
+                    value.span,
+                    format!("{whose} holds a character that no script can hold"),
+                );
+            }
             spec.prologue = Some(text).filter(|text| !text.contains('\0'));
         }
         key => {
@@ -271,14 +278,22 @@ fn field(spec: &mut ExecutorSpec, key: &str, value: &Node, whose: &str, out: &mu
 
 /// An option of the program that submits a job; not one by which Kiln would lose sight of the job.
 fn option(node: &Node, whose: &str, out: &mut Diagnostics) -> Option<String> {
-    const REFUSED: [&str; 7] =
-        ["--clusters", "--array", "--job-name", "--test-only", "--wrap", "--wait", "--parsable"];
-    const LETTERS: [&str; 4] = ["-M", "-a", "-J", "-W"];
+    const REFUSED: [&str; 8] =
+        ["--clusters", "--array", "--uid", "--gid", "--test-only", "--wrap", "--wait", "--quiet"];
+    const LETTERS: [&str; 6] = ["-M", "-a", "-W", "-Q", "-V", "-h"];
+    // Letters without a value, behind which others could hide.
+    const ALONE: [&str; 4] = ["-H", "-k", "-s", "-v"];
     let text = one_line(node, whose, out)?;
     let name = text.split(['=', ' ']).next().unwrap_or_default();
     // A long option may be abbreviated.
     let is_long = name.len() > 2 && REFUSED.iter().any(|refused| refused.starts_with(name));
-    if is_long || LETTERS.iter().any(|letter| text.starts_with(letter)) {
+    let hides = text.len() > 2 && ALONE.iter().any(|letter| text.starts_with(letter));
+    if !text.starts_with('-') {
+        let hint = Some("write an option and its value as one, such as `--partition=long`".to_owned());
+        out.push_hint(Code::Choice, node.span, format!("{whose} holds `{text}`, which is no option"), hint);
+        return None;
+    }
+    if is_long || hides || LETTERS.iter().any(|letter| text.starts_with(letter)) {
         let message = format!(
             "{whose} holds `{text}`, with which the job of a stage could not be submitted or found again"
         );

@@ -22,8 +22,8 @@ from jobs.world import World  # noqa: E402
 
 QUICK = [
     days.same_digests, days.a_day, days.attach_and_cancel, days.interrupted, days.asked_on_a_terminal, days.trial,
-    days.jobs_at_a_time, ends.out_of_memory, ends.cancelled_by_hand, ends.forced, ends.told_that_its_time_is_over,
-    ends.another_key, stores.two_stores, stores.a_checkpoint_from_elsewhere, stores.secrets_of_the_node,
+    days.jobs_at_a_time, days.changed_meanwhile, stores.a_remote_that_is_gone, ends.out_of_memory, ends.cancelled_by_hand, ends.forced, ends.stopped_by_a_signal,
+    ends.ended_while_nobody_was_there, ends.another_key, stores.two_stores, stores.a_checkpoint_from_elsewhere, stores.secrets_of_the_node,
     stores.kept_for_jobs, stores.a_lost_input, runners.two_runners, runners.a_silent_controller, sites.words_of_sites,
     sites.odd_paths, sites.a_login_node, sites.a_prologue_that_fails, sites.jobs_that_cannot_be_cancelled,
     sites.a_controller_that_hangs, sites.short_and_large_stages,

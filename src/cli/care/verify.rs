@@ -20,6 +20,7 @@ use crate::cli::{CliError, Exit};
 use crate::digest::Digest;
 use crate::plan::StagePlan;
 use crate::report::text::printable;
+use crate::spec::executors::LOCAL;
 
 /// Runs the command.
 ///
@@ -48,8 +49,13 @@ pub fn run(common: &Common, args: &VerifyArgs, printer: &mut Printer) -> Result<
         let mut pipeline = args.pipeline.clone();
         pipeline.names = file.iter().map(|file| file.display().to_string()).chain([stage.clone()]).collect();
         pipeline.json = false;
-        let again =
-            RunArgs { pipeline, force: vec![stage.clone()], leaves_lock_file: true, ..RunArgs::default() };
+        let again = RunArgs {
+            pipeline,
+            force: vec![stage.clone()],
+            leaves_lock_file: true,
+            executor: Some(LOCAL.to_owned()),
+            ..RunArgs::default()
+        };
         let exit = run::run(&common, &again, printer)?;
         let made = Store::open(&folder)?.action(&recorded.key)?;
         Ok((exit, made))

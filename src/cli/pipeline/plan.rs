@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::cli::args::{Common, PlanArgs};
+use crate::cli::cluster::executors;
 use crate::cli::context::Context;
 use crate::cli::pipeline::{lock, params};
 use crate::cli::printer::{CHANGED, FAINT, GOOD, Printer, paint};
@@ -35,6 +36,7 @@ pub type Resumes = BTreeMap<String, ResumePoint>;
 pub fn run(common: &Common, args: &PlanArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let (_, targets) = args.pipeline.split();
     let context = Context::open(common, &args.pipeline)?;
+    executors::check(&context, &executors::known(context.graph.pipeline())?, None)?;
     let plan = context.plan(targets, &args.force)?;
     params::check(&context, &plan)?;
     if args.locked {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::cli::args::{Common, RunArgs};
-use crate::cli::cluster::executors;
+use crate::cli::cluster::{executors, jobs};
 use crate::cli::context::Context;
 use crate::cli::pipeline::{lock, params, plan};
 use crate::cli::printer::Printer;
@@ -84,7 +84,8 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
         ready,
     };
     let device = context.device.to_owned();
-    let notes = executors::short(&placement).into_iter().collect();
+    let others = jobs::of_other_versions(&context, &plan).into_iter().map(|intent| jobs::other(&intent));
+    let notes = executors::short(&placement).into_iter().chain(others).collect();
     let options = Options { jobs: args.jobs, keep_going: args.keep_going, device, placement, notes };
     let outcome = executor::run(wanted, &options, reporters)?;
     let differences = check.map(LockCheck::into_differences).unwrap_or_default();

@@ -78,6 +78,9 @@ pub fn run(common: &Common, args: &StatusArgs, printer: &mut Printer) -> Result<
     }
     let width = widest(plan.stages.iter().map(|s| s.name.as_str()), 40);
     lines.iter().for_each(|line| printer.line(to_text(line, width)));
+    for intent in jobs::of_other_versions(&context, &plan) {
+        printer.line(format!("  {}", jobs::other(&intent)));
+    }
     let people = if people > 0 { format!(", {people} waiting for people") } else { String::new() };
     printer.line(format!("{fresh} fresh, {stale} stale, {running} running{people}."));
     Ok(Exit::Ok)
@@ -119,6 +122,7 @@ fn job_of(intent: &Intent, found: &Found) -> JobLine {
         Found::Nothing | Found::NoAnswer => intent.job.clone(),
     };
     let (word, state) = match found {
+        Found::Nothing if intent.job.is_none() => ("stale", "which was not submitted".to_owned()),
         Found::Nothing => ("stale", "which the cluster does not know any more".to_owned()),
         Found::NoAnswer => ("queued", "of which the cluster says nothing now".to_owned()),
         Found::Job(job) => match job.phase {

@@ -180,10 +180,7 @@ fn job_log(
     json: bool,
     printer: &mut Printer,
 ) -> Result<bool, CliError> {
-    let Some((intent, text)) = jobs::log_of(store, pipeline, stage).filter(|(_, text)| !text.is_empty())
-    else {
-        return Ok(false);
-    };
+    let Some((intent, text)) = jobs::log_of(store, pipeline, stage) else { return Ok(false) };
     if json {
         printer.json(&json!({
             "schema": LOG_FORMAT, "run": intent.run, "stage": stage, "job": intent.job, "text": text,
@@ -191,7 +188,10 @@ fn job_log(
         return Ok(true);
     }
     let job = intent.job.as_deref().unwrap_or("?");
-    let head = format!("The log of `{stage}` so far, in job {job} of {}:", intent.executor);
+    let head = match text.is_empty() {
+        true => format!("`{stage}` has printed nothing so far in job {job} of {}.", intent.executor),
+        false => format!("The log of `{stage}` so far, in job {job} of {}:", intent.executor),
+    };
     printer.complain(paint(FAINT, head) + "\n");
     printer.text(printable_lines(&text));
     Ok(true)

@@ -5,6 +5,7 @@
 //! Must not know: stages, keys, how an engine is spoken to.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::{ray, slurm};
 use crate::spec::executors::{Engine, ExecutorSpec};
@@ -173,6 +174,12 @@ pub async fn exit_of(spec: &ExecutorSpec, id: &str) -> Exit {
         Engine::Slurm => slurm::exit_of(id).await,
         Engine::Ray => ray::exit_of(spec, id).await,
     }
+}
+
+/// How long a job of this machine that was told that its time is nearly over may still work.
+pub async fn time_until_warning() -> Duration {
+    // `timeout`, which tells jobs of Ray, does so in time.
+    slurm::time_until_warning().await
 }
 
 /// A message in one line, without the name of the program that printed it.

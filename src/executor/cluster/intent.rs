@@ -54,6 +54,9 @@ pub struct Intent {
     pub job: Option<String>,
     /// When it was submitted, RFC 3339 in UTC.
     pub since: String,
+    /// The bytes of memory that were asked for; 0 for what the cluster gives.
+    #[serde(default)]
+    pub memory: u64,
     /// Whether its stage was forced, so that an earlier result does not count.
     #[serde(default)]
     pub forced: bool,
@@ -119,8 +122,7 @@ pub fn write(store: &Store, intent: &Intent) -> Result<(), StoreError> {
 /// The intent of a key; none where there is none, or one that cannot be read.
 pub fn read(store: &Store, key: &Digest) -> Option<Intent> {
     let file = folder(store, key).join("intent.json");
-    let small = fs::metadata(&file).is_ok_and(|meta| meta.len() <= MOST_BYTES);
-    let intent: Intent = serde_json::from_slice(&small.then(|| fs::read(&file).ok())??).ok()?;
+    let intent: Intent = serde_json::from_slice(&super::mail::bounded(&file, MOST_BYTES).ok()??).ok()?;
     (intent.format == FORMAT && intent.key == *key && is_submission(&intent.submission)).then_some(intent)
 }
 

@@ -7,8 +7,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use crate::cas::Store;
 use crate::cas::disk::{self, Os, make_durable_folders, remove_tree};
@@ -161,11 +164,19 @@ fn failed(parts: &[&str], source: io::Error) -> MailError {
 }
 
 /// The bytes of a plain file, if it is there.
-fn bounded(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+///
+/// # Errors
+/// It has more than `most` bytes, is no plain file, or the disk refuses.
+pub(super) fn bounded(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    // Whoever may write here may put something else in the place of a file.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no plain file"));
+    }
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > most {

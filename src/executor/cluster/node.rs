@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::end::{self, JobEnd};
+use super::engine;
 use super::intent;
 use super::mail::Mail;
 use super::outbox::{self, Outbox};
@@ -139,8 +140,11 @@ fn watch_signals(cancellation: &Cancellation, stopped: &Arc<std::sync::OnceLock<
         let Ok(mut stream) = signal(kind) else { continue };
         let (cancellation, stopped) = (cancellation.clone(), Arc::clone(stopped));
         tokio::spawn(async move {
-            // Slurm says it more than once; it kills by itself when the time is over.
+            // Slurm may say it more than once, and kills by itself when the time is over.
             while stream.recv().await.is_some() {
+                if why == Stopped::Time {
+                    tokio::time::sleep(engine::time_until_warning().await).await;
+                }
                 let _ = stopped.set(why);
                 cancellation.stop();
             }
@@ -192,13 +196,15 @@ impl Node {
         };
         let run = store.history().begin_in(&folder, &request.pipeline).map_err(|e| text(&e))?;
         let run = Arc::new(run.on_behalf_of(&request.run));
-        let last = outbox::read(mail, &call.submission, 0, &mut |_| {}).map_err(|e| text(&e))?;
+        let last = outbox::read_all(mail, &call.submission, &mut |_| {}).map_err(|e| text(&e))?;
         let log = run.log_path(&request.stage.name.value);
         let outbox = Arc::new(Outbox::new(mail.clone(), &call.submission, log, last));
         let machine = Machine::look();
         let permit = Budget::new(machine.capacity(None)).acquire(request.stage.resources).unwrap_or_default();
         let caller = environment::caller();
-        let secrets = environment::stage_environment(&request.stage, None, &caller).map_err(|e| text(&e))?;
+        let secrets = environment::stage_environment(&request.stage, None, &caller).map_err(|e| {
+            format!("on the node {}, {e}, or set it in the `prologue` of the executor", node_name())
+        })?;
         let context = RunContext {
             graph,
             store: Arc::clone(store),
@@ -267,6 +273,10 @@ impl Node {
         sending.finish().await;
         end
     }
+}
+
+fn node_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn read_request(call: &Call) -> Result<JobRequest, String> {

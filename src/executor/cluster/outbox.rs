@@ -24,6 +24,8 @@ const MOST_LOG: u64 = 256 << 10;
 const MOST_PER_FILE: usize = 500;
 /// The most files that are read at once.
 const MOST_FILES: u64 = 1000;
+/// The most files of a job that are read.
+const MOST_IN_ALL: u64 = 1_000_000;
 /// The most events that wait for the next file; the oldest progress gives way.
 const MOST_EVENTS: usize = 10_000;
 
@@ -84,18 +86,18 @@ impl Outbox {
         }
     }
 
-    /// Writes what is new; false when nothing is.
+    /// Writes what is new; false when nothing is. When the job has `ended`, half a line is one, too.
     ///
     /// # Errors
     /// The disk or the remote refuses; it is said with the next file then.
-    pub fn flush(&self) -> Result<bool, MailError> {
+    pub fn flush(&self, ended: bool) -> Result<bool, MailError> {
         let _turn = unpoisoned(&self.writing);
         let (events, from, number) = {
             let mut state = unpoisoned(&self.state);
             let some = state.events.len().min(MOST_PER_FILE);
             (state.events.drain(..some).collect::<Vec<_>>(), state.sent, state.number + 1)
         };
-        let log = self.new_log(from);
+        let log = self.new_log(from, ended);
         if events.is_empty() && log.is_empty() {
             return Ok(false);
         }
@@ -121,7 +123,7 @@ impl Outbox {
     }
 
     /// What is new in the log, up to the end of a line where there is one.
-    fn new_log(&self, from: u64) -> Vec<u8> {
+    fn new_log(&self, from: u64, ended: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
         let read = File::open(&self.log).and_then(|mut file| {
             file.seek(SeekFrom::Start(from))?;
@@ -132,33 +134,68 @@ impl Outbox {
         }
         match bytes.iter().rposition(|&byte| byte == b'\n') {
             Some(end) => bytes.truncate(end + 1),
-            None if (bytes.len() as u64) < MOST_LOG => bytes.clear(),
+            None if (bytes.len() as u64) < MOST_LOG && !ended => bytes.clear(),
             None => {}
         }
         bytes
     }
 }
 
-/// The side of the runner: reads the files after `number` and gives the number of the last one.
+/// The side of the runner: reads the files after `number`, some of them at most, and counts it up to the last one.
 ///
 /// # Errors
-/// The disk or the remote refuses.
+/// The disk or the remote refuses; what was read before counts.
 pub fn read(
     mail: &Mail,
     submission: &str,
-    number: u64,
+    number: &mut u64,
     each: &mut dyn FnMut(Said),
-) -> Result<u64, MailError> {
-    let (mut number, most) = (number, number.saturating_add(MOST_FILES));
-    while number < most
-        && let Some(bytes) = mail.get(&[submission, &file_name(number + 1)], MOST_BYTES)?
+) -> Result<(), MailError> {
+    let most = number.saturating_add(MOST_FILES);
+    while *number < most
+        && let Some(bytes) = mail.get(&[submission, &file_name(*number + 1)], MOST_BYTES)?
     {
-        number += 1;
+        *number += 1;
         // What is not understood was said by another version.
         let lines = bytes.split(|&byte| byte == b'\n');
         lines.filter_map(|line| serde_json::from_slice(line).ok()).for_each(&mut *each);
     }
+    Ok(())
+}
+
+/// Reads everything that a job has said, and gives the number of the last file.
+///
+/// # Errors
+/// The disk or the remote refuses.
+pub fn read_all(mail: &Mail, submission: &str, each: &mut dyn FnMut(Said)) -> Result<u64, MailError> {
+    let mut number = 0;
+    read_rest(mail, submission, &mut number, each)?;
     Ok(number)
+}
+
+/// Reads all files after `number`.
+///
+/// # Errors
+/// The disk or the remote refuses; what was read before counts.
+pub fn read_rest(
+    mail: &Mail,
+    submission: &str,
+    number: &mut u64,
+    each: &mut dyn FnMut(Said),
+) -> Result<(), MailError> {
+    while *number < MOST_IN_ALL {
+        let before = *number;
+        read(mail, submission, number, each)?;
+        if *number == before {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a part of a log, as they are.
+pub fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.strip_suffix('\n').unwrap_or(text).split('\n')
 }
 
 fn file_name(number: u64) -> String {
@@ -183,20 +220,48 @@ mod tests {
         let outbox = Outbox::new(mail.clone(), "0123abcd", log.clone(), 0);
         let (mut heard, mut number) = (Vec::new(), 0);
         outbox.say(note("one"));
-        assert!(outbox.flush().unwrap() && !outbox.flush().unwrap(), "nothing is said twice");
-        number = read(&mail, "0123abcd", number, &mut |said| heard.push(said)).unwrap();
+        assert!(outbox.flush(false).unwrap() && !outbox.flush(false).unwrap(), "nothing is said twice");
+        read(&mail, "0123abcd", &mut number, &mut |said| heard.push(said)).unwrap();
         std::fs::write(&log, "first line\nhalf a li").unwrap();
         outbox.say(note("two"));
-        outbox.flush().unwrap();
+        outbox.flush(false).unwrap();
         std::fs::write(&log, "first line\nhalf a line\n").unwrap();
-        outbox.flush().unwrap();
-        read(&mail, "0123abcd", number, &mut |said| heard.push(said)).unwrap();
+        outbox.flush(false).unwrap();
+        read(&mail, "0123abcd", &mut number, &mut |said| heard.push(said)).unwrap();
         let log = |text: &str| Said::Log(text.to_owned());
         let all =
             [Said::Event(note("one")), log("first line\n"), Said::Event(note("two")), log("half a line\n")];
         assert_eq!(heard, all);
         let mut again = Vec::new();
-        read(&mail, "0123abcd", 0, &mut |said| again.push(said)).unwrap();
+        read_all(&mail, "0123abcd", &mut |said| again.push(said)).unwrap();
         assert_eq!(again, all, "one that comes later hears the same");
+    }
+
+    #[test]
+    fn a_job_that_says_much_is_heard_to_its_end_and_half_a_line_is_its_last_word() {
+        let p = place();
+        let mail = Mail::in_store(&p.store, &Digest::of_bytes(b"key"));
+        let log = p.file("log", "");
+        let outbox = Outbox::new(mail.clone(), "0123abcd", log.clone(), 0);
+        for n in 0..MOST_FILES + 2 {
+            outbox.say(note(&n.to_string()));
+            outbox.flush(false).unwrap();
+        }
+        std::fs::write(&log, "last words").unwrap();
+        assert!(!outbox.flush(false).unwrap() && outbox.flush(true).unwrap() && !outbox.flush(true).unwrap());
+        let mut heard = Vec::new();
+        assert_eq!(read_all(&mail, "0123abcd", &mut |said| heard.push(said)).unwrap(), MOST_FILES + 3);
+        assert_eq!(heard.last(), Some(&Said::Log("last words".to_owned())));
+        // One that cannot be read now is read later, and nothing is heard twice.
+        let folder = super::super::intent::folder(&p.store, &Digest::of_bytes(b"key")).join("0123abcd");
+        let (third, aside) = (folder.join(file_name(3)), folder.join("aside"));
+        std::fs::rename(&third, &aside).unwrap();
+        std::fs::create_dir(&third).unwrap();
+        let (mut number, mut again) = (0, Vec::new());
+        assert!(read(&mail, "0123abcd", &mut number, &mut |said| again.push(said)).is_err());
+        std::fs::remove_dir(&third).unwrap();
+        std::fs::rename(&aside, &third).unwrap();
+        read_rest(&mail, "0123abcd", &mut number, &mut |said| again.push(said)).unwrap();
+        assert_eq!(again, heard);
     }
 }

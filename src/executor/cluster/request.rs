@@ -167,8 +167,7 @@ pub fn held(store: &Store) -> (Vec<ArtifactRef>, Vec<PathBuf>) {
         }
         for submission in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let file = submission.path().join("request.json");
-            let small = fs::metadata(&file).is_ok_and(|meta| meta.len() <= MOST_BYTES);
-            let request = small.then(|| fs::read(&file).ok()).flatten();
+            let request = super::mail::bounded(&file, MOST_BYTES).ok().flatten();
             let request = request.and_then(|bytes| serde_json::from_slice::<JobRequest>(&bytes).ok());
             held.extend(request.iter().flat_map(JobRequest::artifacts));
         }

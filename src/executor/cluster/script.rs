@@ -79,6 +79,7 @@ mod tests {
             executor: "slurm".into(),
             address: None,
             forced: false,
+            memory: 0,
             submission: "0123abcd".into(),
             job: None,
             since: String::new(),

@@ -18,6 +18,9 @@ use crate::state::Lock;
 /// How often what is new is written, into a folder and into a remote.
 const EVERY: Duration = Duration::from_secs(1);
 const EVERY_REMOTE: Duration = Duration::from_secs(5);
+/// How often at least, however long the job has been running.
+const RARELY: Duration = Duration::from_secs(30);
+const RARELY_REMOTE: Duration = Duration::from_secs(120);
 /// How often a checkpoint is sent to a remote.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
@@ -41,10 +44,13 @@ impl Sending {
         if mail.is_remote() {
             blocking(&state, State::begin).await;
         }
-        let every = if mail.is_remote() { EVERY_REMOTE } else { EVERY };
+        let (first, most) = if mail.is_remote() { (EVERY_REMOTE, RARELY_REMOTE) } else { (EVERY, RARELY) };
         let task = tokio::spawn(async move {
-            let mut last = tokio::time::Instant::now();
+            let began = tokio::time::Instant::now();
+            let mut last = began;
             loop {
+                // A job that runs for weeks has thousands of files, not millions.
+                let every = (began.elapsed() / 600).clamp(first, most);
                 let ended = tokio::time::timeout(every, &mut stopped).await.is_ok();
                 let checkpoint = state.call.mail.is_remote() && (ended || last.elapsed() >= CHECKPOINT_EVERY);
                 if checkpoint {
@@ -92,7 +98,7 @@ impl State {
     fn send(&self, checkpoint: bool, ended: bool) {
         // A log may be longer than one file.
         loop {
-            match self.outbox.flush() {
+            match self.outbox.flush(ended) {
                 Ok(true) if ended => {}
                 Ok(_) => break,
                 Err(error) => {

@@ -48,8 +48,8 @@ fn take_over(context: &RunContext, stage: &str, intent: &Intent, events: &mut Ve
         return;
     }
     let Ok(log) = Log::open(&context.run.log_path(stage)) else { return };
-    let read = outbox::read(&mail, &intent.submission, 0, &mut |said| match said {
-        Said::Log(text) => text.lines().for_each(|line| log.line(line.as_bytes())),
+    let read = outbox::read_all(&mail, &intent.submission, &mut |said| match said {
+        Said::Log(text) => outbox::lines(&text).for_each(|line| log.line(line.as_bytes())),
         // How far it was, nobody wants to know any more.
         Said::Event(StageEvent::Progress { .. } | StageEvent::Started { .. }) => {}
         Said::Event(event) => events.push(Event::Stage { stage: stage.to_owned(), event }),

@@ -75,30 +75,11 @@ fn output(path: &str) -> String {
     if path.contains('\\') { path.replace('\\', r"\\") } else { path.replace('%', "%%") }
 }
 
+/// The options of a submission. Those of the executor stand before the ones by which Kiln finds and follows the job.
 fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
-    let mut all: Vec<String> = [
-        "--parsable",
-        "--requeue",
-        "--open-mode=append",
-        "--export=NONE",
-        // Limits of the login node are not for the job.
-        "--propagate=NONE",
-        "--nodes=1",
-        "--ntasks=1",
-        "--chdir=/",
-    ]
-    .map(str::to_owned)
-    .into();
-    let time = job.resources.time.or(spec.time);
-    let warning =
-        time.map_or(LONGEST_WARNING, |time| (time.as_secs() / 10).clamp(SHORTEST_WARNING, LONGEST_WARNING));
-    all.push(format!("--signal=B:USR1@{warning}"));
-    let Submission { name, comment, resources, output, .. } = job;
-    all.extend([
-        format!("--job-name={name}"),
-        format!("--comment={comment}"),
-        format!("--output={}", self::output(output)),
-    ]);
+    // Limits of the login node are not for the job.
+    let mut all = vec!["--requeue".to_owned(), "--propagate=NONE".to_owned()];
+    let resources = job.resources;
     match resources.cpus {
         0 => all.push("--exclusive".to_owned()),
         cpus => all.push(format!("--cpus-per-task={cpus}")),
@@ -107,9 +88,8 @@ fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
         // Slurm counts whole MiB.
         all.push(format!("--mem={}M", resources.memory.div_ceil(1 << 20)));
     }
-    if let Some(time) = time {
-        all.push(format!("--time={}", clock(time)));
-    }
+    let time = resources.time.or(spec.time);
+    all.extend(time.map(|time| format!("--time={}", clock(time))));
     match &spec.gres {
         Some(gres) => all.push(format!("--gres={}", with_gpus(gres, resources.gpus))),
         None if resources.gpus > 0 => all.push(format!("--gres=gpu:{}", resources.gpus)),
@@ -123,7 +103,41 @@ fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
     ];
     all.extend(named.iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?))));
     all.extend(spec.options.iter().cloned());
+    let ours = ["--parsable", "--open-mode=append", "--export=NONE", "--nodes=1", "--ntasks=1", "--chdir=/"];
+    all.extend(ours.map(str::to_owned));
+    all.push(format!("--signal=B:USR1@{}", time.map_or(LONGEST_WARNING, warning)));
+    all.extend([
+        format!("--job-name={}", job.name),
+        format!("--comment={}", job.comment),
+        format!("--output={}", output(job.output)),
+    ]);
     all
+}
+
+/// How long before its end a job with this time limit writes its checkpoint, in seconds.
+fn warning(limit: Duration) -> u64 {
+    (limit.as_secs() / 10).clamp(SHORTEST_WARNING, LONGEST_WARNING)
+}
+
+/// How long a job that was told that its time is nearly over may still work: Slurm may tell it up to a minute too early.
+/// Nothing outside of a job, or when Slurm does not answer.
+pub async fn time_until_warning() -> Duration {
+    let Ok(id) = std::env::var("SLURM_JOB_ID") else { return Duration::ZERO };
+    let asked = ["--noheader".to_owned(), format!("--job={id}"), "--format=%L|%l".to_owned()];
+    let printed = run("squeue", &asked, "").await.unwrap_or_default();
+    let times = printed
+        .trim()
+        .split_once('|')
+        .and_then(|(left, limit)| Some((read_clock(left)?, read_clock(limit)?)));
+    times.map_or(Duration::ZERO, |(left, limit)| left.saturating_sub(Duration::from_secs(warning(limit))))
+}
+
+/// A time as Slurm prints it: `[days-][[hours:]minutes:]seconds`.
+fn read_clock(text: &str) -> Option<Duration> {
+    let (days, clock) = text.trim().split_once('-').unwrap_or(("0", text.trim()));
+    let parts = clock.split(':').map(|part| part.parse::<u64>().ok());
+    let seconds = parts.clone().try_fold(0_u64, |sum, part| sum.checked_mul(60)?.checked_add(part?))?;
+    (parts.count() <= 3).then(|| Duration::from_secs(days.parse::<u64>().unwrap_or(0) * 86_400 + seconds))
 }
 
 /// The generic resources of the executor, such as `gpu:a100:1`, with as many GPUs as the stage asks for.
@@ -155,7 +169,7 @@ fn clock(time: Duration) -> String {
 pub async fn jobs() -> Result<HashMap<String, Job>, ClusterError> {
     let user = format!("--user={}", rustix::process::getuid().as_raw());
     let format = "--format=%i|%j|%T|%r|%N";
-    let arguments = ["--noheader".into(), "--states=all".into(), user, format.into()];
+    let arguments = ["--noheader".into(), "--states=all".into(), "--all".into(), user, format.into()];
     // It refuses nothing; what it complains about may be over soon.
     let printed = run("squeue", &arguments, "").await.map_err(|error| match error {
         ClusterError::Refused { why, .. } => silent(&why),
@@ -386,6 +400,15 @@ mod tests {
             ("gpu:2", 0, "gpu:2"),
         ] {
             assert_eq!(with_gpus(gres, gpus), wanted);
+        }
+    }
+
+    #[test]
+    fn times_of_slurm_are_read() {
+        for (text, seconds) in
+            [("0:58", Some(58)), ("1:02:03", Some(3723)), ("2-00:00:01", Some(172_801)), ("UNLIMITED", None)]
+        {
+            assert_eq!(read_clock(text), seconds.map(Duration::from_secs), "{text}");
         }
     }
 }

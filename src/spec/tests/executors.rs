@@ -63,7 +63,7 @@ fn what_an_engine_cannot_do_and_what_would_lose_a_job_is_refused() {
 executors:
   ray: { partition: p, address: 'localhost:8265' }
   near: { kind: slurm, address: 'http://localhost:8265', prologue: ['#SBATCH --time=7'] }
-  odd: { kind: slurm, options: [--arr=1-2, --job-n=mine, -M far, --test-only, --account=a, --no-requeue], time: 0s }
+  odd: { kind: slurm, options: [--arr=1-2, -M far, --test-only, -QJmine, long, --account=a, --no-requeue, -v], time: 0s }
 stages:
   a: { run: x, resources: { memory: 8000 } }
   b: { run: x, resources: { memory: 8G, time: 0s } }
@@ -75,10 +75,11 @@ stages:
     unknown-key 4:24 `address` of executor `near` is for executors of the kind `ray`
     choice 4:68 `prologue` of executor `near` holds `#SBATCH`, which has no effect there; write it as one of `options`
     choice 5:33 `options` of executor `odd` holds `--arr=1-2`, with which the job of a stage could not be submitted or found again
-    choice 5:44 `options` of executor `odd` holds `--job-n=mine`, with which the job of a stage could not be submitted or found again
-    choice 5:58 `options` of executor `odd` holds `-M far`, with which the job of a stage could not be submitted or found again
-    choice 5:66 `options` of executor `odd` holds `--test-only`, with which the job of a stage could not be submitted or found again
-    range 5:113 `time` of executor `odd` must be a second or more
+    choice 5:44 `options` of executor `odd` holds `-M far`, with which the job of a stage could not be submitted or found again
+    choice 5:52 `options` of executor `odd` holds `--test-only`, with which the job of a stage could not be submitted or found again
+    choice 5:65 `options` of executor `odd` holds `-QJmine`, with which the job of a stage could not be submitted or found again
+    choice 5:74 `options` of executor `odd` holds `long`, which is no option (write an option and its value as one, such as `--partition=long`)
+    range 5:118 `time` of executor `odd` must be a second or more
     range 7:37 `memory` in `resources` of stage `a` (kind command) is 8000 bytes (write the unit, such as `8000MiB`)
     type 8:37 `memory` in `resources` of stage `b` (kind command) must be a size such as `4GiB` (write `8GiB` or `8GB`)
     range 8:47 `time` in `resources` of stage `b` (kind command) must be a second or more

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 from jobs.world import ENDS, ROOT, digests, names, project, run, start, until
+from jobs.sites import ONE
 from jobs.terminal import Terminal
 from project import Project
 
@@ -135,3 +136,23 @@ def jobs_at_a_time(world):
     assert len(names(world, "")) == 2 and ran.stderr.count("goes on with job") == 2, ran.stderr
     run(made)
     assert len(names(world, "")) == 3, world.cluster.jobs()
+
+
+def changed_meanwhile(world):
+    """The job of a stage that was renamed is found; one of a stage that changed is told, and cancelled by name."""
+    text = ONE.replace("RUN", "sleep 50; echo > {outputs.o}")
+    made = project(world, "changed", text)
+    run(made, "--detach")
+    until(world, "victim", "RUNNING")
+    made.write("kiln.yaml", text.replace("victim:", "renamed:"))
+    assert re.search(r"renamed +running +job", made.ask("status").stdout), made.ask("status")
+    made.write("kiln.yaml", text.replace("sleep 50", "sleep 1"))
+    for words in (["status"], ["attach"]):
+        told = made.ask(*words)
+        assert "is for another version of `victim`" in told.stdout, told
+    ran = run(made)
+    assert "is for another version of `victim`" in ran.stderr and "+ victim" in ran.stderr, ran.stderr
+    assert "cancelled  victim" in made.ask("cancel").stdout
+    assert "another version" not in made.ask("status").stdout
+    wrong = project(world, "typo", text.replace("executor: slurm", "executor: slrum")).ask("plan")
+    assert wrong.returncode == 3 and "did you mean `slurm`?" in wrong.stderr, wrong

@@ -70,10 +70,9 @@ def a_checkpoint_from_elsewhere(world):
         running = start(made)
         until(world, "victim", "RUNNING")
         time.sleep(5)
-        world.cluster.ask("scancel", "--batch", "--signal=USR1", names(world, "victim")[-1][0])
-        out, err = running.communicate(timeout=60)
-        assert running.returncode == 1 and "is nearly over" in err, err
-        run(made)
+        world.cluster.ask("scancel", "--batch", "--signal=TERM", names(world, "victim")[-1][0])
+        out, err = running.communicate(timeout=90)
+        assert running.returncode == 0 and "it is submitted again" in err, err
         assert len(list((world.folder / "node").iterdir())) == 2, "it ran on the same store"
         log = made.ask("log", "victim").stdout
         assert int(re.findall(r"from (\d+)", log)[-1]) >= 2, log
@@ -155,3 +154,20 @@ def a_lost_input(world):
     made.write("kiln.yaml", text.replace("wc -c", "wc -l"))
     run(made)
     assert len(names(world, "one")) == 2 and len(names(world, "two")) == 2, world.cluster.jobs()
+
+
+def a_remote_that_is_gone(world):
+    """Jobs are cancelled although their remote does not answer; an executor whose remote is not there is refused."""
+    (world.folder / "s3").mkdir()
+    with remotes.s3(world.folder / "s3") as remote:
+        text = FAR.format(node=world.folder / "node", prologue=exports(remote), run="sleep 60; echo > {outputs.o}")
+        text += "  other: { run: 'sleep 61; echo > {outputs.o}', outputs: { o: table } }\n"
+        made = project(world, "gone", text, **remote.env)
+        run(made, "--detach")
+        until(world, "victim", "RUNNING")
+        until(world, "other", "RUNNING")
+        refused = made.ask("cancel", "--offline")
+        assert refused.returncode == 1 and refused.stdout.count("cancelled") == 2, refused
+        assert made.ask("cancel").returncode == 0
+        nowhere = made.ask("run", "--offline")
+        assert nowhere.returncode == 3 and "needs the remote `env`" in nowhere.stderr, nowhere

@@ -19,6 +19,8 @@ use crate::spec::types::Stage;
 
 /// The exit code of a job whose prologue failed.
 const PROLOGUE: i32 = script::PROLOGUE_FAILED;
+/// The exit code of a job that a signal stopped, and that can go on.
+const STOPPED: i32 = 130;
 /// What Slurm gives as the signal of a job whose output it could not open.
 const NO_OUTPUT: i32 = 53;
 /// Why Slurm ends a job that fits no node.
@@ -27,7 +29,7 @@ const UNFIT: &str = "BadConstraints";
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 /// So many answers of the cluster must agree that a job is over.
-const AGREEING: u32 = 3;
+pub const AGREEING: u32 = 3;
 /// How long the last word of a job may be on its way: clients of NFS remember for so long that a file was not there.
 const LONGEST_WAY: Duration = Duration::from_secs(45);
 /// How many lines of the job's own output are shown.
@@ -131,7 +133,7 @@ pub async fn never_started(site: &Site, job: Option<&Job>) -> bool {
     let Some(job) = job else { return false };
     let exit = engine::exit_of(&site.spec, &job.id).await;
     job.reason == UNFIT
-        || matches!(exit.code, Some(PROLOGUE | NOT_FOUND | NOT_EXECUTABLE))
+        || matches!(exit.code, Some(PROLOGUE | NOT_FOUND | NOT_EXECUTABLE | STOPPED))
         || exit.signal == Some(NO_OUTPUT)
 }
 
@@ -154,19 +156,19 @@ pub async fn explain(
         return Ending::Lost(format!("job {id} is {}", job.state));
     };
     match cause {
-        Cause::Memory => Ending::Failed(out_of_memory(id, stage)),
+        Cause::Memory => Ending::Failed(out_of_memory(id, intent)),
         Cause::Time => Ending::Failed(out_of_time(stage, false)),
         Cause::Cancelled => Ending::Failed(format!("job {id} was cancelled; `kiln run` submits it again")),
         Cause::Lost => {
             let on = if job.nodes.is_empty() { String::new() } else { format!(" on {}", job.nodes) };
             Ending::Lost(format!("job {id}{on} ended with {}", job.state))
         }
-        Cause::Exit => exit(job, site, intent, stage, store).await,
+        Cause::Exit => exit(job, site, intent, store).await,
     }
 }
 
 /// A job whose script has ended without a word of Kiln.
-async fn exit(job: &Job, site: &Site, intent: &Intent, stage: &Stage, store: &Store) -> Ending {
+async fn exit(job: &Job, site: &Site, intent: &Intent, store: &Store) -> Ending {
     let id = &job.id;
     let exit = engine::exit_of(&site.spec, id).await;
     let output = intent::folder(store, &intent.key).join(&intent.submission).join("slurm.out");
@@ -174,9 +176,12 @@ async fn exit(job: &Job, site: &Site, intent: &Intent, stage: &Stage, store: &St
     let printed = if lines.is_empty() { &exit.printed } else { &lines };
     let tail = printed[printed.len().saturating_sub(TAIL)..].join("\n");
     if tail.contains("exceeded memory limit") || tail.contains("oom-kill") {
-        return Ending::Failed(out_of_memory(id, stage));
+        return Ending::Failed(out_of_memory(id, intent));
     }
     let said = if tail.is_empty() { String::new() } else { format!("; it printed:\n{tail}") };
+    if exit.code == Some(STOPPED) {
+        return Ending::Lost(format!("job {id} was stopped by a signal"));
+    }
     let what = match (exit.code, exit.signal) {
         (Some(PROLOGUE), _) => format!("the prologue of the executor `{}` failed", intent.executor),
         (_, Some(NO_OUTPUT)) if !output.exists() => format!(
@@ -198,8 +203,8 @@ async fn exit(job: &Job, site: &Site, intent: &Intent, stage: &Stage, store: &St
 }
 
 /// A job that used more memory than it asked for.
-pub fn out_of_memory(id: &str, stage: &Stage) -> String {
-    let had = match stage.resources.memory {
+pub fn out_of_memory(id: &str, intent: &Intent) -> String {
+    let had = match intent.memory {
         0 => "than the cluster gives by default".to_owned(),
         memory => format!("than the {} MiB of `resources.memory`", memory.div_ceil(1 << 20)),
     };

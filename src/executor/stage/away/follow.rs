@@ -35,10 +35,13 @@ impl StageRun {
             let (mail, submission) = (followed.mail.clone(), followed.intent.submission.clone());
             let news = blocking(self, move |run| run.news(&mail, &submission, said)).await;
             match news {
-                Ok((_, Some(end))) => return Ok(Ending::Said(end)),
-                Ok((number, None)) => said = number,
+                (_, Ok(Some(end))) => return Ok(Ending::Said(end)),
+                (number, Ok(None)) => said = number,
                 // Whatever it is, the next look may go well.
-                Err(error) => tracing::debug!("what a job says was not read: {error:?}"),
+                (number, Err(error)) => {
+                    said = number;
+                    tracing::debug!("what a job says was not read: {error:?}");
+                }
             }
             let look = looks.borrow_and_update().clone();
             if let Some(ending) = self.judge(&look, site, followed, &mut state).await {
@@ -53,18 +56,28 @@ impl StageRun {
         }
     }
 
-    /// Reads what is new; gives the number of the last file, and the end.
-    fn news(&self, mail: &Mail, submission: &str, from: u64) -> Result<(u64, Option<JobEnd>), Early> {
+    /// Reads what is new; gives the number of the last file that was read, and the end.
+    fn news(&self, mail: &Mail, submission: &str, from: u64) -> (u64, Result<Option<JobEnd>, Early>) {
+        let mut number = from;
+        let read = self.hear(mail, submission, &mut number);
+        (number, read)
+    }
+
+    fn hear(&self, mail: &Mail, submission: &str, number: &mut u64) -> Result<Option<JobEnd>, Early> {
         // The end first: what was said before it is there, then.
         let end = job_end::read(mail, submission)?;
         let log = Log::open(&self.context.run.log_path(&self.stage().name.value))?;
-        let heard = outbox::read(mail, submission, from, &mut |said| match said {
+        let mut each = |said| match said {
             Said::Event(event) => (self.emit)(event),
-            Said::Log(text) => text.lines().for_each(|line| log.line(line.as_bytes())),
-        });
-        // Its end counts, whatever else cannot be read.
-        let number = if end.is_some() { heard.unwrap_or(from) } else { heard? };
-        Ok((number, end))
+            Said::Log(text) => outbox::lines(&text).for_each(|line| log.line(line.as_bytes())),
+        };
+        if end.is_some() {
+            // Its end counts, whatever else cannot be read.
+            let _ = outbox::read_rest(mail, submission, number, &mut each);
+        } else {
+            outbox::read(mail, submission, number, &mut each)?;
+        }
+        Ok(end)
     }
 
     /// What the cluster says of a job that has not said its end.
@@ -113,7 +126,7 @@ impl StageRun {
         match over.await {
             Ok(Some(Cause::Memory)) => {
                 let id = followed.intent.job.as_deref().unwrap_or("unknown");
-                format!("{} ({error})", end::out_of_memory(id, self.stage()))
+                format!("{} ({error})", end::out_of_memory(id, &followed.intent))
             }
             _ => error,
         }

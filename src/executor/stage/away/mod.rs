@@ -52,6 +52,8 @@ enum Next {
 struct Followed {
     intent: Intent,
     mail: Mail,
+    /// Whether it had ended before this runner came.
+    is_over: bool,
     /// The lease of the action, where the runner has it.
     lease: Option<Lease>,
 }
@@ -61,7 +63,7 @@ impl StageRun {
         let _lock = match blocking(&self, Self::lock_job).await? {
             Ok(lock) => lock,
             Err(_) if site.detaches => {
-                return Ok(StageEnd::Detached("another runner follows its job".to_owned()));
+                return Ok(StageEnd::Detached("left to another runner".to_owned()));
             }
             Err(holder) => {
                 let lock = intent::lock(&self.job.key);
@@ -79,15 +81,18 @@ impl StageRun {
                 None if site.only_follows => return Ok(StageEnd::Interrupted),
                 None => self.submit(site).await?,
             };
-            if site.detaches {
+            if site.detaches && !followed.is_over {
                 return Ok(self.detached(&followed.intent));
             }
-            let why = match self.ending(site, &mut followed, lost).await? {
-                Next::End(end) => return Ok(end),
-                Next::Again(why) => why,
+            let why = match self.ending(site, &mut followed, lost).await {
+                Ok(Next::End(end)) => return Ok(end),
+                Ok(Next::Again(why)) => why,
+                // Nobody was there when it failed, and whoever calls now wants it to run.
+                Err(Early::Failed(error)) if followed.is_over && !site.only_follows => error,
+                Err(early) => return Err(early),
             };
             self.forget(&followed).await?;
-            lost += 1;
+            lost += u32::from(!followed.is_over);
             if lost > MOST_LOST {
                 return Err(Early::Failed(why));
             }
@@ -165,8 +170,10 @@ impl StageRun {
     }
 
     fn detached(&self, intent: &Intent) -> StageEnd {
-        let job = intent.job.as_deref().unwrap_or("unknown");
-        StageEnd::Detached(format!("left to job {job} of {}", intent.executor))
+        StageEnd::Detached(match &intent.job {
+            Some(job) => format!("left to job {job} of {}", intent.executor),
+            None => format!("left to its job of {}, if there is one", intent.executor),
+        })
     }
 
     pub(super) fn mail(&self, remote: Option<&str>) -> Mail {
@@ -189,36 +196,50 @@ impl StageRun {
             )));
         }
         let mail = self.mail(intent.remote.as_deref());
-        let mut told = false;
-        let look = tokio::select! {
-            look = site.watch.fresh(|error| self.waits_for_cluster(error, &mut told)) => look,
-            () = self.context.cancellation.stopping() => {
-                return Err(Early::End(self.detached(&intent)));
-            }
-        };
-        if let Some(error) = look.error.filter(|error| !error.is_passing()) {
-            return Err(error.into());
-        }
+        let job = self.find(site, &intent).await?;
         let (reading, submission) = (mail.clone(), intent.submission.clone());
         let ended = blocking(self, move |_| job_end::read(&reading, &submission)).await?;
         // What a job made before the stage was forced is not what is asked for.
         if self.job.replace && ended.is_some() {
             return Ok(None);
         }
-        match look.jobs.get(&intent.name()) {
+        match job {
             Some(job) => {
                 if intent.job.as_ref() != Some(&job.id) {
                     intent.job = Some(job.id.clone());
                     let found = intent.clone();
                     blocking(self, move |run| intent::write(&run.context.store, &found)).await?;
                 }
-                self.submitted(&intent, true);
-                Ok(Some(Followed { intent, mail, lease: None }))
+                let is_over = ended.is_some() || !job.is_alive();
+                if !is_over {
+                    self.submitted(&intent, true);
+                }
+                Ok(Some(Followed { intent, mail, is_over, lease: None }))
             }
             // The cluster has forgotten it, and what it has said is of use.
-            None if ended.is_some() => Ok(Some(Followed { intent, mail, lease: None })),
+            None if ended.is_some() => Ok(Some(Followed { intent, mail, is_over: true, lease: None })),
             None => Ok(None),
         }
+    }
+
+    /// The job of an intent. That there is none, several answers must say.
+    async fn find(self: &Arc<Self>, site: &Site, intent: &Intent) -> Result<Option<Job>, Early> {
+        let mut told = false;
+        for _ in 0..end::AGREEING {
+            let look = tokio::select! {
+                look = site.watch.fresh(|error| self.waits_for_cluster(error, &mut told)) => look,
+                () = self.context.cancellation.stopping() => {
+                    return Err(Early::End(self.detached(intent)));
+                }
+            };
+            if let Some(error) = look.error.filter(|error| !error.is_passing()) {
+                return Err(error.into());
+            }
+            if let Some(job) = look.jobs.get(&intent.name()) {
+                return Ok(Some(job.clone()));
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn submitted(&self, intent: &Intent, adopted: bool) {

@@ -28,6 +28,8 @@ use crate::graph::Producer;
 /// The first and the longest wait before a job is submitted again to a cluster that does not take it.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long a run that is to stop waits for the answer to a submission.
+const LONGEST_ANSWER: Duration = Duration::from_secs(3);
 
 impl StageRun {
     /// Hands the stage over.
@@ -44,7 +46,7 @@ impl StageRun {
         self.submitted(&intent, false);
         site.watch.wake();
         let mail = self.mail(intent.remote.as_deref());
-        Ok(Followed { intent, mail, lease })
+        Ok(Followed { intent, mail, is_over: false, lease })
     }
 
     /// Waits until not too many others submit.
@@ -83,6 +85,7 @@ impl StageRun {
             pipeline: self.context.graph.pipeline().name.clone(),
             executor: site.spec.name.clone(),
             forced: self.job.replace,
+            memory: self.stage().resources.memory,
             address: site.spec.address().map(str::to_owned),
             submission,
             job: None,
@@ -194,7 +197,14 @@ impl StageRun {
         let job = Submission { name: &name, comment: &comment, resources, output: &output, script };
         let (mut wait, mut told, mut turn) = (FIRST_WAIT, false, turn);
         loop {
-            let error = match engine::submit(&site.spec, &job).await {
+            let submitted = tokio::select! {
+                submitted = engine::submit(&site.spec, &job) => submitted,
+                () = self.stopped_for_a_while() => Err(ClusterError::Unreachable {
+                    who: intent.executor.clone(),
+                    why: "the run was interrupted before it answered".to_owned(),
+                }),
+            };
+            let error = match submitted {
                 Ok(id) => return Ok(id),
                 Err(error) => error,
             };
@@ -222,6 +232,12 @@ impl StageRun {
             }
             turn = self.turn(site).await?;
         }
+    }
+
+    /// Ends when the run is to stop, and has been for so long that an answer of a cluster would have come.
+    async fn stopped_for_a_while(&self) {
+        self.context.cancellation.stopping().await;
+        tokio::time::sleep(LONGEST_ANSWER).await;
     }
 
     /// What becomes of a submission that the cluster has not answered when the run is to stop: the job may be there.
