@@ -2,8 +2,8 @@
 //!
 //! Purpose: where stages can run beside this machine: a cluster, how jobs are submitted there, and by which store or remote
 //! results come back.
-//! Invariant: nothing here enters a key; `local` is this machine and is described nowhere; `slurm` is there without a
-//! description, with the cluster's defaults.
+//! Invariant: nothing here enters a key; `local` is this machine and is described nowhere; `slurm` and `ray` are there
+//! without a description, with the cluster's defaults; what a user says counts before what a pipeline says, key by key.
 //! Must not know: how a job is submitted.
 
 use std::fmt::{Display, Write as _};

@@ -1,8 +1,8 @@
 //! Which executors there are.
 //!
 //! Purpose: the descriptions of the pipeline and of the user's file, by name; a check of the names that are used.
-//! Invariant: what the user says of a name counts before what a pipeline says of it, key by key; `slurm` and `ray` are there even if
-//! nobody describes them.
+//! Invariant: what the user says of a name counts before what a pipeline says of it, key by key; `slurm` and `ray` are
+//! there even if nobody describes them.
 //! Must not know: where a stage runs.
 
 use crate::cli::CliError;

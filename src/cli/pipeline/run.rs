@@ -14,6 +14,7 @@ use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
 use crate::executor::cluster::{Placement, intent};
 use crate::executor::{self, Options, Wanted};
+use crate::plan::Plan;
 use crate::report::lockfile::{Difference, LockCheck, LockFileReporter};
 use crate::report::resume::resume_points;
 use crate::report::{JsonReport, Links, Recorder, Terminal};
@@ -43,14 +44,7 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     params::check(&context, &plan)?;
     let lock = args.locked.then(|| lock::locked(&context, &plan, names.is_empty())).transpose()?;
     let pipeline = context.graph.pipeline();
-    let known = executors::known(pipeline)?;
-    executors::check(&context, &known, args.executor.as_deref())?;
-    let call = args.executor.as_deref();
-    let mut placement = Placement::of(&context.graph, &plan, &known, call, args.detach);
-    if args.only_follows {
-        placement = Placement::of_jobs(&plan, &intent::all(&context.store), &known);
-    }
-    executors::check_placement(&context, &placement)?;
+    let placement = place(&context, &plan, args)?;
     let ready = executor::preflight(&context.graph, &context.store, &plan, &placement)?;
     let mut run = context.store.history().begin(&pipeline.name, &pipeline.file().to_string_lossy())?;
     let set: Vec<_> = args.pipeline.set.iter().map(|text| without_credentials(text)).collect();
@@ -101,6 +95,19 @@ pub fn run(common: &Common, args: &RunArgs, printer: &mut Printer) -> Result<Exi
     }
     // Who asked for it is not interrupted by it.
     Ok(if args.detach && outcome == RunOutcome::Detached { Exit::Ok } else { exit(outcome) })
+}
+
+/// Decides which stages run on a cluster.
+fn place(context: &Context, plan: &Plan, args: &RunArgs) -> Result<Placement, CliError> {
+    let known = executors::known(context.graph.pipeline())?;
+    let call = args.executor.as_deref();
+    executors::check(context, &known, call)?;
+    let placement = match args.only_follows {
+        true => Placement::of_jobs(plan, &intent::all(&context.store), &known),
+        false => Placement::of(&context.graph, plan, &known, call, args.detach),
+    };
+    executors::check_placement(context, &placement)?;
+    Ok(placement)
 }
 
 fn exit(outcome: RunOutcome) -> Exit {

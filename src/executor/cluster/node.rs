@@ -7,7 +7,7 @@
 //! Must not know: who submitted the job, how.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ use crate::executor::scratch::Scratch;
 use crate::executor::spares::Spares;
 use crate::executor::stage::{StageRun, run_stage, take_over};
 use crate::executor::{blocking, local::Local};
-use crate::graph::Producer;
+use crate::graph::{Graph, Producer};
 use crate::plan::{Decision, Planner, Settings, key_differences};
 use crate::provider::environment;
 use crate::provider::{Known, Providers};
@@ -92,7 +92,6 @@ pub fn run(call: &Arc<Call>) -> Result<Outcome, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
     let (stopped, end) = runtime.block_on(work(call));
-    // A stopped job that runs again goes on by itself, and says how it ended then.
     // A job that was stopped runs again and goes on, and says how it ended then. What a signal did to its stage is no
     // failure of the stage.
     let end = match (stopped, end) {
@@ -171,19 +170,7 @@ impl Node {
         let (store, mail) = (&call.store, &call.mail);
         let request = read_request(call)?;
         let folder = intent::folder(store, &call.key).join(&call.submission);
-        let root = folder.join("project");
-        let uses: Vec<_> = request.uses.values().copied().collect();
-        if store.remotes().is_some() {
-            store.fetch(&uses, &[]).map_err(|e| text(&e))?;
-        }
-        crate::cas::disk::remove_tree(&root).map_err(|e| text(&e))?;
-        fs::create_dir_all(&root).map_err(|e| text(&e))?;
-        request.place_uses(store, &root).map_err(|e| text(&e))?;
-        let graph = request.graph(&root).map_err(|errors| {
-            let errors = errors.iter().map(|error| error.message.clone());
-            format!("the request does not fit together: {}", errors.collect::<Vec<_>>().join("; "))
-        })?;
-        let (graph, stage) = (Arc::new(graph), request.stage_index());
+        let (graph, stage) = (Arc::new(graph(&request, store, &folder)?), request.stage_index());
         let providers = Arc::new(providers(store, &request)?);
         let settings = settings(&request, &providers);
         let planner = Planner::new(Arc::clone(&graph), Arc::clone(store), settings).map_err(|e| text(&e))?;
@@ -273,6 +260,23 @@ impl Node {
         sending.finish().await;
         end
     }
+}
+
+/// The stage with its inputs, in a project of its own that has its `uses`.
+fn graph(request: &JobRequest, store: &Store, folder: &Path) -> Result<Graph, String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let root = folder.join("project");
+    let uses: Vec<_> = request.uses.values().copied().collect();
+    if store.remotes().is_some() {
+        store.fetch(&uses, &[]).map_err(|e| text(&e))?;
+    }
+    crate::cas::disk::remove_tree(&root).map_err(|e| text(&e))?;
+    fs::create_dir_all(&root).map_err(|e| text(&e))?;
+    request.place_uses(store, &root).map_err(|e| text(&e))?;
+    request.graph(&root).map_err(|errors| {
+        let errors = errors.iter().map(|error| error.message.clone());
+        format!("the request does not fit together: {}", errors.collect::<Vec<_>>().join("; "))
+    })
 }
 
 fn node_name() -> String {

@@ -18,6 +18,7 @@ use super::watch::Watch;
 use crate::executor::machine::Machine;
 use crate::graph::Graph;
 use crate::plan::{Plan, StagePlan, State};
+use crate::sched::budget::Capacity;
 use crate::spec::executors::{ExecutorSpec, LOCAL};
 use crate::spec::types::{Sandbox, Stage, Work};
 
@@ -56,7 +57,8 @@ impl Site {
         })
     }
 
-    /// Begins to watch the clusters of a run. Call it inside of the runtime. Those of one engine at one place are looked at together.
+    /// Begins to watch the clusters of a run; those of one engine at one place are looked at together. Call it inside of
+    /// the runtime.
     pub fn start_all(placement: &Placement) -> Vec<Arc<Self>> {
         let mut sites: Vec<Arc<Self>> = Vec::new();
         for spec in &placement.executors {
@@ -105,6 +107,7 @@ impl Placement {
         detaches: bool,
     ) -> Self {
         let mut placement = Self { detaches, ..Self::default() };
+        let here = Machine::look().capacity(None);
         for planned in &plan.stages {
             let stage = graph.stage(planned.stage);
             let default = graph.pipeline().executor.as_ref().map(|name| name.value.as_str());
@@ -116,7 +119,7 @@ impl Placement {
                 if needs_project(stage) {
                     return None;
                 }
-                let is_short = !detaches && is_short(stage, planned, spec);
+                let is_short = !detaches && is_short(stage, planned, spec, &here);
                 if is_short && planned.state != State::Cached {
                     placement.short.push((stage.name.value.clone(), spec.name.clone()));
                 }
@@ -173,10 +176,9 @@ pub fn away(graph: &Graph, call: Option<&str>) -> BTreeSet<String> {
 }
 
 /// Whether a stage is better off here: to submit it would take longer than it takes, and this machine has what it needs.
-fn is_short(stage: &Stage, planned: &StagePlan, spec: &ExecutorSpec) -> bool {
-    let has = Machine::look().capacity(None);
+fn is_short(stage: &Stage, planned: &StagePlan, spec: &ExecutorSpec, here: &Capacity) -> bool {
     let need = stage.resources;
-    let fits = need.cpus <= has.cores && need.memory <= has.memory && need.gpus == 0;
+    let fits = need.cpus <= here.cores && need.memory <= here.memory && need.gpus == 0;
     fits && planned.seconds.is_some_and(|seconds| seconds < spec.short().as_secs_f64())
 }
 

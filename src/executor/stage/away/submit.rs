@@ -197,14 +197,7 @@ impl StageRun {
         let job = Submission { name: &name, comment: &comment, resources, output: &output, script };
         let (mut wait, mut told, mut turn) = (FIRST_WAIT, false, turn);
         loop {
-            let submitted = tokio::select! {
-                submitted = engine::submit(&site.spec, &job) => submitted,
-                () = self.stopped_for_a_while() => Err(ClusterError::Unreachable {
-                    who: intent.executor.clone(),
-                    why: "the run was interrupted before it answered".to_owned(),
-                }),
-            };
-            let error = match submitted {
+            let error = match self.ask(site, &job).await {
                 Ok(id) => return Ok(id),
                 Err(error) => error,
             };
@@ -234,10 +227,19 @@ impl StageRun {
         }
     }
 
-    /// Ends when the run is to stop, and has been for so long that an answer of a cluster would have come.
-    async fn stopped_for_a_while(&self) {
-        self.context.cancellation.stopping().await;
-        tokio::time::sleep(LONGEST_ANSWER).await;
+    /// Submits once. A run that is to stop waits for an answer no longer than one usually takes.
+    async fn ask(&self, site: &Site, job: &Submission<'_>) -> Result<String, ClusterError> {
+        let stopped = async {
+            self.context.cancellation.stopping().await;
+            tokio::time::sleep(LONGEST_ANSWER).await;
+        };
+        tokio::select! {
+            submitted = engine::submit(&site.spec, job) => submitted,
+            () = stopped => Err(ClusterError::Unreachable {
+                who: site.spec.name.clone(),
+                why: "the run was interrupted before it answered".to_owned(),
+            }),
+        }
     }
 
     /// What becomes of a submission that the cluster has not answered when the run is to stop: the job may be there.
