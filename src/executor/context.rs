@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::backlog::Backlog;
 use super::cancel::Cancellation;
 use super::commit::Committer;
 use super::log::Masks;
@@ -36,6 +37,8 @@ pub struct RunContext {
     pub caller: Variables,
     /// Replaces the values of all secrets of the run in what is said about it.
     pub masks: Masks,
+    /// Events that were not reported yet.
+    pub backlog: Backlog,
     /// Stops the run.
     pub cancellation: Cancellation,
     /// The cores and GPUs of this machine.

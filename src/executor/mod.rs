@@ -7,6 +7,7 @@
 //! on: [`cluster`].
 
 pub mod attempt;
+pub mod backlog;
 pub mod cancel;
 pub mod cgroup;
 pub mod cluster;

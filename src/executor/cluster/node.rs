@@ -23,6 +23,7 @@ use super::sending::Sending;
 use crate::cas::Store;
 use crate::cas::remote::Sending as SendingHow;
 use crate::digest::Digest;
+use crate::executor::backlog::Backlog;
 use crate::executor::cancel::Cancellation;
 use crate::executor::cgroup;
 use crate::executor::commit::Committer;
@@ -201,6 +202,7 @@ impl Node {
             device: request.device.clone(),
             caller,
             masks: Masks::new(&secrets.secrets),
+            backlog: Backlog::default(),
             cancellation: cancellation.clone(),
             machine,
             spares: Spares::new(&store.root().join("work")),

@@ -30,6 +30,8 @@ pub struct Sink<'a> {
 #[derive(Debug, Default)]
 pub struct EventReader {
     last_progress: Option<Instant>,
+    /// Whether all steps were done at the last progress.
+    is_complete: bool,
     /// Progress that came too soon after the last one.
     held_back: Option<StageEvent>,
     /// What it said when it failed.
@@ -87,7 +89,10 @@ impl EventReader {
 
     fn progress(&mut self, step: u64, total: u64, note: String, to: Sink<'_>) {
         let event = StageEvent::Progress { step, total, note };
-        if step >= total || self.last_progress.is_none_or(|last| last.elapsed() >= PROGRESS_EVERY) {
+        let is_complete = step >= total;
+        let was_complete = std::mem::replace(&mut self.is_complete, is_complete);
+        let is_last = is_complete && !was_complete;
+        if is_last || self.last_progress.is_none_or(|last| last.elapsed() >= PROGRESS_EVERY) {
             self.last_progress = Some(Instant::now());
             self.held_back = None;
             (to.emit)(event);
@@ -124,6 +129,7 @@ mod tests {
         let mut reader = EventReader::default();
         let to = Sink { log: &log, emit: &emit };
         lines.iter().for_each(|line| reader.line(line.as_bytes(), to));
+        reader.finish(to);
         let (error, done) = (reader.error, reader.done);
         (events.into_inner().unwrap(), std::fs::read_to_string(file.path()).unwrap(), error, done)
     }
@@ -160,6 +166,12 @@ mod tests {
     fn a_flood_of_progress_is_thinned_out_but_its_end_is_reported() {
         let lines: Vec<_> =
             (1..=1000).map(|i| format!(r#"{{"event":"progress","step":{i},"total":1000}}"#)).collect();
+        let (events, ..) = read(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(events.len() < 100, "{}", events.len());
+        assert!(matches!(events.last(), Some(StageEvent::Progress { step: 1000, .. })));
+        // Some count on when all is done.
+        let lines: Vec<_> =
+            (1..=1000).map(|i| format!(r#"{{"event":"progress","step":{i},"total":9}}"#)).collect();
         let (events, ..) = read(&lines.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(events.len() < 100, "{}", events.len());
         assert!(matches!(events.last(), Some(StageEvent::Progress { step: 1000, .. })));

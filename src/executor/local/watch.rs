@@ -56,6 +56,7 @@ impl Started {
                 read = self.output.read(), if self.output.is_open() => {
                     read.map_err(io("read what the stage says"))?;
                     self.output.lines(|line| take(&mut self.events, line, to));
+                    request.context.backlog.eased().await;
                 }
                 read = self.errors.read(), if self.errors.is_open() => {
                     read.map_err(io("read what the stage prints"))?;

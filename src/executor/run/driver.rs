@@ -181,6 +181,7 @@ impl Driver {
             self.decide(decide);
         }
         if !self.events.is_empty() {
+            self.context.backlog.made(self.events.len());
             // The reporters end after the driver.
             let _ = self.reports.send(std::mem::take(&mut self.events));
         }

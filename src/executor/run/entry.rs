@@ -17,6 +17,7 @@ use super::preflight::Ready;
 use super::uploads::Uploads;
 use super::{signals, sweep};
 use crate::cas::{Store, StoreError};
+use crate::executor::backlog::Backlog;
 use crate::executor::cancel::Cancellation;
 use crate::executor::cluster::{Placement, settle};
 use crate::executor::commit::Committer;
@@ -94,8 +95,10 @@ pub fn run(
     let runtime = runtime.map_err(RunError::Runtime)?;
     let (events, queue) = mpsc::unbounded_channel();
     std::thread::scope(|scope| {
-        scope.spawn(move || report(queue, reporters));
-        let outcome = runtime.block_on(drive(wanted, options, events));
+        let backlog = Backlog::default();
+        let waiting = backlog.clone();
+        scope.spawn(move || report(queue, reporters, &waiting));
+        let outcome = runtime.block_on(drive(wanted, options, events, backlog));
         // Tasks that still wait for another runner are dropped here.
         drop(runtime);
         Ok(outcome)
@@ -106,6 +109,7 @@ async fn drive(
     wanted: Wanted<'_>,
     options: &Options,
     events: mpsc::UnboundedSender<Vec<Event>>,
+    backlog: Backlog,
 ) -> RunOutcome {
     let began = Instant::now();
     let cancellation = Cancellation::default();
@@ -125,6 +129,7 @@ async fn drive(
         caller: wanted.ready.caller,
         masks: wanted.ready.masks,
         spares: Spares::new(&store.root().join("work")),
+        backlog,
         cancellation: cancellation.clone(),
         machine,
         uploads: Uploads::new(Arc::clone(&store)),
@@ -181,7 +186,11 @@ async fn settled(context: &Arc<RunContext>, plan: &Plan, driver: &mut Driver) ->
 }
 
 /// Hands events to the reporters until there will be no more. One that panics is left out from then on.
-fn report(mut queue: mpsc::UnboundedReceiver<Vec<Event>>, mut reporters: Vec<Box<dyn Reporter + '_>>) {
+fn report(
+    mut queue: mpsc::UnboundedReceiver<Vec<Event>>,
+    mut reporters: Vec<Box<dyn Reporter + '_>>,
+    backlog: &Backlog,
+) {
     while let Some(events) = queue.blocking_recv() {
         reporters.retain_mut(|reporter| {
             let told = catch_unwind(AssertUnwindSafe(|| {
@@ -195,6 +204,7 @@ fn report(mut queue: mpsc::UnboundedReceiver<Vec<Event>>, mut reporters: Vec<Box
             }
             told.is_ok()
         });
+        backlog.reported(events.len());
     }
 }
 
