@@ -275,6 +275,10 @@ pub struct ConverseRequest {
     /// Continue each prompt as plain text instead of through the chat template.
     #[serde(default)]
     pub raw: bool,
+    /// Whether each prompt goes on with those before it and their replies, as far as the context has room; else each stands
+    /// alone.
+    #[serde(default)]
+    pub chat: bool,
 }
 
 /// A prompt to `converse`.

@@ -4,15 +4,20 @@
 //! Invariant: the same model, seed and sequence of prompts give the same answers.
 //! Must not know: terminals.
 
+use std::collections::VecDeque;
 use std::io::BufRead;
 
 use kiln::protocol::{ConverseRequest, Event, ReplyEnd, Turn};
 
 use crate::bpe::Tokenizer;
+use crate::bpe::chat::Turn as Said;
 use crate::bundle;
 use crate::context::{StageError, emit};
 use crate::device;
 use crate::generate::{Generator, Sampling, Stop};
+
+/// The prompts so far, and their replies.
+type Past = VecDeque<(String, String)>;
 
 /// Answers the turns on stdin until it ends.
 ///
@@ -31,9 +36,13 @@ pub fn converse() -> Result<(), StageError> {
     let (model, tokenizer) = bundle::load(&request.model, &device)?;
     let context = model.config().max_position_embeddings;
     let model = Generator::new(&model);
+    let mut past = VecDeque::new();
     for (i, line) in lines.enumerate() {
         let turn: Turn = parse(&line.map_err(StageError::failed)?)?;
-        answer((&model, context), &tokenizer, &request, &turn.prompt, i as u64)?;
+        let reply = answer((&model, context), &tokenizer, &request, (&mut past, &turn.prompt), i as u64)?;
+        if request.chat && !request.raw {
+            past.push_back((turn.prompt, reply));
+        }
     }
     Ok(())
 }
@@ -46,9 +55,9 @@ fn answer(
     (model, context): (&Generator, usize),
     tokenizer: &Tokenizer,
     request: &ConverseRequest,
-    prompt: &str,
+    (past, prompt): (&mut Past, &str),
     turn: u64,
-) -> Result<(), StageError> {
+) -> Result<String, StageError> {
     /// Two marks and a token between them.
     const LEAST: usize = 3;
     if context <= LEAST {
@@ -57,7 +66,7 @@ fn answer(
         )));
     }
     let wanted = (request.max_tokens as usize).min(context / 2).min(context - LEAST);
-    let ids = ids(tokenizer, prompt, request.raw, context - wanted);
+    let ids = ids(tokenizer, past, prompt, request.raw, context - wanted);
     let stop = if request.raw { tokenizer.eot() } else { tokenizer.stop() };
     let sampling = Sampling {
         temperature: request.temperature,
@@ -85,19 +94,77 @@ fn answer(
         false if tokens < u64::from(request.max_tokens) => ReplyEnd::Context,
         false => ReplyEnd::MaxTokens,
     };
-    emit(&Event::Reply { text, finished, tokens, end: Some(end) });
-    Ok(())
+    emit(&Event::Reply { text: text.clone(), finished, tokens, end: Some(end) });
+    Ok(text)
 }
 
-/// The tokens of a prompt, at most `room`; says so when the beginning of its text is cut off.
-fn ids(tokenizer: &Tokenizer, prompt: &str, is_raw: bool, room: usize) -> Vec<u32> {
+/// The tokens of a prompt, at most `room`, after what was said before it; says so when something does not fit.
+fn ids(tokenizer: &Tokenizer, past: &mut Past, prompt: &str, is_raw: bool, room: usize) -> Vec<u32> {
+    let warn = |message: String| emit(&Event::Log { level: "warn".to_owned(), message });
+    let all = past.len();
+    if let Some(ids) = conversation(tokenizer, past, prompt, room) {
+        if past.len() < all {
+            warn(format!(
+                "the context has no room for the whole conversation: its first {} are left out",
+                turns(all - past.len())
+            ));
+        }
+        return ids;
+    }
     let (ids, is_cut) = match is_raw {
         true => tokenizer.page_ids_within(prompt, room),
         false => tokenizer.prompt_ids_within(prompt, room),
     };
     if is_cut {
-        let message = format!("the prompt is longer than {room} tokens: its beginning is cut off");
-        emit(&Event::Log { level: "warn".to_owned(), message });
+        warn(format!("the prompt is longer than {room} tokens: its beginning is cut off"));
     }
     ids
+}
+
+fn turns(n: usize) -> String {
+    if n == 1 { "prompt and reply".to_owned() } else { format!("{n} prompts and replies") }
+}
+
+/// The tokens of a prompt and of as much as fits of what was said before it, of which the oldest is forgotten first; none
+/// when nothing of it fits.
+fn conversation(tokenizer: &Tokenizer, past: &mut Past, prompt: &str, room: usize) -> Option<Vec<u32>> {
+    while !past.is_empty() {
+        let before = past.iter().flat_map(|(prompt, reply)| [Said::User(prompt), Said::Assistant(reply)]);
+        let said: Vec<_> = before.chain([Said::User(prompt)]).collect();
+        let ids = tokenizer.conversation_ids(&said);
+        if ids.len() <= room {
+            return Some(ids);
+        }
+        past.pop_front();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tokenizer;
+
+    #[test]
+    fn a_conversation_goes_on_and_loses_its_oldest_turns_when_it_gets_too_long() {
+        let tokenizer = tokenizer();
+        let turns = [("the sun", "rose"), ("the birds", "sang"), ("the hill", "stood")];
+        let all: Past = turns.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let whole = [
+            Said::User("the sun"),
+            Said::Assistant("rose"),
+            Said::User("the birds"),
+            Said::Assistant("sang"),
+            Said::User("the hill"),
+            Said::Assistant("stood"),
+            Said::User("again"),
+        ];
+        for kept in (0..=3).rev() {
+            let wanted = tokenizer.conversation_ids(&whole[2 * (3 - kept)..]);
+            let mut past = all.clone();
+            let ids = conversation(&tokenizer, &mut past, "again", wanted.len());
+            assert_eq!(past.len(), kept);
+            assert_eq!(ids, (kept > 0).then_some(wanted));
+        }
+    }
 }

@@ -127,6 +127,16 @@ fn prompts_are_answered_by_the_provider_of_the_model() {
     let answer = chat.write_stdin("hi\n\nthere\n").output().unwrap();
     let said = String::from_utf8(answer.stdout).unwrap();
     assert_eq!(said, format!("{mark} heard hi\n{mark} heard there\n"));
+    let mut chat = p.kiln(&["chat", "model", "--json"]);
+    let answer = chat.write_stdin(b"hi\r\n\xff\xfe x\nthere".as_slice()).output().unwrap();
+    let told = String::from_utf8(answer.stderr).unwrap();
+    assert!(answer.status.success() && told.contains("! this line is not UTF-8 and is left out"), "{told}");
+    let said: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(
+        (said["replies"][0]["prompt"].as_str(), said["replies"][1]["prompt"].as_str()),
+        (Some("hi"), Some("there"))
+    );
+    assert!(said["replies"][2].is_null());
 }
 
 #[test]

@@ -292,6 +292,10 @@ pub struct GenerateArgs {
 #[derive(Debug, Args)]
 #[command(mut_arg(NAMES, one_model))]
 #[command(override_usage = "kiln chat [OPTIONS] [FILE] MODEL")]
+#[command(
+    after_help = "Each message goes on with the conversation so far. Of one that is too long for the context of the \
+    model, the oldest messages are left out. `kiln generate` answers each prompt by itself."
+)]
 pub struct ChatArgs {
     /// The pipeline and a model as STAGE or STAGE.OUTPUT.
     #[command(flatten)]

@@ -40,7 +40,7 @@ pub fn generate(common: &Common, args: &GenerateArgs, printer: &mut Printer) -> 
     if prompts.is_empty() {
         return Err(CliError::Call("no prompt: kiln generate MODEL PROMPT..".into()));
     }
-    let mut conversation = begin(&model, &args.sampling, args.pipeline.device.name(), args.raw)?;
+    let mut conversation = begin(&model, &args.sampling, args.pipeline.device.name(), (args.raw, false))?;
     let mut replies = Vec::new();
     for prompt in &prompts {
         if !args.pipeline.json && prompts.len() > 1 {
@@ -65,8 +65,8 @@ pub fn chat(common: &Common, args: &ChatArgs, printer: &mut Printer) -> Result<E
     if !rest.is_empty() {
         return Err(CliError::Call("`kiln chat` takes one model; then type, and end with Ctrl-D".into()));
     }
-    let mut conversation = begin(&model, &args.sampling, args.pipeline.device.name(), false)?;
-    let (stdin, mut replies) = (io::stdin().lock(), Vec::new());
+    let mut conversation = begin(&model, &args.sampling, args.pipeline.device.name(), (false, true))?;
+    let (mut stdin, mut replies) = (io::stdin().lock(), Vec::new());
     let live = stdin.is_terminal();
     if live {
         printer.complain(
@@ -79,11 +79,17 @@ pub fn chat(common: &Common, args: &ChatArgs, printer: &mut Printer) -> Result<E
         }
     };
     ask();
-    for line in stdin.lines() {
-        let prompt = line.map_err(CliError::io("read what is typed"))?;
-        if !prompt.trim().is_empty() {
-            let reply = turn(&mut conversation, &prompt, args.pipeline.json, printer)?;
-            replies.push(to_json(&prompt, &reply));
+    while let Some(line) = next_line(&mut stdin).map_err(CliError::io("read what is typed"))? {
+        match String::from_utf8(line) {
+            Ok(prompt) if prompt.trim().is_empty() => {}
+            Ok(prompt) => {
+                let reply = turn(&mut conversation, &prompt, args.pipeline.json, printer)?;
+                replies.push(to_json(&prompt, &reply));
+            }
+            Err(error) => {
+                let read = printable(&String::from_utf8_lossy(error.as_bytes()));
+                printer.warn(format!("this line is not UTF-8 and is left out: {read}"));
+            }
         }
         ask();
     }
@@ -92,6 +98,17 @@ pub fn chat(common: &Common, args: &ChatArgs, printer: &mut Printer) -> Result<E
         printer.json(&json!({ "schema": "kiln.chat/1", "model": model.name, "replies": replies }))?;
     }
     Ok(Exit::Ok)
+}
+
+/// The next line without its end, whatever bytes it has; none at the end of the input.
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    if input.read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    let end = line.iter().rposition(|&byte| byte != b'\n' && byte != b'\r').map_or(0, |last| last + 1);
+    line.truncate(end);
+    Ok(Some(line))
 }
 
 /// Prints the prompt for the next line on stderr. An error there cannot be reported.
@@ -202,7 +219,13 @@ fn prompts_of_file(args: &GenerateArgs, none_given: bool) -> Result<Vec<String>,
     Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
 }
 
-fn begin(model: &Model, sampling: &SamplingArgs, device: &str, raw: bool) -> Result<Conversation, CliError> {
+/// Starts a model: with `raw` for plain text, with `chat` for prompts that go on with those before.
+fn begin(
+    model: &Model,
+    sampling: &SamplingArgs,
+    device: &str,
+    (raw, chat): (bool, bool),
+) -> Result<Conversation, CliError> {
     let request = ConverseRequest {
         model: model.folder.clone(),
         temperature: sampling.temperature,
@@ -211,6 +234,7 @@ fn begin(model: &Model, sampling: &SamplingArgs, device: &str, raw: bool) -> Res
         threads: cores(),
         device: device.to_owned(),
         raw,
+        chat,
     };
     Ok(Conversation::begin(&model.program, &request)?)
 }
