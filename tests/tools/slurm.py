@@ -27,6 +27,7 @@ QUICK = [
     stores.kept_for_jobs, stores.a_lost_input, runners.two_runners, runners.a_silent_controller, sites.words_of_sites,
     sites.odd_paths, sites.a_login_node, sites.a_prologue_that_fails, sites.jobs_that_cannot_be_cancelled,
     sites.a_controller_that_hangs, sites.short_and_large_stages,
+    sites.one_empty_answer, sites.another_program,
 ]
 LONG = [ends.over_its_time, ends.a_node_that_dies, ends.preempted, runners.killed_runners, runners.two_thousand]
 KINDS = {one.__name__: one for one in QUICK + LONG}

@@ -184,3 +184,26 @@ pub(super) fn bounded(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
         false => Ok(Some(bytes)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cas::tests::place;
+
+    #[test]
+    fn what_is_no_plain_file_is_no_word_of_a_job_and_holds_up_nobody() {
+        let p = place();
+        let mail = Mail::in_store(&p.store, &Digest::of_bytes(b"key"));
+        mail.put(&["0123abcd", "end.json"], b"{}".to_vec()).unwrap();
+        assert_eq!(mail.get(&["0123abcd", "end.json"], 2).unwrap(), Some(b"{}".to_vec()));
+        assert!(mail.get(&["0123abcd", "end.json"], 1).is_err(), "it is too long");
+        assert_eq!(mail.get(&["0123abcd", "said"], 9).unwrap(), None);
+        let folder = super::super::intent::folder(&p.store, &Digest::of_bytes(b"key")).join("0123abcd");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.join("pipe"), mode).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.join("link")).unwrap();
+        for name in ["pipe", "link"] {
+            assert!(mail.get(&["0123abcd", name], 9).is_err(), "{name}");
+        }
+    }
+}

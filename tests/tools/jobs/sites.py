@@ -5,10 +5,11 @@ PATH does, and calls the real one.
 """
 
 import os
+import shutil
 import signal
 import time
 
-from jobs.world import names, project, run, until
+from jobs.world import names, project, run, start, until
 
 ONE = "pipeline: one\nexecutor: slurm\nstages: { victim: { run: 'RUN', outputs: { o: table } } }\n"
 EASY = ONE.replace("RUN", "echo > {outputs.o}")
@@ -125,3 +126,30 @@ def short_and_large_stages(world):
     detached = made.ask("run", "quick", "--executor", "local", "--detach")
     assert detached.returncode == 2 or detached.returncode == 3, detached
     assert "none of them runs on one" in detached.stderr, detached
+
+
+def one_empty_answer(world):
+    """That a job is gone, one answer of the cluster does not show: the next run goes on with it."""
+    made = project(world, "empty", ONE.replace("RUN", "sleep 8; echo > {outputs.o}"))
+    run(made, "--detach")
+    once = f"test -e {world.folder}/asked && exec REAL \"$@\"\ntouch {world.folder}/asked"
+    made.env = world.cluster.env | {"PATH": wrapped(world, "empty", "squeue", once)}
+    ran = run(made)
+    assert "goes on with job" in ran.stderr and len(names(world, "victim")) == 1, ran.stderr
+
+
+def another_program(world):
+    """A run goes on when its program is replaced meanwhile; memory by CPU is left to an option that says so."""
+    program = world.folder / "kiln"
+    shutil.copy(world.program, program)
+    text = ("pipeline: replaced\nexecutor: slurm\nexecutors: { slurm: { kind: slurm, short: 0s, options: [--mem-per-cpu=200M] } }\n"
+            "stages:\n  one: { run: 'sleep 6; echo > {outputs.o}', resources: { memory: 300MiB }, outputs: { o: table } }\n"
+            "  two: { inputs: { i: one }, run: 'cat {inputs.i} > {outputs.o}', outputs: { o: table } }\n")
+    made = project(world, "replaced", text)
+    made.program = str(program)
+    running = start(made)
+    until(world, "one", "RUNNING")
+    shutil.copy(world.program, world.folder / "new")
+    (world.folder / "new").rename(program)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err

@@ -46,6 +46,8 @@ def two_stores(world):
         here = project(world, "near", text, KILN_OFFLINE="1").write("text.txt", "hello\n").write("tool.sh", "tr a-z A-Z\n")
         run(here, "--executor", "local")
         assert digests(made) == digests(here)
+        verified = made.ask("verify", "one")
+        assert verified.returncode == 0, verified
         submitted = len(world.cluster.jobs())
         run(made)
         assert len(world.cluster.jobs()) == submitted
