@@ -8,12 +8,14 @@
 pub mod checkpoint;
 pub mod end;
 pub mod engine;
+mod here;
 pub mod intent;
 pub mod mail;
 pub mod node;
 pub mod outbox;
 mod ray;
 pub mod request;
+mod sbatch;
 pub mod script;
 mod sending;
 mod settle;

@@ -7,7 +7,7 @@
 //! Must not know: who submitted the job, how.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::end::{self, JobEnd};
 use super::engine;
+use super::here::{other_key, providers, settings};
 use super::intent;
 use super::mail::Mail;
 use super::outbox::{self, Outbox};
@@ -37,12 +38,10 @@ use crate::executor::spares::Spares;
 use crate::executor::stage::{StageRun, run_stage, take_over};
 use crate::executor::{blocking, local::Local};
 use crate::graph::{Graph, Producer};
-use crate::plan::{Decision, Planner, Settings, key_differences};
+use crate::plan::{Decision, Planner};
 use crate::provider::environment;
-use crate::provider::{Known, Providers};
 use crate::sched::budget::Budget;
 use crate::sched::{Event, StageEvent};
-use crate::spec::types::Work;
 
 /// How long a signal to all processes of a job may take to arrive at this one.
 const SIGNAL_ON_ITS_WAY: Duration = Duration::from_secs(1);
@@ -334,36 +333,6 @@ fn send(call: &Call) -> Result<(), String> {
     failed.map_or(Ok(()), |error| Err(format!("its result was not sent: {error}")))
 }
 
-/// Asks the provider of the stage, and no other one.
-fn providers(store: &Store, request: &JobRequest) -> Result<Known, String> {
-    let mut providers = Providers::new(store);
-    if let Work::Kind { provider, .. } = &request.stage.work {
-        let named = request.providers.get(*provider).filter(|path| !path.as_os_str().is_empty());
-        let named: Option<&PathBuf> = named;
-        providers.find(named.map(PathBuf::as_path)).map_err(|e| e.to_string())?;
-    }
-    Ok(providers.into_known())
-}
-
-fn settings(request: &JobRequest, providers: &Known) -> Settings {
-    let facts = |program: &PathBuf| {
-        let mut facts = providers.facts(program);
-        if request.device != "auto" {
-            facts.numerics.insert("device".into(), request.device.clone());
-        }
-        facts
-    };
-    let cores =
-        std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-    Settings {
-        forced: request.replace.then(|| request.stage.name.value.clone()).into_iter().collect(),
-        cores,
-        away: std::collections::BTreeSet::new(),
-        providers: request.providers.iter().map(facts).collect(),
-        locked: std::collections::BTreeMap::new(),
-    }
-}
-
 enum Decided {
     Run(serde_json::Value, bool),
     Done(JobEnd),
@@ -394,19 +363,4 @@ fn decide(planner: &Planner, stage: usize, request: &JobRequest, call: &Call) ->
             Ok(Decided::Done(JobEnd::Done { seconds: None }))
         }
     }
-}
-
-/// Why this machine would make another key.
-fn other_key(request: &JobRequest, here: &serde_json::Value) -> String {
-    let changes = key_differences(&request.key_inputs, here);
-    let shown: Vec<_> =
-        changes.iter().take(5).map(|(what, runner, node)| format!("{what} {runner} -> {node}")).collect();
-    format!(
-        "this node would make another result than was asked for: {}; the runner and its nodes need the same kiln, the \
-         same kind of machine, and for `cache: exact` the same libraries and cores",
-        match shown.is_empty() {
-            true => "its key differs".to_owned(),
-            false => shown.join(", "),
-        }
-    )
 }

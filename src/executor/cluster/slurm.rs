@@ -15,13 +15,13 @@ use tokio::process::Command;
 
 use super::engine::{Cause, ClusterError, Exit, Job, Phase, Submission, one_line};
 use super::intent::PREFIX;
+use super::sbatch::{arguments, warning};
 use crate::spec::executors::ExecutorSpec;
 
 /// How long a command of Slurm may take: a controller that does not answer is tried again by the command itself.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long before its time limit a job is told, so that it can write a checkpoint: a tenth of its time, within these.
-const SHORTEST_WARNING: u64 = 10;
-const LONGEST_WARNING: u64 = 120;
+/// How long a job whose time is nearly over waits for an answer.
+const SHORT_PATIENCE: Duration = Duration::from_secs(3);
 /// What the commands print when the controller does not answer, is too busy, or cannot be asked at the moment.
 const UNREACHABLE: [&str; 16] = [
     "Unable to contact slurm controller",
@@ -70,61 +70,14 @@ fn id_in(printed: &str) -> Option<String> {
     ids.into_iter().find(is_id).map(str::to_owned)
 }
 
-/// A path as `--output` takes it. A backslash has Slurm leave percent signs alone.
-fn output(path: &str) -> String {
-    if path.contains('\\') { path.replace('\\', r"\\") } else { path.replace('%', "%%") }
-}
-
-/// The options of a submission. Those of the executor stand before the ones by which Kiln finds and follows the job.
-fn arguments(spec: &ExecutorSpec, job: &Submission<'_>) -> Vec<String> {
-    // Limits of the login node are not for the job.
-    let mut all = vec!["--requeue".to_owned(), "--propagate=NONE".to_owned()];
-    let resources = job.resources;
-    match resources.cpus {
-        0 => all.push("--exclusive".to_owned()),
-        cpus => all.push(format!("--cpus-per-task={cpus}")),
-    }
-    if resources.memory > 0 && !spec.options.iter().any(|option| option.starts_with("--mem")) {
-        // Slurm counts whole MiB.
-        all.push(format!("--mem={}M", resources.memory.div_ceil(1 << 20)));
-    }
-    let time = resources.time.or(spec.time);
-    all.extend(time.map(|time| format!("--time={}", clock(time))));
-    match &spec.gres {
-        Some(gres) => all.push(format!("--gres={}", with_gpus(gres, resources.gpus))),
-        None if resources.gpus > 0 => all.push(format!("--gres=gpu:{}", resources.gpus)),
-        None => {}
-    }
-    let named = [
-        ("partition", &spec.partition),
-        ("account", &spec.account),
-        ("qos", &spec.qos),
-        ("constraint", &spec.constraint),
-    ];
-    all.extend(named.iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?))));
-    all.extend(spec.options.iter().cloned());
-    let ours = ["--parsable", "--open-mode=append", "--export=NONE", "--nodes=1", "--ntasks=1", "--chdir=/"];
-    all.extend(ours.map(str::to_owned));
-    all.push(format!("--signal=B:USR1@{}", time.map_or(LONGEST_WARNING, warning)));
-    all.extend([
-        format!("--job-name={}", job.name),
-        format!("--comment={}", job.comment),
-        format!("--output={}", output(job.output)),
-    ]);
-    all
-}
-
-/// How long before its end a job with this time limit writes its checkpoint, in seconds.
-fn warning(limit: Duration) -> u64 {
-    (limit.as_secs() / 10).clamp(SHORTEST_WARNING, LONGEST_WARNING)
-}
-
 /// How long a job that was told that its time is nearly over may still work: Slurm may tell it up to a minute too early.
 /// Nothing outside of a job, or when Slurm does not answer.
 pub async fn time_until_warning() -> Duration {
     let Ok(id) = std::env::var("SLURM_JOB_ID") else { return Duration::ZERO };
     let asked = ["--noheader".to_owned(), format!("--job={id}"), "--format=%L|%l".to_owned()];
-    let printed = run("squeue", &asked, "").await.unwrap_or_default();
+    // One that does not answer in time must not cost the checkpoint.
+    let answer = tokio::time::timeout(SHORT_PATIENCE, run("squeue", &asked, "")).await;
+    let printed = answer.ok().and_then(Result::ok).unwrap_or_default();
     let times = printed
         .trim()
         .split_once('|')
@@ -138,28 +91,6 @@ fn read_clock(text: &str) -> Option<Duration> {
     let parts = clock.split(':').map(|part| part.parse::<u64>().ok());
     let seconds = parts.clone().try_fold(0_u64, |sum, part| sum.checked_mul(60)?.checked_add(part?))?;
     (parts.count() <= 3).then(|| Duration::from_secs(days.parse::<u64>().unwrap_or(0) * 86_400 + seconds))
-}
-
-/// The generic resources of the executor, such as `gpu:a100:1`, with as many GPUs as the stage asks for.
-fn with_gpus(gres: &str, gpus: u32) -> String {
-    let resource = |resource: &str| {
-        let is_gpu = resource == "gpu" || resource.starts_with("gpu:");
-        if !is_gpu || gpus == 0 {
-            return resource.to_owned();
-        }
-        let is_count = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let kind =
-            resource.rsplit_once(':').filter(|(_, count)| is_count(count)).map_or(resource, |(kind, _)| kind);
-        format!("{kind}:{gpus}")
-    };
-    gres.split(',').map(resource).collect::<Vec<_>>().join(",")
-}
-
-/// A time limit as Slurm reads it: `days-hours:minutes:seconds`. Slurm counts whole minutes, upwards.
-fn clock(time: Duration) -> String {
-    let seconds = time.as_secs().max(1);
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    format!("{days}-{hours:02}:{minutes:02}:{:02}", seconds % 60)
 }
 
 /// All jobs of Kiln of this user by name, those that have ended a while ago as well. Of several with one name, the newest.
@@ -337,24 +268,6 @@ async fn run(program: &'static str, arguments: &[String], input: &str) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::types::Resources;
-
-    #[test]
-    fn a_job_gets_the_resources_of_its_stage_and_what_the_executor_says() {
-        let mut spec = ExecutorSpec::new("gpu", crate::spec::types::Span::default());
-        (spec.partition, spec.options) = (Some("long".into()), vec!["--exclusive".into()]);
-        spec.time = Some(Duration::from_secs(90_061));
-        let resources = Resources { cpus: 4, memory: (3 << 30) + 1, gpus: 2, time: None };
-        let job = Submission { name: "n", comment: "c", resources, output: "/o", script: "" };
-        let all = arguments(&spec, &job).join(" ");
-        for wanted in
-            ["--cpus-per-task=4", "--mem=3073M", "--gres=gpu:2", "--partition=long", "--time=1-01:01:01"]
-        {
-            assert!(all.contains(wanted), "{wanted}: {all}");
-        }
-        let all_cores = Submission { resources: Resources::default(), ..job };
-        assert!(arguments(&spec, &all_cores).join(" ").contains("--exclusive"));
-    }
 
     #[test]
     fn a_line_of_squeue_says_where_a_job_stands() {
@@ -387,19 +300,6 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(id_in(printed).as_deref(), id, "{printed}");
-        }
-    }
-
-    #[test]
-    fn a_stage_says_how_many_gpus_and_an_executor_of_which_kind() {
-        for (gres, gpus, wanted) in [
-            ("gpu:a100:1", 4, "gpu:a100:4"),
-            ("gpu:a100", 2, "gpu:a100:2"),
-            ("gpu:2", 1, "gpu:1"),
-            ("gpu:2,disk:9", 3, "gpu:3,disk:9"),
-            ("gpu:2", 0, "gpu:2"),
-        ] {
-            assert_eq!(with_gpus(gres, gpus), wanted);
         }
     }
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from jobs.world import ENDS, ROOT, digests, ending, names, project, run, start, state_of, until
+from jobs.world import ENDS, ROOT, digests, ending, names, project, run, start, state_of, stopped, until
 from project import Project
 
 
@@ -146,12 +146,7 @@ SAVES = ('n=$(cat {checkpoint}/n 2>/dev/null || echo 0); echo from $n; trap "exi
 def stopped_by_a_signal(world):
     """A job that is told to end does so with a checkpoint, and is submitted again; its stage goes on from there."""
     made = ending(world, "stopped", SAVES)
-    running = start(made)
-    until(world, "victim", "RUNNING")
-    time.sleep(4)
-    world.cluster.ask("scancel", "--batch", "--signal=TERM", names(world, "victim")[-1][0])
-    out, err = running.communicate(timeout=90)
-    assert running.returncode == 0 and "was stopped by a signal; it is submitted again" in err, err
+    assert "was stopped by a signal; it is submitted again" in stopped(world, made, 4)
     assert int(re.findall(r"from (\d+)", made.ask("log", "victim").stdout)[-1]) >= 2, made.ask("log", "victim")
     assert (made.folder / "artifacts/out/ends/victim/o").read_text() == "9\n"
 

@@ -4,11 +4,10 @@
 import hashlib
 import json
 import re
-import time
 
 import remotes
 from jobs.ends import SAVES
-from jobs.world import digests, names, project, run, start, until
+from jobs.world import digests, names, project, run, start, stopped, until
 
 
 TWO_STORES = """
@@ -69,12 +68,7 @@ def a_checkpoint_from_elsewhere(world):
     with remotes.s3(world.folder / "s3") as remote:
         text = FAR.format(node=world.folder / "node", prologue=exports(remote), run=SAVES)
         made = project(world, "far", text, **remote.env)
-        running = start(made)
-        until(world, "victim", "RUNNING")
-        time.sleep(5)
-        world.cluster.ask("scancel", "--batch", "--signal=TERM", names(world, "victim")[-1][0])
-        out, err = running.communicate(timeout=90)
-        assert running.returncode == 0 and "it is submitted again" in err, err
+        assert "it is submitted again" in stopped(world, made, 5)
         assert len(list((world.folder / "node").iterdir())) == 2, "it ran on the same store"
         log = made.ask("log", "victim").stdout
         assert int(re.findall(r"from (\d+)", log)[-1]) >= 2, log

@@ -5,6 +5,7 @@ Must not know: what is tried.
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 from project import Project
@@ -41,6 +42,17 @@ def names(world, stage):
 def state_of(world, stage):
     jobs = names(world, stage)
     return jobs[-1][2] if jobs else None
+
+
+def stopped(world, made, seconds):
+    """What a run says whose job `victim` gets SIGTERM after a while."""
+    running = start(made)
+    until(world, "victim", "RUNNING")
+    time.sleep(seconds)
+    world.cluster.ask("scancel", "--batch", "--signal=TERM", names(world, "victim")[-1][0])
+    _, err = running.communicate(timeout=90)
+    assert running.returncode == 0, err
+    return err
 
 
 def until(world, stage, *states, seconds=90):

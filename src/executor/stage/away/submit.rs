@@ -223,7 +223,11 @@ impl StageRun {
                 let _ = blocking(self, |run| intent::forget(&run.context.store, &run.job.key)).await;
                 return Err(Early::Failed(error.to_string()));
             }
-            turn = self.turn(site).await?;
+            turn = match self.turn(site).await {
+                Ok(turn) => turn,
+                // It waits for its turn once more, and the job may be there.
+                Err(_) => return Err(Early::End(self.unanswered(site, intent, &error).await)),
+            };
         }
     }
 
