@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use crate::bpe::{Tokenizer, TokenizerError};
 use crate::context::StageError;
 use crate::model::io::{self, ModelError};
 use crate::model::{Network, TokenRow};
 use crate::rl::RewardModel;
+use kiln_formats::bpe::{Tokenizer, TokenizerError};
 
 /// What may be wrong with a model's folder.
 #[derive(Debug, thiserror::Error)]

@@ -9,12 +9,12 @@ use std::io::BufRead;
 
 use kiln::protocol::{ConverseRequest, Event, ReplyEnd, Turn};
 
-use crate::bpe::Tokenizer;
-use crate::bpe::chat::Turn as Said;
 use crate::bundle;
 use crate::context::{StageError, emit};
 use crate::device;
 use crate::generate::{Generator, Sampling, Stop};
+use kiln_formats::bpe::Tokenizer;
+use kiln_formats::bpe::chat::Turn as Said;
 
 /// The prompts so far, and their replies.
 type Past = VecDeque<(String, String)>;

@@ -1,14 +1,13 @@
 //! The training stages of Kiln on burn.
 //!
 //! Purpose: the library behind the worker `kiln-stages`. `stages` has one file a kind; they are made
-//! of `bpe` and `data` (text), `model` and `kernels` (the decoder), `train` and `rl` (learning),
+//! of `data` (text), `model` and `kernels` (the decoder), `train` and `rl` (learning),
 //! `generate`, `gold`, `rank` and `evaluate`; `dialogue` makes rows of prompts and answers. `context` is what a running stage is given, `bundle` a
 //! model's folder, `device` the machine, `converse` a chat, `rng` every draw.
-//! Invariant: imports run one way: rng, kernels, bpe, data <- model <- generate, train <- rl <-
+//! Invariant: imports run one way: `kiln_formats`, rng, kernels, data <- model <- generate, train <- rl <-
 //! stages; of the runner only `kiln::protocol` is seen.
 //! Must not know: pipelines, stores, plans.
 
-pub mod bpe;
 pub mod bundle;
 pub mod context;
 pub mod converse;

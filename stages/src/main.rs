@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use kiln::protocol::{EXIT_INTERRUPTED, Event, StageRequest};
+use kiln_formats::bpe;
 use kiln_stages::context::{self, Context, StageError, emit, try_emit};
-use kiln_stages::{bpe, converse, device, stages};
+use kiln_stages::{converse, device, stages};
 use serde::Serialize;
 
 /// A request is never longer.

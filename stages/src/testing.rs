@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use kiln::protocol::StageRequest;
 
-use crate::bpe::{Tokenizer, TrainOptions};
 use crate::context::Context;
 use crate::data::{DataError, TokenStore};
 use crate::kernels::cpu::Activation;
@@ -21,6 +20,7 @@ use crate::kernels::workers;
 use crate::model::layout::{Entry, Layout};
 use crate::model::{Family, ModelConfig, Network, Readout, TokenRow};
 use crate::rng::{keyed, normal};
+use kiln_formats::bpe::{Tokenizer, TrainOptions};
 
 /// The device that stages compute on without a GPU. Tests run beside each other, so libtorch takes one thread.
 pub fn cpu() -> Device {

@@ -11,7 +11,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
-use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Corpus, Prompt, read_corpus};
@@ -21,6 +20,7 @@ use crate::generate::{self, Generator, Sampling, Stop, generate};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::{Network, TokenRow};
 use crate::train::corpus::{HeldOut, VALIDATION_TOKENS, tokens};
+use kiln_formats::bpe::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

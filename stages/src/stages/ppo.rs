@@ -11,7 +11,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
-use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Corpus, Prompt, read_corpus};
@@ -30,6 +29,7 @@ use crate::rng::permutation;
 use crate::train::corpus::{Windows, tokens};
 use crate::train::state::{self, Reader, Saved, State};
 use crate::train::{Decay, OptimizerParams, Schedule, Trainer, micro_batch};
+use kiln_formats::bpe::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -11,7 +11,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::registry::{Entry, input, optional, output};
-use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{Corpus, TokenStore};
@@ -21,6 +20,7 @@ use crate::rng::keyed;
 use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows};
 use crate::train::run::{TrainConfig, train};
 use crate::train::{OptimizerParams, Schedule, footprint, micro_batch};
+use kiln_formats::bpe::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -14,7 +14,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
-use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, Ranking, hold_out};
@@ -27,6 +26,7 @@ use crate::rl::pairs::{Pair, accuracy, best_gain, loss, margin};
 use crate::rl::reward_model::ScoreError;
 use crate::rng::pass_batch;
 use crate::train::{Decay, OptimizerParams, Schedule, Trainer, state};
+use kiln_formats::bpe::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -10,13 +10,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, output};
-use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, CompletionSet, Prompt};
 use crate::dialogue::{self, completion};
 use crate::generate::{Generator, Sampling, Stop};
 use crate::model::Network;
+use kiln_formats::bpe::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -10,7 +10,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, output};
-use crate::bpe::Tokenizer;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, hold_out};
@@ -20,6 +19,7 @@ use crate::model::{Execution, Network, TokenRow};
 use crate::rng::pass_batch;
 use crate::train::run::{TrainConfig, train};
 use crate::train::{OptimizerParams, Schedule, lm_loss, micro_batch};
+use kiln_formats::bpe::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

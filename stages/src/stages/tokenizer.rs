@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, output};
-use crate::bpe::{LEAST_VOCAB, Pattern, Tokenizer, TrainOptions, last_cut};
 use crate::context::{Context, StageError, Summary};
 use crate::data::Corpus;
 use crate::train::corpus::encode;
+use kiln_formats::bpe::{LEAST_VOCAB, Pattern, Tokenizer, TrainOptions, last_cut};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

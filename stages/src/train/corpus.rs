@@ -8,10 +8,10 @@ use std::path::Path;
 
 use super::lm::lm_loss;
 use super::run::Measured;
-use crate::bpe::{Tokenizer, last_cut};
 use crate::context::StageError;
 use crate::data::{Corpus, DataError, Part, TokenStore};
 use crate::model::{Network, TokenRow};
+use kiln_formats::bpe::{Tokenizer, last_cut};
 
 /// Bytes of text that are tokenized at a time, on all threads.
 const BATCH: usize = 8 << 20;
