@@ -7,12 +7,16 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use kiln_formats::bpe::{Tokenizer, TokenizerError};
+use serde_json::{Map, Value, json};
 
 use crate::context::StageError;
 use crate::model::io::{self, ModelError};
 use crate::model::{Network, TokenRow};
 use crate::rl::RewardModel;
-use kiln_formats::bpe::{Tokenizer, TokenizerError};
+
+/// What other programs generate with.
+const GENERATION: &str = "generation_config.json";
 
 /// What may be wrong with a model's folder.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +92,8 @@ pub fn load_reward(
 
 fn check_vocabulary(folder: &Path, model: &Network, tokenizer: &Tokenizer) -> Result<(), BundleError> {
     let (model, tokenizer) = (model.config().vocab, tokenizer.vocab_size());
-    match model == tokenizer {
+    // A head may be padded to a round number.
+    match model >= tokenizer {
         true => Ok(()),
         false => Err(BundleError::Vocabulary { folder: folder.to_owned(), model, tokenizer }),
     }
@@ -103,6 +108,34 @@ pub fn save(folder: &Path, model: &Network, tokenizer: &Tokenizer) -> Result<(),
     if !model.logprobs_and_logits(&[row], 1.0).1.iter().all(|logit| logit.is_finite()) {
         return Err(BundleError::NotFinite);
     }
-    io::save(folder, model)?;
+    io::save(folder, model, &ids(tokenizer))?;
+    write_generation(folder, tokenizer)?;
     Ok(tokenizer.save(folder)?)
+}
+
+/// Writes a reward model and its tokenizer into a folder.
+///
+/// # Errors
+/// Those of writing; weights that are not finite.
+pub fn save_reward(folder: &Path, model: &RewardModel, tokenizer: &Tokenizer) -> Result<(), BundleError> {
+    io::save(folder, &model.0, &ids(tokenizer))?;
+    Ok(tokenizer.save(folder)?)
+}
+
+/// The fields of a model's shape file that say its special tokens.
+fn ids(tokenizer: &Tokenizer) -> Map<String, Value> {
+    let ids = [
+        ("bos_token_id", tokenizer.eot()),
+        ("eos_token_id", tokenizer.stop()),
+        // Padding is known from lengths here; other programs know it by this token, which is never the stop token.
+        ("pad_token_id", tokenizer.pad()),
+    ];
+    ids.map(|(name, id)| (name.to_owned(), json!(id))).into_iter().collect()
+}
+
+/// What other programs generate with: a text ends at either mark.
+fn write_generation(folder: &Path, tokenizer: &Tokenizer) -> Result<(), BundleError> {
+    let mut map = ids(tokenizer);
+    map.insert("eos_token_id".to_owned(), json!([tokenizer.stop(), tokenizer.eot()]));
+    Ok(io::write_json(&folder.join(GENERATION), &Value::Object(map))?)
 }

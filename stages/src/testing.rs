@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use kiln::protocol::StageRequest;
+use kiln_formats::model::{Biases, Rope, Scaling, SlidingWindow};
 
 use crate::context::Context;
 use crate::data::{DataError, TokenStore};
@@ -39,29 +40,69 @@ pub fn shapes() -> [ModelConfig; 3] {
         hidden_size: 24,
         heads: 3,
         kv_heads: 3,
+        head_dim: 8,
         intermediate_size: 40,
         max_position_embeddings: 48,
         activation: Activation::GeluNew,
-        bias: true,
+        biases: Biases::all(Family::Gpt2, true),
+        qk_norm: false,
         tied: true,
         norm_eps: 1e-5,
-        rope_theta: 1e4,
+        rope: Rope::new(1e4),
+        window: None,
     };
-    let llama =
-        ModelConfig { family: Family::Llama, activation: Activation::Silu, bias: false, ..gpt2.clone() };
+    let llama = ModelConfig {
+        family: Family::Llama,
+        activation: Activation::Silu,
+        biases: Biases::all(Family::Llama, false),
+        ..gpt2.clone()
+    };
     let grouped = ModelConfig { hidden_size: 32, heads: 4, kv_heads: 2, tied: false, ..llama.clone() };
     [gpt2, llama, grouped]
 }
 
 /// Those of [`shapes`], and what else a configuration may ask for: no biases and `relu`, the exact `gelu`, a vocabulary
-/// that the head goes through in two blocks, LLaMA with biases and one kv head.
+/// that the head goes through in two blocks, LLaMA with biases and one kv head, and LLaMA's [`relatives`].
 pub fn all_shapes() -> Vec<ModelConfig> {
     let [gpt2, llama, grouped] = shapes();
-    let plain = ModelConfig { bias: false, tied: false, activation: Activation::Relu, ..gpt2.clone() };
+    let plain = ModelConfig {
+        biases: Biases::all(Family::Gpt2, false),
+        tied: false,
+        activation: Activation::Relu,
+        ..gpt2.clone()
+    };
     let exact = ModelConfig { activation: Activation::Gelu, ..gpt2.clone() };
     let wide = ModelConfig { vocab: 4099, layers: 1, ..grouped.clone() };
-    let biased = ModelConfig { bias: true, activation: Activation::GeluNew, kv_heads: 1, ..grouped.clone() };
-    vec![gpt2, llama, grouped, plain, exact, wide, biased]
+    let biased = ModelConfig {
+        biases: Biases::all(Family::Llama, true),
+        activation: Activation::GeluNew,
+        kv_heads: 1,
+        ..grouped.clone()
+    };
+    let [mistral, qwen2, qwen3] = relatives(&grouped);
+    vec![gpt2, llama, grouped, plain, exact, wide, biased, mistral, qwen2, qwen3]
+}
+
+/// LLaMA's relatives: a sliding window in all layers and small heads; biases of queries, keys and values, scaled RoPE, a window
+/// in one layer; norms of queries and keys, large heads.
+fn relatives(llama: &ModelConfig) -> [ModelConfig; 3] {
+    let window = |size, layers: &[bool]| Some(SlidingWindow { size, layers: layers.to_vec() });
+    let mistral = ModelConfig {
+        family: Family::Mistral,
+        head_dim: 6,
+        window: window(5, &[true, true]),
+        ..llama.clone()
+    };
+    let scaling = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 16.0 };
+    let qwen2 = ModelConfig {
+        family: Family::Qwen2,
+        biases: Biases { qkv: true, ..llama.biases },
+        rope: Rope { theta: 1e4, scaling },
+        window: window(3, &[false, true]),
+        ..llama.clone()
+    };
+    let qwen3 = ModelConfig { family: Family::Qwen3, head_dim: 20, qk_norm: true, ..llama.clone() };
+    [mistral, qwen2, qwen3]
 }
 
 /// Tokens in a file.

@@ -246,7 +246,7 @@ fn a_warm_up_that_is_longer_than_the_run_is_told() {
 #[test]
 fn a_text_of_exactly_one_row_is_enough() {
     let shop = workshop();
-    let tokenizer = kiln_stages::bpe::Tokenizer::load(&shop.artifact("tokenizer")).unwrap();
+    let tokenizer = kiln_formats::bpe::Tokenizer::load(&shop.artifact("tokenizer")).unwrap();
     let text = std::fs::read_to_string(shop.artifact("corpus")).unwrap();
     // 32 inputs and the last target, which is the mark of the end.
     let ids = tokenizer.encode(&text);

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use common::{Ending, Outputs, Run, Stage, Workshop};
 use kiln::protocol::Event;
-use kiln_stages::bpe::Tokenizer;
+use kiln_formats::bpe::Tokenizer;
 use kiln_stages::data::{self, Completion, Demonstration};
 use kiln_stages::dialogue::answered;
 use kiln_stages::model::io;

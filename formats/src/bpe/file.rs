@@ -20,6 +20,8 @@ use super::{Pattern, Tokenizer, TokenizerError};
 
 const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
+/// The chat template alone, as newer releases of `transformers` look for it.
+const TEMPLATE_FILE: &str = "chat_template.jinja";
 /// The largest file that is read.
 const MAX_FILE: u64 = 128 << 20;
 const AGAIN: &str = "only files that Kiln's tokenizer stage wrote can be read; run that stage again";
@@ -68,11 +70,13 @@ struct Model {
     merges: Vec<MergeText>,
 }
 
-/// Writes both files.
+/// Writes the files.
 pub(super) fn save(tokenizer: &Tokenizer, folder: &Path) -> Result<(), TokenizerError> {
     std::fs::create_dir_all(folder).map_err(|error| TokenizerError::io(folder, error))?;
     write(&folder.join(TOKENIZER), &describe(tokenizer))?;
-    write(&folder.join(CONFIG), &config())
+    write(&folder.join(CONFIG), &config())?;
+    let template = folder.join(TEMPLATE_FILE);
+    std::fs::write(&template, TEMPLATE).map_err(|error| TokenizerError::io(&template, error))
 }
 
 fn write(path: &Path, content: &impl Serialize) -> Result<(), TokenizerError> {

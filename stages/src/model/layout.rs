@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
 use crate::kernels::MatrixAt;
 use crate::kernels::cpu::linear::Linear;
 use crate::rng::{keyed, normal};
@@ -45,6 +45,8 @@ pub struct HalfAt {
     pub norm: NormAt,
     /// Attention: queries, keys and values in one map. Feed-forward part: up, or gate and up in one map.
     pub first: LinearAt,
+    /// Attention: the norms of each head's queries and keys, `[head_dim]` each.
+    pub qk_norm: Option<[Range<usize>; 2]>,
     /// What is added to the residual stream.
     pub last: LinearAt,
 }
@@ -100,8 +102,10 @@ impl Writer {
 
     fn norm(&mut self, name: &str, config: &ModelConfig) -> NormAt {
         let weight = self.add(format!("{name}.weight"), &[config.hidden_size]);
-        let has_bias = config.bias && config.family == Family::Gpt2;
-        NormAt { weight, bias: has_bias.then(|| self.add(format!("{name}.bias"), &[config.hidden_size])) }
+        NormAt {
+            weight,
+            bias: config.biases.norms.then(|| self.add(format!("{name}.bias"), &[config.hidden_size])),
+        }
     }
 
     fn linear(&mut self, name: &str, [rows, columns]: [usize; 2], bias: bool) -> LinearAt {
@@ -109,27 +113,30 @@ impl Writer {
         Linear { weight, bias: bias.then(|| self.add(format!("{name}.bias"), &[columns])), columns }
     }
 
-    fn half(&mut self, names: [&str; 3], config: &ModelConfig, columns: usize, inner: usize) -> HalfAt {
+    fn attention(&mut self, layer: usize, config: &ModelConfig) -> HalfAt {
+        let name = |part: &str| format!("blocks.{layer}.{part}");
         let (start, d) = (self.end, config.hidden_size);
-        let norm = self.norm(names[0], config);
-        let first = self.linear(names[1], [d, columns], config.bias);
-        let last = self.linear(names[2], [inner, d], config.bias);
-        HalfAt { region: start..self.end, norm, first, last }
+        let norm = self.norm(&name("attention_norm"), config);
+        let first = self.linear(&name("attention.qkv"), [d, config.qkv_width()], config.biases.qkv);
+        let mut of_heads =
+            |part: &str| self.add(name(&format!("attention.{part}_norm.weight")), &[config.head_dim]);
+        let qk_norm = config.qk_norm.then(|| ["q", "k"].map(&mut of_heads));
+        let last = self.linear(&name("attention.out"), [config.attention_width(), d], config.biases.out);
+        HalfAt { region: start..self.end, norm, first, qk_norm, last }
+    }
+
+    fn feed_forward(&mut self, layer: usize, config: &ModelConfig) -> HalfAt {
+        let name = |part: &str| format!("blocks.{layer}.{part}");
+        let (start, d, inner) = (self.end, config.hidden_size, config.intermediate_size);
+        let columns = if config.is_gated() { 2 * inner } else { inner };
+        let (norm, has_bias) = (self.norm(&name("feed_forward_norm"), config), config.biases.feed_forward);
+        let first = self.linear(&name("feed_forward.up"), [d, columns], has_bias);
+        let last = self.linear(&name("feed_forward.down"), [inner, d], has_bias);
+        HalfAt { region: start..self.end, norm, first, qk_norm: None, last }
     }
 
     fn layer(&mut self, layer: usize, config: &ModelConfig) -> [HalfAt; 2] {
-        let name = |part: &str| format!("blocks.{layer}.{part}");
-        let [norm, qkv, out] = ["attention_norm", "attention.qkv", "attention.out"].map(name);
-        let attention = self.half(
-            [&norm, &qkv, &out],
-            config,
-            config.hidden_size + 2 * config.kv_width(),
-            config.hidden_size,
-        );
-        let [norm, up, down] = ["feed_forward_norm", "feed_forward.up", "feed_forward.down"].map(name);
-        let inner = config.intermediate_size;
-        let columns = if config.is_gated() { 2 * inner } else { inner };
-        [attention, self.half([&norm, &up, &down], config, columns, inner)]
+        [self.attention(layer, config), self.feed_forward(layer, config)]
     }
 }
 
@@ -138,7 +145,7 @@ impl Layout {
     pub fn new(config: &ModelConfig, has_value_head: bool) -> Self {
         let (mut writer, d) = (Writer::default(), config.hidden_size);
         let token_embedding = writer.add("token_embedding".to_owned(), &[config.vocab, d]);
-        let position_embedding = (config.family == Family::Gpt2)
+        let position_embedding = (!config.has_rope())
             .then(|| writer.add("position_embedding".to_owned(), &[config.max_position_embeddings, d]));
         let head = match config.tied || has_value_head {
             true => token_embedding.clone(),
@@ -176,7 +183,8 @@ impl Layout {
     /// The matrices of the layers; those that stand in one map beside each other (queries, keys and values; gate and up)
     /// apart.
     pub fn matrices(&self, config: &ModelConfig) -> Vec<MatrixAt> {
-        let (d, kv, inner) = (config.hidden_size, config.kv_width(), config.intermediate_size);
+        let (d, inner) = (config.hidden_size, config.intermediate_size);
+        let (queries, kv) = (config.attention_width(), config.kv_width());
         let parts = |map: &LinearAt, widths: &[usize]| -> Vec<MatrixAt> {
             let starts = widths.iter().scan(0, |end, width| {
                 *end += width;
@@ -187,7 +195,7 @@ impl Layout {
         };
         let up: &[usize] = if config.is_gated() { &[inner, inner] } else { &[inner] };
         let of_layer = |[attention, feed_forward]: &[HalfAt; 2]| {
-            let first = [parts(&attention.first, &[d, kv, kv]), parts(&attention.last, &[d])];
+            let first = [parts(&attention.first, &[queries, kv, kv]), parts(&attention.last, &[d])];
             [first.concat(), parts(&feed_forward.first, up), parts(&feed_forward.last, &[d])].concat()
         };
         self.layers.iter().flat_map(of_layer).collect()

@@ -1,7 +1,7 @@
 //! Decoders: their shape, their parameters, what they compute, their files.
 //!
 //! Purpose: `config` and `presets` say what a decoder looks like, `layout` where its parameters stand, `network` what it
-//! answers, by `cpu` or by `device`; `batch` is what it reads, `io` a model on disk.
+//! answers, by `cpu` or by `device`; `batch` is what it reads, `io` a model on disk, `stored` its tensors there.
 //! Invariant: both ways to compute give the same numbers within rounding.
 //! Must not know: losses, optimizers, stages.
 
@@ -13,6 +13,7 @@ pub mod io;
 pub mod layout;
 pub mod network;
 pub mod presets;
+pub mod stored;
 
 pub use batch::{Batch, Readout, TokenRow};
 pub use config::{Family, ModelConfig, ModelParams};

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Readout, TokenRow};
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
 use super::cpu::{self, Keep, Spare, View};
 use super::device;
 use super::layout::Layout;
@@ -78,8 +78,10 @@ impl Network {
     pub fn new(config: &ModelConfig, has_value_head: bool, weights: Vec<f32>, device: &Device) -> Self {
         let layout = Layout::new(config, has_value_head);
         assert_eq!(weights.len(), layout.len(), "as many numbers as the shape asks for");
-        let rope = (config.family == Family::Llama)
-            .then(|| Arc::new(Rope::new(config.head(), config.rope_theta, config.max_position_embeddings)));
+        let rope = config.has_rope().then(|| {
+            let (frequencies, scale) = config.rope.frequencies(config.head_dim);
+            Arc::new(Rope::new(&frequencies, scale, config.max_position_embeddings))
+        });
         Self {
             config: Arc::new(config.clone()),
             layout: Arc::new(layout),

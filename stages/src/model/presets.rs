@@ -7,11 +7,11 @@
 //! SmolLM2. GPT-3's table prints 24 heads for 1.3B and a width of 5140 for 13B; heads times head
 //! size must equal the width, so 16 and 5120 stand here.
 
+use kiln_formats::model::{Biases, Rope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::config::{Family, ModelConfig};
-use crate::kernels::cpu::Activation;
+use super::config::{Activation, Family, ModelConfig};
 
 /// A named shape. The vocabulary comes from the tokenizer at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -88,7 +88,7 @@ pub fn preset(preset: Preset) -> ModelConfig {
             kv_heads: 3,
             tied: true,
             norm_eps: 1e-5,
-            rope_theta: 1e5,
+            rope: Rope::new(1e5),
             ..llama(49152, 8192, 30, 576, 9, 1536)
         },
     }
@@ -102,13 +102,16 @@ fn gpt2(vocab: usize, context: usize, layers: usize, width: usize, heads: usize)
         hidden_size: width,
         heads,
         kv_heads: heads,
+        head_dim: width / heads,
         intermediate_size: 4 * width,
         max_position_embeddings: context,
         activation: Activation::GeluNew,
-        bias: true,
+        biases: Biases::all(Family::Gpt2, true),
+        qk_norm: false,
         tied: true,
         norm_eps: 1e-5,
-        rope_theta: 1e4,
+        rope: Rope::new(1e4),
+        window: None,
     }
 }
 
@@ -120,13 +123,16 @@ fn llama(vocab: usize, context: usize, layers: usize, width: usize, heads: usize
         hidden_size: width,
         heads,
         kv_heads: heads,
+        head_dim: width / heads,
         intermediate_size: ffn,
         max_position_embeddings: context,
         activation: Activation::Silu,
-        bias: false,
+        biases: Biases::all(Family::Llama, false),
+        qk_norm: false,
         tied: false,
         norm_eps: 1e-6,
-        rope_theta: 1e4,
+        rope: Rope::new(1e4),
+        window: None,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, Ranking, hold_out};
 use crate::dialogue::{Ranked, answered, batch_of, ranked};
 use crate::kernels::host;
-use crate::model::{Execution, Network, Readout, TokenRow, io};
+use crate::model::{Execution, Network, Readout, TokenRow};
 use crate::rl::RewardModel;
 use crate::rl::advantage::moments;
 use crate::rl::pairs::{Pair, accuracy, best_gain, loss, margin};
@@ -122,9 +122,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     if mean != 0.0 {
         ctx.log(format!("bias shifted by {:.3}", -mean));
     }
-    let out = ctx.output("reward")?;
-    io::save(out, &reward.0)?;
-    tokenizer.save(out).map_err(StageError::failed)?;
+    bundle::save_reward(ctx.output("reward")?, &reward, &tokenizer)?;
     let pick = |name: &str| report.get(name).map(|v| (name.trim_start_matches("rm/").to_owned(), *v));
     Ok(["rm/accuracy", "rm/margin"].into_iter().filter_map(pick).collect())
 }

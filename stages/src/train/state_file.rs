@@ -15,12 +15,12 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use kiln_formats::model::safetensors::{TensorFile, bytes_of};
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 
 use super::origin::{Origin, hex};
 use super::state::{Reader, Saved};
-use crate::model::io::{TensorFile, bytes_of};
 
 /// How a file begins; the number is the format's version.
 pub const MAGIC: &[u8] = b"kiln.checkpoint/3\n";

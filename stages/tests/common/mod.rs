@@ -325,7 +325,7 @@ impl Workshop {
     }
 
     pub fn vocab(&self) -> u32 {
-        kiln_stages::bpe::Tokenizer::load(&self.artifact("tokenizer")).unwrap().vocab_size() as u32
+        kiln_formats::bpe::Tokenizer::load(&self.artifact("tokenizer")).unwrap().vocab_size() as u32
     }
 
     pub fn tokenizer(&self, threads: u32) -> Stage {

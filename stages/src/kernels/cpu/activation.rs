@@ -5,27 +5,9 @@
 //! Must not know: matrices.
 //! Sources: Hendrycks and Gimpel 2016; Shazeer 2020 (gated forms).
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+pub use kiln_formats::model::Activation;
 
 use super::simd::exp;
-
-/// An activation function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Activation {
-    /// `x Phi(x)`, with the normal distribution function.
-    #[serde(rename = "gelu")]
-    Gelu,
-    /// GELU in its tanh form, as GPT-2 has it.
-    #[serde(rename = "gelu_new")]
-    GeluNew,
-    /// `max(x, 0)`.
-    #[serde(rename = "relu")]
-    Relu,
-    /// `x sigmoid(x)`.
-    #[serde(rename = "silu")]
-    Silu,
-}
 
 /// `sqrt(2 / pi)`.
 const GELU_SLOPE: f32 = 0.797_884_6;

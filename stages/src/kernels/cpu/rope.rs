@@ -5,7 +5,7 @@
 //! Must not know: models.
 //! Source: Su 2021.
 
-/// Cosines and sines of the angles `p theta^(-2 i / size)` for positions up to a bound.
+/// Cosines and sines of the angles `p f` for positions p up to a bound and frequencies f.
 #[derive(Debug)]
 pub struct Rope {
     half: usize,
@@ -14,14 +14,19 @@ pub struct Rope {
     sin: Vec<f32>,
 }
 
+/// The angle of a position, rounded to f32 as by the programs that published weights were trained with.
+pub fn angle(position: usize, frequency: f32) -> f64 {
+    f64::from(position as f32 * frequency)
+}
+
 impl Rope {
-    /// For heads of this size and positions below `positions`.
-    pub fn new(size: usize, theta: f64, positions: usize) -> Self {
-        let half = size / 2;
-        let frequencies: Vec<f64> = (0..half).map(|i| theta.powf(-2.0 * i as f64 / size as f64)).collect();
-        let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
-        let (sin, cos) = angles.map(f64::sin_cos).map(|(sin, cos)| (sin as f32, cos as f32)).unzip();
-        Self { half, cos, sin }
+    /// For frequencies in radians a position, half as many as a head has numbers, and positions below `positions`; cosines
+    /// and sines are multiplied by `scale`.
+    pub fn new(frequencies: &[f32], scale: f32, positions: usize) -> Self {
+        let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |&f| angle(p, f)));
+        let scaled = |(sin, cos): (f64, f64)| (sin as f32 * scale, cos as f32 * scale);
+        let (sin, cos) = angles.map(f64::sin_cos).map(scaled).unzip();
+        Self { half: frequencies.len(), cos, sin }
     }
 
     /// Turns the first `heads` heads of each row `[n, stride]` by its position, or back.

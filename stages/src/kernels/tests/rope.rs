@@ -14,14 +14,16 @@ fn a_turn_is_the_published_formula_for_the_first_heads_and_leaves_the_rest() {
         let mut wanted = x.clone();
         for (row, &position) in positions.iter().enumerate() {
             for (head, i) in (0..heads).flat_map(|head| (0..half).map(move |i| (head, i))) {
-                let angle = f64::from(position) * THETA.powf(-2.0 * i as f64 / size as f64);
+                let frequency = THETA.powf(-2.0 * i as f64 / size as f64);
+                let angle = f64::from(position as f32 * frequency as f32);
                 let first = row * stride + head * size + i;
                 let (a, b) = (x[first], x[first + half]);
                 wanted[first] = a * angle.cos() - b * angle.sin();
                 wanted[first + half] = a * angle.sin() + b * angle.cos();
             }
         }
-        let rope = Rope::new(size, THETA, 64);
+        let (frequencies, scale) = kiln_formats::model::Rope::new(THETA).frequencies(size);
+        let rope = Rope::new(&frequencies, scale, 64);
         let mut got = narrow(&x);
         rope.turn(&mut got, stride, heads, &positions, false);
         assert_close(&wide(&got), &wanted, 2e-7, &format!("heads of {size}"));

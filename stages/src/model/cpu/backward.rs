@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
-use super::Batch;
 use super::forward::{self, Places};
 use super::tape::{Layer, Tape};
 use super::turns::Turns;
 use super::view::View;
+use super::{Batch, qk_norm};
 use crate::kernels::cpu::linear::{self, Linear};
 use crate::kernels::cpu::{activation, attention, norm};
 use crate::model::layout::{HalfAt, LinearAt, NormAt};
@@ -52,8 +52,8 @@ impl Scratch {
         let (c, room) = (view.config, |width: usize| vec![0.0; tokens * width]);
         Self {
             normed: room(c.hidden_size),
-            qkv: room(c.hidden_size + 2 * c.kv_width()),
-            heads: room(c.hidden_size),
+            qkv: room(c.qkv_width()),
+            heads: room(c.attention_width()),
             up: room(view.layout.layers[0][1].first.columns),
             activated: room(c.intermediate_size),
         }
@@ -76,11 +76,13 @@ pub fn layers(view: &View, tape: &mut Tape, d_x: &mut [f32], sink: Sink) {
             region.linear(&feed_forward.first, kept.middle_normed, &scratch.up);
             region.norm(view, &feed_forward.norm, kept.middle, &mut scratch.normed, d_x);
         });
-        attention_inputs(view, attention, &kept, scratch, d_x, &places);
+        let d_norms = attention_inputs(view, index, &kept, scratch, d_x, &places);
         sink.add(2 * index, |grads| {
             let mut region = Region { grads, start: attention.region.start };
             region.linear(&attention.last, kept.heads, d_x);
             region.linear(&attention.first, kept.normed, &scratch.qkv);
+            let norms = attention.qk_norm.iter().flatten().zip(d_norms.iter().flatten());
+            norms.for_each(|(place, grad)| linear::add(region.at(place), grad));
             region.norm(view, &attention.norm, kept.x, &mut scratch.normed, d_x);
         });
     }
@@ -99,16 +101,16 @@ fn feed_forward_inputs(view: &View, half: &HalfAt, kept: &Layer, scratch: &mut S
     linear::backward_input(&view.linear(&half.first), &scratch.up, &mut scratch.normed);
 }
 
-/// The gradients within attention, down to `scratch.normed`.
+/// The gradients within attention, down to `scratch.normed`; gives those of the norms of queries and keys.
 fn attention_inputs(
     view: &View,
-    half: &HalfAt,
+    index: usize,
     kept: &Layer,
     scratch: &mut Scratch,
     d_x: &[f32],
     places: &Places,
-) {
-    let heads = view.heads();
+) -> Option<[Vec<f32>; 2]> {
+    let (half, heads) = (&view.layout.layers[index][0], view.heads(index));
     linear::backward_input(&view.linear(&half.last), d_x, &mut scratch.heads);
     attention::backward(
         kept.qkv,
@@ -123,7 +125,9 @@ fn attention_inputs(
         let turned = heads.heads + heads.kv_heads;
         rope.turn(&mut scratch.qkv, half.first.columns, turned, places.positions, true);
     }
+    let d_norms = qk_norm::backward(view, half, &mut scratch.qkv, kept.before_norms);
     linear::backward_input(&view.linear(&half.first), &scratch.qkv, &mut scratch.normed);
+    d_norms
 }
 
 /// The gradients of a region's parameters.

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::View;
+use super::{View, qk_norm};
 use crate::kernels::cpu::panels::Panels;
 use crate::kernels::cpu::{activation, attention, linear, norm};
 use crate::model::config::ModelConfig;
@@ -113,13 +113,14 @@ impl Session<'_> {
         let packed = self.packed;
         let (view, place) = (&packed.view, &packed.view.layout.layers[layer][0]);
         let [first, last] = &packed.layers[layer][0];
-        let (heads, d, stride) = (view.heads(), view.config.hidden_size, place.first.columns);
+        let (heads, d, stride) = (view.heads(layer), view.config.attention_width(), place.first.columns);
         let mut qkv = vec![0.0; step.ids.len() * stride];
         self.linear(first, &place.first, &self.normed(&place.norm, x), &mut qkv, false);
+        let kv = view.config.kv_width();
+        qk_norm::forward(view, place, &mut qkv, &mut vec![0.0; step.ids.len() * (d + kv)]);
         if let Some(rope) = view.rope {
             rope.turn(&mut qkv, stride, heads.heads + heads.kv_heads, &step.positions, false);
         }
-        let kv = view.config.kv_width();
         for (row, &owner) in qkv.chunks_exact(stride).zip(&step.owners) {
             let [keys, values] = &mut self.caches[owner][layer];
             keys.extend_from_slice(&row[d..d + kv]);
@@ -129,7 +130,9 @@ impl Session<'_> {
         let caches = &self.caches;
         let one = |(t, out): (usize, &mut [f32])| {
             let [keys, values] = &caches[step.owners[t]][layer];
-            let seen: Range<usize> = 0..(step.positions[t] as usize + 1) * kv;
+            let length = step.positions[t] as usize + 1;
+            let first = heads.window.map_or(0, |window| length.saturating_sub(window));
+            let seen: Range<usize> = first * kv..length * kv;
             let query = &qkv[t * stride..t * stride + d];
             attention::decode(query, &keys[seen.clone()], &values[seen], heads, out);
         };

@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use super::Batch;
 use super::tape::{Layer, Tape};
 use super::view::View;
+use super::{Batch, qk_norm};
 use crate::kernels::cpu::{activation, attention, linear, norm};
 
 /// What the layers read beside the residual stream.
@@ -53,8 +53,7 @@ pub fn embed(view: &View, ids: &[u32], positions: &[u32], x: &mut [f32]) {
 /// One layer: `x + attention(norm(x))`, then `x + feed_forward(norm(x))`.
 pub fn layer(view: &View, index: usize, kept: &mut Layer, places: &Places) {
     let [attention, feed_forward] = &view.layout.layers[index];
-    let (norm, heads) = (view.norm(), view.heads());
-    let stride = view.config.hidden_size + 2 * view.config.kv_width();
+    let (norm, heads) = (view.norm(), view.heads(index));
     norm::forward(
         norm,
         kept.x,
@@ -63,8 +62,9 @@ pub fn layer(view: &View, index: usize, kept: &mut Layer, places: &Places) {
         kept.normed,
     );
     linear::forward(&view.linear(&attention.first), kept.normed, kept.qkv, false);
+    qk_norm::forward(view, attention, kept.qkv, kept.before_norms);
     if let Some(rope) = view.rope {
-        rope.turn(kept.qkv, stride, heads.heads + heads.kv_heads, places.positions, false);
+        rope.turn(kept.qkv, attention.first.columns, heads.heads + heads.kv_heads, places.positions, false);
     }
     attention::forward(kept.qkv, &places.sequences, heads, kept.heads, kept.logsumexp);
     kept.middle.copy_from_slice(kept.x);

@@ -9,6 +9,7 @@ mod backward;
 pub mod decode;
 mod forward;
 mod head;
+mod qk_norm;
 pub mod tape;
 mod turns;
 mod view;

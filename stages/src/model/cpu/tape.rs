@@ -16,7 +16,9 @@ pub struct Layer<'a> {
     pub normed: &'a mut [f32],
     /// Queries, keys and values.
     pub qkv: &'a mut [f32],
-    /// The heads' outputs.
+    /// Queries and keys before their norms, `attention_width + kv_width`, in models that have these.
+    pub before_norms: &'a mut [f32],
+    /// The heads' outputs, `attention_width`.
     pub heads: &'a mut [f32],
     /// The logarithm of the sums of attention, `heads`.
     pub logsumexp: &'a mut [f32],
@@ -44,15 +46,17 @@ pub enum Keep {
 }
 
 /// Numbers that a token has in a layer, field by field, and in the residual stream.
-fn widths(c: &ModelConfig) -> [usize; 10] {
+fn widths(c: &ModelConfig) -> [usize; 11] {
     let d = c.hidden_size;
     let up = if c.is_gated() { 2 * c.intermediate_size } else { c.intermediate_size };
-    [d, d, d + 2 * c.kv_width(), d, c.heads, d, d, up, c.intermediate_size, d]
+    let (queries, before) = (c.attention_width(), c.attention_width() + c.kv_width());
+    let before = if c.qk_norm { before } else { 0 };
+    [d, d, c.qkv_width(), before, queries, c.heads, d, d, up, c.intermediate_size, d]
 }
 
 /// Numbers that a forward pass keeps of a token.
 pub fn per_token(c: &ModelConfig, keep: Keep) -> usize {
-    let layer: usize = widths(c)[..9].iter().sum();
+    let layer: usize = widths(c)[..10].iter().sum();
     match keep {
         Keep::Nothing => layer + c.hidden_size,
         Keep::Inputs => layer + c.hidden_size + c.layers * c.hidden_size,
@@ -65,7 +69,7 @@ pub struct Memory {
     values: Vec<f32>,
     tokens: usize,
     /// See [`widths`].
-    widths: [usize; 10],
+    widths: [usize; 11],
     layers: usize,
     keep: Keep,
 }
@@ -82,12 +86,12 @@ impl Memory {
     }
 
     fn size(&self) -> usize {
-        self.tokens * self.widths[..9].iter().sum::<usize>()
+        self.tokens * self.widths[..10].iter().sum::<usize>()
     }
 
     /// The memory of a layer, ready for its forward pass.
     pub fn enter(&mut self, layer: usize) -> Layer<'_> {
-        let stream = self.tokens * self.widths[9];
+        let stream = self.tokens * self.widths[10];
         let size = self.size();
         if self.keep != Keep::Everything && layer > 0 {
             self.values.copy_within(size..size + stream, 0);
@@ -100,7 +104,7 @@ impl Memory {
 
     /// The memory of a layer, ready for its gradients; `again` computes it again where it was not kept.
     pub fn recall(&mut self, layer: usize, again: impl FnOnce(&mut Layer)) -> Layer<'_> {
-        let (stream, size) = (self.tokens * self.widths[9], self.size());
+        let (stream, size) = (self.tokens * self.widths[10], self.size());
         if self.keep == Keep::Inputs {
             let kept = size + stream + layer * stream;
             self.values.copy_within(kept..kept + stream, 0);
@@ -117,8 +121,9 @@ impl Memory {
             rest = others;
             part
         });
-        let [x, normed, qkv, heads, logsumexp, middle, middle_normed, up, activated, after] = parts;
-        Layer { x, normed, qkv, heads, logsumexp, middle, middle_normed, up, activated, after }
+        let [x, normed, qkv, before_norms, heads, logsumexp, middle, middle_normed, up, activated, after] =
+            parts;
+        Layer { x, normed, qkv, before_norms, heads, logsumexp, middle, middle_normed, up, activated, after }
     }
 
     /// The residual stream after the last layer.

@@ -12,7 +12,6 @@ use crate::kernels::cpu::attention::Heads;
 use crate::kernels::cpu::linear::Linear;
 use crate::kernels::cpu::norm::Norm;
 use crate::kernels::cpu::rope::Rope;
-use crate::model::config::Family;
 use crate::model::layout::LinearAt;
 
 /// Memory that one forward pass leaves to the next.
@@ -26,7 +25,7 @@ pub struct View<'a> {
     pub layout: &'a Layout,
     /// Its parameters.
     pub weights: &'a [f32],
-    /// The tables of RoPE, in the LLaMA family.
+    /// The tables of RoPE, where positions are not learned.
     pub rope: Option<&'a Rope>,
     /// Into how many shards a batch is cut.
     pub shards: usize,
@@ -38,12 +37,13 @@ impl View<'_> {
     /// The kind of the norms.
     pub fn norm(&self) -> Norm {
         let eps = self.config.norm_eps as f32;
-        if self.config.family == Family::Gpt2 { Norm::Layer { eps } } else { Norm::Rms { eps } }
+        if self.config.has_rope() { Norm::Rms { eps } } else { Norm::Layer { eps } }
     }
 
-    /// The shape of the heads.
-    pub fn heads(&self) -> Heads {
-        Heads { heads: self.config.heads, kv_heads: self.config.kv_heads, size: self.config.head() }
+    /// The shape of a layer's heads.
+    pub fn heads(&self, layer: usize) -> Heads {
+        let c = self.config;
+        Heads { heads: c.heads, kv_heads: c.kv_heads, size: c.head_dim, window: c.window_of(layer) }
     }
 
     /// A parameter.

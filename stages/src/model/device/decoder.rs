@@ -13,7 +13,7 @@ use super::layers::{Rotation, Shared};
 use crate::kernels;
 use crate::kernels::flat::Flat;
 use crate::model::batch::{Readout, TokenRow};
-use crate::model::config::{Family, ModelConfig};
+use crate::model::config::ModelConfig;
 use crate::model::layout::Layout;
 use crate::model::network::Dtype;
 
@@ -179,14 +179,17 @@ impl<'a> Decoder<'a> {
         let [batch, time] = ids.dims();
         let start = cache.as_ref().map_or(0, |c| c.len());
         let positions = positions(left.as_deref(), start, time);
-        let (head, theta) = (self.config.head(), self.config.rope_theta);
+        let mask = |window| self.mask(left.as_deref(), [batch, start, time], window);
+        let window = self.config.window.as_ref().map(|window| window.size);
         let shared = Shared {
-            mask: self.mask(left.as_deref(), batch, start, time),
-            rotation: (self.config.family == Family::Llama)
-                .then(|| Rotation::new(&positions, head, theta, &self.device)),
+            mask: mask(None),
+            window: window.and_then(|size| mask(Some(size))),
+            rotation: self.config.has_rope().then(|| {
+                Rotation::new(&positions, self.config.rope.frequencies(self.config.head_dim), &self.device)
+            }),
         };
         let mut x = burn::tensor::module::embedding(self.matrix("token_embedding"), ids);
-        if self.config.family == Family::Gpt2 {
+        if !self.config.has_rope() {
             let rows = positions.len();
             // In generation a row that has ended goes on with its batch, beyond the last position; nothing reads it there.
             let last = if cache.is_some() { self.config.max_position_embeddings - 1 } else { usize::MAX };
@@ -207,19 +210,24 @@ impl<'a> Decoder<'a> {
         hidden.matmul(self.matrix(head).transpose())
     }
 
-    /// The mask to add to the scores, or none where plain causal attention is right.
-    fn mask(&self, left: Option<&[usize]>, batch: usize, start: usize, time: usize) -> Option<Tensor<4>> {
+    /// The mask to add to the scores, or none where plain causal attention is right; a query sees at most `window` keys.
+    fn mask(
+        &self,
+        left: Option<&[usize]>,
+        [batch, start, time]: [usize; 3],
+        window: Option<usize>,
+    ) -> Option<Tensor<4>> {
         let padded = left.is_some_and(|l| l.iter().any(|&n| n > 0));
-        if start == 0 && !padded {
+        let (keys, window) = (start + time, window.unwrap_or(usize::MAX));
+        if start == 0 && !padded && window >= keys {
             return None;
         }
-        let keys = start + time;
         let mut mask = vec![0.0f32; batch * time * keys];
         for (row, queries) in mask.chunks_exact_mut(time * keys).enumerate() {
             let pads = left.map_or(0, |l| l[row]);
             for (q, scores) in queries.chunks_exact_mut(keys).enumerate() {
                 for (k, score) in scores.iter_mut().enumerate() {
-                    if k < pads || k > start + q {
+                    if k < pads || k > start + q || start + q - k >= window {
                         *score = HIDDEN;
                     }
                 }

@@ -10,8 +10,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use super::cache::LayerCache;
 use super::decoder::Decoder;
 use crate::kernels;
-use crate::kernels::cpu::Activation;
-use crate::model::config::Family;
+use crate::kernels::cpu::{Activation, rope};
 use crate::model::network::Dtype;
 
 /// Cosines and sines of RoPE for the positions at hand: each `[batch or 1, 1, time, head]`.
@@ -22,19 +21,18 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// For positions `[batch][time]` (or one row for all); angles `p theta^(-2i/head)` (Su 2021), the first half and the
-    /// second half of a head turned together.
-    pub fn new(positions: &[Vec<usize>], head: usize, theta: f64, device: &Device) -> Self {
+    /// For positions `[batch][time]` (or one row for all) and frequencies `[head / 2]` (Su 2021), the first half and the
+    /// second half of a head turned together; cosines and sines are scaled.
+    pub fn new(positions: &[Vec<usize>], (frequencies, scale): (Vec<f32>, f32), device: &Device) -> Self {
         let (rows, time) = (positions.len(), positions.first().map_or(0, Vec::len));
-        let half = head / 2;
-        let frequencies: Vec<f64> = (0..half).map(|i| theta.powf(-2.0 * i as f64 / head as f64)).collect();
+        let head = 2 * frequencies.len();
         let angles: Vec<f64> = positions
             .iter()
             .flatten()
-            .flat_map(|&p| frequencies.iter().chain(&frequencies).map(move |f| p as f64 * f))
+            .flat_map(|&p| frequencies.iter().chain(&frequencies).map(move |&f| rope::angle(p, f)))
             .collect();
         let table = |f: fn(f64) -> f64| {
-            let values: Vec<f64> = angles.iter().map(|&a| f(a)).collect();
+            let values: Vec<f64> = angles.iter().map(|&a| f(a) * f64::from(scale)).collect();
             Tensor::from_data(TensorData::new(values, [rows, 1, time, head]), device)
         };
         Self { cos: table(f64::cos), sin: table(f64::sin) }
@@ -55,7 +53,9 @@ impl Rotation {
 pub struct Shared {
     /// Added to the attention scores `[batch, 1, tq, tk]`; none means causal.
     pub mask: Option<Tensor<4>>,
-    /// RoPE, in the LLaMA family.
+    /// As the mask, in layers with a sliding window; none means as the mask.
+    pub window: Option<Tensor<4>>,
+    /// RoPE, where positions are not learned.
     pub rotation: Option<Rotation>,
 }
 
@@ -78,13 +78,11 @@ impl Decoder<'_> {
             self.vector(&format!("{name}.weight")).unwrap_or_else(|| unreachable!("every norm has a weight"));
         let bias = self.vector(&format!("{name}.bias"));
         let eps = self.config.norm_eps;
-        match self.config.family {
-            Family::Gpt2 => {
-                let bias = bias.unwrap_or_else(|| weight.zeros_like());
-                kernels::layer_norm(x, weight, bias, eps)
-            }
-            Family::Llama => kernels::rms_norm(x, weight, eps),
+        if self.config.has_rope() {
+            return kernels::rms_norm(x, weight, eps);
         }
+        let bias = bias.unwrap_or_else(|| weight.zeros_like());
+        kernels::layer_norm(x, weight, bias, eps)
     }
 
     /// One layer: `x + attention(norm(x))`, then `x + feed_forward(norm(x))`.
@@ -97,7 +95,7 @@ impl Decoder<'_> {
     ) -> Tensor<3> {
         let name = |part: &str| format!("blocks.{index}.{part}");
         let normed = self.norm(&name("attention_norm"), x.clone());
-        let x = x + self.attention(&name("attention"), normed, shared, cache);
+        let x = x + self.attention(index, normed, shared, cache);
         let normed = self.norm(&name("feed_forward_norm"), x.clone());
         x + self.feed_forward(&name("feed_forward"), normed)
     }
@@ -105,13 +103,15 @@ impl Decoder<'_> {
     /// Self-attention; queries, keys and values come from one linear map.
     fn attention(
         &self,
-        name: &str,
+        index: usize,
         x: Tensor<3>,
         shared: &Shared,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        let [batch, time, width] = x.dims();
-        let (head, kv_width) = (self.config.head(), self.config.kv_width());
+        let [batch, time, _] = x.dims();
+        let name = format!("blocks.{index}.attention");
+        let (head, width, kv_width) =
+            (self.config.head_dim, self.config.attention_width(), self.config.kv_width());
         let split = |t: Tensor<3>| {
             let heads = t.dims()[2] / head;
             t.reshape([batch, time, heads, head]).swap_dims(1, 2)
@@ -120,6 +120,10 @@ impl Decoder<'_> {
         let mut q = split(qkv.clone().narrow(2, 0, width));
         let mut k = split(qkv.clone().narrow(2, width, kv_width));
         let mut v = split(qkv.narrow(2, width + kv_width, kv_width));
+        if self.config.qk_norm {
+            q = self.head_norm(&format!("{name}.q_norm"), q);
+            k = self.head_norm(&format!("{name}.k_norm"), k);
+        }
         if let Some(rotation) = &shared.rotation {
             q = rotation.apply(q);
             k = rotation.apply(k);
@@ -134,8 +138,17 @@ impl Decoder<'_> {
             Dtype::Float32 => [q, k, v],
             Dtype::Bfloat16 => [q, k, v].map(|x| x.cast(DType::BF16)),
         };
-        let out = kernels::attention(q, k, v, shared.mask.clone(), shared.mask.is_none()).cast(dtype);
+        let window = self.config.window_of(index).and(shared.window.clone());
+        let mask = window.or_else(|| shared.mask.clone());
+        let is_causal = mask.is_none();
+        let out = kernels::attention(q, k, v, mask, is_causal).cast(dtype);
         self.linear(&format!("{name}.out"), out.swap_dims(1, 2).reshape([batch, time, width]))
+    }
+
+    /// RMSNorm of each head, `[batch, heads, time, head]`.
+    fn head_norm(&self, name: &str, x: Tensor<4>) -> Tensor<4> {
+        let [batch, heads, time, head] = x.dims();
+        self.norm(name, x.reshape([batch * heads, time, head])).reshape([batch, heads, time, head])
     }
 
     fn feed_forward(&self, name: &str, x: Tensor<3>) -> Tensor<3> {

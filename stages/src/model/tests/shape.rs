@@ -41,7 +41,13 @@ fn a_layout_has_exactly_the_parameters_that_its_shape_counts_one_after_the_other
 
 #[test]
 fn a_fresh_model_depends_on_its_seed_alone_and_begins_as_gpt2_does() {
-    let config = ModelConfig { hidden_size: 96, intermediate_size: 384, layers: 4, ..shapes()[0].clone() };
+    let config = ModelConfig {
+        hidden_size: 96,
+        head_dim: 32,
+        intermediate_size: 384,
+        layers: 4,
+        ..shapes()[0].clone()
+    };
     let drawn = |seed| Network::drawn(&config, seed, &cpu());
     assert_eq!(drawn(1).weights().values(), drawn(1).weights().values());
     assert_ne!(parameter(&drawn(1), "token_embedding"), parameter(&drawn(2), "token_embedding"));
@@ -105,7 +111,8 @@ fn matrices_are_decayed_and_vectors_are_not() {
 fn tables_of_rope_that_would_fill_the_memory_are_refused() {
     let [_, llama, _] = shapes();
     // The weights of this shape have 2 MiB; its angles would have 1 GiB.
-    let wide = ModelConfig { hidden_size: 256, heads: 1, kv_heads: 1, vocab: 1, layers: 1, ..llama };
+    let wide =
+        ModelConfig { hidden_size: 256, heads: 1, kv_heads: 1, head_dim: 256, vocab: 1, layers: 1, ..llama };
     wide.check().unwrap();
     let long = ModelConfig { max_position_embeddings: 1 << 20, ..wide };
     let said = long.check().unwrap_err().to_string();

@@ -13,6 +13,7 @@
 )]
 
 use std::array::from_fn;
+use std::ops::Range;
 
 use pulp::bytemuck::{Pod, cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
@@ -287,7 +288,8 @@ fn strip<S: Simd, const R: usize>(values: &mut [f32], width: usize, last: usize)
     from_fn(|_| &mut S::as_mut_simd_f32s(rows.next().unwrap_or_default()).0[..=last / S::F32_LANES])
 }
 
-/// Turns `R` rows of scores into exp(scale * (score - maximum)), and 0 after the key `last(row)`.
+/// Turns `R` rows of scores into exp(scale * (score - maximum)), and 0 beside the keys that are `seen(row)`, from the first to
+/// the last.
 ///
 /// Returns the sum and the scaled maximum of each row.
 #[inline(always)]
@@ -295,15 +297,16 @@ pub(super) fn softmax<S: Simd, const R: usize>(
     simd: S,
     scores: &mut [f32],
     width: usize,
-    last: impl Fn(usize) -> usize,
+    seen: impl Fn(usize) -> (usize, usize),
     scale: f32,
 ) -> ([f32; R], [f32; R]) {
-    let rows = strip::<S, R>(scores, width, last(R - 1));
+    let rows = strip::<S, R>(scores, width, seen(R - 1).1);
+    let whole = whole::<S>(seen(0), seen(R - 1));
     let mut largest = [simd.splat_f32s(f32::NEG_INFINITY); R];
     for index in 0..rows[0].len() {
         for row in 0..R {
-            if index >= last(0) / S::F32_LANES {
-                rows[row][index] = causal(simd, rows[row][index], last(row), index);
+            if !whole.contains(&index) {
+                rows[row][index] = visible(simd, rows[row][index], seen(row), index);
             }
             largest[row] = simd.max_f32s(largest[row], rows[row][index]);
         }
@@ -327,7 +330,7 @@ pub(super) fn softmax<S: Simd, const R: usize>(
     (totals, shifts)
 }
 
-/// Turns a strip of scores, whose first query is `first`, into probabilities, and the gradients of the
+/// Turns a strip of scores, of which each row sees the keys `seen(row)`, into probabilities, and the gradients of the
 /// probabilities into those of the scaled scores. `rows`: the logsumexp and the product of out and d_out of each.
 #[inline(always)]
 pub(super) fn d_softmax<S: Simd>(
@@ -335,17 +338,17 @@ pub(super) fn d_softmax<S: Simd>(
     p: &mut [f32],
     d_scores: &mut [f32],
     width: usize,
-    first: usize,
+    seen: impl Fn(usize) -> (usize, usize),
     scale: f32,
     rows: [(f32, f32); STRIP],
 ) {
-    let last = first + STRIP - 1;
+    let (whole, last) = (whole::<S>(seen(0), seen(STRIP - 1)), seen(STRIP - 1).1);
     let (p, d_scores) = (strip::<S, STRIP>(p, width, last), strip::<S, STRIP>(d_scores, width, last));
     for index in 0..p[0].len() {
         for row in 0..STRIP {
             let mut score = p[row][index];
-            if index >= first / S::F32_LANES {
-                score = causal(simd, score, first + row, index);
+            if !whole.contains(&index) {
+                score = visible(simd, score, seen(row), index);
             }
             let (shift, mean) = rows[row];
             p[row][index] = lanes(score, |score| exp(score.mul_add(scale, -shift)));
@@ -355,12 +358,20 @@ pub(super) fn d_softmax<S: Simd>(
     }
 }
 
-/// The lanes of the vector `index` up to the key of `query`, and minus infinity in the others.
+/// The vectors that every row of a strip sees as a whole, by what its first and its last row see.
 #[inline(always)]
-fn causal<S: Simd>(simd: S, vector: S::f32s, query: usize, index: usize) -> S::f32s {
-    let last = query as f32 - (index * S::F32_LANES) as f32;
-    let later = simd.greater_than_f32s(S::as_simd_f32s(&LANES).0[0], simd.splat_f32s(last));
-    simd.select_f32s(later, simd.splat_f32s(f32::NEG_INFINITY), vector)
+fn whole<S: Simd>(first: (usize, usize), last: (usize, usize)) -> Range<usize> {
+    last.0.div_ceil(S::F32_LANES)..first.1 / S::F32_LANES
+}
+
+/// The lanes of the vector `index` from the first to the last key that is seen, and minus infinity in the others.
+#[inline(always)]
+fn visible<S: Simd>(simd: S, vector: S::f32s, (first, last): (usize, usize), index: usize) -> S::f32s {
+    let (lanes, start) = (S::as_simd_f32s(&LANES).0[0], (index * S::F32_LANES) as f32);
+    let later = simd.greater_than_f32s(lanes, simd.splat_f32s(last as f32 - start));
+    let earlier = simd.less_than_f32s(lanes, simd.splat_f32s(first as f32 - start));
+    let hidden = simd.splat_f32s(f32::NEG_INFINITY);
+    simd.select_f32s(earlier, hidden, simd.select_f32s(later, hidden, vector))
 }
 
 /// The function of each lane.

@@ -35,6 +35,16 @@ pub struct Heads {
     pub kv_heads: usize,
     /// Numbers of a head.
     pub size: usize,
+    /// Keys that a query sees, its own and those before it; none means all. A step of generation is given these alone.
+    pub window: Option<usize>,
+}
+
+impl Heads {
+    /// The first and the last key that a query sees.
+    #[inline(always)]
+    fn seen(self, query: usize) -> (usize, usize) {
+        (self.window.map_or(0, |window| (query + 1).saturating_sub(window)), query)
+    }
 }
 
 /// Causal self-attention over sequences that lie one after another without padding.
@@ -104,7 +114,7 @@ pub fn exp(x: f32) -> f32 {
 
 /// Stops at shapes that do not belong together.
 fn check(qkv: &[f32], out: &[f32], logsumexp: &[f32], sequences: &[Range<usize>], shape: Heads) {
-    let Heads { heads, kv_heads, size } = shape;
+    let Heads { heads, kv_heads, size, .. } = shape;
     let tokens = sequences.last().map_or(0, |last| last.end);
     let covered = sequences.iter().try_fold(0, |end, next| (next.start == end).then_some(next.end));
     assert_eq!(covered, Some(tokens), "sequences do not follow one another");
@@ -131,7 +141,7 @@ struct Shape {
 
 impl Shape {
     fn new<S: Simd>(longest: usize, shape: Heads) -> Self {
-        let Heads { heads, kv_heads, size } = shape;
+        let Heads { heads, kv_heads, size, .. } = shape;
         let wide = PANEL * S::F32_LANES;
         Self {
             heads: shape,
@@ -196,8 +206,15 @@ impl WithSimd for Forward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let shape = Shape::new::<S>(longest(self.sequences), self.heads);
-        let Shape { scale, token, across, longest, width, padded, heads: Heads { heads, kv_heads, size } } =
-            shape;
+        let Shape {
+            scale,
+            token,
+            across,
+            longest,
+            width,
+            padded,
+            heads: Heads { heads, kv_heads, size, .. },
+        } = shape;
         let mut memory = Vec::new();
         let [keys, values, scores, sums] =
             scratch(&mut memory, [width * size, longest * padded, STRIP * width, STRIP * padded]);
@@ -209,7 +226,8 @@ impl WithSimd for Forward<'_> {
                 let queries = shape.view(self.qkv, token, range, head).part(first, STRIP);
                 let (count, end) = (queries.rows, first + queries.rows);
                 product(simd, queries, keys, [count, size, first + STRIP], scores, width, false);
-                let (totals, shifts) = softmax::<S, STRIP>(simd, scores, width, |row| first + row, scale);
+                let (totals, shifts) =
+                    softmax::<S, STRIP>(simd, scores, width, |row| self.heads.seen(first + row), scale);
                 let scores = View { values: scores, stride: width, size: width, rows: count };
                 product(simd, scores, values, [count, end, size], sums, padded, false);
                 for row in 0..count {
@@ -239,8 +257,9 @@ impl WithSimd for Backward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let shape = Shape::new::<S>(longest(self.sequences), self.heads);
-        let Shape { scale, token, longest, width, padded, heads: Heads { heads, kv_heads, size }, .. } =
-            shape;
+        let Shape {
+            scale, token, longest, width, padded, heads: Heads { heads, kv_heads, size, .. }, ..
+        } = shape;
         let (panels, rows, block, scores) = (width * size, longest * padded, BLOCK * padded, BLOCK * width);
         let mut memory = Vec::new();
         let lengths = [panels, panels, rows, block, block, scores, scores, STRIP * padded, rows, rows];
@@ -301,7 +320,7 @@ impl Backward<'_> {
                 let shift = self.logsumexp[(tokens.start + first + row) * heads + head];
                 rows[row] = (shift, dot(simd, d_outs.row(row), outs.row(first + row)));
             }
-            d_softmax(simd, p, d_scores, width, start, scale, rows);
+            d_softmax(simd, p, d_scores, width, |row| shape.heads.seen(start + row), scale, rows);
             let left = View { values: d_scores, stride: width, size: width, rows: count };
             product(simd, left, key_rows, [count, start + count, size], sums, padded, false);
             for row in 0..count {
@@ -335,7 +354,7 @@ impl WithSimd for Decode<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Heads { heads, kv_heads, size } = self.heads;
+        let Heads { heads, kv_heads, size, .. } = self.heads;
         let (group, stride) = (heads / kv_heads, kv_heads * size);
         let length = self.keys.len() / stride;
         let shape = Shape::new::<S>(length, self.heads);
@@ -353,7 +372,7 @@ impl WithSimd for Decode<'_> {
                 product(simd, queries, right, [group, size, keys.rows], &mut scores[first..], width, false);
             }
             for (scores, total) in scores.chunks_exact_mut(width).zip(&mut *totals) {
-                [*total] = softmax::<S, 1>(simd, scores, width, |_| length - 1, scale).0;
+                [*total] = softmax::<S, 1>(simd, scores, width, |_| (0, length - 1), scale).0;
             }
             for first in (0..length).step_by(CACHE) {
                 let values = view(self.values, first);

@@ -48,6 +48,7 @@ fn reference(qkv: &[f64], d_out: &[f64], sequences: &[Range<usize>], h: Heads) -
         let k_at = |j: usize| j * token + (h.heads + kv) * size;
         let v_at = |j: usize| k_at(j) + h.kv_heads * size;
         let at = |start: usize| &qkv[start..start + size];
+        let start = h.window.map_or(start, |window| start.max((i + 1).saturating_sub(window)));
         let scores: Vec<f64> = (start..=i).map(|j| dot(at(q_at), at(k_at(j))) * scale).collect();
         let total = scores.iter().map(|s| s.exp()).sum::<f64>();
         logsumexp[i * h.heads + head] = total.ln();
@@ -79,7 +80,7 @@ fn run(qkv: &[f32], d_out: &[f32], sequences: &[Range<usize>], h: Heads) -> [Vec
 }
 
 fn heads(heads: usize, kv_heads: usize, size: usize) -> Heads {
-    Heads { heads, kv_heads, size }
+    Heads { heads, kv_heads, size, window: None }
 }
 
 fn shapes() -> Vec<(Vec<usize>, Heads)> {
@@ -91,6 +92,8 @@ fn shapes() -> Vec<(Vec<usize>, Heads)> {
         (vec![1, 2, 3, 0, 7, 8, 9, 15, 16, 17, 31, 33, 65, 129, 1], heads(6, 2, 20)),
     ];
     shapes.extend([1, 2, 3, 20, 64, 80, 128].map(|size| (vec![1, 5, 12, 67], heads(4, 2, size))));
+    let windows = [1, 2, 7, 16, 33, 64, 1000].map(|keys| Heads { window: Some(keys), ..heads(4, 2, 20) });
+    shapes.extend(windows.map(|h| (vec![1, 5, 12, 67, 150], h)));
     shapes
 }
 
@@ -152,8 +155,9 @@ fn a_step_of_generation_gives_the_last_token_of_forward() {
             let qkv = numbers(length * token, 7);
             let (mut out, mut logsumexp) = (vec![0.0; length * across], vec![0.0; length * h.heads]);
             forward(&qkv, &ranges(&[length]), h, &mut out, &mut logsumexp);
+            let first = h.window.map_or(0, |window| length.saturating_sub(window));
             let part = |from: usize| -> Vec<f32> {
-                qkv.chunks(token).flat_map(|t| &t[from..][..h.kv_heads * size]).copied().collect()
+                qkv.chunks(token).skip(first).flat_map(|t| &t[from..][..h.kv_heads * size]).copied().collect()
             };
             let mut last = vec![f32::NAN; across];
             let query = &qkv[(length - 1) * token..][..across];
