@@ -1,7 +1,7 @@
 //! The worker `kiln-stages`: Kiln's training stages as a provider.
 //!
-//! Purpose: speaks the provider protocol: `describe`, `check`, `run`, `converse`; and `tokenizer …` for
-//! checks against other implementations.
+//! Purpose: speaks the provider protocol: `describe`, `check`, `run`, `converse`; and `tokenizer …` and
+//! `model …` for checks against other implementations.
 //! Invariant: stdout carries the protocol alone; exit codes are the protocol's.
 //! Must not know: pipelines, the store.
 
@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use kiln::protocol::{EXIT_INTERRUPTED, Event, StageRequest};
 use kiln_formats::bpe;
 use kiln_stages::context::{self, Context, StageError, emit, try_emit};
-use kiln_stages::{converse, device, stages};
+use kiln_stages::{compare, converse, device, stages};
 use serde::Serialize;
 
 /// A request is never longer.
@@ -32,9 +32,9 @@ fn main() -> ExitCode {
         Some("run") => finish(run()),
         Some("converse") => finish(converse::converse().map(|()| Vec::new())),
         Some("tokenizer") => tokenizer(&arguments[1..]),
+        Some("model") => model(&arguments[1..]),
         _ => {
-            let usage =
-                "usage: kiln-stages describe | check | run | converse | tokenizer …; `kiln run` calls it";
+            let usage = "usage: kiln-stages describe | check | run | converse | tokenizer … | model …; `kiln run` calls it";
             usage_error(usage)
         }
     }
@@ -69,6 +69,13 @@ fn answer(answer: &impl Serialize) -> ExitCode {
 fn tokenizer(arguments: &[String]) -> ExitCode {
     let (mut stdin, mut stdout) = (std::io::stdin().lock(), std::io::stdout().lock());
     match bpe::cli::run(arguments, &mut stdin, &mut stdout, &mut std::io::stderr()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => usage_error(&e.to_string()),
+    }
+}
+
+fn model(arguments: &[String]) -> ExitCode {
+    match compare::run(arguments, &mut std::io::stdin().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => usage_error(&e.to_string()),
     }

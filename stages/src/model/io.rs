@@ -64,7 +64,10 @@ pub fn save(folder: &Path, model: &Network, more: &Map<String, Value>) -> Result
 }
 
 /// As [`save`], with at most so many bytes of weights a file.
-pub(super) fn save_in_parts(
+///
+/// # Errors
+/// As those of [`save`].
+pub fn save_in_parts(
     folder: &Path,
     model: &Network,
     more: &Map<String, Value>,
