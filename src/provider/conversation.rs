@@ -35,10 +35,12 @@ pub enum ConversationError {
     #[error("{0}")]
     Failed(String),
     /// It ended without an answer.
-    #[error("`{} converse` ended without an answer{said}", program.display())]
+    #[error("`{} {verb}` ended without an answer{said}", program.display())]
     Ended {
         /// The program.
         program: PathBuf,
+        /// What it was asked to do.
+        verb: String,
         /// The end of what it wrote to stderr.
         said: String,
     },
@@ -154,15 +156,20 @@ impl Conversation {
     }
 
     fn ended(&mut self) -> ConversationError {
-        let mut text = String::new();
-        // What it said is a help, no more.
-        let _ = self.complaints.seek(SeekFrom::Start(0));
-        let _ = (&self.complaints).take(1 << 20).read_to_string(&mut text);
-        let last: Vec<_> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
-        let last: Vec<_> = last.into_iter().rev().collect();
-        let said = if last.is_empty() { String::new() } else { format!(": {}", last.join(" | ")) };
-        ConversationError::Ended { program: self.program.clone(), said }
+        let (program, said) = (self.program.clone(), end_of(&mut self.complaints));
+        ConversationError::Ended { program, verb: "converse".to_owned(), said }
     }
+}
+
+/// The last lines that a provider wrote to stderr, for a message.
+pub(super) fn end_of(complaints: &mut File) -> String {
+    let mut text = String::new();
+    // What it said is a help, no more.
+    let _ = complaints.seek(SeekFrom::Start(0));
+    let _ = complaints.take(1 << 20).read_to_string(&mut text);
+    let last: Vec<_> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
+    let last: Vec<_> = last.into_iter().rev().collect();
+    if last.is_empty() { String::new() } else { format!(": {}", last.join(" | ")) }
 }
 
 fn is_reply(line: &[u8]) -> bool {

@@ -4,6 +4,7 @@
 //! answer sound) -> `cache` (when it need not be asked again) -> [`Providers`], which does all of it once a
 //! program. [`environment`] says which variables `describe` and stages get.
 
+pub mod call;
 pub mod conversation;
 pub mod environment;
 

@@ -7,10 +7,12 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use kiln_formats::bpe::{Tokenizer, TokenizerError};
+use kiln_formats::gguf::GgufError;
+use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 use serde_json::{Map, Value, json};
 
 use crate::context::StageError;
+use crate::import::{self, Form, FormError};
 use crate::model::io::{self, ModelError};
 use crate::model::{Network, TokenRow};
 use crate::rl::RewardModel;
@@ -24,6 +26,10 @@ const GENERATION: &str = "generation_config.json";
 pub enum BundleError {
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Form(#[from] FormError),
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(
@@ -57,13 +63,15 @@ impl From<BundleError> for StageError {
     }
 }
 
-/// Loads model and tokenizer from a folder.
+/// Loads model and tokenizer from a folder, or from a GGUF file.
 ///
 /// # Errors
 /// When either is missing or malformed, or they do not belong together.
 pub fn load(folder: &Path, device: &Device) -> Result<(Network, Tokenizer), BundleError> {
-    let tokenizer = Tokenizer::load(folder)?;
-    let model = io::load(folder, false, device)?;
+    let (model, tokenizer) = match import::form(folder)? {
+        Form::Gguf(file) => import::gguf(&file, device)?,
+        Form::Folder => (io::load(folder, false, device)?, Tokenizer::load(folder)?),
+    };
     check_vocabulary(folder, &model, &tokenizer)?;
     Ok((model, tokenizer))
 }
@@ -108,8 +116,9 @@ pub fn save(folder: &Path, model: &Network, tokenizer: &Tokenizer) -> Result<(),
     if !model.logprobs_and_logits(&[row], 1.0).1.iter().all(|logit| logit.is_finite()) {
         return Err(BundleError::NotFinite);
     }
-    io::save(folder, model, &ids(tokenizer))?;
+    io::save(folder, model, &ids(tokenizer, tokenizer.pad()))?;
     write_generation(folder, tokenizer)?;
+    // Files of an imported tokenizer say themselves what to generate with.
     Ok(tokenizer.save(folder)?)
 }
 
@@ -118,24 +127,24 @@ pub fn save(folder: &Path, model: &Network, tokenizer: &Tokenizer) -> Result<(),
 /// # Errors
 /// Those of writing; weights that are not finite.
 pub fn save_reward(folder: &Path, model: &RewardModel, tokenizer: &Tokenizer) -> Result<(), BundleError> {
-    io::save(folder, &model.0, &ids(tokenizer))?;
+    io::save(folder, &model.0, &ids(tokenizer, tokenizer.pad_of_rewards()))?;
     Ok(tokenizer.save(folder)?)
 }
 
-/// The fields of a model's shape file that say its special tokens.
-fn ids(tokenizer: &Tokenizer) -> Map<String, Value> {
-    let ids = [
-        ("bos_token_id", tokenizer.eot()),
-        ("eos_token_id", tokenizer.stop()),
-        // Padding is known from lengths here; other programs know it by this token, which is never the stop token.
-        ("pad_token_id", tokenizer.pad()),
-    ];
-    ids.map(|(name, id)| (name.to_owned(), json!(id))).into_iter().collect()
+/// The fields of a model's shape file that say its special tokens; padding is known from lengths here, and other programs
+/// know it by a token.
+fn ids(tokenizer: &Tokenizer, pad: Option<u32>) -> Map<String, Value> {
+    let ids =
+        [("bos_token_id", tokenizer.bos()), ("eos_token_id", Some(tokenizer.stop())), ("pad_token_id", pad)];
+    ids.into_iter().filter_map(|(name, id)| Some((name.to_owned(), json!(id?)))).collect()
 }
 
-/// What other programs generate with: a text ends at either mark.
+/// What other programs generate with: a text ends at any of these tokens.
 fn write_generation(folder: &Path, tokenizer: &Tokenizer) -> Result<(), BundleError> {
-    let mut map = ids(tokenizer);
-    map.insert("eos_token_id".to_owned(), json!([tokenizer.stop(), tokenizer.eot()]));
+    let (mut map, mut stops) = (ids(tokenizer, tokenizer.pad()), tokenizer.stops());
+    if tokenizer.own().is_some() {
+        stops.push(tokenizer.eot());
+    }
+    map.insert("eos_token_id".to_owned(), json!(stops));
     Ok(io::write_json(&folder.join(GENERATION), &Value::Object(map))?)
 }

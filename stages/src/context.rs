@@ -29,6 +29,12 @@ pub enum StageError {
     Failed(String),
 }
 
+impl From<kiln_formats::tokenizer::TokenizerError> for StageError {
+    fn from(e: kiln_formats::tokenizer::TokenizerError) -> Self {
+        Self::failed(e)
+    }
+}
+
 impl StageError {
     /// A failure from anything that can be displayed.
     pub fn failed(message: impl ToString) -> Self {

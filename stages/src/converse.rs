@@ -13,8 +13,8 @@ use crate::bundle;
 use crate::context::{StageError, emit};
 use crate::device;
 use crate::generate::{Generator, Sampling, Stop};
-use kiln_formats::bpe::Tokenizer;
-use kiln_formats::bpe::chat::Turn as Said;
+use kiln_formats::tokenizer::Turn as Said;
+use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 
 /// The prompts so far, and their replies.
 type Past = VecDeque<(String, String)>;
@@ -66,12 +66,17 @@ fn answer(
         )));
     }
     let wanted = (request.max_tokens as usize).min(context / 2).min(context - LEAST);
-    let ids = ids(tokenizer, past, prompt, request.raw, context - wanted);
-    let stop = if request.raw { tokenizer.eot() } else { tokenizer.stop() };
+    let ids = ids(tokenizer, past, prompt, request.raw, context - wanted)?;
+    let mut stops = tokenizer.stops();
+    if request.raw {
+        // A page of our own tokenizer may well quote the end of an answer.
+        stops.retain(|_| tokenizer.own().is_none());
+        stops.push(tokenizer.eot());
+    }
     let sampling = Sampling {
         temperature: request.temperature,
         max_new_tokens: request.max_tokens as usize,
-        stop: Stop::Token(stop),
+        stop: Stop::Tokens(stops.clone()),
         seed: request.seed,
         purpose: "converse",
         step: turn,
@@ -79,7 +84,7 @@ fn answer(
     let mut decoder = tokenizer.stream_decoder();
     let mut text = String::new();
     let made = model.stream(&ids, &sampling, &mut |token| {
-        if token != stop {
+        if !stops.contains(&token) {
             let piece = decoder.push(token);
             if !piece.is_empty() {
                 text.push_str(&piece);
@@ -99,26 +104,32 @@ fn answer(
 }
 
 /// The tokens of a prompt, at most `room`, after what was said before it; says so when something does not fit.
-fn ids(tokenizer: &Tokenizer, past: &mut Past, prompt: &str, is_raw: bool, room: usize) -> Vec<u32> {
+fn ids(
+    tokenizer: &Tokenizer,
+    past: &mut Past,
+    prompt: &str,
+    is_raw: bool,
+    room: usize,
+) -> Result<Vec<u32>, TokenizerError> {
     let warn = |message: String| emit(&Event::Log { level: "warn".to_owned(), message });
     let all = past.len();
-    if let Some(ids) = conversation(tokenizer, past, prompt, room) {
+    if let Some(ids) = conversation(tokenizer, past, prompt, room)? {
         if past.len() < all {
             warn(format!(
                 "the context has no room for the whole conversation: its first {} are left out",
                 turns(all - past.len())
             ));
         }
-        return ids;
+        return Ok(ids);
     }
     let (ids, is_cut) = match is_raw {
         true => tokenizer.page_ids_within(prompt, room),
-        false => tokenizer.prompt_ids_within(prompt, room),
+        false => tokenizer.prompt_ids_within(prompt, room)?,
     };
     if is_cut {
         warn(format!("the prompt is longer than {room} tokens: its beginning is cut off"));
     }
-    ids
+    Ok(ids)
 }
 
 fn turns(n: usize) -> String {
@@ -127,17 +138,22 @@ fn turns(n: usize) -> String {
 
 /// The tokens of a prompt and of as much as fits of what was said before it, of which the oldest is forgotten first; none
 /// when nothing of it fits.
-fn conversation(tokenizer: &Tokenizer, past: &mut Past, prompt: &str, room: usize) -> Option<Vec<u32>> {
+fn conversation(
+    tokenizer: &Tokenizer,
+    past: &mut Past,
+    prompt: &str,
+    room: usize,
+) -> Result<Option<Vec<u32>>, TokenizerError> {
     while !past.is_empty() {
         let before = past.iter().flat_map(|(prompt, reply)| [Said::User(prompt), Said::Assistant(reply)]);
         let said: Vec<_> = before.chain([Said::User(prompt)]).collect();
-        let ids = tokenizer.conversation_ids(&said);
+        let ids = tokenizer.conversation_ids(&said)?;
         if ids.len() <= room {
-            return Some(ids);
+            return Ok(Some(ids));
         }
         past.pop_front();
     }
-    None
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -160,9 +176,9 @@ mod tests {
             Said::User("again"),
         ];
         for kept in (0..=3).rev() {
-            let wanted = tokenizer.conversation_ids(&whole[2 * (3 - kept)..]);
+            let wanted = tokenizer.conversation_ids(&whole[2 * (3 - kept)..]).unwrap();
             let mut past = all.clone();
-            let ids = conversation(&tokenizer, &mut past, "again", wanted.len());
+            let ids = conversation(&tokenizer, &mut past, "again", wanted.len()).unwrap();
             assert_eq!(past.len(), kept);
             assert_eq!(ids, (kept > 0).then_some(wanted));
         }

@@ -10,22 +10,29 @@ use crate::data::{Completion, Prompt, Ranking};
 use crate::generate;
 use crate::model::TokenRow;
 use crate::rl::pairs::{Pair, pairs};
-use kiln_formats::bpe::Tokenizer;
+use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 
 /// Prompt and answer as one row, the answer's tokens as targets; a finished answer ends with the stop token. A sampled
 /// answer keeps the very tokens that were sampled, if this tokenizer spells its text with them.
-pub fn answered(tokenizer: &Tokenizer, prompt: &str, answer: &Completion) -> TokenRow {
-    let mut ids = tokenizer.prompt_ids(prompt);
+///
+/// # Errors
+/// When the chat template cannot be rendered.
+pub fn answered(
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    answer: &Completion,
+) -> Result<TokenRow, TokenizerError> {
+    let mut ids = tokenizer.prompt_ids(prompt)?;
     let from = ids.len();
     if !answer.tokens.is_empty() && tokenizer.spells(&answer.tokens, &answer.text, answer.finished) {
         ids.extend(&answer.tokens);
-        return TokenRow { ids, from };
+        return Ok(TokenRow { ids, from });
     }
     ids.extend(tokenizer.response_ids(&answer.text));
     if !answer.finished {
         ids.pop();
     }
-    TokenRow { ids, from }
+    Ok(TokenRow { ids, from })
 }
 
 /// The text of a sampled completion, without its stop token.
@@ -53,10 +60,15 @@ impl Ranked {
 }
 
 /// A ranking as rows of at most `context` tokens. A row in which no token is left to be judged is left out.
-fn ranked_item(tokenizer: &Tokenizer, ranking: &Ranking, context: usize, cut: &mut usize) -> Ranked {
+fn ranked_item(
+    tokenizer: &Tokenizer,
+    ranking: &Ranking,
+    context: usize,
+    cut: &mut usize,
+) -> Result<Ranked, TokenizerError> {
     let mut item = Ranked { rows: Vec::new(), ranks: Vec::new() };
     for (completion, &rank) in ranking.completions.iter().zip(&ranking.ranks) {
-        let mut row = answered(tokenizer, &ranking.prompt, completion);
+        let mut row = answered(tokenizer, &ranking.prompt, completion)?;
         let length = row.ids.len();
         row.ids.truncate(context);
         if row.targets() > 0 {
@@ -65,13 +77,13 @@ fn ranked_item(tokenizer: &Tokenizer, ranking: &Ranking, context: usize, cut: &m
             item.ranks.push(rank);
         }
     }
-    item
+    Ok(item)
 }
 
 /// The rankings that have something to teach; what is left out or cut is logged.
 ///
 /// # Errors
-/// When none has.
+/// When none has; when the chat template cannot be rendered.
 pub fn ranked(
     ctx: &Context,
     tokenizer: &Tokenizer,
@@ -79,8 +91,8 @@ pub fn ranked(
     context: usize,
 ) -> Result<Vec<Ranked>, StageError> {
     let mut cut = 0;
-    let mut items: Vec<Ranked> =
-        rankings.iter().map(|r| ranked_item(tokenizer, r, context, &mut cut)).collect();
+    let items = rankings.iter().map(|r| ranked_item(tokenizer, r, context, &mut cut));
+    let mut items = items.collect::<Result<Vec<Ranked>, _>>()?;
     let given: usize = rankings.iter().map(|r| r.completions.len()).sum();
     let left: usize = items.iter().map(|item| item.rows.len()).sum();
     let equal: usize = items.iter().map(|i| pairs(&i.ranks, 0).len() - i.pairs(0).len()).sum();
@@ -131,7 +143,7 @@ pub fn room(context: usize, max_new_tokens: usize) -> Result<usize, StageError> 
 /// The prompts of at most `room` tokens, with their tokens; how many were left out is logged.
 ///
 /// # Errors
-/// When none is left.
+/// When none is left; when the chat template cannot be rendered.
 pub fn fitting(
     ctx: &Context,
     tokenizer: &Tokenizer,
@@ -139,11 +151,9 @@ pub fn fitting(
     room: usize,
 ) -> Result<(Vec<Prompt>, Vec<Vec<u32>>), StageError> {
     let all = prompts.len();
-    let with_ids = prompts.into_iter().map(|prompt| {
-        let ids = tokenizer.prompt_ids(&prompt.prompt);
-        (prompt, ids)
-    });
-    let (prompts, ids): (Vec<_>, Vec<_>) = with_ids.filter(|(_, ids)| ids.len() <= room).unzip();
+    let with_ids = prompts.into_iter().map(|prompt| Ok((tokenizer.prompt_ids(&prompt.prompt)?, prompt)));
+    let with_ids = with_ids.collect::<Result<Vec<_>, TokenizerError>>()?.into_iter();
+    let (ids, prompts): (Vec<_>, Vec<_>) = with_ids.filter(|(ids, _)| ids.len() <= room).unzip();
     if prompts.is_empty() {
         return Err(StageError::failed(match all {
             0 => "there are no prompts".to_owned(),
@@ -161,16 +171,24 @@ pub fn fitting(
 
 /// The tokens of prompts of which too long ones lose the beginning of their text, never the marks around it; how many
 /// did is logged.
-pub fn shortened(ctx: &Context, tokenizer: &Tokenizer, prompts: &[Prompt], room: usize) -> Vec<Vec<u32>> {
+///
+/// # Errors
+/// When the chat template cannot be rendered.
+pub fn shortened(
+    ctx: &Context,
+    tokenizer: &Tokenizer,
+    prompts: &[Prompt],
+    room: usize,
+) -> Result<Vec<Vec<u32>>, StageError> {
     let mut cut = 0;
     let ids = prompts.iter().map(|prompt| {
-        let (ids, is_cut) = tokenizer.prompt_ids_within(&prompt.prompt, room);
+        let (ids, is_cut) = tokenizer.prompt_ids_within(&prompt.prompt, room)?;
         cut += usize::from(is_cut);
-        ids
+        Ok(ids)
     });
-    let ids = ids.collect();
+    let ids = ids.collect::<Result<Vec<_>, TokenizerError>>()?;
     log_cut(ctx, cut, prompts.len(), room);
-    ids
+    Ok(ids)
 }
 
 /// The tokens of pages of raw text in at most `room` tokens: the mark of a beginning, then the text, of which a long one
@@ -213,11 +231,12 @@ mod tests {
                 "the sun",
                 &Completion { text: "rose".to_owned(), finished, tokens: Vec::new() },
             )
+            .unwrap()
         };
         let (finished, unfinished) = (made(true), made(false));
         assert_eq!(finished.ids.last(), Some(&tokenizer.stop()));
         assert_eq!(finished.ids[..finished.ids.len() - 1], unfinished.ids);
-        assert_eq!(finished.ids[..finished.from], tokenizer.prompt_ids("the sun"));
+        assert_eq!(finished.ids[..finished.from], tokenizer.prompt_ids("the sun").unwrap());
         assert_eq!(finished.targets(), tokenizer.encode("rose").len() + 1);
         assert_eq!(tokenizer.decode(&unfinished.ids[unfinished.from..]), "rose");
     }
@@ -227,11 +246,11 @@ mod tests {
         let (tokenizer, folder) = (tokenizer(), tempfile::tempdir().unwrap());
         let ctx = context(folder.path(), &Default::default());
         let text = "the sun rose over the hill and the birds sang";
-        let whole = tokenizer.prompt_ids(text);
+        let (whole, own) = (tokenizer.prompt_ids(text).unwrap(), tokenizer.own().unwrap());
         for room in 3..whole.len() + 2 {
-            let ids = shortened(&ctx, &tokenizer, &prompts(&[text]), room).remove(0);
+            let ids = shortened(&ctx, &tokenizer, &prompts(&[text]), room).unwrap().remove(0);
             assert_eq!(ids.len(), room.min(whole.len()));
-            assert_eq!((ids[0], ids.last()), (tokenizer.user(), Some(&tokenizer.assistant())));
+            assert_eq!((ids[0], ids.last()), (own.user(), Some(&own.assistant())));
             assert!(whole.ends_with(&ids[1..]));
         }
     }
@@ -241,9 +260,9 @@ mod tests {
         let (tokenizer, folder) = (tokenizer(), tempfile::tempdir().unwrap());
         let ctx = context(folder.path(), &Default::default());
         let all = prompts(&["the sun", "the sun rose over the hill and the birds sang"]);
-        let room = tokenizer.prompt_ids("the sun").len();
+        let room = tokenizer.prompt_ids("the sun").unwrap().len();
         let (kept, ids) = fitting(&ctx, &tokenizer, all.clone(), room).unwrap();
-        assert_eq!((kept.len(), ids), (1, vec![tokenizer.prompt_ids("the sun")]));
+        assert_eq!((kept.len(), ids), (1, vec![tokenizer.prompt_ids("the sun").unwrap()]));
         for (given, said) in [(all, "all 2 prompts are longer than 2 tokens"), (Vec::new(), "no prompts")] {
             let error = fitting(&ctx, &tokenizer, given, 2).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
@@ -314,7 +333,7 @@ mod tests {
         tokens.push(tokenizer.stop());
         let answer = |text: &str, finished, tokens: &[u32]| {
             let completion = Completion { text: text.to_owned(), finished, tokens: tokens.to_vec() };
-            let row = answered(&tokenizer, "the sun", &completion);
+            let row = answered(&tokenizer, "the sun", &completion).unwrap();
             row.ids[row.from..].to_vec()
         };
         assert_eq!(answer("rose", true, &tokens), tokens);

@@ -21,7 +21,8 @@ use crate::kernels::workers;
 use crate::model::layout::{Entry, Layout};
 use crate::model::{Family, ModelConfig, Network, Readout, TokenRow};
 use crate::rng::{keyed, normal};
-use kiln_formats::bpe::{Tokenizer, TrainOptions};
+use kiln_formats::bpe::{self, TrainOptions};
+use kiln_formats::tokenizer::Tokenizer;
 
 /// The device that stages compute on without a GPU. Tests run beside each other, so libtorch takes one thread.
 pub fn cpu() -> Device {
@@ -128,7 +129,8 @@ pub fn context(checkpoint: &Path, stop: &Arc<AtomicBool>) -> Context {
 /// A tokenizer that knows a few words.
 pub fn tokenizer() -> Tokenizer {
     let options = TrainOptions { vocab_size: 290, min_count: 1, ..TrainOptions::default() };
-    Tokenizer::train(["the sun rose over the hill and the birds sang"], &options).unwrap().tokenizer
+    let texts = ["the sun rose over the hill and the birds sang"];
+    bpe::Tokenizer::train(texts, &options).unwrap().tokenizer.into()
 }
 
 /// Standard normal draws.

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::cluster::{ExecArgs, JobsArgs};
+use super::models::{ChatArgs, ExportArgs, GenerateArgs};
 use super::shared::{
-    Common, NAMES, PipelineArgs, SamplingArgs, hidden, model_and_prompts, one_artifact, one_model, one_stage,
-    stage_or_run, without_changes,
+    Common, NAMES, PipelineArgs, hidden, one_artifact, one_stage, stage_or_run, without_changes,
 };
 use super::sharing::{
     CareArgs, DuArgs, GcArgs, KeyArgs, PinArgs, ProvenanceArgs, PullArgs, PushArgs, RemoteArgs, VerifyArgs,
@@ -69,6 +69,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Chat with a model
     Chat(ChatArgs),
+    /// Write a model for other programs
+    Export(ExportArgs),
     /// Send the results that are here to the remotes that may be written
     Push(PushArgs),
     /// Bring the results here that remotes have
@@ -267,42 +269,6 @@ pub struct CardArgs {
     /// Write the card to a file, and replace an older card there
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-}
-
-/// `kiln generate`.
-#[derive(Debug, Args)]
-#[command(mut_arg(NAMES, model_and_prompts))]
-#[command(override_usage = "kiln generate [OPTIONS] [FILE] MODEL [PROMPT]...")]
-pub struct GenerateArgs {
-    /// The pipeline, a model as STAGE or STAGE.OUTPUT, and prompts.
-    #[command(flatten)]
-    pub pipeline: PipelineArgs,
-    /// Sampling options.
-    #[command(flatten)]
-    pub sampling: SamplingArgs,
-    /// Read more prompts from a file, one per line; `-` is stdin, which is read when no prompt is given
-    #[arg(long, value_name = "PROMPTS")]
-    pub file: Option<PathBuf>,
-    /// Continue each prompt as plain text instead of using the chat template
-    #[arg(long)]
-    pub raw: bool,
-}
-
-/// `kiln chat`.
-#[derive(Debug, Args)]
-#[command(mut_arg(NAMES, one_model))]
-#[command(override_usage = "kiln chat [OPTIONS] [FILE] MODEL")]
-#[command(
-    after_help = "Each message goes on with the conversation so far. Of one that is too long for the context of the \
-    model, the oldest messages are left out. `kiln generate` answers each prompt by itself."
-)]
-pub struct ChatArgs {
-    /// The pipeline and a model as STAGE or STAGE.OUTPUT.
-    #[command(flatten)]
-    pub pipeline: PipelineArgs,
-    /// Sampling options.
-    #[command(flatten)]
-    pub sampling: SamplingArgs,
 }
 
 /// `kiln doctor`.

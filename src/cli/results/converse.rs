@@ -1,41 +1,30 @@
 //! `kiln generate` and `kiln chat`.
 //!
-//! Purpose: finds a model (an output of a stage, or a folder) and sends prompts to `PROVIDER converse`.
+//! Purpose: sends prompts to `PROVIDER converse`, and shows the replies.
 //! Invariant: tokens are shown as they arrive, without control characters.
 //! Must not know: how a model makes its tokens.
 
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{ChatArgs, Common, GenerateArgs, PipelineArgs, SamplingArgs};
-use crate::cli::context::{Context, cores, open_store};
+use super::model::{self, Model, Use};
+use crate::cli::args::{ChatArgs, Common, GenerateArgs, SamplingArgs};
+use crate::cli::context::cores;
 use crate::cli::printer::{FAINT, Printer, paint};
-use crate::cli::results::show;
-use crate::cli::root::find_root;
 use crate::cli::{CliError, Exit};
-use crate::protocol::{ARTIFACT_TYPES, ConverseRequest, ReplyEnd};
-use crate::provider::Providers;
+use crate::protocol::{ConverseRequest, ReplyEnd};
 use crate::provider::conversation::{Conversation, ConversationError, Reply, Said};
 use crate::report::text::{printable, printable_lines};
-use crate::spec::diagnostic::list_names;
-use crate::spec::types::Work;
-
-/// A model and the provider that can run it.
-struct Model {
-    name: String,
-    folder: PathBuf,
-    program: PathBuf,
-}
 
 /// `kiln generate MODEL PROMPT..`
 ///
 /// # Errors
 /// There is no such model or no prompt; the provider fails.
 pub fn generate(common: &Common, args: &GenerateArgs, printer: &mut Printer) -> Result<Exit, CliError> {
-    let (model, prompts) = model(common, &args.pipeline, printer)?;
+    let (model, prompts) = model::find(common, &args.pipeline, Use::Converse, printer)?;
     let prompts = [prompts, prompts_of_file(args, prompts.is_empty())?.as_slice()].concat();
     if prompts.is_empty() {
         return Err(CliError::Call("no prompt: kiln generate MODEL PROMPT..".into()));
@@ -61,7 +50,7 @@ pub fn generate(common: &Common, args: &GenerateArgs, printer: &mut Printer) -> 
 /// # Errors
 /// There is no such model; the provider fails.
 pub fn chat(common: &Common, args: &ChatArgs, printer: &mut Printer) -> Result<Exit, CliError> {
-    let (model, rest) = model(common, &args.pipeline, printer)?;
+    let (model, rest) = model::find(common, &args.pipeline, Use::Converse, printer)?;
     if !rest.is_empty() {
         return Err(CliError::Call("`kiln chat` takes one model; then type, and end with Ctrl-D".into()));
     }
@@ -115,96 +104,6 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 fn printer_prompt() {
     let mut err = io::stderr().lock();
     let _ = err.write_all(b"> ").and_then(|()| err.flush());
-}
-
-/// The model of the command, and the names after it.
-fn model<'a>(
-    common: &Common,
-    args: &'a PipelineArgs,
-    printer: &Printer,
-) -> Result<(Model, &'a [String]), CliError> {
-    let (_, names) = args.split();
-    let Some((name, rest)) = names.split_first() else {
-        return Err(CliError::Call("name a model: STAGE, STAGE.OUTPUT or a folder such as ./model".into()));
-    };
-    if name.contains('/') {
-        return Ok((model_in_folder(common, name)?, rest));
-    }
-    let context = Context::open(common, args)?;
-    let _in_use = context.store.share_if_there()?;
-    let name = model_output(&context, name)?;
-    let shown = show::find(&context, &name)?;
-    shown.warn_if_stale(printer);
-    let stage = context.graph.index(name.rsplit_once('.').map_or(name.as_str(), |(stage, _)| stage));
-    let provider = stage.and_then(|ix| match &context.graph.stage(ix).work {
-        Work::Kind { provider, .. } => {
-            context.providers.get(context.graph.pipeline().providers.get(*provider)?)
-        }
-        Work::Command { .. } => None,
-    });
-    let program = match provider {
-        Some(provider) => provider.program.clone(),
-        None => default_program(common)?,
-    };
-    Ok((Model { name: shown.name, folder: shown.path, program }, rest))
-}
-
-/// The artifact that a name means: of a stage without the name of an output, its first one that is a language model.
-///
-/// # Errors
-/// The artifact is no language model.
-fn model_output(context: &Context, name: &str) -> Result<String, CliError> {
-    let (stage, output) = show::split(&context.graph, name);
-    let Some(ix) = context.graph.index(stage) else {
-        let source = context.graph.pipeline().sources.get(name);
-        return match source.filter(|source| !is_model(&source.artifact_type)) {
-            Some(source) => Err(no_model(context, name, &source.artifact_type)),
-            None => Ok(name.to_owned()),
-        };
-    };
-    let ports = &context.graph.stage(ix).outputs;
-    let port = match output {
-        Some(_) => Some(show::port(&context.graph, ix, output)?),
-        None => ports.iter().find(|port| port.types.iter().any(|t| is_model(t))).or(ports.first()),
-    };
-    match port.and_then(|port| Some((port, port.types.first()?))) {
-        Some((port, of)) if !is_model(of) => Err(no_model(context, &format!("{stage}.{}", port.name), of)),
-        Some((port, _)) => Ok(format!("{stage}.{}", port.name)),
-        None => Ok(name.to_owned()),
-    }
-}
-
-/// Whether an artifact of this type may be a language model: a provider may have types of its own.
-fn is_model(artifact_type: &str) -> bool {
-    ["checkpoint", "policy", "any"].contains(&artifact_type) || !ARTIFACT_TYPES.contains(&artifact_type)
-}
-
-fn no_model(context: &Context, name: &str, artifact_type: &str) -> CliError {
-    let stages = context.graph.order().iter().map(|ix| context.graph.stage(*ix)).filter(|stage| {
-        let mut types = stage.outputs.iter().flat_map(|port| &port.types);
-        types.any(|t| t != "any" && is_model(t))
-    });
-    let models = list_names(stages.map(|stage| stage.name.value.as_str()));
-    CliError::Call(format!(
-        "`{name}` has the type {artifact_type} and is no language model; the stages that make one: {models}"
-    ))
-}
-
-fn model_in_folder(common: &Common, name: &str) -> Result<Model, CliError> {
-    let folder = std::path::absolute(name).map_err(CliError::io(format!("find {name}")))?;
-    if !folder.is_dir() {
-        return Err(CliError::Call(format!(
-            "there is no folder {name}; name a model, or a stage without `/`"
-        )));
-    }
-    Ok(Model { name: name.to_owned(), folder, program: default_program(common)? })
-}
-
-fn default_program(common: &Common) -> Result<PathBuf, CliError> {
-    let store = open_store(common, &find_root(None)?)?;
-    let mut providers = Providers::new(&store);
-    let found = providers.find(None).map_err(|e| CliError::Failed(e.to_string()))?;
-    Ok(found.program.clone())
 }
 
 fn prompts_of_file(args: &GenerateArgs, none_given: bool) -> Result<Vec<String>, CliError> {

@@ -2,7 +2,9 @@
 
 pub mod card;
 pub mod converse;
+pub mod export;
 pub mod log;
 pub mod metrics;
+pub mod model;
 pub mod origin;
 pub mod show;

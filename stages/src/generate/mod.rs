@@ -18,8 +18,8 @@ use session::Engine;
 
 /// When a completion is finished.
 pub enum Stop<'a> {
-    /// After this token.
-    Token(u32),
+    /// After one of these tokens.
+    Tokens(Vec<u32>),
     /// As soon as this says so of the tokens made; for text without a stop token.
     When(&'a (dyn Fn(&[u32]) -> bool + Sync)),
 }
@@ -163,8 +163,8 @@ fn complete(
             let token = sample_token(row, sampling, samples[*i], position);
             let completion = &mut done[*i];
             completion.tokens.push(token);
-            completion.finished = match sampling.stop {
-                Stop::Token(stop) => token == stop,
+            completion.finished = match &sampling.stop {
+                Stop::Tokens(stops) => stops.contains(&token),
                 Stop::When(rule) => rule(&completion.tokens),
             };
             each(token);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use kiln_formats::model::safetensors::{self, Stored, Tensor, Weights, WeightsError, file_size, write_whole};
-use kiln_formats::model::{ConfigError, Described, Head, hugging_face};
+use kiln_formats::model::{ConfigError, Described, Head, TensorSource, hugging_face};
 use serde_json::{Map, Value, json};
 
 pub use kiln_formats::model::safetensors::WEIGHTS;
@@ -140,25 +140,28 @@ pub fn read_config(folder: &Path) -> Result<Described, ModelError> {
     hugging_face::read(&value).map_err(|source| ModelError::Config { path, source })
 }
 
-/// Reads the parameters of a model from the weights of a folder.
+/// Reads the parameters of a model.
 ///
 /// # Errors
 /// When they cannot be read, or are not exactly the tensors of the shape, finite, in f32, f16 or bf16.
-fn read_weights(folder: &Path, described: &Described, layout: &Layout) -> Result<Vec<f32>, ModelError> {
-    let weights = Weights::open(folder)?;
+fn read_weights(
+    weights: &dyn TensorSource,
+    described: &Described,
+    layout: &Layout,
+) -> Result<Vec<f32>, ModelError> {
     let stored = stored::tensors(&described.config, layout);
-    check_shapes(&weights, &stored, described)?;
+    check_shapes(weights, &stored, described)?;
     // The shapes are those of tensors that are there, so no more room is made than the files take.
     let (mut all, mut buffer) = (vec![0.0; layout.len()], Vec::new());
     for tensor in &stored {
         buffer.resize(tensor.len(), 0.0);
-        let name = found(&weights, &tensor.name);
+        let name = found(weights, &tensor.name);
         weights.read(name, &tensor.shape, &mut buffer)?;
         tensor.scatter(&buffer, &mut all).map_err(|e| weights.malformed(name, e))?;
     }
     if described.config.tied && weights.shape(HEAD).is_some() {
         check_tied(
-            &weights,
+            weights,
             &all[layout.token_embedding.clone()],
             &[described.config.vocab, described.config.hidden_size],
         )?;
@@ -170,7 +173,7 @@ fn read_weights(folder: &Path, described: &Described, layout: &Layout) -> Result
 }
 
 /// The name under which a tensor stands in a file: a decoder that was stored without a head has no prefix.
-fn found<'a>(weights: &Weights, name: &'a str) -> &'a str {
+pub fn found<'a>(weights: &dyn TensorSource, name: &'a str) -> &'a str {
     if weights.shape(name).is_some() {
         return name;
     }
@@ -178,7 +181,11 @@ fn found<'a>(weights: &Weights, name: &'a str) -> &'a str {
     bare.filter(|bare| weights.shape(bare).is_some()).unwrap_or(name)
 }
 
-fn check_shapes(weights: &Weights, stored: &[StoredTensor], described: &Described) -> Result<(), ModelError> {
+fn check_shapes(
+    weights: &dyn TensorSource,
+    stored: &[StoredTensor],
+    described: &Described,
+) -> Result<(), ModelError> {
     let mut known: BTreeSet<&str> = BTreeSet::new();
     for tensor in stored {
         let name = found(weights, &tensor.name);
@@ -200,7 +207,7 @@ fn check_shapes(weights: &Weights, stored: &[StoredTensor], described: &Describe
             || DERIVED.iter().any(|end| name.ends_with(end))
             || (name == HEAD && described.config.tied && described.head == Head::Vocabulary)
     };
-    match weights.names().find(|name| !may_be(name)) {
+    match weights.names().into_iter().find(|name| !may_be(name)) {
         Some(name) => {
             let reason = format!("tensor `{name}` is not part of the model that `{CONFIG}` describes");
             Err(weights.malformed(name, reason).into())
@@ -210,7 +217,7 @@ fn check_shapes(weights: &Weights, stored: &[StoredTensor], described: &Describe
 }
 
 /// A head that is stored although it is tied must be the token embedding.
-fn check_tied(weights: &Weights, embedding: &[f32], shape: &[usize]) -> Result<(), ModelError> {
+fn check_tied(weights: &dyn TensorSource, embedding: &[f32], shape: &[usize]) -> Result<(), ModelError> {
     let mut head = vec![0.0; embedding.len()];
     weights.read(HEAD, shape, &mut head)?;
     match head == embedding {
@@ -236,7 +243,20 @@ pub fn load(folder: &Path, has_value_head: bool, device: &Device) -> Result<Netw
         let reason = format!("it is {is}, and {wanted} is needed here");
         return Err(ModelError::Malformed { path: folder.join(CONFIG), reason });
     }
+    read(&described, &Weights::open(folder)?, device)
+}
+
+/// Reads a model from its tensors.
+///
+/// # Errors
+/// When they are malformed or do not fit the shape.
+pub fn read(
+    described: &Described,
+    tensors: &dyn TensorSource,
+    device: &Device,
+) -> Result<Network, ModelError> {
+    let has_value_head = described.head != Head::Vocabulary;
     let layout = Layout::new(&described.config, has_value_head);
-    let weights = read_weights(folder, &described, &layout)?;
+    let weights = read_weights(tensors, described, &layout)?;
     Ok(Network::new(&described.config, has_value_head, weights, device))
 }

@@ -17,6 +17,7 @@ pub mod stored;
 
 pub use batch::{Batch, Readout, TokenRow};
 pub use config::{Family, ModelConfig, ModelParams};
+pub use io::ModelError;
 pub use network::{Dtype, Execution, Network};
 
 #[cfg(test)]

@@ -69,10 +69,10 @@ impl Default for Params {
 
 /// The kind's entry.
 pub fn entry() -> Entry {
-    let model = input("model", &["checkpoint"], "the SFT model: start and reference");
+    let model = input("model", &["checkpoint", "policy"], "the SFT model: start and reference");
     let inputs = vec![model, input("rankings", &["rankings"], "ranked completions")];
     let outputs = vec![output("policy", "policy", "the policy")];
-    Entry::new("dpo", 2, "trains a policy on ranked completions with DPO", (inputs, outputs), run)
+    Entry::new("dpo", 3, "trains a policy on ranked completions with DPO", (inputs, outputs), run)
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {

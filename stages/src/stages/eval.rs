@@ -20,7 +20,7 @@ use crate::generate::{self, Generator, Sampling, Stop, generate};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::{Network, TokenRow};
 use crate::train::corpus::{HeldOut, VALIDATION_TOKENS, tokens};
-use kiln_formats::bpe::Tokenizer;
+use kiln_formats::tokenizer::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -72,12 +72,12 @@ pub fn entry() -> Entry {
         "compares base, SFT model and policy on held-out prompts",
         (
             vec![
-                input("sft", &["checkpoint"], "the SFT model"),
+                input("sft", &["checkpoint", "policy"], "the SFT model"),
                 input("prompts", &["prompts"], "held-out prompts, with people's answers where known"),
                 input("lexicon", &["corpus"], "the text of the gold rule"),
                 optional(
                     "base",
-                    &["checkpoint"],
+                    &["checkpoint", "policy"],
                     "the base model, asked with a page that ends where its speech begins",
                 ),
                 optional("policy", &["policy"], "the policy"),
@@ -165,7 +165,7 @@ impl<'a> EvalContext<'a> {
     fn chat_prompts(&self, tokenizer: &Tokenizer, model: &Network) -> Result<Vec<Vec<u32>>, StageError> {
         let room = dialogue::room(model.config().max_position_embeddings, self.params.max_new_tokens)?;
         // Everybody must answer every prompt.
-        Ok(dialogue::shortened(self.ctx, tokenizer, &self.prompts, room))
+        dialogue::shortened(self.ctx, tokenizer, &self.prompts, room)
     }
 
     fn replies(
@@ -175,7 +175,7 @@ impl<'a> EvalContext<'a> {
         ids: &[Vec<u32>],
     ) -> Result<Vec<Completion>, StageError> {
         let keys: Vec<u64> = (0..ids.len() as u64).collect();
-        let sampling = self.sampling(Stop::Token(tokenizer.stop()), "eval");
+        let sampling = self.sampling(Stop::Tokens(tokenizer.stops()), "eval");
         let made = generate(model, ids, &keys, self.params.batch_size, &sampling)?;
         Ok(made.iter().map(|c| completion(tokenizer, c)).collect())
     }
@@ -281,7 +281,7 @@ impl<'a> EvalContext<'a> {
                 return Err(StageError::Interrupted);
             }
             let keys: Vec<u64> = (0..prompts.len()).map(|i| (i * self.params.best_of + n) as u64).collect();
-            let sampling = self.sampling(Stop::Token(tokenizer.stop()), "best-of-n");
+            let sampling = self.sampling(Stop::Tokens(tokenizer.stops()), "best-of-n");
             let made = generator.generate(&prompts, &keys, self.params.batch_size, &sampling)?;
             // The very tokens that the model was asked with and answered.
             let row = |(prompt, made): (&Vec<u32>, &generate::Completion)| TokenRow {

@@ -6,6 +6,7 @@
 
 pub mod dpo;
 pub mod eval;
+pub mod model;
 mod names;
 pub mod ppo;
 pub mod pretrain;

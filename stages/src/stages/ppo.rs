@@ -29,7 +29,7 @@ use crate::rng::permutation;
 use crate::train::corpus::{Windows, tokens};
 use crate::train::state::{self, Reader, Saved, State};
 use crate::train::{Decay, OptimizerParams, Schedule, Trainer, micro_batch};
-use kiln_formats::bpe::Tokenizer;
+use kiln_formats::tokenizer::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -150,11 +150,11 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "ppo",
-        3,
+        4,
         "trains a policy against a reward model with PPO",
         (
             vec![
-                input("model", &["checkpoint"], "the SFT model: start and reference"),
+                input("model", &["checkpoint", "policy"], "the SFT model: start and reference"),
                 input("reward", &["reward"], "the reward model; the value model starts from it"),
                 input("prompts", &["prompts"], "what to respond to"),
                 optional("pretraining", &["corpus"], "text whose loss is mixed in, to keep the language"),
@@ -303,7 +303,7 @@ impl PpoContext<'_> {
         let sampling = Sampling {
             temperature: p.temperature,
             max_new_tokens: p.max_new_tokens,
-            stop: Stop::Token(self.tokenizer.stop()),
+            stop: Stop::Tokens(self.tokenizer.stops()),
             seed: p.seed,
             purpose: "rollout",
             step: iteration,

@@ -14,13 +14,13 @@ use super::registry::{Entry, input, optional, output};
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{Corpus, TokenStore};
-use crate::generate::{Generator, NotFinite, Sampling, Stop};
+use crate::generate::{Generator, Sampling, Stop};
 use crate::model::{Execution, ModelParams, Network};
 use crate::rng::keyed;
 use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows};
 use crate::train::run::{TrainConfig, train};
 use crate::train::{OptimizerParams, Schedule, footprint, micro_batch};
-use kiln_formats::bpe::Tokenizer;
+use kiln_formats::tokenizer::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -98,7 +98,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "pretrain",
-        4,
+        5,
         "trains a base model on raw text by next-token prediction",
         (
             vec![
@@ -186,11 +186,11 @@ fn show(
     tokenizer: &Tokenizer,
     seed: u64,
     step: u64,
-) -> Result<(), NotFinite> {
+) -> Result<(), StageError> {
     let sampling = Sampling {
         temperature: 0.8,
         max_new_tokens: 40,
-        stop: Stop::Token(tokenizer.eot()),
+        stop: Stop::Tokens(vec![tokenizer.eot()]),
         seed,
         purpose: "show",
         step,

@@ -26,7 +26,7 @@ use crate::rl::pairs::{Pair, accuracy, best_gain, loss, margin};
 use crate::rl::reward_model::ScoreError;
 use crate::rng::pass_batch;
 use crate::train::{Decay, OptimizerParams, Schedule, Trainer, state};
-use kiln_formats::bpe::Tokenizer;
+use kiln_formats::tokenizer::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -78,11 +78,11 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "reward",
-        4,
+        5,
         "trains a reward model on ranked completions",
         (
             vec![
-                input("model", &["checkpoint"], "the SFT model to start from"),
+                input("model", &["checkpoint", "policy"], "the SFT model to start from"),
                 input("rankings", &["rankings"], "ranked completions"),
                 optional("demonstrations", &["demonstrations"], "their mean reward becomes 0"),
             ],
@@ -186,19 +186,15 @@ fn centred(
 ) -> Result<(RewardModel, f64), StageError> {
     let Some(path) = ctx.optional_input("demonstrations") else { return Ok((reward, 0.0)) };
     let demonstrations: Vec<Demonstration> = data::read(path)?;
-    let rows: Vec<TokenRow> = demonstrations
+    let finished =
+        |d: &Demonstration| Completion { text: d.response.clone(), finished: true, tokens: Vec::new() };
+    let rows = demonstrations
         .iter()
-        .map(|d| {
-            answered(
-                tokenizer,
-                &d.prompt,
-                &Completion { text: d.response.clone(), finished: true, tokens: Vec::new() },
-            )
-        })
-        .filter(|r| r.ids.len() <= context)
+        .map(|d| answered(tokenizer, &d.prompt, &finished(d)))
+        .filter(|row| row.as_ref().map_or(true, |row| row.ids.len() <= context))
         // A thousand tell the mean well enough.
         .take(1024)
-        .collect();
+        .collect::<Result<Vec<TokenRow>, _>>()?;
     if rows.is_empty() {
         return Ok((reward, 0.0));
     }

@@ -16,7 +16,7 @@ use crate::data::{self, Completion, CompletionSet, Prompt};
 use crate::dialogue::{self, completion};
 use crate::generate::{Generator, Sampling, Stop};
 use crate::model::Network;
-use kiln_formats::bpe::Tokenizer;
+use kiln_formats::tokenizer::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -103,7 +103,7 @@ fn sampled(
     let sampling = Sampling {
         temperature: params.temperature,
         max_new_tokens: params.max_new_tokens,
-        stop: Stop::Token(tokenizer.stop()),
+        stop: Stop::Tokens(tokenizer.stops()),
         seed: params.seed,
         purpose: "sample",
         step: 0,

@@ -14,12 +14,12 @@ use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, hold_out};
 use crate::dialogue::answered;
-use crate::generate::{NotFinite, Sampling, Stop, generate};
+use crate::generate::{Sampling, Stop, generate};
 use crate::model::{Execution, Network, TokenRow};
 use crate::rng::pass_batch;
 use crate::train::run::{TrainConfig, train};
 use crate::train::{OptimizerParams, Schedule, lm_loss, micro_batch};
-use kiln_formats::bpe::Tokenizer;
+use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -77,11 +77,11 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "sft",
-        3,
+        4,
         "fine-tunes a checkpoint on demonstrations, loss on responses only",
         (
             vec![
-                input("model", &["checkpoint"], "the base model"),
+                input("model", &["checkpoint", "policy"], "the base model"),
                 input("demonstrations", &["demonstrations"], "prompts with ideal responses"),
             ],
             vec![output("model", "checkpoint", "the SFT model")],
@@ -94,7 +94,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
     let model = model.executed(params.execution);
     let demonstrations: Vec<Demonstration> = data::read(ctx.input("demonstrations")?)?;
-    let mut rows = rows(&tokenizer, &demonstrations, model.config().max_position_embeddings, ctx);
+    let mut rows = rows(&tokenizer, &demonstrations, model.config().max_position_embeddings, ctx)?;
     if rows.is_empty() {
         return Err(StageError::failed("no demonstration fits into the model's context"));
     }
@@ -135,11 +135,12 @@ fn rows(
     demonstrations: &[Demonstration],
     context: usize,
     ctx: &Context,
-) -> Vec<TokenRow> {
+) -> Result<Vec<TokenRow>, TokenizerError> {
     let answer =
         |d: &Demonstration| Completion { text: d.response.clone(), finished: true, tokens: Vec::new() };
     let all = demonstrations.iter().map(|d| answered(tokenizer, &d.prompt, &answer(d)));
-    let rows: Vec<TokenRow> = all.filter(|r| r.ids.len() <= context).collect();
+    let mut rows = all.collect::<Result<Vec<TokenRow>, _>>()?;
+    rows.retain(|row| row.ids.len() <= context);
     if rows.len() < demonstrations.len() {
         let dropped = demonstrations.len() - rows.len();
         ctx.warn(format!(
@@ -147,7 +148,7 @@ fn rows(
             demonstrations.len()
         ));
     }
-    rows
+    Ok(rows)
 }
 
 /// The rows of a step.
@@ -162,16 +163,16 @@ fn show(
     shown: &[&Demonstration],
     seed: u64,
     step: u64,
-) -> Result<(), NotFinite> {
+) -> Result<(), StageError> {
     let context = model.config().max_position_embeddings;
     let max_new_tokens = 40.min(context / 2);
-    let prompts: Vec<Vec<u32>> =
-        shown.iter().map(|d| tokenizer.prompt_ids_within(&d.prompt, context - max_new_tokens).0).collect();
+    let prompt = |d: &&Demonstration| tokenizer.prompt_ids_within(&d.prompt, context - max_new_tokens);
+    let prompts = shown.iter().map(|d| Ok(prompt(d)?.0)).collect::<Result<Vec<_>, TokenizerError>>()?;
     let samples: Vec<u64> = (0..prompts.len() as u64).collect();
     let sampling = Sampling {
         temperature: 0.8,
         max_new_tokens,
-        stop: Stop::Token(tokenizer.stop()),
+        stop: Stop::Tokens(tokenizer.stops()),
         seed,
         purpose: "show",
         step,
@@ -195,14 +196,14 @@ mod tests {
 
     fn rows_of(demonstrations: &[Demonstration], longest: usize) -> Vec<TokenRow> {
         let folder = tempfile::tempdir().unwrap();
-        rows(&tokenizer(), demonstrations, longest, &context(folder.path(), &Default::default()))
+        rows(&tokenizer(), demonstrations, longest, &context(folder.path(), &Default::default())).unwrap()
     }
 
     #[test]
     fn the_targets_are_the_response_and_the_stop_token() {
         let (tokenizer, demonstrations) = (tokenizer(), demonstrations(3));
         for (row, d) in rows_of(&demonstrations, 100).iter().zip(&demonstrations) {
-            assert_eq!(row.ids[..row.from], tokenizer.prompt_ids(&d.prompt));
+            assert_eq!(row.ids[..row.from], tokenizer.prompt_ids(&d.prompt).unwrap());
             assert_eq!(tokenizer.decode(&row.ids[row.from..row.ids.len() - 1]), d.response);
             assert_eq!(row.ids.last(), Some(&tokenizer.stop()));
             assert_eq!(row.targets(), tokenizer.encode(&d.response).len() + 1);

@@ -11,7 +11,8 @@ use super::run::Measured;
 use crate::context::StageError;
 use crate::data::{Corpus, DataError, Part, TokenStore};
 use crate::model::{Network, TokenRow};
-use kiln_formats::bpe::{Tokenizer, last_cut};
+use kiln_formats::bpe::last_cut;
+use kiln_formats::tokenizer::Tokenizer;
 
 /// Bytes of text that are tokenized at a time, on all threads.
 const BATCH: usize = 8 << 20;
@@ -124,7 +125,7 @@ impl HeldOut {
         for row in made.starts() {
             let row = made.row(row)?;
             made.targets += row.targets();
-            made.bytes += tokenizer.decode_bytes(&row.ids[1..]).len();
+            made.bytes += tokenizer.bytes_of(&row.ids[1..]);
         }
         Ok(made)
     }
@@ -262,7 +263,7 @@ mod tests {
         let model = Network::drawn(&config, 0, &cpu());
         let held_out = held_out(&texts, 8, usize::MAX);
         let (sum, tokens, bytes) = held_out.sums(&model, 2).unwrap();
-        assert_eq!(bytes, texts[0].len() - tokenizer.decode_bytes(&tokenizer.encode(texts[0])[..1]).len());
+        assert_eq!(bytes, texts[0].len() - tokenizer.bytes_of(&tokenizer.encode(texts[0])[..1]));
         assert_eq!(tokens, joined(&texts).len() - 1);
         // A fresh model guesses: about log V a token.
         assert!((sum / tokens as f64 - (config.vocab as f64).ln()).abs() < 0.1);

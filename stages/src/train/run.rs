@@ -12,7 +12,6 @@ use super::state;
 use super::trainer::Trainer;
 use crate::context::{Context, StageError};
 use crate::data::DataError;
-use crate::generate::NotFinite;
 use crate::model::{Network, TokenRow};
 
 /// Measurements by name.
@@ -37,7 +36,7 @@ pub struct TrainConfig<'a> {
     /// Measures the model on held-out data: name and value.
     pub validate: &'a dyn Fn(&Network) -> Result<Measured, StageError>,
     /// Shows what the model says, at the same steps.
-    pub show: &'a dyn Fn(&Network, u64) -> Result<(), NotFinite>,
+    pub show: &'a dyn Fn(&Network, u64) -> Result<(), StageError>,
 }
 
 /// Trains; returns the model and its last validation.

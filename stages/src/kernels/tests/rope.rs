@@ -14,8 +14,9 @@ fn a_turn_is_the_published_formula_for_the_first_heads_and_leaves_the_rest() {
         let mut wanted = x.clone();
         for (row, &position) in positions.iter().enumerate() {
             for (head, i) in (0..heads).flat_map(|head| (0..half).map(move |i| (head, i))) {
-                let frequency = THETA.powf(-2.0 * i as f64 / size as f64);
-                let angle = f64::from(position as f32 * frequency as f32);
+                // As the published programs round it.
+                let wavelength = THETA.powf(f64::from((2 * i) as f32 / size as f32)) as f32;
+                let angle = f64::from(position as f32 * (1.0 / wavelength));
                 let first = row * stride + head * size + i;
                 let (a, b) = (x[first], x[first + half]);
                 wanted[first] = a * angle.cos() - b * angle.sin();

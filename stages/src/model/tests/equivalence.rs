@@ -222,7 +222,7 @@ fn samples_are_the_same_one_by_one_and_sixteen_at_once_even_where_rows_run_out_o
             let sampling = Sampling {
                 temperature: 1.0,
                 max_new_tokens: 8,
-                stop: Stop::Token(3),
+                stop: Stop::Tokens(vec![3]),
                 seed: 1,
                 purpose: "test",
                 step: 0,

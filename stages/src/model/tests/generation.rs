@@ -46,7 +46,7 @@ fn a_completion_does_not_depend_on_what_it_was_batched_with() {
     for model in both(config, 4) {
         let prompts = ragged(config);
         let keys: Vec<u64> = (10..10 + prompts.len() as u64).collect();
-        let sampling = Sampling { temperature: 1.0, ..greedy(Stop::Token(3)) };
+        let sampling = Sampling { temperature: 1.0, ..greedy(Stop::Tokens(vec![3])) };
         let together = generate(&model, &prompts, &keys, 8, &sampling).unwrap();
         let in_twos = generate(&model, &prompts, &keys, 2, &sampling).unwrap();
         let alone = generate(&model, &prompts[3..4], &keys[3..4], 1, &sampling).unwrap();
@@ -62,7 +62,7 @@ fn the_cpu_and_a_device_sample_the_same_tokens_even_where_rows_run_out_of_room()
         let config = ModelConfig { max_position_embeddings: 14, ..config };
         // The last prompt leaves no room, the one before it one token.
         let prompts = [1, 9, 4, 13, 14].map(|n| tokens("room", n, config.vocab));
-        let sampling = Sampling { temperature: 1.0, ..greedy(Stop::Token(u32::MAX)) };
+        let sampling = Sampling { temperature: 1.0, ..greedy(Stop::Tokens(vec![u32::MAX])) };
         for device in [cpu(), Device::flex()] {
             let model = lively(&config, 5, &cpu());
             let of_twin =
@@ -81,16 +81,16 @@ fn a_completion_ends_with_its_stop_token_and_never_runs_past_the_context() {
     for model in both(config, 5) {
         let prompts = ragged(config);
         let keys: Vec<u64> = (0..prompts.len() as u64).collect();
-        let free = generate(&model, &prompts, &keys, 5, &greedy(Stop::Token(u32::MAX))).unwrap();
+        let free = generate(&model, &prompts, &keys, 5, &greedy(Stop::Tokens(vec![u32::MAX]))).unwrap();
         let stop = free[1].tokens[2];
-        let stopped = generate(&model, &prompts, &keys, 5, &greedy(Stop::Token(stop))).unwrap();
+        let stopped = generate(&model, &prompts, &keys, 5, &greedy(Stop::Tokens(vec![stop]))).unwrap();
         for (free, stopped) in free.iter().zip(&stopped) {
             let end = free.tokens.iter().position(|&t| t == stop);
             assert_eq!(stopped.finished, end.is_some());
             assert_eq!(stopped.tokens, free.tokens[..end.map_or(12, |e| e + 1)]);
         }
         let long = tokens("long", config.max_position_embeddings - 3, config.vocab);
-        let made = generate(&model, &[long], &[0], 1, &greedy(Stop::Token(u32::MAX))).unwrap();
+        let made = generate(&model, &[long], &[0], 1, &greedy(Stop::Tokens(vec![u32::MAX]))).unwrap();
         assert_eq!((made[0].tokens.len(), made[0].finished), (3, false));
     }
 }
@@ -99,7 +99,7 @@ fn a_completion_ends_with_its_stop_token_and_never_runs_past_the_context() {
 fn a_stream_tells_each_token_of_the_completion_as_it_comes() {
     let config = &shapes()[2];
     for model in both(config, 6) {
-        let sampling = Sampling { temperature: 1.0, ..greedy(Stop::Token(3)) };
+        let sampling = Sampling { temperature: 1.0, ..greedy(Stop::Tokens(vec![3])) };
         let mut told = Vec::new();
         let made =
             Generator::new(&model).stream(&[1, 2, 3], &sampling, &mut |token| told.push(token)).unwrap();
@@ -119,7 +119,7 @@ fn sampling_follows_the_softmax_of_the_logits_over_the_temperature() {
     let total: f64 = weights.iter().sum();
     let n = 4000;
     let keys: Vec<u64> = (0..n).collect();
-    let sampling = Sampling { temperature, max_new_tokens: 1, ..greedy(Stop::Token(u32::MAX)) };
+    let sampling = Sampling { temperature, max_new_tokens: 1, ..greedy(Stop::Tokens(vec![u32::MAX])) };
     let made = generate(&model, &vec![prompt; n as usize], &keys, 1000, &sampling).unwrap();
     for (token, weight) in weights.iter().enumerate() {
         let p = weight / total;
@@ -144,7 +144,7 @@ fn logits_that_are_not_finite_are_an_error_that_says_where() {
             Some(device) => model.clone().decomposed(device),
             None => model.clone(),
         };
-        let sampling = Sampling { max_new_tokens: 4, ..greedy(Stop::Token(u32::MAX)) };
+        let sampling = Sampling { max_new_tokens: 4, ..greedy(Stop::Tokens(vec![u32::MAX])) };
         let said = generate(&model, &prompts, &[0, 1, 2], batch, &sampling).unwrap_err();
         assert_eq!((said.completion, said.token), (2, 4), "{device:?}");
     }

@@ -77,7 +77,7 @@ impl Setting {
         Sampling {
             temperature,
             max_new_tokens: MAX_TOKENS,
-            stop: Stop::Token(self.stop),
+            stop: Stop::Tokens(vec![self.stop]),
             seed: 5,
             purpose: "rollout",
             step: 0,

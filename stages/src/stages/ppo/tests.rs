@@ -59,7 +59,7 @@ impl Stage {
             tokenizer: &self.tokenizer,
             reference: lively(&self.config(), 1, &cpu()),
             reward: RewardModel(lively(&self.config(), 2, &cpu()).with_value_head(2)),
-            ids: prompts.iter().map(|p| self.tokenizer.prompt_ids(&p.prompt)).collect(),
+            ids: prompts.iter().map(|p| self.tokenizer.prompt_ids(&p.prompt).unwrap()).collect(),
             prompts,
             gold: None,
             pretraining: Some(Pretraining { ptx_coef: self.params.ptx_coef, text: windows, rows: 2 }),
