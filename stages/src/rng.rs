@@ -29,6 +29,11 @@ pub fn normal(rng: &mut impl Rng) -> f64 {
     radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
+/// A uniform draw from [0, 1).
+pub fn uniform(rng: &mut impl Rng) -> f64 {
+    rng.random()
+}
+
 /// The order in which `len` items are visited in pass `epoch`: a permutation by Fisher-Yates.
 pub fn permutation(seed: u64, purpose: &str, epoch: u64, len: usize) -> Vec<usize> {
     let mut rng = keyed(seed, purpose, epoch, 0);

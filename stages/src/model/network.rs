@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{Readout, TokenRow};
 use super::config::ModelConfig;
-use super::cpu::{self, Keep, Spare, View};
+use super::cpu::{self, AdapterView, Keep, Spare, View};
 use super::device;
-use super::layout::Layout;
+use super::layout::{Entry, Layout};
+use super::lora::{AdapterLayout, LoraError, LoraParams};
 use crate::kernels::cpu::rope::Rope;
 use crate::kernels::flat::{Flat, Segment};
-use crate::kernels::host;
+use crate::kernels::{MatrixAt, host};
 
 /// What a model's weights are kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
@@ -63,6 +64,32 @@ pub struct Network {
     device: Device,
     execution: Execution,
     spare: Arc<Spare>,
+    adapter: Option<Adapter>,
+}
+
+/// What is trained in place of a decoder's own parameters, which are frozen.
+#[derive(Debug, Clone)]
+pub struct Adapter {
+    params: Arc<LoraParams>,
+    layout: Arc<AdapterLayout>,
+    weights: Flat,
+}
+
+impl Adapter {
+    /// What was asked for.
+    pub fn params(&self) -> &LoraParams {
+        &self.params
+    }
+
+    /// Where each parameter stands.
+    pub fn layout(&self) -> &AdapterLayout {
+        &self.layout
+    }
+
+    /// Its parameters.
+    pub fn weights(&self) -> &Flat {
+        &self.weights
+    }
 }
 
 /// What a forward pass leaves for [`Network::backward`].
@@ -90,15 +117,69 @@ impl Network {
             device: device.clone(),
             execution: Execution::default(),
             spare: Arc::default(),
+            adapter: None,
         }
+    }
+
+    /// This decoder, frozen, with an adapter of these parameters, in the order of its layout; with or without a scalar head.
+    /// Clones share the decoder's parameters.
+    ///
+    /// # Errors
+    /// When the adapter does not fit the decoder.
+    pub fn adapted(
+        mut self,
+        params: &LoraParams,
+        has_value_head: bool,
+        weights: impl FnOnce(&AdapterLayout) -> Vec<f32>,
+    ) -> Result<Self, LoraError> {
+        assert!(self.layout.value_head.is_none(), "a scalar head is a part of the adapter");
+        let layout = AdapterLayout::new(&self.config, params, has_value_head)?;
+        let weights = weights(&layout);
+        assert_eq!(weights.len(), layout.len(), "as many numbers as the adapter asks for");
+        let weights = Flat::new(weights, &self.device);
+        self.adapter = Some(Adapter { params: Arc::new(params.clone()), layout: Arc::new(layout), weights });
+        Ok(self)
+    }
+
+    /// The adapter, if the decoder is frozen.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// The decoder with the changes of its adapter made to its own parameters; a scalar head goes with the adapter.
+    pub fn merged(mut self) -> Self {
+        let Some(adapter) = self.adapter.take() else { return self };
+        let (base, changes) = (self.weights.values(), adapter.weights.values());
+        let mut weights = adapter.layout.merged(&self.layout, &base, &changes);
+        let Some(head) = &adapter.layout.value_head else { return self.with_weights(weights) };
+        let layout = Layout::new(&self.config, true);
+        let mut all = vec![0.0; layout.len()];
+        for (to, from) in layout.entries().iter().filter_map(|e| Some((e, self.layout.entry(&e.name)?))) {
+            all[to.range.clone()].copy_from_slice(&weights[from.range.clone()]);
+        }
+        if let Some(to) = &layout.value_head {
+            for (to, from) in [(Some(&to.weight), Some(&head.weight)), (to.bias.as_ref(), head.bias.as_ref())] {
+                if let (Some(to), Some(from)) = (to, from) {
+                    all[to.clone()].copy_from_slice(&changes[from.clone()]);
+                }
+            }
+        }
+        weights = all;
+        Self::new(&self.config, true, weights, &self.device).executed(self.execution)
     }
 
     /// The same model computed by burn's operations, on the CPU too.
     #[cfg(test)]
     pub fn decomposed(mut self, device: &Device) -> Self {
-        let weights = self.weights.values().into_owned();
-        let length = weights.len();
-        self.weights = Flat::Device(Box::new(Tensor::from_data(TensorData::new(weights, [length]), device)));
+        let moved = |flat: &Flat| {
+            let weights = flat.values().into_owned();
+            let length = weights.len();
+            Flat::Device(Box::new(Tensor::from_data(TensorData::new(weights, [length]), device)))
+        };
+        self.weights = moved(&self.weights);
+        if let Some(adapter) = &mut self.adapter {
+            adapter.weights = moved(&adapter.weights);
+        }
         self.device = device.clone();
         self
     }
@@ -109,8 +190,11 @@ impl Network {
         Self::new(config, false, weights, device)
     }
 
-    /// This decoder with a freshly drawn scalar head in place of its own.
+    /// This decoder with a freshly drawn scalar head in place of its own. Of one with an adapter the decoder stays shared.
     pub fn with_value_head(&self, seed: u64) -> Self {
+        if let Some(adapter) = &self.adapter {
+            return self.clone().with_adapted_head(adapter, seed);
+        }
         let layout = Layout::new(&self.config, true);
         let mut weights = layout.draw(&self.config, seed);
         let own = self.weights.values();
@@ -119,6 +203,19 @@ impl Network {
         }
         let made = Self::new(&self.config, true, weights, &self.device);
         made.executed(self.execution)
+    }
+
+    fn with_adapted_head(mut self, adapter: &Adapter, seed: u64) -> Self {
+        // Only targets could be wrong, and they were right for the same decoder.
+        let Ok(layout) = AdapterLayout::new(&self.config, &adapter.params, true) else {
+            unreachable!("the adapter fits its decoder")
+        };
+        let (mut weights, own) = (layout.draw(seed), adapter.weights.values());
+        let start = layout.len() - own.len();
+        weights[start..].copy_from_slice(&own);
+        let weights = Flat::new(weights, &self.device);
+        self.adapter = Some(Adapter { layout: Arc::new(layout), weights, ..adapter.clone() });
+        self
     }
 
     /// The same shape with other parameters.
@@ -132,7 +229,8 @@ impl Network {
     pub fn executed(mut self, execution: Execution) -> Self {
         self.execution = execution;
         if execution.dtype == Dtype::Bfloat16 {
-            self.weights = self.weights.rounded();
+            let rounded = self.trained().rounded();
+            *self.trained_mut() = rounded;
         }
         self
     }
@@ -157,9 +255,14 @@ impl Network {
         &self.weights
     }
 
-    /// Its parameters, to change them.
-    pub fn weights_mut(&mut self) -> &mut Flat {
-        &mut self.weights
+    /// The parameters that are trained: the adapter's, or all.
+    pub fn trained(&self) -> &Flat {
+        self.adapter.as_ref().map_or(&self.weights, |adapter| &adapter.weights)
+    }
+
+    /// The parameters that are trained, to change them.
+    pub fn trained_mut(&mut self) -> &mut Flat {
+        self.adapter.as_mut().map_or(&mut self.weights, |adapter| &mut adapter.weights)
     }
 
     /// The device that it computes on.
@@ -167,9 +270,27 @@ impl Network {
         &self.device
     }
 
-    /// Runs of its parameters: matrices are decayed, vectors are not.
+    /// Runs of the parameters that are trained: matrices are decayed, vectors are not.
     pub fn segments(&self) -> Vec<Segment> {
-        self.layout.entries().iter().map(|e| (e.range.clone(), e.shape.len() > 1)).collect()
+        let entries = self.adapter.as_ref().map_or(self.layout.entries(), |adapter| adapter.layout.entries());
+        entries.iter().map(|e| (e.range.clone(), e.shape.len() > 1)).collect()
+    }
+
+    /// The matrices of the layers that are trained.
+    pub fn matrices(&self) -> Vec<MatrixAt> {
+        let Some(adapter) = &self.adapter else { return self.layout.matrices(&self.config) };
+        let matrices = adapter.layout.entries().iter().filter(|entry| !entry.name.starts_with("value_head"));
+        let at = |entry: &Entry| {
+            let stride = entry.shape[1];
+            MatrixAt { range: entry.range.clone(), stride, columns: 0..stride }
+        };
+        matrices.map(at).collect()
+    }
+
+    /// Whether it has a scalar head.
+    pub fn has_value_head(&self) -> bool {
+        let adapted = self.adapter.as_ref().and_then(|adapter| adapter.layout.value_head.as_ref());
+        self.layout.value_head.is_some() || adapted.is_some()
     }
 
     /// The parameters as the kernels of the CPU take them, if they are there.
@@ -182,18 +303,28 @@ impl Network {
             rope: self.rope.as_deref(),
             shards: self.execution.shards.max(1),
             spare: &self.spare,
+            adapter: match &self.adapter {
+                Some(Adapter { layout, weights: Flat::Host(weights), .. }) => Some(AdapterView { layout, weights }),
+                _ => None,
+            },
         })
     }
 
     /// The parameters as burn's operations take them, without gradients; they must not be on the host.
     pub fn decoder(&self) -> device::Decoder<'_> {
-        device::Decoder::new(&self.config, &self.layout, &self.weights, self.dtype(), false)
+        self.device_decoder(false)
+    }
+
+    fn device_decoder(&self, learns: bool) -> device::Decoder<'_> {
+        let parameters = device::Parameters { layout: &self.layout, weights: &self.weights };
+        let adapter = self.adapter.as_ref().map(|adapter| (&*adapter.layout, &adapter.weights));
+        device::Decoder::new(&self.config, parameters, adapter, self.dtype(), learns)
     }
 
     /// A scalar head gives values and scores, that of the vocabulary log-probabilities.
     fn check(&self, readout: Readout) {
         let is_scalar = !matches!(readout, Readout::LogProbs { .. });
-        assert_eq!(self.layout.value_head.is_some(), is_scalar, "this model has no head for {readout:?}");
+        assert_eq!(self.has_value_head(), is_scalar, "this model has no head for {readout:?}");
     }
 
     /// What is asked of rows, in order, without gradients: `[sum of outputs]`.
@@ -209,9 +340,9 @@ impl Network {
     pub fn forward(&self, rows: &[TokenRow], readout: Readout) -> (Tensor<1>, Tape) {
         self.check(readout);
         let Some(view) = self.view() else {
-            let decoder = device::Decoder::new(&self.config, &self.layout, &self.weights, self.dtype(), true);
+            let decoder = self.device_decoder(true);
             let outputs = decoder.outputs(rows, readout);
-            let tape = device::Tape::new(decoder, &self.layout, outputs.clone());
+            let tape = device::Tape::new(decoder, outputs.clone());
             return (outputs.inner(), Tape::Device(Box::new(tape)));
         };
         let keep = if self.execution.recompute { Keep::Inputs } else { Keep::Everything };

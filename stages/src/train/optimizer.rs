@@ -84,12 +84,12 @@ impl Optimizer {
     pub fn new(params: OptimizerParams, model: &Network) -> Self {
         let matrices = match params.kind {
             OptimizerKind::Adamw => Vec::new(),
-            OptimizerKind::Muon => model.layout().matrices(model.config()),
+            OptimizerKind::Muon => model.matrices(),
         };
         let mut segments = model.segments();
         segments.retain(|(range, _)| !matrices.iter().any(|matrix| matrix.range == *range));
-        let decays = flat::decays(model.weights(), &segments);
-        let moments = [0, 1].map(|_| model.weights().zeros_like());
+        let decays = flat::decays(model.trained(), &segments);
+        let moments = [0, 1].map(|_| model.trained().zeros_like());
         Self { params, segments, matrices, decays, updates: 0, moments }
     }
 

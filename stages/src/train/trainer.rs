@@ -27,8 +27,8 @@ impl Trainer {
     /// The training of a model, at its start.
     pub fn new(model: Network, params: &OptimizerParams) -> Self {
         let optimizer = Optimizer::new(params.clone(), &model);
-        let masters = (model.dtype() == Dtype::Bfloat16).then(|| model.weights().clone());
-        Self { grads: model.weights().zeros_like(), model, masters, optimizer }
+        let masters = (model.dtype() == Dtype::Bfloat16).then(|| model.trained().clone());
+        Self { grads: model.trained().zeros_like(), model, masters, optimizer }
     }
 
     /// Adds the gradient of a loss over rows; returns the loss.
@@ -66,7 +66,7 @@ impl Trainer {
     /// # Errors
     /// When the gradient is not finite.
     pub fn step(&mut self, learning_rate: f64) -> Result<f64, String> {
-        let weights = self.masters.as_mut().unwrap_or(self.model.weights_mut());
+        let weights = self.masters.as_mut().unwrap_or(self.model.trained_mut());
         let norm = self.optimizer.update(weights, &self.grads, learning_rate)?;
         self.round();
         self.grads.clear();
@@ -75,14 +75,14 @@ impl Trainer {
 
     fn round(&mut self) {
         if let Some(masters) = &self.masters {
-            *self.model.weights_mut() = masters.rounded();
+            *self.model.trained_mut() = masters.rounded();
         }
     }
 
     /// Adds this training to a state, under names that begin with `name`.
     pub fn save<'a>(&'a self, name: &str, saved: &mut Saved<'a>) {
         let [first, second] = &self.optimizer.moments;
-        let weights = self.masters.as_ref().unwrap_or(self.model.weights());
+        let weights = self.masters.as_ref().unwrap_or(self.model.trained());
         for (part, flat) in [("weights", weights), ("first", first), ("second", second)] {
             saved.tensors.push((format!("{name}.{part}"), flat.values()));
         }
@@ -94,10 +94,10 @@ impl Trainer {
     /// # Errors
     /// When a part is missing or of another length.
     pub fn restore(&mut self, name: &str, from: &mut Reader) -> Result<(), String> {
-        let (length, device) = (self.model.weights().len(), self.model.device().clone());
+        let (length, device) = (self.model.trained().len(), self.model.device().clone());
         let mut take =
             |part: &str| from.tensor(&format!("{name}.{part}"), length).map(|v| Flat::new(v, &device));
-        *self.masters.as_mut().unwrap_or(self.model.weights_mut()) = take("weights")?;
+        *self.masters.as_mut().unwrap_or(self.model.trained_mut()) = take("weights")?;
         self.optimizer.moments = [take("first")?, take("second")?];
         self.round();
         self.optimizer.updates = from.counter(&format!("{name}.updates"))?;
@@ -107,7 +107,7 @@ impl Trainer {
 
 impl State for Trainer {
     fn values(&self) -> usize {
-        3 * self.model.weights().len()
+        3 * self.model.trained().len()
     }
 
     fn save<'a>(&'a self, saved: &mut Saved<'a>) {

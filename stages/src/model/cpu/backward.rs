@@ -9,15 +9,18 @@ use std::ops::Range;
 use super::forward::{self, Places};
 use super::tape::{Layer, Tape};
 use super::turns::Turns;
-use super::view::View;
+use super::view::{MapAt, View};
 use super::{Batch, qk_norm};
 use crate::kernels::cpu::linear::{self, Linear};
 use crate::kernels::cpu::{activation, attention, norm};
-use crate::model::layout::{HalfAt, LinearAt, NormAt};
+use crate::model::layout::{LinearAt, NormAt};
 
 /// The parts of the gradients that the layers add to, in the order of their places.
 pub fn parts(view: &View) -> Vec<Range<usize>> {
-    view.layout.layers.iter().flatten().map(|half| half.region.clone()).collect()
+    match view.adapter {
+        Some(adapter) => adapter.layout.layers.iter().flatten().map(|half| half.region.clone()).collect(),
+        None => view.layout.layers.iter().flatten().map(|half| half.region.clone()).collect(),
+    }
 }
 
 /// Whose turn it is, this worker's number, and the number of the first part that it adds to.
@@ -69,36 +72,47 @@ pub fn layers(view: &View, tape: &mut Tape, d_x: &mut [f32], sink: Sink) {
     for index in (0..view.config.layers).rev() {
         let kept = memory.recall(index, |kept| forward::layer(view, index, kept, &places));
         let [attention, feed_forward] = &view.layout.layers[index];
-        feed_forward_inputs(view, feed_forward, &kept, scratch, d_x);
+        feed_forward_inputs(view, index, &kept, scratch, d_x);
         sink.add(2 * index + 1, |grads| {
-            let mut region = Region { grads, start: feed_forward.region.start };
-            region.linear(&feed_forward.last, kept.activated, d_x);
-            region.linear(&feed_forward.first, kept.middle_normed, &scratch.up);
-            region.norm(view, &feed_forward.norm, kept.middle, &mut scratch.normed, d_x);
+            let maps = [(&*kept.middle_normed, &*scratch.up), (&*kept.activated, &*d_x)];
+            if let Some(mut region) = Region::of(view, [index, 1], maps, grads) {
+                region.norm(view, &feed_forward.norm, kept.middle, &mut scratch.normed, d_x);
+            }
         });
+        if view.adapter.is_some() {
+            frozen_norm(view, &feed_forward.norm, kept.middle, &mut scratch.normed, d_x);
+        }
         let d_norms = attention_inputs(view, index, &kept, scratch, d_x, &places);
         sink.add(2 * index, |grads| {
-            let mut region = Region { grads, start: attention.region.start };
-            region.linear(&attention.last, kept.heads, d_x);
-            region.linear(&attention.first, kept.normed, &scratch.qkv);
+            let maps = [(&*kept.normed, &*scratch.qkv), (&*kept.heads, &*d_x)];
+            let Some(mut region) = Region::of(view, [index, 0], maps, grads) else { return };
             let norms = attention.qk_norm.iter().flatten().zip(d_norms.iter().flatten());
             norms.for_each(|(place, grad)| linear::add(region.at(place), grad));
             region.norm(view, &attention.norm, kept.x, &mut scratch.normed, d_x);
         });
+        if view.adapter.is_some() {
+            frozen_norm(view, &attention.norm, kept.x, &mut scratch.normed, d_x);
+        }
     }
 }
 
+/// Adds to `d_x` the gradient of what goes into a norm whose parameters are frozen.
+pub fn frozen_norm(view: &View, place: &NormAt, x: &[f32], d_out: &mut [f32], d_x: &mut [f32]) {
+    norm::backward(view.norm(), x, view.at(&place.weight), d_out, d_x);
+}
+
 /// The gradients within the feed-forward part, down to `scratch.normed`.
-fn feed_forward_inputs(view: &View, half: &HalfAt, kept: &Layer, scratch: &mut Scratch, d_x: &[f32]) {
+fn feed_forward_inputs(view: &View, index: usize, kept: &Layer, scratch: &mut Scratch, d_x: &[f32]) {
+    let map = |is_last| MapAt { layer: index, half: 1, is_last };
     let (function, inner) = (view.config.activation, view.config.intermediate_size);
-    linear::backward_input(&view.linear(&half.last), d_x, &mut scratch.activated);
+    view.backward_input(map(true), d_x, &mut scratch.activated);
     if view.config.is_gated() {
         activation::backward_gated(function, kept.up, inner, &scratch.activated, &mut scratch.up);
     } else {
         activation::backward(function, kept.up, &mut scratch.activated);
         std::mem::swap(&mut scratch.up, &mut scratch.activated);
     }
-    linear::backward_input(&view.linear(&half.first), &scratch.up, &mut scratch.normed);
+    view.backward_input(map(false), &scratch.up, &mut scratch.normed);
 }
 
 /// The gradients within attention, down to `scratch.normed`; gives those of the norms of queries and keys.
@@ -111,7 +125,8 @@ fn attention_inputs(
     places: &Places,
 ) -> Option<[Vec<f32>; 2]> {
     let (half, heads) = (&view.layout.layers[index][0], view.heads(index));
-    linear::backward_input(&view.linear(&half.last), d_x, &mut scratch.heads);
+    let map = |is_last| MapAt { layer: index, half: 0, is_last };
+    view.backward_input(map(true), d_x, &mut scratch.heads);
     attention::backward(
         kept.qkv,
         kept.heads,
@@ -126,7 +141,7 @@ fn attention_inputs(
         rope.turn(&mut scratch.qkv, half.first.columns, turned, places.positions, true);
     }
     let d_norms = qk_norm::backward(view, half, &mut scratch.qkv, kept.before_norms);
-    linear::backward_input(&view.linear(&half.first), &scratch.qkv, &mut scratch.normed);
+    view.backward_input(map(false), &scratch.qkv, &mut scratch.normed);
     d_norms
 }
 
@@ -138,7 +153,32 @@ pub struct Region<'a> {
     pub start: usize,
 }
 
-impl Region<'_> {
+impl<'a> Region<'a> {
+    /// The region of half a layer, after the gradients of its first and last map were added, given what goes into each and
+    /// the gradient of what comes out; none where the layer is frozen, and the gradients are those of an adapter.
+    fn of(
+        view: &View,
+        [layer, half]: [usize; 2],
+        maps: [(&[f32], &[f32]); 2],
+        grads: &'a mut [f32],
+    ) -> Option<Self> {
+        let place = &view.layout.layers[layer][half];
+        let [first, last] = maps;
+        let Some(adapter) = view.adapter else {
+            let mut region = Region { grads, start: place.region.start };
+            region.linear(&place.last, last.0, last.1);
+            region.linear(&place.first, first.0, first.1);
+            return Some(region);
+        };
+        let start = adapter.layout.layers[layer][half].region.start;
+        for (is_last, (x, d_out), map) in [(true, last, &place.last), (false, first, &place.first)] {
+            if let Some(changes) = view.changes(MapAt { layer, half, is_last }) {
+                changes.backward_weight(x, d_out, map.columns, grads, start);
+            }
+        }
+        None
+    }
+
     fn at(&mut self, place: &Range<usize>) -> &mut [f32] {
         &mut self.grads[place.start - self.start..place.end - self.start]
     }
@@ -162,8 +202,11 @@ impl Region<'_> {
     }
 }
 
-/// Adds the gradients of the embeddings, of which `d_x` is that of each token.
+/// Adds the gradients of the embeddings, of which `d_x` is that of each token, unless they are frozen.
 pub fn embeddings(view: &View, batch: &Batch, d_x: &[f32], grads: &mut [f32]) {
+    if view.adapter.is_some() {
+        return;
+    }
     let (layout, d) = (view.layout, view.config.hidden_size);
     let tokens = batch.input_ids.iter().zip(&batch.position_ids);
     for (d_x, (&id, &position)) in d_x.chunks_exact(d).zip(tokens) {

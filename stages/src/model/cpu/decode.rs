@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::view::MapAt;
 use super::{View, qk_norm};
 use crate::kernels::cpu::panels::Panels;
 use crate::kernels::cpu::{activation, attention, linear, norm};
@@ -26,9 +27,22 @@ pub struct Packed<'a> {
 impl<'a> Packed<'a> {
     /// Lays the matrices out.
     pub fn new(view: View<'a>) -> Self {
-        let pack = |place: &LinearAt| Panels::new(view.at(&place.weight), place.columns);
-        let halves = view.layout.layers.par_iter();
-        let layers = halves.map(|halves| halves.each_ref().map(|half| [pack(&half.first), pack(&half.last)]));
+        let pack = |at: MapAt| {
+            let place = view.map(at);
+            match (view.changes(at), view.adapter) {
+                // A change that is not there costs nothing.
+                (Some(changes), Some(adapter)) if !changes.parts.is_empty() => {
+                    let mut merged = view.at(&place.weight).to_vec();
+                    adapter.layout.merge(changes.parts, adapter.weights, &mut merged, place.columns);
+                    Panels::new(&merged, place.columns)
+                }
+                _ => Panels::new(view.at(&place.weight), place.columns),
+            }
+        };
+        let layers = (0..view.config.layers).into_par_iter();
+        let layers = layers.map(|layer| {
+            [0, 1].map(|half| [false, true].map(|is_last| pack(MapAt { layer, half, is_last })))
+        });
         let head = || Panels::transposed(view.at(&view.layout.head), view.config.hidden_size);
         let (layers, head) = rayon::join(|| layers.collect(), head);
         Self { layers, head, view }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::tape::{Layer, Tape};
-use super::view::View;
+use super::view::{MapAt, View};
 use super::{Batch, qk_norm};
 use crate::kernels::cpu::{activation, attention, linear, norm};
 
@@ -61,23 +61,24 @@ pub fn layer(view: &View, index: usize, kept: &mut Layer, places: &Places) {
         view.option(&attention.norm.bias),
         kept.normed,
     );
-    linear::forward(&view.linear(&attention.first), kept.normed, kept.qkv, false);
+    let map = |half, is_last| MapAt { layer: index, half, is_last };
+    view.forward(map(0, false), kept.normed, kept.qkv, false);
     qk_norm::forward(view, attention, kept.qkv, kept.before_norms);
     if let Some(rope) = view.rope {
         rope.turn(kept.qkv, attention.first.columns, heads.heads + heads.kv_heads, places.positions, false);
     }
     attention::forward(kept.qkv, &places.sequences, heads, kept.heads, kept.logsumexp);
     kept.middle.copy_from_slice(kept.x);
-    linear::forward(&view.linear(&attention.last), kept.heads, kept.middle, true);
+    view.forward(map(0, true), kept.heads, kept.middle, true);
 
     let (weight, bias) = (view.at(&feed_forward.norm.weight), view.option(&feed_forward.norm.bias));
     norm::forward(norm, kept.middle, weight, bias, kept.middle_normed);
-    linear::forward(&view.linear(&feed_forward.first), kept.middle_normed, kept.up, false);
+    view.forward(map(1, false), kept.middle_normed, kept.up, false);
     let (function, inner) = (view.config.activation, view.config.intermediate_size);
     match view.config.is_gated() {
         true => activation::forward_gated(function, kept.up, inner, kept.activated),
         false => activation::forward(function, kept.up, kept.activated),
     }
     kept.after.copy_from_slice(kept.middle);
-    linear::forward(&view.linear(&feed_forward.last), kept.activated, kept.after, true);
+    view.forward(map(1, true), kept.activated, kept.after, true);
 }

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::Readout;
-use super::backward::{Region, Sink};
+use super::backward::{Region, Sink, frozen_norm};
 use super::tape::{Last, Tape};
 use super::view::View;
 use crate::kernels::cpu::linear::{self, Matrix, product};
@@ -22,6 +22,11 @@ const BLOCK: usize = 4096;
 /// The parts of the gradients that the head adds to, in the order of their places: the blocks of its weight, then the last
 /// norm with the scalar head.
 pub fn parts(view: &View) -> Vec<Range<usize>> {
+    if let Some(adapter) = view.adapter {
+        // The places of a scalar head, before those of the layers; none without it.
+        let head = adapter.layout.value_head.as_ref().map(|head| head.weight.len() + 1);
+        return vec![0..head.unwrap_or(0)];
+    }
     let blocks = blocks(view).map(|block| place(view, &block));
     blocks.chain([view.layout.last.clone()]).collect()
 }
@@ -61,8 +66,8 @@ fn normalise(view: &View, last: &mut Last) {
 
 fn values(view: &View, last: &Last) -> Vec<f32> {
     let mut out = vec![0.0; last.read.len()];
-    if let Some(head) = &view.layout.value_head {
-        linear::forward(&view.linear(head), &last.normed, &mut out, false);
+    if let Some((_, head)) = view.value_head() {
+        linear::forward(&head, &last.normed, &mut out, false);
     }
     out
 }
@@ -116,21 +121,27 @@ pub fn backward(view: &View, tape: &mut Tape, d_outputs: &[f32], sink: Sink) -> 
             logprobs_backward(view, last, (&batch.labels, *temperature, d_outputs), &mut d_normed, sink);
         }
         Readout::Values | Readout::Scores => {
-            if let Some(head) = &view.layout.value_head {
-                linear::backward_input(&view.linear(head), d_outputs, &mut d_normed);
+            if let Some((_, head)) = view.value_head() {
+                linear::backward_input(&head, d_outputs, &mut d_normed);
             }
         }
     }
     let mut d_stream = vec![0.0; last.stream.len()];
-    sink.add(blocks(view).count(), |grads| {
-        let mut region = Region { grads, start: view.layout.last.start };
-        if let (Some(head), Readout::Values | Readout::Scores) = (&view.layout.value_head, &*readout) {
+    let (part, start) = if view.adapter.is_some() { (0, 0) } else { (blocks(view).count(), view.layout.last.start) };
+    sink.add(part, |grads| {
+        let mut region = Region { grads, start };
+        if let (Some((head, _)), Readout::Values | Readout::Scores) = (view.value_head(), &*readout) {
             // Scores count by their differences alone, in which a bias is nothing but rounding.
             let bias = head.bias.clone().filter(|_| *readout == Readout::Values);
             region.linear(&LinearAt { bias, ..head.clone() }, &last.normed, d_outputs);
         }
-        region.norm(view, &view.layout.norm, &last.stream, &mut d_normed, &mut d_stream);
+        if view.adapter.is_none() {
+            region.norm(view, &view.layout.norm, &last.stream, &mut d_normed, &mut d_stream);
+        }
     });
+    if view.adapter.is_some() {
+        frozen_norm(view, &view.layout.norm, &last.stream, &mut d_normed, &mut d_stream);
+    }
     let mut d_x = vec![0.0; batch.input_ids.len() * d];
     for (&t, d_row) in last.read.iter().zip(d_stream.chunks_exact(d)) {
         d_x[t * d..(t + 1) * d].copy_from_slice(d_row);
@@ -155,6 +166,8 @@ fn logprobs_backward(
         logprobs::backward(logits, block.start, labels, temperature, logsumexp, d_outputs);
         let (normed, d_logits) = (Matrix::new(normed, d), Matrix::new(logits, block.len()));
         product(d_normed, d_logits, Matrix::new(view.at(&place(view, &block)), d), i > 0);
-        sink.add(i, |grads| product(grads, d_logits.t(), normed, true));
+        if view.adapter.is_none() {
+            sink.add(i, |grads| product(grads, d_logits.t(), normed, true));
+        }
     }
 }

@@ -9,13 +9,14 @@ mod backward;
 pub mod decode;
 mod forward;
 mod head;
+mod lora;
 mod qk_norm;
 pub mod tape;
 mod turns;
 mod view;
 
 pub use tape::{Keep, Tape};
-pub use view::{Spare, View};
+pub use view::{AdapterView, Spare, View};
 
 use super::batch::{Batch, Readout, TokenRow};
 use super::config::ModelConfig;

@@ -7,12 +7,14 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
+use super::lora::Changes;
 use super::{Layout, ModelConfig};
 use crate::kernels::cpu::attention::Heads;
-use crate::kernels::cpu::linear::Linear;
+use crate::kernels::cpu::linear::{self, Linear};
 use crate::kernels::cpu::norm::Norm;
 use crate::kernels::cpu::rope::Rope;
 use crate::model::layout::LinearAt;
+use crate::model::lora::AdapterLayout;
 
 /// Memory that one forward pass leaves to the next.
 pub type Spare = Mutex<Vec<Vec<f32>>>;
@@ -31,6 +33,28 @@ pub struct View<'a> {
     pub shards: usize,
     /// Memory to use again.
     pub spare: &'a Spare,
+    /// What is trained instead of the decoder's parameters, if they are frozen.
+    pub adapter: Option<AdapterView<'a>>,
+}
+
+/// An adapter.
+#[derive(Clone, Copy)]
+pub struct AdapterView<'a> {
+    /// The places of its parameters.
+    pub layout: &'a AdapterLayout,
+    /// Its parameters.
+    pub weights: &'a [f32],
+}
+
+/// A map of a layer.
+#[derive(Clone, Copy)]
+pub struct MapAt {
+    /// The layer.
+    pub layer: usize,
+    /// 0 for attention, 1 for the feed-forward part.
+    pub half: usize,
+    /// Whether it is the last map of its half, not the first.
+    pub is_last: bool,
 }
 
 impl View<'_> {
@@ -54,6 +78,49 @@ impl View<'_> {
     /// A parameter that may be missing.
     pub fn option(&self, place: &Option<Range<usize>>) -> Option<&[f32]> {
         place.as_ref().map(|place| self.at(place))
+    }
+
+    /// The changes that an adapter makes to a map.
+    pub fn changes(&self, at: MapAt) -> Option<Changes<'_>> {
+        let AdapterView { layout, weights } = self.adapter?;
+        let half = &layout.layers[at.layer][at.half];
+        let parts = if at.is_last { &half.last } else { &half.first };
+        Some(Changes { parts, weights, rank: layout.rank, scale: layout.scale })
+    }
+
+    /// A map of a layer, and where it stands.
+    pub fn map(&self, at: MapAt) -> &LinearAt {
+        let half = &self.layout.layers[at.layer][at.half];
+        if at.is_last { &half.last } else { &half.first }
+    }
+
+    /// `out = x W + b`, or `out += x W + b`, of a layer's map with its changes.
+    pub fn forward(&self, at: MapAt, x: &[f32], out: &mut [f32], adds: bool) {
+        let place = self.map(at);
+        linear::forward(&self.linear(place), x, out, adds);
+        if let Some(changes) = self.changes(at) {
+            changes.forward(x, out, place.columns);
+        }
+    }
+
+    /// The gradient of what goes into a layer's map.
+    pub fn backward_input(&self, at: MapAt, d_out: &[f32], d_x: &mut [f32]) {
+        let place = self.map(at);
+        linear::backward_input(&self.linear(place), d_out, d_x);
+        if let Some(changes) = self.changes(at) {
+            changes.backward_input(d_out, d_x, place.columns);
+        }
+    }
+
+    /// The scalar head, wherever it stands.
+    pub fn value_head(&self) -> Option<(&LinearAt, Linear<&[f32]>)> {
+        let (place, weights) = match self.adapter {
+            Some(adapter) => (adapter.layout.value_head.as_ref()?, adapter.weights),
+            None => (self.layout.value_head.as_ref()?, self.weights),
+        };
+        let bias = place.bias.clone().map(|bias| &weights[bias]);
+        let weight = &weights[place.weight.clone()];
+        Some((place, Linear { weight, bias, columns: place.columns }))
     }
 
     /// A linear map.

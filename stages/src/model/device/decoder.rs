@@ -14,7 +14,8 @@ use crate::kernels;
 use crate::kernels::flat::Flat;
 use crate::model::batch::{Readout, TokenRow};
 use crate::model::config::ModelConfig;
-use crate::model::layout::Layout;
+use crate::model::layout::{Entry, Layout};
+use crate::model::lora::{AdapterLayout, LowRank};
 use crate::model::network::Dtype;
 
 /// What hides a score: large enough to vanish in a softmax, finite so that a row of padding alone
@@ -22,9 +23,19 @@ use crate::model::network::Dtype;
 const HIDDEN: f32 = -1e30;
 
 /// A parameter: a matrix or a vector.
+#[derive(Clone)]
 enum Leaf {
     Matrix(Tensor<2>),
     Vector(Tensor<1>),
+}
+
+/// Parameters and their places.
+#[derive(Clone, Copy)]
+pub struct Parameters<'a> {
+    /// The places.
+    pub layout: &'a Layout,
+    /// The parameters.
+    pub weights: &'a Flat,
 }
 
 /// A decoder whose parameters are slices of one tensor.
@@ -32,6 +43,8 @@ pub struct Decoder<'a> {
     pub(super) config: &'a ModelConfig,
     pub(super) dtype: Dtype,
     leaves: BTreeMap<&'a str, Leaf>,
+    /// What is trained, in the order of its places.
+    trained: Vec<(Leaf, usize)>,
     device: Device,
 }
 
@@ -80,25 +93,68 @@ fn indices(values: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, In
 
 impl<'a> Decoder<'a> {
     /// The decoder of these parameters, with or without gradients.
+    ///
+    /// With an adapter its parameters have the gradients: each map that it changes is the sum of the map and the change.
     pub fn new(
         config: &'a ModelConfig,
-        layout: &'a Layout,
-        weights: &Flat,
+        Parameters { layout, weights }: Parameters<'a>,
+        adapter: Option<(&'a AdapterLayout, &'a Flat)>,
         dtype: Dtype,
         learns: bool,
     ) -> Self {
         let Flat::Device(weights) = weights else { unreachable!("these parameters are on the host") };
-        let leaves = layout.entries().iter().map(|entry| {
-            let slice = weights.clone().slice(entry.range.clone());
-            let leaf = match entry.shape[..] {
-                [rows, columns] => Leaf::Matrix(leaf(slice.reshape([rows, columns]), learns)),
-                _ => Leaf::Vector(leaf(slice, learns)),
-            };
-            (entry.name.as_str(), leaf)
-        });
-        let device = weights.device();
-        let device = if learns { device.autodiff() } else { device };
-        Self { config, dtype, leaves: leaves.collect(), device }
+        let device = if learns { weights.device().autodiff() } else { weights.device() };
+        let own = learns.then_some(adapter.is_none());
+        let leaves = leaves(layout.entries(), weights, own);
+        let mut this = Self { config, dtype, leaves: leaves.into_iter().collect(), trained: Vec::new(), device };
+        let entries = adapter.map_or(layout.entries(), |(layout, _)| layout.entries());
+        if let Some((layout, Flat::Device(weights))) = adapter {
+            this.leaves.extend(self::leaves(layout.entries(), weights, learns.then_some(true)));
+        }
+        let trained = entries.iter().filter_map(|e| Some((this.leaves.get(e.name.as_str())?.clone(), e.range.len())));
+        this.trained = trained.collect();
+        if let Some((adapter, _)) = adapter {
+            this.change(layout, adapter);
+        }
+        this
+    }
+
+    /// Makes the changes of an adapter to the maps of the layers.
+    fn change(&mut self, layout: &'a Layout, adapter: &AdapterLayout) {
+        let named = |range: &std::ops::Range<usize>| layout.entries().iter().find(|entry| entry.range == *range);
+        for (halves, changes) in layout.layers.iter().zip(&adapter.layers) {
+            for (half, changes) in halves.iter().zip(changes) {
+                for (map, parts) in [(&half.first, &changes.first), (&half.last, &changes.last)] {
+                    if let (Some(entry), false) = (named(&map.weight), parts.is_empty()) {
+                        let changed = self.changed(&entry.name, map.columns, parts, adapter);
+                        self.leaves.insert(entry.name.as_str(), Leaf::Matrix(changed));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A map `[in, columns]` with its changes.
+    fn changed(&self, name: &str, columns: usize, parts: &[LowRank], adapter: &AdapterLayout) -> Tensor<2> {
+        let matrix = self.matrix(name);
+        let (rows, mut at, mut pieces) = (matrix.dims()[0], 0, Vec::new());
+        let by_place = |range: &std::ops::Range<usize>| {
+            let entry = adapter.entries().iter().find(|entry| entry.range == *range);
+            entry.map_or_else(|| unreachable!("the adapter has its own parts"), |entry| self.matrix(&entry.name))
+        };
+        let zeros = |width| Tensor::zeros([rows, width], (&self.device, matrix.dtype()));
+        for part in parts {
+            if part.columns.start > at {
+                pieces.push(zeros(part.columns.start - at));
+            }
+            let (a, b) = (by_place(&part.a), by_place(&part.b));
+            pieces.push(a.transpose().matmul(b.transpose()) * adapter.scale);
+            at = part.columns.end;
+        }
+        if columns > at {
+            pieces.push(zeros(columns - at));
+        }
+        matrix + Tensor::cat(pieces, 1)
     }
 
     pub(super) fn matrix(&self, name: &str) -> Tensor<2> {
@@ -237,8 +293,25 @@ impl<'a> Decoder<'a> {
     }
 }
 
-fn leaf<const D: usize>(tensor: Tensor<D>, learns: bool) -> Tensor<D> {
-    if learns { Tensor::from_inner(tensor).require_grad() } else { tensor }
+/// Parameters by name; in a graph with `Some`, and there with gradients with `Some(true)`.
+fn leaves<'a>(entries: &'a [Entry], weights: &Tensor<1>, learns: Option<bool>) -> Vec<(&'a str, Leaf)> {
+    let leaf_of = |entry: &'a Entry| {
+        let slice = weights.clone().slice(entry.range.clone());
+        let leaf = match entry.shape[..] {
+            [rows, columns] => Leaf::Matrix(leaf(slice.reshape([rows, columns]), learns)),
+            _ => Leaf::Vector(leaf(slice, learns)),
+        };
+        (entry.name.as_str(), leaf)
+    };
+    entries.iter().map(leaf_of).collect()
+}
+
+fn leaf<const D: usize>(tensor: Tensor<D>, learns: Option<bool>) -> Tensor<D> {
+    match learns {
+        None => tensor,
+        Some(false) => Tensor::from_inner(tensor),
+        Some(true) => Tensor::from_inner(tensor).require_grad(),
+    }
 }
 
 /// The position of each token: how many real tokens stand before it in its row. One row serves all
@@ -259,15 +332,11 @@ pub struct Tape {
 
 impl Tape {
     /// The outputs of a decoder with gradients.
-    pub fn new(decoder: Decoder, layout: &Layout, outputs: Tensor<1>) -> Self {
-        let mut leaves = decoder.leaves;
-        let in_order = layout.entries().iter();
-        let leaves =
-            in_order.filter_map(|e| Some((leaves.remove(e.name.as_str())?, e.range.len()))).collect();
-        Self { leaves, outputs }
+    pub fn new(decoder: Decoder, outputs: Tensor<1>) -> Self {
+        Self { leaves: decoder.trained, outputs }
     }
 
-    /// The gradients of all parameters, in the order of their places, given those of the outputs.
+    /// The gradients of all parameters that are trained, in the order of their places, given those of the outputs.
     pub fn backward(self, d_outputs: Tensor<1>) -> Tensor<1> {
         let (device, dtype) = (d_outputs.device(), d_outputs.dtype());
         let gradients = (self.outputs * Tensor::from_inner(d_outputs)).sum().backward();

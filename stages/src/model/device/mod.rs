@@ -9,4 +9,4 @@ mod decoder;
 mod layers;
 
 pub use cache::Cache;
-pub use decoder::{Decoder, Rows, Tape};
+pub use decoder::{Decoder, Parameters, Rows, Tape};

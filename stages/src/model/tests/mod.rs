@@ -43,7 +43,7 @@ fn moved_twin(model: &Network, by: f64, direction: &[f64]) -> Network {
     let data = TensorData::new(values, [model.weights().len()]);
     let mut twin = model.clone().decomposed(&Device::flex());
     let tensor = Tensor::from_data(data, (&Device::flex(), DType::F64));
-    *twin.weights_mut() = Flat::Device(Box::new(tensor));
+    *twin.trained_mut() = Flat::Device(Box::new(tensor));
     twin
 }
 

@@ -105,7 +105,7 @@ fn moved(model: &Network, direction: &[f64], by: f64) -> Network {
     let length = weights.len();
     let weights = TensorData::new(weights, [length]);
     let mut moved = model.clone().decomposed(&cpu());
-    *moved.weights_mut() = Flat::Device(Box::new(Tensor::from_data(weights, (&cpu(), DType::F64))));
+    *moved.trained_mut() = Flat::Device(Box::new(Tensor::from_data(weights, (&cpu(), DType::F64))));
     moved
 }
 

@@ -202,7 +202,7 @@ fn one_gradient_that_is_not_finite_is_found_among_all_others() {
             grads[at] = bad;
             let mut updated = model.clone();
             let mut optimizer = crate::train::optimizer::Optimizer::new(params(), &model);
-            let said = optimizer.update(updated.weights_mut(), &Flat::new(grads, &cpu()), 0.1).unwrap_err();
+            let said = optimizer.update(updated.trained_mut(), &Flat::new(grads, &cpu()), 0.1).unwrap_err();
             assert!(said.contains("norm of the gradient"), "{said}");
             assert_eq!((bits(&updated), optimizer.updates), (bits(&model), 0));
         }
