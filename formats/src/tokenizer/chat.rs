@@ -6,11 +6,11 @@
 //! of its text, never a mark.
 //! Must not know: files.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 use super::handle::{Foreign, Kind, Tokenizer, TokenizerError};
 use crate::bpe::chat::Turn;
-use crate::template::{Input, TemplateError};
+use crate::template::{Data, Input, TemplateError};
 
 /// How often a prompt is shortened until it fits.
 const ATTEMPTS: usize = 8;
@@ -25,16 +25,17 @@ impl Foreign {
                 Turn::User(text) => ("user", text),
                 Turn::Assistant(text) => ("assistant", text),
             };
-            json!({"role": role, "content": self.tokenizer.protect(text)})
+            let content = self.tokenizer.protect(text);
+            Data::object([("role", Data::from(role)), ("content", Data::from(content.as_ref()))])
         };
-        let messages = Value::Array(turns.iter().map(message).collect());
+        let messages = Data::list(turns.iter().map(message).collect::<Result<Vec<_>, _>>()?)?;
         let rendered = template.render(&Input {
             messages: &messages,
             tools: None,
             documents: None,
             add_generation_prompt: asks,
             tokens: self.tokenizer.special_tokens(),
-            more: &Map::new(),
+            more: &BTreeMap::new(),
         })?;
         Ok(Some(rendered.text))
     }

@@ -88,7 +88,10 @@ impl Tokenizer {
         let stops = tokenizer.stop_ids();
         let first = stops.first().copied().unwrap_or_default();
         let eos = tokenizer.eos_id().unwrap_or(first);
-        let eot = tokenizer.special_id(ENDOFTEXT).unwrap_or(eos);
+        let eot = match tokenizer.encode_with_specials(ENDOFTEXT)[..] {
+            [id] if tokenizer.is_special(id) => id,
+            _ => eos,
+        };
         let stop = if stops.contains(&eos) { eos } else { first };
         let mut foreign = Foreign { tokenizer, template, stop, eot };
         if let Some(stop) = foreign.stop_of_template()? {
@@ -250,7 +253,8 @@ impl Tokenizer {
             Kind::Own(own) => vec![own.pad()],
             Kind::Foreign(foreign) => {
                 let known = [foreign.tokenizer.pad_id(), foreign.tokenizer.bos_id()];
-                known.into_iter().flatten().chain(foreign.tokenizer.special_ids()).collect()
+                let special = (0..self.vocab_size() as u32).filter(|id| foreign.tokenizer.is_special(*id));
+                known.into_iter().flatten().chain(special).collect()
             }
         };
         candidates.into_iter().find(|id| !stops.contains(id))

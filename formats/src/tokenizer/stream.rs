@@ -13,7 +13,7 @@ pub enum StreamDecoder {
     /// Of our tokenizer.
     Own(bpe::StreamDecoder),
     /// Of another.
-    Foreign(foreign::StreamDecoder),
+    Foreign(foreign::ForeignStreamDecoder),
 }
 
 impl StreamDecoder {

@@ -130,11 +130,7 @@ impl AdapterLayout {
     ///
     /// # Errors
     /// When a target is no map of the model.
-    pub fn new(
-        config: &ModelConfig,
-        params: &LoraParams,
-        has_value_head: bool,
-    ) -> Result<Self, LoraError> {
+    pub fn new(config: &ModelConfig, params: &LoraParams, has_value_head: bool) -> Result<Self, LoraError> {
         let maps = maps(config);
         let names: Vec<&'static str> = maps.iter().map(|map| map.name).collect();
         if let Some(name) = params.targets.iter().find(|target| !names.contains(&target.as_str())) {
@@ -152,7 +148,8 @@ impl AdapterLayout {
         let scale = params.alpha / if params.use_rslora { rank.sqrt() } else { rank };
         let mut writer = Writer { entries: Vec::new(), end: 0, rank: params.rank };
         let value_head = has_value_head.then(|| writer.value_head(config.hidden_size));
-        let layers = (0..config.layers).map(|layer| [0, 1].map(|half| writer.half(config, layer, half, &chosen)));
+        let layers =
+            (0..config.layers).map(|layer| [0, 1].map(|half| writer.half(config, layer, half, &chosen)));
         let layers = layers.collect();
         Ok(Self { entries: writer.entries, rank: params.rank, scale: scale as f32, value_head, layers })
     }

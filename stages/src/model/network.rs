@@ -158,7 +158,8 @@ impl Network {
             all[to.range.clone()].copy_from_slice(&weights[from.range.clone()]);
         }
         if let Some(to) = &layout.value_head {
-            for (to, from) in [(Some(&to.weight), Some(&head.weight)), (to.bias.as_ref(), head.bias.as_ref())] {
+            for (to, from) in [(Some(&to.weight), Some(&head.weight)), (to.bias.as_ref(), head.bias.as_ref())]
+            {
                 if let (Some(to), Some(from)) = (to, from) {
                     all[to.clone()].copy_from_slice(&changes[from.clone()]);
                 }
@@ -304,7 +305,9 @@ impl Network {
             shards: self.execution.shards.max(1),
             spare: &self.spare,
             adapter: match &self.adapter {
-                Some(Adapter { layout, weights: Flat::Host(weights), .. }) => Some(AdapterView { layout, weights }),
+                Some(Adapter { layout, weights: Flat::Host(weights), .. }) => {
+                    Some(AdapterView { layout, weights })
+                }
                 _ => None,
             },
         })

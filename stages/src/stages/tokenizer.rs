@@ -96,7 +96,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     std::fs::create_dir_all(out).map_err(|e| StageError::failed(format!("{}: {e}", out.display())))?;
     trained.tokenizer.save(out).map_err(StageError::failed)?;
     let mut tokens = 0;
-    encode(&trained.tokenizer, &corpus, |_, ids| {
+    encode(&trained.tokenizer.clone().into(), &corpus, |_, ids| {
         tokens += ids.len();
         Ok(())
     })?;

@@ -127,7 +127,8 @@ pub fn backward(view: &View, tape: &mut Tape, d_outputs: &[f32], sink: Sink) -> 
         }
     }
     let mut d_stream = vec![0.0; last.stream.len()];
-    let (part, start) = if view.adapter.is_some() { (0, 0) } else { (blocks(view).count(), view.layout.last.start) };
+    let (part, start) =
+        if view.adapter.is_some() { (0, 0) } else { (blocks(view).count(), view.layout.last.start) };
     sink.add(part, |grads| {
         let mut region = Region { grads, start };
         if let (Some((head, _)), Readout::Values | Readout::Scores) = (view.value_head(), &*readout) {

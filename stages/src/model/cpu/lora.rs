@@ -44,7 +44,12 @@ impl Changes<'_> {
         for part in self.parts {
             let (down, width) = (self.down(part, x), part.columns.len());
             let mut change = vec![0.0; down.len() / self.rank * width];
-            product(&mut change, Matrix::new(&down, self.rank), Matrix::new(self.b(part), self.rank).t(), false);
+            product(
+                &mut change,
+                Matrix::new(&down, self.rank),
+                Matrix::new(self.b(part), self.rank).t(),
+                false,
+            );
             for (row, change) in out.chunks_exact_mut(columns).zip(change.chunks_exact(width)) {
                 let scaled = row[part.columns.clone()].iter_mut().zip(change);
                 scaled.for_each(|(x, change)| *x += self.scale * change);

@@ -106,12 +106,14 @@ impl<'a> Decoder<'a> {
         let device = if learns { weights.device().autodiff() } else { weights.device() };
         let own = learns.then_some(adapter.is_none());
         let leaves = leaves(layout.entries(), weights, own);
-        let mut this = Self { config, dtype, leaves: leaves.into_iter().collect(), trained: Vec::new(), device };
+        let mut this =
+            Self { config, dtype, leaves: leaves.into_iter().collect(), trained: Vec::new(), device };
         let entries = adapter.map_or(layout.entries(), |(layout, _)| layout.entries());
         if let Some((layout, Flat::Device(weights))) = adapter {
             this.leaves.extend(self::leaves(layout.entries(), weights, learns.then_some(true)));
         }
-        let trained = entries.iter().filter_map(|e| Some((this.leaves.get(e.name.as_str())?.clone(), e.range.len())));
+        let trained =
+            entries.iter().filter_map(|e| Some((this.leaves.get(e.name.as_str())?.clone(), e.range.len())));
         this.trained = trained.collect();
         if let Some((adapter, _)) = adapter {
             this.change(layout, adapter);
@@ -121,7 +123,8 @@ impl<'a> Decoder<'a> {
 
     /// Makes the changes of an adapter to the maps of the layers.
     fn change(&mut self, layout: &'a Layout, adapter: &AdapterLayout) {
-        let named = |range: &std::ops::Range<usize>| layout.entries().iter().find(|entry| entry.range == *range);
+        let named =
+            |range: &std::ops::Range<usize>| layout.entries().iter().find(|entry| entry.range == *range);
         for (halves, changes) in layout.layers.iter().zip(&adapter.layers) {
             for (half, changes) in halves.iter().zip(changes) {
                 for (map, parts) in [(&half.first, &changes.first), (&half.last, &changes.last)] {
@@ -140,7 +143,10 @@ impl<'a> Decoder<'a> {
         let (rows, mut at, mut pieces) = (matrix.dims()[0], 0, Vec::new());
         let by_place = |range: &std::ops::Range<usize>| {
             let entry = adapter.entries().iter().find(|entry| entry.range == *range);
-            entry.map_or_else(|| unreachable!("the adapter has its own parts"), |entry| self.matrix(&entry.name))
+            entry.map_or_else(
+                || unreachable!("the adapter has its own parts"),
+                |entry| self.matrix(&entry.name),
+            )
         };
         let zeros = |width| Tensor::zeros([rows, width], (&self.device, matrix.dtype()));
         for part in parts {
