@@ -11,6 +11,7 @@ use kiln_formats::gguf::GgufError;
 use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 use serde_json::{Map, Value, json};
 
+use crate::adapter::{self, AdapterError};
 use crate::context::StageError;
 use crate::import::{self, Form, FormError};
 use crate::model::io::{self, ModelError};
@@ -30,6 +31,12 @@ pub enum BundleError {
     Form(#[from] FormError),
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    #[error("{}: it is the adapter of a reward model, and a language model is needed here", .0.display())]
+    Scorer(PathBuf),
+    #[error("{}: it is the adapter of a language model, and a reward model is needed here", .0.display())]
+    NoScorer(PathBuf),
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(
@@ -71,7 +78,11 @@ pub fn load(folder: &Path, device: &Device) -> Result<(Network, Tokenizer), Bund
     let (model, tokenizer) = match import::form(folder)? {
         Form::Gguf(file) => import::gguf(&file, device)?,
         Form::Folder => (io::load(folder, false, device)?, Tokenizer::load(folder)?),
+        Form::Adapter => (adapter::load(folder, device)?, Tokenizer::load(folder)?),
     };
+    if model.has_value_head() {
+        return Err(BundleError::Scorer(folder.to_owned()));
+    }
     check_vocabulary(folder, &model, &tokenizer)?;
     Ok((model, tokenizer))
 }
@@ -86,7 +97,13 @@ pub fn load_reward(
     device: &Device,
 ) -> Result<RewardModel, BundleError> {
     let tokenizer = Tokenizer::load(folder)?;
-    let model = io::load(folder, true, device)?;
+    let model = match adapter::is_adapter(folder) {
+        true => adapter::load(folder, device)?,
+        false => io::load(folder, true, device)?,
+    };
+    if !model.has_value_head() {
+        return Err(BundleError::NoScorer(folder.to_owned()));
+    }
     check_vocabulary(folder, &model, &tokenizer)?;
     let (folder, reward) = (folder.to_owned(), model.config().max_position_embeddings);
     if !tokenizer.has_ids_of(of) {
@@ -107,27 +124,40 @@ fn check_vocabulary(folder: &Path, model: &Network, tokenizer: &Tokenizer) -> Re
     }
 }
 
-/// Writes model and tokenizer into a folder.
+/// Writes model and tokenizer into a folder; of a model with an adapter, the model that it changes is copied from `from`,
+/// the folder of either.
 ///
 /// # Errors
 /// Those of writing; weights or logits that are not finite.
-pub fn save(folder: &Path, model: &Network, tokenizer: &Tokenizer) -> Result<(), BundleError> {
+pub fn save(folder: &Path, model: &Network, tokenizer: &Tokenizer, from: &Path) -> Result<(), BundleError> {
     let row = TokenRow { ids: vec![tokenizer.eot(); 2], from: 1 };
     if !model.logprobs_and_logits(&[row], 1.0).1.iter().all(|logit| logit.is_finite()) {
         return Err(BundleError::NotFinite);
     }
-    io::save(folder, model, &ids(tokenizer, tokenizer.pad()))?;
+    write(folder, model, from, &ids(tokenizer, tokenizer.pad()))?;
     write_generation(folder, tokenizer)?;
     // Files of an imported tokenizer say themselves what to generate with.
     Ok(tokenizer.save(folder)?)
 }
 
-/// Writes a reward model and its tokenizer into a folder.
+fn write(folder: &Path, model: &Network, from: &Path, more: &Map<String, Value>) -> Result<(), BundleError> {
+    match model.adapter() {
+        Some(adapter) => Ok(adapter::save(folder, model, adapter, (&adapter::base_of(from), more))?),
+        None => Ok(io::save(folder, model, more)?),
+    }
+}
+
+/// Writes a reward model and its tokenizer into a folder, as [`save`] does.
 ///
 /// # Errors
 /// Those of writing; weights that are not finite.
-pub fn save_reward(folder: &Path, model: &RewardModel, tokenizer: &Tokenizer) -> Result<(), BundleError> {
-    io::save(folder, &model.0, &ids(tokenizer, tokenizer.pad_of_rewards()))?;
+pub fn save_reward(
+    folder: &Path,
+    model: &RewardModel,
+    tokenizer: &Tokenizer,
+    from: &Path,
+) -> Result<(), BundleError> {
+    write(folder, &model.0, from, &ids(tokenizer, tokenizer.pad_of_rewards()))?;
     Ok(tokenizer.save(folder)?)
 }
 

@@ -282,7 +282,7 @@ mod tests {
             flags: Vec::new(),
         };
         let mut cut = 0;
-        assert_eq!(ranked_item(&tokenizer(), &ranking, 16, &mut cut).rows[0].ids.len(), 16);
+        assert_eq!(ranked_item(&tokenizer(), &ranking, 16, &mut cut).unwrap().rows[0].ids.len(), 16);
         assert_eq!(cut, 1, "the one that was cut is counted");
     }
 
@@ -298,7 +298,7 @@ mod tests {
             seconds: 0.0,
             flags: Vec::new(),
         };
-        let item = ranked_item(&tokenizer(), &ranking, 100, &mut 0);
+        let item = ranked_item(&tokenizer(), &ranking, 100, &mut 0).unwrap();
         assert_eq!((item.rows.len(), item.pairs(0).len()), (2, 1));
         assert_eq!((item.pairs(0)[0].better, item.pairs(0)[0].worse), (1, 0));
     }
@@ -315,7 +315,7 @@ mod tests {
                 seconds: 0.0,
                 flags: Vec::new(),
             };
-            ranked_item(&tokenizer(), &ranking, 100, &mut 0)
+            ranked_item(&tokenizer(), &ranking, 100, &mut 0).unwrap()
         };
         let items = [item_of("a", &[2, 1]), item_of("b", &[1, 1, 3])];
         let (rows, pairs) = batch_of(items.iter());

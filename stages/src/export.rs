@@ -11,8 +11,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use kiln::protocol::ExportRequest;
 use kiln_formats::gguf::{self, Documents, Precision};
-use kiln_formats::model::safetensors::Weights;
-use kiln_formats::model::{Head, TensorSource};
+use kiln_formats::model::Head;
 use kiln_formats::tokenizer::Tokenizer;
 use serde_json::Value;
 
@@ -21,7 +20,7 @@ use crate::context::{StageError, Summary};
 use crate::device;
 use crate::import::{self, Form};
 use crate::model::io::{self, CONFIG};
-use crate::model::{Network, TokenRow};
+use crate::model::{Network, TokenRow, stored};
 
 /// What verification asks.
 const PROMPTS: [&str; 4] = [
@@ -51,7 +50,7 @@ pub fn export() -> Result<Summary, StageError> {
         "hf" => copy(folder, &request.out).map(|()| 0.0)?,
         "gguf" => {
             let (precision, tolerance) = precision(&request.precision)?;
-            write_gguf(folder, &request, precision)?;
+            write_gguf(folder, &request, precision, &device)?;
             tolerance
         }
         other => {
@@ -67,7 +66,7 @@ pub fn export() -> Result<Summary, StageError> {
 /// The folder of a model.
 fn folder(path: &Path) -> Result<&Path, StageError> {
     match import::form(path).map_err(StageError::failed)? {
-        Form::Folder => Ok(path),
+        Form::Folder | Form::Adapter => Ok(path),
         Form::Gguf(_) => {
             Err(StageError::failed("this is a GGUF file already; `kiln run` a `model` stage of it first"))
         }
@@ -103,21 +102,30 @@ fn copy(folder: &Path, out: &Path) -> Result<(), StageError> {
     for entry in std::fs::read_dir(folder).map_err(failed(folder))? {
         let entry = entry.map_err(failed(folder))?;
         let from = entry.path();
-        if from.is_file() {
+        if from.is_dir() {
+            // The model that an adapter changes.
+            copy(&from, &out.join(entry.file_name()))?;
+        } else {
             std::fs::copy(&from, out.join(entry.file_name())).map_err(failed(&from))?;
         }
     }
     Ok(())
 }
 
-fn write_gguf(folder: &Path, request: &ExportRequest, precision: Precision) -> Result<(), StageError> {
-    let described = io::read_config(folder)?;
-    if described.head != Head::Vocabulary {
+fn write_gguf(
+    folder: &Path,
+    request: &ExportRequest,
+    precision: Precision,
+    device: &Device,
+) -> Result<(), StageError> {
+    if io::read_config(folder)?.head != Head::Vocabulary {
         return Err(StageError::failed(
             "this is a reward model, which llama.cpp does not know; export it to hf",
         ));
     }
-    let weights = Weights::open(folder).map_err(StageError::failed)?;
+    // The changes of an adapter are made to its model.
+    let model = bundle::load(folder, device)?.0.merged();
+    let (stored, weights) = (stored::tensors(model.config(), model.layout()), model.weights().values());
     let [config, tokenizer, tokenizer_config, generation_config] =
         [CONFIG, "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
             .map(|name| document(&folder.join(name)));
@@ -128,8 +136,10 @@ fn write_gguf(folder: &Path, request: &ExportRequest, precision: Precision) -> R
         generation_config: &generation_config?,
     };
     gguf::export(&request.out, &documents, &request.name, precision, |name, shape, out| {
-        out.resize(shape.iter().product(), 0.0);
-        TensorSource::read(&weights, io::found(&weights, name), shape, out)
+        let found = stored.iter().find(|tensor| tensor.name == name && tensor.shape == shape);
+        let tensor = found.ok_or_else(|| format!("the model has no tensor `{name}` of shape {shape:?}"))?;
+        out.extend_from_slice(&tensor.gather(&weights));
+        Ok::<(), String>(())
     })
     .map_err(StageError::failed)
 }

@@ -16,6 +16,7 @@ use kiln_formats::model::safetensors::{INDEX, WEIGHTS, Weights, WeightsError};
 use kiln_formats::model::{TensorSource, hugging_face};
 use kiln_formats::tokenizer::Tokenizer;
 
+use crate::adapter;
 use crate::bundle::BundleError;
 use crate::model::io::{self, CONFIG};
 use crate::model::{ModelError, Network};
@@ -30,6 +31,8 @@ const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
 pub enum Form {
     /// A folder of Hugging Face's layout.
     Folder,
+    /// A folder with an adapter, and the model that it changes.
+    Adapter,
     /// This GGUF file.
     Gguf(PathBuf),
 }
@@ -39,6 +42,7 @@ impl Form {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Folder => "Hugging Face folder",
+            Self::Adapter => "adapter",
             Self::Gguf(_) => "GGUF",
         }
     }
@@ -81,6 +85,9 @@ pub fn form(path: &Path) -> Result<Form, FormError> {
 }
 
 fn form_of_folder(folder: &Path) -> Result<Form, FormError> {
+    if adapter::is_adapter(folder) {
+        return Ok(Form::Adapter);
+    }
     if folder.join(CONFIG).exists() {
         let has_weights = folder.join(WEIGHTS).exists() || folder.join(INDEX).exists();
         let pickled = PICKLED.iter().map(|name| folder.join(name)).find(|path| path.exists());

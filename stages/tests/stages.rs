@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use common::{Ending, Outputs, Run, Stage, Workshop};
 use kiln::protocol::Event;
-use kiln_formats::bpe::Tokenizer;
+use kiln_formats::tokenizer::Tokenizer;
 use kiln_stages::data::{self, Completion, Demonstration};
 use kiln_stages::dialogue::answered;
 use kiln_stages::model::io;
@@ -229,11 +229,8 @@ fn the_mean_reward_of_the_demonstrations_is_0() {
     let rows: Vec<_> = demonstrations
         .iter()
         .map(|d| {
-            answered(
-                &tokenizer,
-                &d.prompt,
-                &Completion { text: d.response.clone(), finished: true, tokens: Vec::new() },
-            )
+            let completion = Completion { text: d.response.clone(), finished: true, tokens: Vec::new() };
+            answered(&tokenizer, &d.prompt, &completion).unwrap()
         })
         .collect();
     let scores = reward.score_all(&rows).unwrap();

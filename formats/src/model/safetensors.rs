@@ -352,7 +352,11 @@ pub fn write(folder: &Path, tensors: &[Tensor], most: usize) -> Result<(), Weigh
     write_whole(&path, (text + "\n").as_bytes())
 }
 
-fn write_file(path: &Path, tensors: &[&Tensor]) -> Result<(), WeightsError> {
+/// Writes tensors to one file, under a temporary name that is then changed.
+///
+/// # Errors
+/// Those of writing.
+pub fn write_file(path: &Path, tensors: &[&Tensor]) -> Result<(), WeightsError> {
     let temporary = path.with_extension("tmp");
     // Programs that read PyTorch's weights look for this.
     let about = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::hugging_face::{read, write};
 use super::safetensors;
+use super::peft::{self, AdapterConfig};
 use super::safetensors::{INDEX, Stored, Tensor, WEIGHTS, Weights};
 use super::{Activation, Described, Family, Head, Rope, Scaling, Yarn};
 
@@ -261,6 +262,35 @@ fn a_value_that_is_not_finite_is_not_read() {
     safetensors::write(folder.path(), &[odd], 1000).unwrap();
     let said = Weights::open(folder.path()).unwrap().read("a", &[1], &mut [0.0]).unwrap_err().to_string();
     assert!(said.contains("`a` has a value that is not finite") && said.contains(WEIGHTS), "{said}");
+}
+
+#[test]
+fn an_adapter_is_read_as_it_was_written_and_what_it_may_not_have_is_named() {
+    let config = AdapterConfig {
+        rank: 4,
+        alpha: 8.0,
+        use_rslora: true,
+        targets: vec!["down_proj".into(), "q_proj".into()],
+        is_scorer: true,
+    };
+    let written = Value::Object(peft::write(&config, false, "base"));
+    assert_eq!(peft::read(&written), Ok(config));
+    let off = json!({"use_dora": false, "rank_pattern": {}, "layers_to_transform": null, "eva_config": null});
+    assert!(peft::read(&with(written.clone(), off)).is_ok());
+    for (field, value, words) in [
+        ("use_dora", json!(true), "`use_dora`"),
+        ("rank_pattern", json!({"q_proj": 2}), "`rank_pattern`"),
+        ("layers_to_transform", json!([1]), "`layers_to_transform`"),
+        ("peft_type", json!("IA3"), "`peft_type: IA3`"),
+        ("bias", json!("all"), "`bias: all`"),
+        ("task_type", json!("TOKEN_CLS"), "`task_type: TOKEN_CLS`"),
+        ("modules_to_save", json!(["embed_tokens"]), "`embed_tokens`"),
+        ("target_modules", json!("all-linear"), "`target_modules` is"),
+        ("r", json!(0), "`r: 0`"),
+    ] {
+        let said = peft::read(&with(written.clone(), json!({field: value}))).unwrap_err().to_string();
+        assert!(said.contains(words), "{said}");
+    }
 }
 
 #[test]

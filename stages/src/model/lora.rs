@@ -154,6 +154,15 @@ impl AdapterLayout {
         Ok(Self { entries: writer.entries, rank: params.rank, scale: scale as f32, value_head, layers })
     }
 
+    /// The names of the maps that are adapted, sorted.
+    pub fn targets(config: &ModelConfig, params: &LoraParams) -> Vec<String> {
+        let mut names: Vec<String> = maps(config).iter().map(|map| map.name.to_owned()).collect();
+        names.retain(|name| params.targets.is_empty() || params.targets.contains(name));
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// All parameters, in the order of their places; A and B have PEFT's names.
     pub fn entries(&self) -> &[Entry] {
         &self.entries

@@ -16,7 +16,7 @@ use super::batch::{Readout, TokenRow};
 use super::config::ModelConfig;
 use super::cpu::{self, AdapterView, Keep, Spare, View};
 use super::device;
-use super::layout::{Entry, Layout};
+use super::layout::{Entry, Layout, LinearAt};
 use super::lora::{AdapterLayout, LoraError, LoraParams};
 use crate::kernels::cpu::rope::Rope;
 use crate::kernels::flat::{Flat, Segment};
@@ -103,6 +103,11 @@ pub enum Tape {
 impl Network {
     /// A model of these parameters, in the order of its layout.
     pub fn new(config: &ModelConfig, has_value_head: bool, weights: Vec<f32>, device: &Device) -> Self {
+        Self::of(config, has_value_head, Flat::new(weights, device), device)
+    }
+
+    /// A model of these parameters, which others may use too.
+    pub fn of(config: &ModelConfig, has_value_head: bool, weights: Flat, device: &Device) -> Self {
         let layout = Layout::new(config, has_value_head);
         assert_eq!(weights.len(), layout.len(), "as many numbers as the shape asks for");
         let rope = config.has_rope().then(|| {
@@ -113,7 +118,7 @@ impl Network {
             config: Arc::new(config.clone()),
             layout: Arc::new(layout),
             rope,
-            weights: Flat::new(weights, device),
+            weights,
             device: device.clone(),
             execution: Execution::default(),
             spare: Arc::default(),
@@ -288,10 +293,15 @@ impl Network {
         matrices.map(at).collect()
     }
 
+    /// The places of a scalar head among the parameters that are trained.
+    pub fn value_head(&self) -> Option<&LinearAt> {
+        let adapted = self.adapter.as_ref().map(|adapter| adapter.layout.value_head.as_ref());
+        adapted.unwrap_or(self.layout.value_head.as_ref())
+    }
+
     /// Whether it has a scalar head.
     pub fn has_value_head(&self) -> bool {
-        let adapted = self.adapter.as_ref().and_then(|adapter| adapter.layout.value_head.as_ref());
-        self.layout.value_head.is_some() || adapted.is_some()
+        self.value_head().is_some()
     }
 
     /// The parameters as the kernels of the CPU take them, if they are there.

@@ -6,6 +6,7 @@
 //! Must not know: losses, stages.
 
 use crate::context::StageError;
+use crate::kernels::flat::Flat;
 use crate::model::{Network, Readout, TokenRow};
 
 /// A score is not finite.
@@ -48,8 +49,8 @@ impl RewardModel {
 
     /// Makes every score `gain score + offset`.
     pub fn rescaled(mut self, gain: f64, offset: f64) -> Self {
-        let mut weights = self.0.weights().values().into_owned();
-        if let Some(head) = &self.0.layout().value_head {
+        let mut weights = self.0.trained().values().into_owned();
+        if let Some(head) = self.0.value_head() {
             for at in head.weight.clone().chain(head.bias.clone().into_iter().flatten()) {
                 weights[at] = (f64::from(weights[at]) * gain) as f32;
             }
@@ -57,7 +58,7 @@ impl RewardModel {
                 weights[at] = (f64::from(weights[at]) + offset) as f32;
             }
         }
-        self.0 = self.0.with_weights(weights);
+        *self.0.trained_mut() = Flat::new(weights, self.0.device());
         self
     }
 }

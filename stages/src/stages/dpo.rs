@@ -10,12 +10,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, output};
+use crate::adapter;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Ranking, hold_out};
 use crate::dialogue::{Ranked, batch_of, ranked};
 use crate::kernels::host;
-use crate::model::{Execution, Network, TokenRow};
+use crate::model::{Execution, LoraParams, Network, TokenRow};
 use crate::rl::pairs::{accuracy, loss, margin};
 use crate::rng::pass_batch;
 use crate::train::lm::LOGPROBS;
@@ -34,6 +35,8 @@ pub struct Params {
     /// How a batch goes through the model.
     #[serde(flatten)]
     pub execution: Execution,
+    /// Trains an adapter of low rank in place of the model's own weights, which are frozen.
+    pub lora: Option<LoraParams>,
     /// The peak learning rate.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub learning_rate: f64,
@@ -57,6 +60,7 @@ impl Default for Params {
             epochs: 1,
             prompts_per_batch: 8,
             execution: Execution::default(),
+            lora: None,
             learning_rate: 1e-4,
             schedule: Schedule { decay: Decay::Linear, warmup: 10, min_lr_ratio: 0.0 },
             optimizer: OptimizerParams { weight_decay: 0.0, ..OptimizerParams::default() },
@@ -77,7 +81,7 @@ pub fn entry() -> Entry {
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
-    let model = model.executed(params.execution);
+    let model = adapter::start(model, params.lora.as_ref(), params.seed)?.executed(params.execution);
     let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?)?;
     let mut items = ranked(ctx, &tokenizer, &rankings, model.config().max_position_embeddings)?;
     let held_out =
@@ -85,7 +89,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     ctx.log(format!("{} rankings to train on, {} held out", items.len(), held_out.len()));
     let steps = params.epochs.saturating_mul(items.len().div_ceil(params.prompts_per_batch) as u64);
     let policy = train(params, ctx, (&model, steps), &items)?;
-    bundle::save(ctx.output("policy")?, &policy, &tokenizer)?;
+    bundle::save(ctx.output("policy")?, &policy, &tokenizer, ctx.input("model")?)?;
     if held_out.is_empty() {
         return Ok(Summary::new());
     }

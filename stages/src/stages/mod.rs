@@ -6,6 +6,7 @@
 
 pub mod dpo;
 pub mod eval;
+pub mod merge;
 pub mod model;
 mod names;
 pub mod ppo;

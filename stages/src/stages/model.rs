@@ -41,7 +41,7 @@ fn run(_: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(path, ctx.device())?;
     match &form {
         Form::Folder => copy(path, out, &tokenizer)?,
-        Form::Gguf(_) => bundle::save(out, &model, &tokenizer)?,
+        Form::Adapter | Form::Gguf(_) => bundle::save(out, &model, &tokenizer, path)?,
     }
     let (config, name) = (model.config(), form.name());
     ctx.log(format!(

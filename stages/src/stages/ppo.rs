@@ -11,13 +11,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
+use crate::adapter;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Corpus, Prompt, read_corpus};
 use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
-use crate::model::{Dtype, Execution, Network};
+use crate::model::{Dtype, Execution, LoraParams, Network};
 use crate::rl::RewardModel;
 use crate::rl::advantage::{explained_variance, moments};
 use crate::rl::health::Health;
@@ -58,6 +59,8 @@ pub struct Params {
     /// How a batch goes through the model.
     #[serde(flatten)]
     pub execution: Execution,
+    /// Trains an adapter of low rank in place of the model's own weights, which are frozen.
+    pub lora: Option<LoraParams>,
     /// The policy's peak learning rate.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub learning_rate: f64,
@@ -119,6 +122,7 @@ impl Default for Params {
             minibatches: 1,
             micro_batch: 0,
             execution: Execution::default(),
+            lora: None,
             learning_rate: 1e-4,
             value_learning_rate: None,
             schedule: Schedule { decay: Decay::Linear, warmup: 0, min_lr_ratio: 0.0 },
@@ -223,7 +227,7 @@ fn check(params: &Params) -> Result<(), String> {
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let device = ctx.device();
     let (policy, tokenizer) = bundle::load(ctx.input("model")?, device)?;
-    let policy = policy.executed(params.execution);
+    let policy = adapter::start(policy, params.lora.as_ref(), params.seed)?.executed(params.execution);
     let context = policy.config().max_position_embeddings;
     let RewardModel(reward) = bundle::load_reward(ctx.input("reward")?, (&tokenizer, context), device)?;
     // What scores is not trained, and scores as it was published.
@@ -248,7 +252,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let run =
         PpoContext { params, ctx, tokenizer, reference: policy, reward, prompts, ids, gold, pretraining };
     let (policy, summary) = run.train(learners)?;
-    bundle::save(ctx.output("policy")?, &policy, tokenizer)?;
+    bundle::save(ctx.output("policy")?, &policy, tokenizer, ctx.input("model")?)?;
     Ok(summary)
 }
 

@@ -151,7 +151,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         show: &|model, step| show(ctx, model, &tokenizer, params.seed, step),
     };
     let (model, last) = train(ctx, model, &setup)?;
-    bundle::save(ctx.output("model")?, &model, &tokenizer)?;
+    bundle::save(ctx.output("model")?, &model, &tokenizer, ctx.input("tokenizer")?)?;
     Ok(last.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 

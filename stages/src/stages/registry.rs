@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{dpo, eval, model, names, ppo, pretrain, rank, reward, sample, sft, tokenizer};
+use super::{dpo, eval, merge, model, names, ppo, pretrain, rank, reward, sample, sft, tokenizer};
 use crate::context::{Context, StageError, Summary};
 
 type Run = Box<dyn Fn(&StageRequest, &Context) -> Result<Summary, StageError>>;
@@ -113,6 +113,7 @@ pub fn entries() -> Vec<Entry> {
     vec![
         dpo::entry(),
         eval::entry(),
+        merge::entry(),
         model::entry(),
         ppo::entry(),
         pretrain::entry(),

@@ -14,12 +14,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
+use crate::adapter;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, Ranking, hold_out};
 use crate::dialogue::{Ranked, answered, batch_of, ranked};
 use crate::kernels::host;
-use crate::model::{Execution, Network, Readout, TokenRow};
+use crate::model::{Execution, LoraParams, Network, Readout, TokenRow};
 use crate::rl::RewardModel;
 use crate::rl::advantage::moments;
 use crate::rl::pairs::{Pair, accuracy, best_gain, loss, margin};
@@ -41,6 +42,8 @@ pub struct Params {
     /// How a batch goes through the model.
     #[serde(flatten)]
     pub execution: Execution,
+    /// Trains an adapter of low rank in place of the model's own weights, which are frozen.
+    pub lora: Option<LoraParams>,
     /// The peak learning rate.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub learning_rate: f64,
@@ -64,6 +67,7 @@ impl Default for Params {
             epochs: 1,
             prompts_per_batch: 8,
             execution: Execution::default(),
+            lora: None,
             learning_rate: 3e-4,
             schedule: Schedule { decay: Decay::Linear, warmup: 10, min_lr_ratio: 0.0 },
             optimizer: OptimizerParams { eps: 1e-5, weight_decay: 0.0, ..OptimizerParams::default() },
@@ -103,7 +107,7 @@ fn check(params: &Params) -> Result<(), String> {
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (decoder, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
-    let decoder = decoder.executed(params.execution);
+    let decoder = adapter::start(decoder, params.lora.as_ref(), params.seed)?.executed(params.execution);
     let context = decoder.config().max_position_embeddings;
     let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?)?;
     let mut items = ranked(ctx, &tokenizer, &rankings, context)?;
@@ -122,7 +126,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     if mean != 0.0 {
         ctx.log(format!("bias shifted by {:.3}", -mean));
     }
-    bundle::save_reward(ctx.output("reward")?, &reward, &tokenizer)?;
+    bundle::save_reward(ctx.output("reward")?, &reward, &tokenizer, ctx.input("model")?)?;
     let pick = |name: &str| report.get(name).map(|v| (name.trim_start_matches("rm/").to_owned(), *v));
     Ok(["rm/accuracy", "rm/margin"].into_iter().filter_map(pick).collect())
 }

@@ -10,12 +10,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, output};
+use crate::adapter;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Completion, Demonstration, hold_out};
 use crate::dialogue::answered;
 use crate::generate::{Sampling, Stop, generate};
-use crate::model::{Execution, Network, TokenRow};
+use crate::model::{Execution, LoraParams, Network, TokenRow};
 use crate::rng::pass_batch;
 use crate::train::run::{TrainConfig, train};
 use crate::train::{OptimizerParams, Schedule, lm_loss, micro_batch};
@@ -39,6 +40,8 @@ pub struct Params {
     /// How a batch goes through the model.
     #[serde(flatten)]
     pub execution: Execution,
+    /// Trains an adapter of low rank in place of the model's own weights, which are frozen.
+    pub lora: Option<LoraParams>,
     /// The peak learning rate.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub learning_rate: f64,
@@ -63,6 +66,7 @@ impl Default for Params {
             batch_size: 24,
             micro_batch: 0,
             execution: Execution::default(),
+            lora: None,
             learning_rate: 1e-3,
             schedule: Schedule { warmup: 20, ..Schedule::default() },
             optimizer: OptimizerParams { weight_decay: 0.0, ..OptimizerParams::default() },
@@ -92,7 +96,7 @@ pub fn entry() -> Entry {
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
-    let model = model.executed(params.execution);
+    let model = adapter::start(model, params.lora.as_ref(), params.seed)?.executed(params.execution);
     let demonstrations: Vec<Demonstration> = data::read(ctx.input("demonstrations")?)?;
     let mut rows = rows(&tokenizer, &demonstrations, model.config().max_position_embeddings, ctx)?;
     if rows.is_empty() {
@@ -124,7 +128,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         show: &|model, step| show(ctx, model, &tokenizer, &shown, params.seed, step),
     };
     let (model, last) = train(ctx, model, &setup)?;
-    bundle::save(ctx.output("model")?, &model, &tokenizer)?;
+    bundle::save(ctx.output("model")?, &model, &tokenizer, ctx.input("model")?)?;
     Ok(last.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 

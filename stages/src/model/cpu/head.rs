@@ -25,7 +25,7 @@ pub fn parts(view: &View) -> Vec<Range<usize>> {
     if let Some(adapter) = view.adapter {
         // The places of a scalar head, before those of the layers; none without it.
         let head = adapter.layout.value_head.as_ref().map(|head| head.weight.len() + 1);
-        return vec![0..head.unwrap_or(0)];
+        return std::iter::once(0..head.unwrap_or(0)).collect();
     }
     let blocks = blocks(view).map(|block| place(view, &block));
     blocks.chain([view.layout.last.clone()]).collect()

@@ -1,9 +1,10 @@
 //! Tests of the decoder: what it computes, and how it is kept on disk.
 //!
-//! Purpose: `twin` holds the kernels of the CPU to burn's operations, `device` those to themselves, `equivalence` what must
+//! Purpose: `adapter` holds adapters to merged models, `twin` the kernels of the CPU to burn's operations, `device` those to themselves, `equivalence` what must
 //! not change a result; `generation` samples; `shape` is about parameters, `folder` and `hostile` about files.
 //! Invariant: models are lively, so that no mistake hides behind a parameter that does nothing.
 
+mod adapter;
 mod device;
 mod equivalence;
 mod folder;
