@@ -22,7 +22,7 @@ TORCH = """
     python-dateutil==4.0.0 tzdata==2026.6 dill==0.4.1 multiprocess==0.70.19 xxhash==4.1.0 aiohttp==3.14.5
     aiohappyeyeballs==2.7.1 aiosignal==1.4.0 attrs==26.1.0 frozenlist==1.8.0 multidict==7.2.1 propcache==0.5.4
     yarl==1.25.1 anyio==4.16.0 click==8.5.1 h11==0.16.0 hf-xet==1.8.0 httpcore==1.0.9 httpcore2==2.16.2 httpx==0.28.1
-    httpx2==2.16.2 rich==15.0.0 shellingham==1.5.4 typer==0.29.2
+    httpx2==2.16.2 rich==15.0.0 truststore==0.10.5 shellingham==1.5.4 typer==0.29.2
 """.split()
 
 

@@ -8,14 +8,16 @@ use std::borrow::Cow;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use kiln_formats::model::Head;
 use kiln_formats::model::safetensors::{self, Stored};
 use serde::Deserialize;
 use serde_json::Map;
 
+use crate::bundle;
 use crate::context::StageError;
 use crate::device;
+use crate::import::{self, Form};
 use crate::kernels::flat::Flat;
 use crate::model::{Network, Readout, TokenRow, io, stored};
 
@@ -41,8 +43,7 @@ pub fn run(arguments: &[String], stdin: &mut dyn Read) -> Result<(), StageError>
     };
     let (folder, out) = (PathBuf::from(folder), PathBuf::from(out));
     let device = device::resolve("cpu").map_err(StageError::Failed)?;
-    let is_scorer = matches!(io::read_config(&folder)?.head, Head::Score { .. });
-    let model = io::load(&folder, is_scorer, &device)?;
+    let model = load(&folder, &device)?;
     if what == "save" {
         return Ok(io::save_in_parts(&out, &model, &Map::new(), most)?);
     }
@@ -60,6 +61,15 @@ pub fn run(arguments: &[String], stdin: &mut dyn Read) -> Result<(), StageError>
         _ => return Err(StageError::failed(USAGE)),
     };
     write(&out, &tensors)
+}
+
+/// A model of any form; one of Hugging Face's layout needs no tokenizer.
+fn load(path: &Path, device: &Device) -> Result<Network, StageError> {
+    if import::form(path).map_err(StageError::failed)? != Form::Folder {
+        return Ok(bundle::load(path, device)?.0);
+    }
+    let is_scorer = matches!(io::read_config(path)?.head, Head::Score { .. });
+    Ok(io::load(path, is_scorer, device)?)
 }
 
 /// A tensor with a name.

