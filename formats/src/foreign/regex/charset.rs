@@ -8,8 +8,10 @@ use std::sync::LazyLock;
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, HirKind};
 
-/// The word characters of Oniguruma: unlike those of Rust with the fractions and superscripts of Latin-1, without joiners.
-pub(super) const WORD: &str = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}²³¹¼½¾";
+/// The word characters of Oniguruma in a bracketed class: unlike those of Rust without joiners.
+pub(super) const WORD: &str = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}";
+/// Those that are word characters for `\w` and `\b` outside of brackets as well.
+pub(super) const LATIN_WORD: &str = "²³¹¼½¾";
 /// Classes may stand in classes; more levels than this are refused.
 const DEEPEST: u32 = 16;
 
@@ -64,7 +66,7 @@ impl CharSet {
 
 /// Whether `char` is a word character of Oniguruma.
 pub(super) fn is_word(char: char) -> bool {
-    static SET: LazyLock<Option<CharSet>> = LazyLock::new(|| CharSet::new(&format!("[{WORD}]"), false).ok());
+    static SET: LazyLock<Option<CharSet>> = LazyLock::new(|| CharSet::new(&format!("[{WORD}{LATIN_WORD}]"), false).ok());
     SET.as_ref().is_some_and(|set| set.has(char))
 }
 

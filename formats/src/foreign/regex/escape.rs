@@ -5,7 +5,7 @@
 //! Must not know: groups, quantifiers.
 
 use super::PatternError;
-use super::charset::WORD;
+use super::charset::{LATIN_WORD, WORD};
 use super::parse::{Assertion, Node, One, Parser};
 
 /// Classes in classes.
@@ -25,6 +25,8 @@ impl Parser<'_> {
             'Z' => Ok(Node::Assert(Assertion::TextEndOrNewline)),
             'b' => Ok(Node::Assert(Assertion::WordBoundary)),
             'B' => Ok(Node::Assert(Assertion::NotWordBoundary)),
+            'w' => self.set(&format!("[{WORD}{LATIN_WORD}]")),
+            'W' => self.set(&format!("[^{WORD}{LATIN_WORD}]")),
             'R' => {
                 let break_ = self.set(r"[\n-\r\x{85}\x{2028}\x{2029}]")?;
                 let both = Node::Concat(vec![Node::One(One::Char('\r')), Node::One(One::Char('\n'))]);
@@ -215,7 +217,8 @@ enum Escaped {
 
 /// A character of a class, which there means nothing but itself.
 fn push_char(text: &mut String, char: char) {
-    if char.is_ascii_punctuation() {
+    // Before these two, a backslash would mean the border of a word.
+    if char.is_ascii_punctuation() && !matches!(char, '<' | '>') {
         text.push('\\');
     }
     text.push(char);
