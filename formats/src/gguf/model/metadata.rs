@@ -312,8 +312,11 @@ pub(in crate::gguf) fn write(decoder: &Decoder, metadata: &mut Metadata) -> Resu
     }
     put("rope.freq_base", float(decoder.theta))?;
     put("attention.layer_norm_rms_epsilon", float(decoder.eps))?;
-    put("attention.key_length", size(decoder.head_size))?;
-    put("attention.value_length", size(decoder.head_size))?;
+    // Qwen2's is always the width by the heads.
+    if architecture != Architecture::Qwen2 {
+        put("attention.key_length", size(decoder.head_size))?;
+        put("attention.value_length", size(decoder.head_size))?;
+    }
     if architecture == Architecture::Llama {
         put("vocab_size", size(decoder.vocab))?;
         put("rope.dimension_count", size(decoder.head_size))?;
