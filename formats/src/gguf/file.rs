@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::dequantize::decode;
 use super::parse::{Header, parse};
+use super::tensor::decode;
 use super::{FileSource, GgufError, Metadata, ReadAt, TensorKind};
 
 /// Bytes that are read at once.
