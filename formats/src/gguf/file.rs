@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::dequantize::decode;
 use super::parse::{Header, parse};
+use super::tensor::decode;
 use super::{FileSource, GgufError, Metadata, ReadAt, TensorKind};
 
 /// Bytes that are read at once.
@@ -150,6 +150,25 @@ impl<S: ReadAt> GgufFile<S> {
         let mut bytes = vec![0; info.bytes as usize];
         self.source.read_at(info.offset, &mut bytes).map_err(|error| self.named(GgufError::io(error)))?;
         Ok(bytes)
+    }
+
+    /// Whether two tensors have the same shape, type and bytes.
+    pub(super) fn are_equal(&self, one: &TensorInfo, other: &TensorInfo) -> Result<bool, GgufError> {
+        if (&one.shape, one.kind) != (&other.shape, other.kind) {
+            return Ok(false);
+        }
+        let mut parts = (vec![0; CHUNK], vec![0; CHUNK]);
+        for at in (0..one.bytes).step_by(CHUNK) {
+            let size = (one.bytes - at).min(CHUNK as u64) as usize;
+            let (ours, theirs) = (&mut parts.0[..size], &mut parts.1[..size]);
+            let read = self.source.read_at(one.offset + at, ours);
+            let read = read.and_then(|()| self.source.read_at(other.offset + at, theirs));
+            read.map_err(|error| self.named(GgufError::io(error)))?;
+            if ours != theirs {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// An error of this file.

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::file::reserve;
-use super::model::{Decoder, Form, ROPE_FREQS, Slot, from_metadata, slots, to_config};
+use super::model::{Decoder, Form, HEAD, ROPE_FREQS, Slot, from_metadata, slots, to_config};
 use super::{FileSource, GgufError, GgufFile, ReadAt, TensorKind, vocabulary};
 
 /// Values that are transposed at once.
@@ -170,7 +170,9 @@ fn tensors<S: ReadAt>(file: &GgufFile<S>, decoder: &Decoder) -> Result<Vec<Impor
         let Slot { name, shape, form, .. } = slot;
         tensors.push(ImportedTensor { name, shape, kind: info.kind, place, first_row, form });
     }
-    let rest = infos.iter().zip(is_used).find(|(info, is_used)| !is_used && info.name != ROPE_FREQS);
+    // The scaling of RoPE was taken from the one; of the other it is known that it is the embedding once more.
+    let is_read = |name: &str| name == ROPE_FREQS || (name == HEAD && decoder.tied);
+    let rest = infos.iter().zip(is_used).find(|(info, is_used)| !is_used && !is_read(&info.name));
     match rest {
         Some((info, _)) => {
             let what = format!("it is no part of a {} as Kiln knows it", decoder.architecture.name());

@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::parse::alignment;
-use super::quantize::encode;
+use super::tensor::encode;
 use super::value::ARRAY;
 use super::{GgufError, MetaArray, MetaValue, Metadata, TensorKind};
 

@@ -14,6 +14,9 @@ use crate::gguf::{GgufError, GgufFile, MetaValue, Metadata, ReadAt};
 
 /// The divisors of LLaMA 3's frequencies.
 pub(in crate::gguf) const ROPE_FREQS: &str = "rope_freqs.weight";
+/// The output head.
+pub(in crate::gguf) const HEAD: &str = "output.weight";
+const EMBEDDING: &str = "token_embd.weight";
 const ARCHITECTURE: &str = "general.architecture";
 
 /// Keys that change nothing with this value, and that no known architecture supports with another.
@@ -151,7 +154,7 @@ pub(in crate::gguf) fn read<S: ReadAt>(file: &GgufFile<S>) -> Result<Decoder, Gg
         eps: keys.float(eps).and_then(|value| keys.needed(eps, value))?,
         theta: theta.unwrap_or(10_000.0),
         scaling: if is_gpt2 { Scaling::None } else { scaling(&keys, head_size, context)? },
-        tied: file.tensor("output.weight").is_none(),
+        tied: is_tied(file, architecture)?,
         attention_bias: !is_gpt2 && file.tensor("blk.0.attn_output.bias").is_some(),
         mlp_bias: architecture == Architecture::Llama && file.tensor("blk.0.ffn_down.bias").is_some(),
     };
@@ -185,10 +188,19 @@ fn architecture(metadata: &Metadata) -> Result<Architecture, GgufError> {
 }
 
 fn rows_of_embedding<S: ReadAt>(file: &GgufFile<S>) -> Result<usize, GgufError> {
-    let name = "token_embd.weight";
-    let info =
-        file.tensor(name).ok_or_else(|| GgufError::tensor(name, "it is missing; the file holds no model"))?;
+    let info = file.tensor(EMBEDDING);
+    let info = info.ok_or_else(|| GgufError::tensor(EMBEDDING, "it is missing; the file holds no model"))?;
     Ok(info.shape[0])
+}
+
+/// Whether the output head is the embedding. Converters up to March 2025 wrote GPT-2's embedding a second time as its head.
+fn is_tied<S: ReadAt>(file: &GgufFile<S>, architecture: Architecture) -> Result<bool, GgufError> {
+    match (file.tensor(HEAD), file.tensor(EMBEDDING)) {
+        (Some(head), Some(embedding)) if architecture == Architecture::Gpt2 => {
+            file.are_equal(head, embedding)
+        }
+        (head, _) => Ok(head.is_none()),
+    }
 }
 
 /// Old converters say in words that queries and keys have the row order of LLaMA's first release, which is the one expected.
@@ -312,8 +324,11 @@ pub(in crate::gguf) fn write(decoder: &Decoder, metadata: &mut Metadata) -> Resu
     }
     put("rope.freq_base", float(decoder.theta))?;
     put("attention.layer_norm_rms_epsilon", float(decoder.eps))?;
-    put("attention.key_length", size(decoder.head_size))?;
-    put("attention.value_length", size(decoder.head_size))?;
+    // Qwen2's is always the width by the heads.
+    if architecture != Architecture::Qwen2 {
+        put("attention.key_length", size(decoder.head_size))?;
+        put("attention.value_length", size(decoder.head_size))?;
+    }
     if architecture == Architecture::Llama {
         put("vocab_size", size(decoder.vocab))?;
         put("rope.dimension_count", size(decoder.head_size))?;

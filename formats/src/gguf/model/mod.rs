@@ -14,5 +14,5 @@ mod rope;
 pub(super) use config::{read as from_config, write as to_config};
 pub(super) use decoder::Decoder;
 pub(super) use layout::{Form, Slot, slots};
-pub(super) use metadata::{ROPE_FREQS, read as from_metadata, write as to_metadata};
+pub(super) use metadata::{HEAD, ROPE_FREQS, read as from_metadata, write as to_metadata};
 pub(super) use rope::Scaling;

@@ -75,7 +75,12 @@ impl Llama3 {
             return Some(published);
         }
         let fitted = Self::fit(divisors, factor, theta, head_size)?;
-        fits(&fitted).then_some(fitted)
+        // People write round numbers.
+        let rounded = Self {
+            high_frequency_factor: (fitted.high_frequency_factor * 1000.0).round() / 1000.0,
+            ..fitted.clone()
+        };
+        [rounded, fitted].into_iter().find(fits)
     }
 
     /// The line through the first and the last divisor that is neither 1 nor the factor.

@@ -4,6 +4,8 @@
 //! Invariant: a key of the tokenizer that is not known here is an error that names it.
 //! Must not know: JSON, models.
 
+use std::collections::HashSet;
+
 use super::split::Split;
 use super::tokens::{SpecialIds, TokenKind, Vocabulary, looks_special};
 use crate::gguf::error::quoted;
@@ -16,6 +18,7 @@ const KINDS: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+const ADDED: &str = "tokenizer.ggml.added_tokens";
 const SUPPRESSED: &str = "tokenizer.ggml.suppress_tokens";
 const TEMPLATE: &str = "tokenizer.chat_template";
 const TEMPLATES: &str = "tokenizer.chat_templates";
@@ -30,9 +33,9 @@ const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 const PADDING: &str = "tokenizer.ggml.padding_token_id";
 
 /// Keys that are read.
-const READ: [&str; 16] = [
-    MODEL, SPLIT, TOKENS, KINDS, MERGES, ADD_BOS, ADD_EOS, SUPPRESSED, TEMPLATE, TEMPLATES, BOS, EOS, EOT,
-    EOM, UNKNOWN, PADDING,
+const READ: [&str; 17] = [
+    ADDED, MODEL, SPLIT, TOKENS, KINDS, MERGES, ADD_BOS, ADD_EOS, SUPPRESSED, TEMPLATE, TEMPLATES, BOS, EOS,
+    EOT, EOM, UNKNOWN, PADDING,
 ];
 
 /// Keys that llama.cpp does not read for a byte-level vocabulary, or only for pairs of texts and for gaps to fill.
@@ -97,6 +100,7 @@ pub(in crate::gguf) fn read(metadata: &Metadata) -> Result<Vocabulary, GgufError
     };
     vocabulary.check().map_err(|what| GgufError::whole(format!("the tokenizer: {what}")))?;
     mark_special(&mut vocabulary);
+    mark_added(&mut vocabulary, metadata)?;
     Ok(vocabulary)
 }
 
@@ -183,6 +187,21 @@ fn mark_special(vocabulary: &mut Vocabulary) {
         if vocabulary.kinds[place] == TokenKind::Normal && looks_special(&vocabulary.tokens[place]) {
             vocabulary.kinds[place] = TokenKind::Control;
         }
+    }
+}
+
+/// Some files list the tokens that always stay whole once more, by their texts.
+fn mark_added(vocabulary: &mut Vocabulary, metadata: &Metadata) -> Result<(), GgufError> {
+    let added = metadata.strings(ADDED)?.unwrap_or_default();
+    let mut left: HashSet<&str> = added.iter().map(String::as_str).collect();
+    for (text, kind) in vocabulary.tokens.iter().zip(&mut vocabulary.kinds) {
+        if left.remove(text.as_str()) && *kind == TokenKind::Normal {
+            *kind = TokenKind::UserDefined;
+        }
+    }
+    match left.iter().min() {
+        Some(text) => Err(GgufError::key(ADDED, format!("`{}` has no id among the tokens", quoted(text)))),
+        None => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::TensorKind;
 const QK: usize = 256;
 
 /// Reads `out.len()` values of a type that is readable; `bytes` are their blocks.
-pub(super) fn decode(kind: TensorKind, bytes: &[u8], out: &mut [f32]) {
+pub(in crate::gguf) fn decode(kind: TensorKind, bytes: &[u8], out: &mut [f32]) {
     let block: fn(&[u8], &mut [f32]) = match kind {
         TensorKind::F32 => {
             |bytes, out| out[0] = f32::from_bits(u32::from(word(bytes, 0)) | u32::from(word(bytes, 2)) << 16)

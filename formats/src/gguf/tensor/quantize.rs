@@ -12,7 +12,7 @@ use super::TensorKind;
 ///
 /// # Errors
 /// What is wrong with which value.
-pub(super) fn encode(kind: TensorKind, values: &[f32], out: &mut Vec<u8>) -> Result<(), String> {
+pub(in crate::gguf) fn encode(kind: TensorKind, values: &[f32], out: &mut Vec<u8>) -> Result<(), String> {
     if let Some(i) = values.iter().position(|x| !x.is_finite()) {
         return Err(format!(
             "its value {i} is {}, so nothing is written; the weights are damaged",

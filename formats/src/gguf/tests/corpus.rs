@@ -1,0 +1,64 @@
+//! The corpus of the fuzzer, and files near it.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::{Parts, fixture};
+use crate::gguf::{GgufFile, Imported, fuzz};
+
+const FILES: [&str; 5] = ["llama", "qwen2", "qwen3", "gpt2", "types"];
+
+#[test]
+fn no_file_of_the_corpus_breaks_a_rule() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/gguf");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        fuzz(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > FILES.len());
+}
+
+#[test]
+fn the_models_of_the_corpus_are_models() {
+    for name in &FILES[..4] {
+        assert!(Imported::new(GgufFile::new(fixture(name)).unwrap()).is_ok(), "{name}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn changed_bytes_break_no_rule(
+        name in prop::sample::select(&FILES[..]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = fixture(name);
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        fuzz(&bytes);
+    }
+
+    #[test]
+    fn changed_numbers_break_no_rule(
+        name in prop::sample::select(&FILES[..]),
+        place in any::<prop::sample::Index>(),
+        number in prop_oneof![Just(0u64), Just(u64::MAX), Just(1 << 63), Just(u64::from(u32::MAX)), 0u64..64],
+    ) {
+        let mut bytes = fixture(name);
+        let place = place.index(bytes.len() - 8);
+        bytes[place..place + 8].copy_from_slice(&number.to_le_bytes());
+        fuzz(&bytes);
+    }
+}
+
+#[test]
+fn a_file_without_metadata_is_a_file() {
+    let parts = Parts { entries: Vec::new(), tensors: Vec::new() };
+    assert_eq!(parts.file().tensors().len(), 0);
+    fuzz(&parts.bytes());
+}
