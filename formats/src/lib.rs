@@ -1,7 +1,7 @@
 //! The files that Kiln shares with other tools.
 //!
 //! Purpose: readers and writers of what people bring along and take away. `bpe` is our own tokenizer,
-//! `records` reads datasets.
+//! `records` reads datasets, `shards` holds them as tokens.
 //! Invariant: every file may be hostile: sizes, nesting and time are bounded, and what is wrong is an error that names the
 //! file and the place in it.
 //! Must not know: burn, libtorch, models in memory, stages, the runner. It compiles without them, so that each parser can be
@@ -9,3 +9,4 @@
 
 pub mod bpe;
 pub mod records;
+pub mod shards;

@@ -6,7 +6,7 @@ as records, columns, lists, table and data, CSV and TSV with every quoting, Parq
 row group size, each also with gzip (several members) and zstd (several frames).
 Invariant: the rows are made from a fixed seed, so a failure repeats.
 Usage: records.py PROGRAM, where PROGRAM is `target/debug/examples/records`. A virtual environment with pinned packages is made
-under target/ on the first call (network: PyPI).
+under target/ on the first call (network: PyPI). `records.py --fixtures` writes those of formats/src/records/tests/data/ anew.
 """
 import csv
 import gzip
@@ -317,6 +317,40 @@ def main(program):
     print(f"{files} files, {rows_read} rows: all the same")
 
 
+def fixtures(folder):
+    """A few rows in each container, as small as they get."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import zstandard
+    folder.mkdir(exist_ok=True)
+    small = {"write_statistics": False, "store_schema": False}
+    texts = [{"text": "the sün"}, {"text": "a, \"b\"\nc"}, {"text": "the end " * 4}]
+    for codec in ["none", "snappy", "gzip", "brotli", "lz4", "zstd"]:
+        pq.write_table(pa.Table.from_pylist(texts), folder / f"text-{codec}.parquet", compression=codec, **small)
+    frame(texts).to_csv(folder / "text.csv")
+    frame(texts).to_csv(folder / "text.tsv", index=False, sep="\t", quoting=csv.QUOTE_ALL, encoding="utf-8-sig")
+    frame(texts).to_json(folder / "text-columns.json")
+    frame(texts).to_json(folder / "text-records.json", orient="records", indent=1)
+    data(texts).to_json(folder / "text.jsonl")
+    content = (folder / "text.jsonl").read_bytes()
+    halves = [content[:20], content[20:]]
+    (folder / "text.jsonl.gz").write_bytes(b"".join(gzip.compress(half, mtime=0) for half in halves))
+    (folder / "text.jsonl.zst").write_bytes(b"".join(zstandard.ZstdCompressor().compress(half) for half in halves))
+    chats = [{"messages": [user("hi"), assistant("hello")], "n": 1}, {"messages": [user("2+2?"), assistant("4")] * 2, "n": 2}]
+    pq.write_table(pa.Table.from_pylist(chats), folder / "messages.parquet", compression="zstd", data_page_version="2.0", **small)
+    rated = [{"instruction": "say it", "completions": [{"response": "yes", "overall_score": 7.5}, {"response": "no", "overall_score": 2.0}]}]
+    data(rated).to_json(folder / "ultrafeedback.jsonl")
+    pairs = [{"prompt": "p", "chosen": f"good {i}", "rejected": f"good and bad {i}", "score_chosen": i + 0.5, "score_rejected": i} for i in range(3)]
+    pq.write_table(pa.Table.from_pylist(pairs), folder / "preference-delta.parquet", compression="none", use_dictionary=False,
+                   column_encoding=encodings(pairs, "DELTA_BYTE_ARRAY"), **small)
+    pq.write_table(pa.Table.from_pylist(pairs), folder / "preference-lengths.parquet", compression="gzip", use_dictionary=False,
+                   column_encoding=encodings(pairs, "DELTA_LENGTH_BYTE_ARRAY"), row_group_size=2, **small)
+    print(sum(file.stat().st_size for file in folder.iterdir()), "bytes")
+
+
 if __name__ == "__main__":
     pinned.enter("records-python", PINS)
-    main(sys.argv[1])
+    if sys.argv[1] == "--fixtures":
+        fixtures(ROOT / "formats" / "src" / "records" / "tests" / "data")
+    else:
+        main(sys.argv[1])

@@ -143,7 +143,10 @@ fn matches(pattern: &Path) -> Result<Vec<PathBuf>, RecordError> {
     }
     files.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
     if files.is_empty() {
-        return Err(RecordError::file(pattern, "there is no file of this name, and none matches it as a pattern"));
+        return Err(RecordError::file(
+            pattern,
+            "there is no file of this name, and none matches it as a pattern",
+        ));
     }
     Ok(files)
 }

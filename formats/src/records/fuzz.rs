@@ -52,7 +52,8 @@ fn check(bytes: &[u8], container: Option<Container>) {
     assert_eq!(first, second, "a second reading is another");
     for example in first.into_iter().flatten() {
         let json = serde_json::to_vec(&example).unwrap();
-        let row = row::parse(&json, false).unwrap_or_else(|error| panic!("{error} in what was written: {example:?}"));
+        let row = row::parse(&json, false)
+            .unwrap_or_else(|error| panic!("{error} in what was written: {example:?}"));
         let again = shapes::parse(shape_of(&example), row);
         let again = again.unwrap_or_else(|fault| panic!("{fault:?} in what was written: {example:?}"));
         assert_eq!(again, whole(example), "what was written is read as another");
@@ -64,9 +65,12 @@ fn read(bytes: &Arc<[u8]>, container: Option<Container>) -> Vec<Result<Example, 
     let said = |error: RecordError| {
         let text = error.to_string();
         assert!(!text.is_empty() && text.len() < 1 << 20, "an error says nothing, or everything");
+        // What the decoder panics at should have been refused before.
+        assert!(!text.contains("the decoder of Parquet failed"), "the decoder panicked");
         text
     };
-    let options = Options { largest_row: LIMITS.0, largest_file: LIMITS.1, cut: Some(cut), ..Options::default() };
+    let options =
+        Options { largest_row: LIMITS.0, largest_file: LIMITS.1, cut: Some(cut), ..Options::default() };
     let reader = (|| {
         let input = Input::Bytes(Arc::clone(bytes));
         let compression = input.compression()?;

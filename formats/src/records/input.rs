@@ -75,7 +75,9 @@ impl Input {
         match (name, found) {
             ("gz", Compression::Gzip) | ("zst" | "zstd", Compression::Zstd) => Ok(found),
             ("gz", _) => Err(RecordError::file(self.path(), "it does not begin as gzip does; rename it")),
-            ("zst" | "zstd", _) => Err(RecordError::file(self.path(), "it does not begin as zstd does; rename it")),
+            ("zst" | "zstd", _) => {
+                Err(RecordError::file(self.path(), "it does not begin as zstd does; rename it"))
+            }
             _ => Ok(found),
         }
     }
@@ -140,7 +142,9 @@ struct Bounded {
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.stream.read(buffer).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the compressed data end early; copy the file again"),
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::new(error.kind(), "the compressed data end early; copy the file again")
+            }
             _ => error,
         })?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| {

@@ -137,14 +137,13 @@ impl Reader {
         RecordError::Empty { path: self.path.clone(), what }
     }
 
-    /// Reads the first rows of the first file that has some.
+    /// Reads the first rows.
     fn look(&mut self) -> Result<(), RecordError> {
         let mut size = 0;
         while self.seen.len() < LOOKED_AT.0 && size < LOOKED_AT.1 {
             let begins = self.seen.is_empty();
-            // One text, or the rows of one file, tell enough.
-            let is_done = !begins && (self.rows.is_none() || self.is_text_next());
-            if is_done {
+            // One text tells enough, and may be large.
+            if !begins && self.is_text_next() {
                 break;
             }
             match self.advance(begins) {
@@ -172,7 +171,12 @@ impl Reader {
     fn found(&self) -> Result<Shape, RecordError> {
         let rows: Vec<&Row> = self.seen.iter().flatten().map(|(_, row)| row).collect();
         if let Some(shape) = shapes::detect(&rows) {
-            return match self.seen.iter().flatten().find_map(|(place, row)| Some((place, shapes::refused(row, shape)?))) {
+            return match self
+                .seen
+                .iter()
+                .flatten()
+                .find_map(|(place, row)| Some((place, shapes::refused(row, shape)?)))
+            {
                 Some((place, fault)) => Err(RecordError::row(&place.file, place.at, fault)),
                 None => Ok(shape),
             };
@@ -191,7 +195,8 @@ impl Reader {
             return Err(RecordError::row(&other.file, other.at, Fault::new("", what)));
         }
         let examples: Vec<&str> = SHOWN.iter().map(|shape| shape.example()).collect();
-        let what = format!("no shape fits this row, which has {}; a row is {}", listed(row), examples.join(" or "));
+        let what =
+            format!("no shape fits this row, which has {}; a row is {}", listed(row), examples.join(" or "));
         Err(RecordError::row(&place.file, place.at, Fault::new("", what)))
     }
 

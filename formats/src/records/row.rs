@@ -132,8 +132,10 @@ pub(super) fn parse(json: &[u8], names: bool) -> Result<Row, String> {
     if start.starts_with(b"[") {
         return Err("this is an array; a row is an object, such as {\"text\": \"..\"}".into());
     }
-    if !start.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(json).is_ok() {
-        return Err("this is no object; a row is one, such as {\"text\": \"..\"}".into());
+    if !start.starts_with(b"{") {
+        let is_json = serde_json::from_slice::<IgnoredAny>(json).is_ok();
+        let what = if is_json { "this is no object" } else { "this is not JSON" };
+        return Err(format!("{what}; a row is an object, such as {{\"text\": \"..\"}}"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let row = RowSeed { names }.deserialize(&mut deserializer).map_err(|error| said(&error, json))?;
@@ -158,7 +160,6 @@ fn said(error: &serde_json::Error, json: &[u8]) -> String {
     let what = text.split_once(" at line ").map_or(text.as_str(), |(what, _)| what);
     let what = match error.classify() {
         Category::Eof => "this JSON has no end",
-        Category::Syntax if error.column() <= 1 && error.line() <= 1 => "this is not JSON",
         _ => what,
     };
     let rest = json.get(error.column().saturating_sub(1)..).unwrap_or_default();

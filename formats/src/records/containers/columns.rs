@@ -68,24 +68,32 @@ impl Columns {
 
     fn read(&mut self) -> Result<Option<Row>, RecordError> {
         let at = At::Index(self.index);
-        let fault = |field: &str, message: String| RecordError::row(&self.path, at, Fault::new(field, message));
+        let fault =
+            |field: &str, message: String| RecordError::row(&self.path, at, Fault::new(field, message));
         let Some(first) = self.cursors.first() else { return Ok(None) };
         let (name, goes_on) = (first.column.name, first.goes_on);
         if let Some(other) = self.cursors.iter().find(|cursor| cursor.goes_on != goes_on) {
             let (short, long) = if goes_on { (other.column.name, name) } else { (name, other.column.name) };
-            return Err(fault(short, format!("this column has no value here, and the column `{long}` has one")));
+            return Err(fault(
+                short,
+                format!("this column has no value here, and the column `{long}` has one"),
+            ));
         }
         if !goes_on {
             return Ok(None);
         }
         let (mut row, mut label, mut left) = (Row::default(), None, self.limit);
         for cursor in &mut self.cursors {
-            let (own, bytes) = cursor.take(left).map_err(|error| of_file(&self.path, at, self.limit, error))?;
+            let (own, bytes) =
+                cursor.take(left).map_err(|error| of_file(&self.path, at, self.limit, error))?;
             left = left.saturating_sub(bytes.len() as u64);
             let name = cursor.column.name;
             if own.is_some() && label.is_some() && own != label {
                 let (own, label) = (own.unwrap_or_default(), label.unwrap_or_default());
-                return Err(fault(name, format!("this value has the label {own:?} and that of the first column {label:?}")));
+                return Err(fault(
+                    name,
+                    format!("this value has the label {own:?} and that of the first column {label:?}"),
+                ));
             }
             label = label.or(own);
             if let Err(error) = std::str::from_utf8(&bytes) {

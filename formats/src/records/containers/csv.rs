@@ -184,7 +184,9 @@ impl Csv {
     fn row(&self, at: At, names: bool) -> Result<Row, RecordError> {
         let (fields, wanted) = (self.ends.len(), self.header.len());
         if fields != wanted {
-            let what = format!("{fields} fields, and the first line names {wanted}; put quotes around a field with separators or line ends");
+            let what = format!(
+                "{fields} fields, and the first line names {wanted}; put quotes around a field with separators or line ends"
+            );
             return Err(self.wrong(at, "", what));
         }
         let mut row = Row::default();
@@ -199,7 +201,11 @@ impl Csv {
             let value = match text.trim() {
                 "" if row::is_list(column) => Value::Null,
                 list if row::is_list(column) => row::parse_value(list.as_bytes()).map_err(|message| {
-                    self.wrong(at, name, format!("{message}; in a CSV this column is a list, written as JSON"))
+                    self.wrong(
+                        at,
+                        name,
+                        format!("{message}; in a CSV this column is a list, written as JSON"),
+                    )
                 })?,
                 _ => Value::String(text.to_owned()),
             };

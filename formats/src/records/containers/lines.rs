@@ -92,5 +92,6 @@ pub(super) fn row_of(path: &Arc<Path>, at: At, json: &[u8], names: bool) -> Resu
         let byte = json.get(first).copied().unwrap_or_default();
         return Err(RecordError::NotUtf8 { place, field: String::new(), at: first as u64, byte });
     }
-    row::parse(json, names).map_err(|message| RecordError::row(path, at, Fault::new("", message)))
+    row::parse(json.trim_ascii_end(), names)
+        .map_err(|message| RecordError::row(path, at, Fault::new("", message)))
 }

@@ -144,7 +144,9 @@ impl Scanner {
                 if state.is_number {
                     return Ok(());
                 }
-                return Err(ScanError::Syntax(format!("this JSON, which begins at line {began}, has no end")));
+                return Err(ScanError::Syntax(format!(
+                    "this JSON, which begins at line {began}, has no end"
+                )));
             }
             let (taken, ended) = match state.take(buffer) {
                 Ok(step) => step,

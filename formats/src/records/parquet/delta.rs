@@ -19,9 +19,24 @@ type Result<T> = std::result::Result<T, &'static str>;
 
 const SHORT: &str = "a run of deltas ends early";
 
-/// Checks integers as deltas; at most so many values.
-pub(super) fn integers(bytes: &[u8], most: usize) -> Result<()> {
-    header(bytes, most).map(|_| ())
+/// Checks integers of so many bits as deltas; at most so many values.
+pub(super) fn integers(bytes: &[u8], most: usize, bits: u8) -> Result<()> {
+    let header = header(bytes, most)?;
+    let per_mini = header.block / header.minis;
+    let (mut at, mut left) = (header.end, header.values.saturating_sub(1));
+    while left > 0 {
+        varint(bytes, &mut at)?;
+        let widths = at.checked_add(header.minis).and_then(|end| bytes.get(at..end)).ok_or(SHORT)?;
+        at += header.minis;
+        for &width in widths {
+            if left > 0 && width > bits {
+                return Err("a delta has too many bits");
+            }
+            at += if left > 0 { usize::from(width) * per_mini / 8 } else { 0 };
+            left = left.saturating_sub(per_mini);
+        }
+    }
+    Ok(())
 }
 
 /// Checks byte arrays whose lengths are deltas.
@@ -59,7 +74,7 @@ fn header(bytes: &[u8], most: usize) -> Result<Header> {
         return Err("a run of deltas has impossible blocks");
     }
     // Every block begins with a byte for each of its parts.
-    if block > 1 << 24 || (values > 1 && minis > bytes.len() as u64) {
+    if block > 1 << 24 || minis > bytes.len() as u64 {
         return Err("a run of deltas has impossible blocks");
     }
     let (block, minis, values) = (block as usize, minis as usize, values as usize);
@@ -79,7 +94,7 @@ fn decode(bytes: &[u8], most: usize) -> Result<(Vec<i32>, usize)> {
     while values.len() < header.values {
         let least = zigzag(varint(bytes, &mut at)?);
         let least = i32::try_from(least).map_err(|_| "a value does not fit 32 bits")?;
-        let widths = bytes.get(at..at + header.minis).ok_or(SHORT)?;
+        let widths = at.checked_add(header.minis).and_then(|end| bytes.get(at..end)).ok_or(SHORT)?;
         at += header.minis;
         for &width in widths {
             let left = header.values - values.len();

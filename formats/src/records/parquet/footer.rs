@@ -35,10 +35,14 @@ pub(super) fn read(source: &Source) -> Result<ParquetMetaData, String> {
     }
     let size = u64::from(size.iter().rev().fold(0_u32, |size, &byte| size << 8 | u32::from(byte)));
     if size > length - TAIL - 4 {
-        return Err(format!("its metadata would have {size} bytes, and the file has {length}; it is damaged"));
+        return Err(format!(
+            "its metadata would have {size} bytes, and the file has {length}; it is damaged"
+        ));
     }
     if size > LARGEST_FOOTER {
-        return Err(format!("its metadata has {size} bytes, more than the {LARGEST_FOOTER} that are read; write fewer row groups"));
+        return Err(format!(
+            "its metadata has {size} bytes, more than the {LARGEST_FOOTER} that are read; write fewer row groups"
+        ));
     }
     let begin = length - TAIL - size;
     let bytes = source.bytes(begin, size).map_err(io)?;
@@ -110,7 +114,8 @@ fn element(thrift: &mut Thrift<'_>) -> Result<u64, ThriftError> {
         match (number, kind) {
             (5, I32) => {
                 let count = thrift.int32()?;
-                children = u64::try_from(count).map_err(|_| ThriftError::Broken("a group has fewer than 0 fields"))?;
+                children = u64::try_from(count)
+                    .map_err(|_| ThriftError::Broken("a group has fewer than 0 fields"))?;
             }
             (4, BINARY) => thrift.skip(kind)?,
             (4 | 5, _) => return Err(ThriftError::Broken("a field of its schema has the wrong type")),
@@ -132,7 +137,9 @@ fn chunks(metadata: &ParquetMetaData, footer: u64) -> Result<(), String> {
     }
     // Else a few bytes could be named again and again.
     if total > footer {
-        return Err(format!("its columns would have {total} bytes, and the file has {footer} for them; it is damaged"));
+        return Err(format!(
+            "its columns would have {total} bytes, and the file has {footer} for them; it is damaged"
+        ));
     }
     Ok(())
 }
@@ -146,11 +153,12 @@ fn chunks_of(group: &RowGroupMetaData, footer: u64) -> Result<u64, String> {
         }
         let begin = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
         let range = u64::try_from(begin).ok().zip(u64::try_from(chunk.compressed_size()).ok());
-        let inside = range.filter(|(begin, size)| {
-            *begin >= 4 && begin.checked_add(*size).is_some_and(|end| end <= footer)
-        });
+        let inside = range
+            .filter(|(begin, size)| *begin >= 4 && begin.checked_add(*size).is_some_and(|end| end <= footer));
         let Some((_, size)) = inside else {
-            return Err(format!("its column {name} does not lie within the file; it is damaged or cut short"));
+            return Err(format!(
+                "its column {name} does not lie within the file; it is damaged or cut short"
+            ));
         };
         total = total.saturating_add(size);
     }

@@ -4,7 +4,7 @@
 //! Invariant: sizes and counts are not negative and within the limits.
 //! Must not know: how pages are decoded.
 
-use super::thrift::{FALSE, I32, Result, STRUCT, Thrift, ThriftError, TRUE};
+use super::thrift::{FALSE, I32, Result, STRUCT, TRUE, Thrift, ThriftError};
 
 /// The largest page in bytes, compressed or not.
 pub(super) const LARGEST_PAGE: u64 = 256 << 20;
@@ -17,7 +17,10 @@ pub(super) enum PageKind {
     Data,
     Dictionary,
     /// Version 2: the levels stand before the compressed part, in so many bytes.
-    DataV2 { levels: u32, is_compressed: bool },
+    DataV2 {
+        levels: u32,
+        is_compressed: bool,
+    },
 }
 
 /// The header of a page.
@@ -82,7 +85,11 @@ impl PageHeader {
             kind,
             length: thrift.position(),
             compressed: bounded(compressed, LARGEST_PAGE, "it is larger than 256 MiB")?,
-            uncompressed: bounded(uncompressed, LARGEST_PAGE, "it is larger than 256 MiB when it is decompressed")?,
+            uncompressed: bounded(
+                uncompressed,
+                LARGEST_PAGE,
+                "it is larger than 256 MiB when it is decompressed",
+            )?,
             values,
         })
     }

@@ -62,7 +62,11 @@ pub(super) struct Level {
 
 impl Leaf {
     /// Opens a column; none when it is of a type that no shape has.
-    pub(super) fn open(source: &Source, chunk: &ColumnChunkMetaData, held: &Arc<Held>) -> Result<Option<Self>> {
+    pub(super) fn open(
+        source: &Source,
+        chunk: &ColumnChunkMetaData,
+        held: &Arc<Held>,
+    ) -> Result<Option<Self>> {
         let column = chunk.column_descr_ptr();
         let (max_definition, max_repetition) = (column.max_def_level(), column.max_rep_level());
         let is_json = column.converted_type() == ConvertedType::JSON
@@ -76,7 +80,9 @@ impl Leaf {
             ColumnReader::FloatColumnReader(_) => Values::Float(Vec::new()),
             ColumnReader::DoubleColumnReader(_) => Values::Double(Vec::new()),
             ColumnReader::ByteArrayColumnReader(_) => Values::Bytes(Vec::new()),
-            ColumnReader::Int96ColumnReader(_) | ColumnReader::FixedLenByteArrayColumnReader(_) => return Ok(None),
+            ColumnReader::Int96ColumnReader(_) | ColumnReader::FixedLenByteArrayColumnReader(_) => {
+                return Ok(None);
+            }
         };
         Ok(Some(Self {
             reader,
@@ -103,20 +109,28 @@ impl Leaf {
             (ColumnReader::Int32ColumnReader(reader), Values::Int32(values)) => one(reader, levels, values)?,
             (ColumnReader::Int64ColumnReader(reader), Values::Int64(values)) => one(reader, levels, values)?,
             (ColumnReader::FloatColumnReader(reader), Values::Float(values)) => one(reader, levels, values)?,
-            (ColumnReader::DoubleColumnReader(reader), Values::Double(values)) => one(reader, levels, values)?,
-            (ColumnReader::ByteArrayColumnReader(reader), Values::Bytes(values)) => one(reader, levels, values)?,
+            (ColumnReader::DoubleColumnReader(reader), Values::Double(values)) => {
+                one(reader, levels, values)?
+            }
+            (ColumnReader::ByteArrayColumnReader(reader), Values::Bytes(values)) => {
+                one(reader, levels, values)?
+            }
             _ => return Err(wrong("a column changed its type")),
         };
         self.levels = read;
         let is_beyond = |levels: &[i16], max: i16| levels.iter().any(|level| !(0..=max).contains(level));
-        if is_beyond(&self.definitions, self.max_definition) || is_beyond(&self.repetitions, self.max_repetition) {
+        if is_beyond(&self.definitions, self.max_definition)
+            || is_beyond(&self.repetitions, self.max_repetition)
+        {
             return Err(wrong("a level is beyond what the schema allows"));
         }
         let wanted = match self.max_definition {
             0 => read,
             max => self.definitions.iter().filter(|&&level| level == max).count(),
         };
-        if wanted != values || (self.max_repetition > 0 && self.repetitions.first().is_some_and(|&first| first != 0)) {
+        if wanted != values
+            || (self.max_repetition > 0 && self.repetitions.first().is_some_and(|&first| first != 0))
+        {
             return Err(wrong("levels and values do not belong together"));
         }
         Ok(read > 0)
@@ -174,7 +188,11 @@ fn text(bytes: &[u8], is_json: bool) -> std::result::Result<Value, NoText> {
         let at = error.valid_up_to();
         NoText::NotUtf8(at as u64, bytes.get(at).copied().unwrap_or_default())
     })?;
-    if is_json { row::parse_value(bytes).map_err(NoText::NotJson) } else { Ok(Value::String(text.to_owned())) }
+    if is_json {
+        row::parse_value(bytes).map_err(NoText::NotJson)
+    } else {
+        Ok(Value::String(text.to_owned()))
+    }
 }
 
 fn wrong(what: &str) -> ParquetError {

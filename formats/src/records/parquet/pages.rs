@@ -73,7 +73,8 @@ impl Pages {
         let properties = ReaderProperties::builder().set_backward_compatible_lz4(false).build();
         let rows = usize::try_from(chunk.num_values()).unwrap_or(0);
         let source_of = Arc::new(source.clone());
-        let inner = SerializedPageReader::new_with_properties(source_of, chunk, rows, None, Arc::new(properties))?;
+        let inner =
+            SerializedPageReader::new_with_properties(source_of, chunk, rows, None, Arc::new(properties))?;
         Ok(Self {
             source: source.clone(),
             inner,
@@ -115,7 +116,9 @@ impl Pages {
         };
         self.held.bytes.fetch_sub(before, Ordering::Relaxed);
         if self.held.bytes.fetch_add(size, Ordering::Relaxed) + size > MOST_HELD {
-            return Err(wrong("its columns hold more than 1 GiB at a time; write smaller pages or row groups"));
+            return Err(wrong(
+                "its columns hold more than 1 GiB at a time; write smaller pages or row groups",
+            ));
         }
         Ok(())
     }

@@ -85,7 +85,8 @@ impl Parquet {
             let columns = first..first + tree::columns(field);
             first = columns.end;
             // Columns of one name are two; the first is taken.
-            let name = row::column(field.name()).filter(|name| self.fields.iter().all(|(known, _)| known != name));
+            let name =
+                row::column(field.name()).filter(|name| self.fields.iter().all(|(known, _)| known != name));
             let Some(name) = name else { continue };
             let mut place = self.leaves.len();
             let node = tree::build(field, &mut place, 0, 0);
@@ -103,7 +104,9 @@ impl Parquet {
             // A group ends where it says, or it is damaged.
             for leaf in self.leaves.iter_mut().flatten() {
                 if leaf.read()? {
-                    return Err(parquet::errors::ParquetError::General("a row group has more rows than it says".into()));
+                    return Err(parquet::errors::ParquetError::General(
+                        "a row group has more rows than it says".into(),
+                    ));
                 }
             }
             if !self.next_group()? {
@@ -114,7 +117,9 @@ impl Parquet {
         self.row += 1;
         for leaf in self.leaves.iter_mut().flatten() {
             if !leaf.read()? {
-                return Err(parquet::errors::ParquetError::EOF("a row group has fewer rows than it says".into()));
+                return Err(parquet::errors::ParquetError::EOF(
+                    "a row group has fewer rows than it says".into(),
+                ));
             }
         }
         Ok(Some(self.assemble()))
@@ -140,7 +145,9 @@ impl Parquet {
                 let place = Place { file: Arc::clone(&self.path), at };
                 RecordError::NotUtf8 { place, field: broken.field, at: first, byte }
             }
-            Reason::Text(NoText::NotJson(message)) => RecordError::row(&self.path, at, Fault::new(broken.field, message)),
+            Reason::Text(NoText::NotJson(message)) => {
+                RecordError::row(&self.path, at, Fault::new(broken.field, message))
+            }
             Reason::TooLarge => RecordError::large(&self.path, at, self.limit),
             Reason::Columns => {
                 let what = "the columns under this field do not belong together; the file is damaged";

@@ -176,7 +176,8 @@ impl Node {
                 let mut list = Vec::new();
                 loop {
                     let place = list.len();
-                    let value = element.take(leaves, left).map_err(|error| error.inside(&format!("[{place}]")))?;
+                    let value =
+                        element.take(leaves, left).map_err(|error| error.inside(&format!("[{place}]")))?;
                     list.push(value);
                     if peek(leaves).is_none_or(|level| level.repetition < *repetition) {
                         return Ok(Value::Array(list));

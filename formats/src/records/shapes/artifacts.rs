@@ -46,8 +46,10 @@ pub(super) fn ranking(row: &mut Row) -> Result<Ranking, Fault> {
         return Err(Fault::new("seconds", format!("it is {seconds}, and no time is below 0")));
     }
     let annotator = row.take("annotator").map_or(Ok(String::new()), |value| string(value, "annotator"))?;
-    let flags = row.take("flags").map_or(Ok(Vec::new()), |flags| list(flags, "flags"))?.into_iter().enumerate();
-    let flags: Result<_, Fault> = flags.map(|(place, flag)| string(flag, &format!("flags[{place}]"))).collect();
+    let flags =
+        row.take("flags").map_or(Ok(Vec::new()), |flags| list(flags, "flags"))?.into_iter().enumerate();
+    let flags: Result<_, Fault> =
+        flags.map(|(place, flag)| string(flag, &format!("flags[{place}]"))).collect();
     Ok(Ranking { prompt, completions, ranks, annotator, seconds, flags: flags? })
 }
 
@@ -63,7 +65,10 @@ fn answer(value: Value, field: &str) -> Result<Completion, Fault> {
         Value::String(text) => return Ok(Completion { text, finished: true, tokens: Vec::new() }),
         Value::Object(answer) => answer,
         other => {
-            let what = format!("a completion is a string or {{\"text\", \"finished\", \"tokens\"}}, found {}", kind(&other));
+            let what = format!(
+                "a completion is a string or {{\"text\", \"finished\", \"tokens\"}}, found {}",
+                kind(&other)
+            );
             return Err(Fault::new(field, what));
         }
     };
@@ -90,5 +95,6 @@ fn answer(value: Value, field: &str) -> Result<Completion, Fault> {
 /// A whole number of 32 bits.
 fn whole(value: &Value, field: &str) -> Result<u32, Fault> {
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| Fault::new(field, format!("expected a whole number from 0 on, found {}", kind(value))))
+    number
+        .ok_or_else(|| Fault::new(field, format!("expected a whole number from 0 on, found {}", kind(value))))
 }

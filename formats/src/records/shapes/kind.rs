@@ -80,12 +80,20 @@ impl Shape {
     pub fn example(self) -> &'static str {
         match self {
             Self::Rankings => r#"{"prompt": "..", "completions": ["..", ".."], "ranks": [2, 1]}"#,
-            Self::UltraFeedback => r#"{"instruction": "..", "completions": [{"response": "..", "overall_score": 7.5}, ..]}"#,
+            Self::UltraFeedback => {
+                r#"{"instruction": "..", "completions": [{"response": "..", "overall_score": 7.5}, ..]}"#
+            }
             Self::Completions => r#"{"prompt": "..", "completions": [{"text": "..", "finished": true}]}"#,
-            Self::HhTranscripts => r#"{"chosen": "\n\nHuman: ..\n\nAssistant: ..", "rejected": "\n\nHuman: .."}"#,
+            Self::HhTranscripts => {
+                r#"{"chosen": "\n\nHuman: ..\n\nAssistant: ..", "rejected": "\n\nHuman: .."}"#
+            }
             Self::Preference => r#"{"prompt": "..", "chosen": "..", "rejected": ".."}"#,
-            Self::Messages => r#"{"messages": [{"role": "user", "content": ".."}, {"role": "assistant", "content": ".."}]}"#,
-            Self::Conversations => r#"{"conversations": [{"from": "human", "value": ".."}, {"from": "gpt", "value": ".."}]}"#,
+            Self::Messages => {
+                r#"{"messages": [{"role": "user", "content": ".."}, {"role": "assistant", "content": ".."}]}"#
+            }
+            Self::Conversations => {
+                r#"{"conversations": [{"from": "human", "value": ".."}, {"from": "gpt", "value": ".."}]}"#
+            }
             Self::PromptCompletion => r#"{"prompt": "..", "completion": ".."}"#,
             Self::Instruction => r#"{"instruction": "..", "input": "..", "output": ".."}"#,
             Self::Text => r#"{"text": ".."}"#,
@@ -152,14 +160,15 @@ pub(in super::super) fn detect(rows: &[&Row]) -> Option<Shape> {
 pub(in super::super) fn refused(row: &Row, shape: Shape) -> Option<Fault> {
     let has = |name: &str| row.get(name).is_some();
     match shape {
-        Shape::PromptCompletion if row.get("label").is_some_and(|label| label.is_boolean()) => Some(Fault::new(
-            "label",
-            "these are unpaired preferences (good and bad completions), which are not read; keep the rows whose label is true, without this column",
-        )),
-        Shape::Completions if has("labels") => Some(Fault::new(
-            "labels",
-            "these are judged steps (stepwise supervision), which are not read",
-        )),
+        Shape::PromptCompletion if row.get("label").is_some_and(|label| label.is_boolean()) => {
+            Some(Fault::new(
+                "label",
+                "these are unpaired preferences (good and bad completions), which are not read; keep the rows whose label is true, without this column",
+            ))
+        }
+        Shape::Completions if has("labels") => {
+            Some(Fault::new("labels", "these are judged steps (stepwise supervision), which are not read"))
+        }
         _ => None,
     }
 }

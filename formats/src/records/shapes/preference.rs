@@ -21,7 +21,11 @@ pub(super) fn parse(row: &mut Row) -> Result<Preference, Fault> {
     let (_, chosen) = needed(row, &["chosen"])?;
     let (_, rejected) = needed(row, &["rejected"])?;
     if is_messages(&chosen) != is_messages(&rejected) {
-        let what = format!("it is {}, and `chosen` is {}; expected two strings or two lists", kind(&rejected), kind(&chosen));
+        let what = format!(
+            "it is {}, and `chosen` is {}; expected two strings or two lists",
+            kind(&rejected),
+            kind(&chosen)
+        );
         return Err(Fault::new("rejected", what));
     }
     let mut preference = if is_messages(&chosen) {
@@ -31,7 +35,10 @@ pub(super) fn parse(row: &mut Row) -> Result<Preference, Fault> {
         let answer = |value, field| Ok(vec![Message::new(Role::Assistant, string(value, field)?)]);
         let (chosen, rejected) = (answer(chosen, "chosen")?, answer(rejected, "rejected")?);
         let prompt = asked::asked(row)?.ok_or_else(|| {
-            Fault::new("prompt", "it is missing; answers that are strings need one, or give both as lists of messages")
+            Fault::new(
+                "prompt",
+                "it is missing; answers that are strings need one, or give both as lists of messages",
+            )
         })?;
         Preference { prompt, ..pair(chosen, rejected) }
     };
@@ -48,7 +55,9 @@ fn pair(chosen: Vec<Message>, rejected: Vec<Message>) -> Preference {
 fn of_messages(row: &mut Row, chosen: Vec<Message>, rejected: Vec<Message>) -> Result<Preference, Fault> {
     answered(&chosen, "chosen")?;
     answered(&rejected, "rejected")?;
-    let is_whole = |turns: &[Message]| turns.first().is_some_and(|first| matches!(first.role, Role::User | Role::System));
+    let is_whole = |turns: &[Message]| {
+        turns.first().is_some_and(|first| matches!(first.role, Role::User | Role::System))
+    };
     let are_whole = is_whole(&chosen) && is_whole(&rejected) && chosen.first() == rejected.first();
     if are_whole || row.get("prompt").is_none() {
         let preference = split(chosen, rejected)?;

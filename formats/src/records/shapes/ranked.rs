@@ -22,10 +22,16 @@ pub(super) fn parse(row: &mut Row) -> Result<Ranked, Fault> {
     let (field, value) = needed(row, &["completions"])?;
     let list = list(value, field)?;
     if list.len() < 2 {
-        return Err(Fault::new(field, format!("a ranking needs at least two completions, found {}", list.len())));
+        return Err(Fault::new(
+            field,
+            format!("a ranking needs at least two completions, found {}", list.len()),
+        ));
     }
-    let completions: Result<Vec<(String, f64)>, Fault> =
-        list.into_iter().enumerate().map(|(place, value)| completion(value, &format!("{field}[{place}]"))).collect();
+    let completions: Result<Vec<(String, f64)>, Fault> = list
+        .into_iter()
+        .enumerate()
+        .map(|(place, value)| completion(value, &format!("{field}[{place}]")))
+        .collect();
     Ok(Ranked { prompt, completions: completions? })
 }
 
@@ -59,7 +65,10 @@ fn ratings(completion: &Map<String, Value>, field: &str) -> Result<Option<f64>, 
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Object(annotations)) => annotations,
         Some(other) => {
-            return Err(Fault::new(format!("{field}.annotations"), format!("expected an object, found {}", kind(other))));
+            return Err(Fault::new(
+                format!("{field}.annotations"),
+                format!("expected an object, found {}", kind(other)),
+            ));
         }
     };
     let (mut sum, mut count) = (0.0, 0.0);

@@ -63,7 +63,10 @@ pub(super) fn is_messages(value: &Value) -> bool {
 pub(super) fn messages(value: Value, field: &str) -> Result<Vec<Message>, Fault> {
     let turns = list(value, field)?;
     if turns.is_empty() {
-        return Err(Fault::new(field, "it is an empty list; expected messages, each {\"role\", \"content\"}"));
+        return Err(Fault::new(
+            field,
+            "it is an empty list; expected messages, each {\"role\", \"content\"}",
+        ));
     }
     turns.into_iter().enumerate().map(|(place, turn)| message(turn, &format!("{field}[{place}]"))).collect()
 }
@@ -75,7 +78,10 @@ pub(super) fn learnable(messages: &[Message], field: &str) -> Result<(), Fault> 
         turn.content.trim().is_empty() && !may_be
     };
     if let Some(place) = messages.iter().position(is_silent) {
-        return Err(Fault::new(format!("{field}[{place}]"), format!("the turn of the {} is empty", messages[place].role)));
+        return Err(Fault::new(
+            format!("{field}[{place}]"),
+            format!("the turn of the {} is empty", messages[place].role),
+        ));
     }
     answered(messages, field)
 }
@@ -138,7 +144,9 @@ fn share_gpt(turn: Value, field: &str) -> Result<Message, Fault> {
 fn object(turn: Value, field: &str, example: &str) -> Result<Map<String, Value>, Fault> {
     match turn {
         Value::Object(turn) => Ok(turn),
-        other => Err(Fault::new(field, format!("expected a message such as {example}, found {}", kind(&other)))),
+        other => {
+            Err(Fault::new(field, format!("expected a message such as {example}, found {}", kind(&other))))
+        }
     }
 }
 
@@ -184,7 +192,9 @@ fn parts_of(parts: Vec<Value>, field: &str) -> Result<String, Fault> {
                     return Err(Fault::new(field, what));
                 }
             },
-            other => return Err(Fault::new(field, format!("expected a part of text, found {}", kind(&other)))),
+            other => {
+                return Err(Fault::new(field, format!("expected a part of text, found {}", kind(&other))));
+            }
         }
     }
     Ok(text)
