@@ -66,7 +66,8 @@ impl CharSet {
 
 /// Whether `char` is a word character of Oniguruma.
 pub(super) fn is_word(char: char) -> bool {
-    static SET: LazyLock<Option<CharSet>> = LazyLock::new(|| CharSet::new(&format!("[{WORD}{LATIN_WORD}]"), false).ok());
+    static SET: LazyLock<Option<CharSet>> =
+        LazyLock::new(|| CharSet::new(&format!("[{WORD}{LATIN_WORD}]"), false).ok());
     SET.as_ref().is_some_and(|set| set.has(char))
 }
 

@@ -10,6 +10,8 @@ use super::parse::{Assertion, Kind, Node, One, Parsed};
 
 /// The largest program.
 const MOST_INSTRUCTIONS: usize = 20_000;
+/// How often parts are gone through; those without an instruction can be repeated as well.
+const MOST_VISITS: usize = 100_000;
 
 /// A pattern, ready to run.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ pub(super) fn compile(parsed: Parsed) -> Result<Program, PatternError> {
     let uses_groups = has_backref(&parsed.node);
     let first = first(&parsed.node, &parsed.sets);
     let slots = if uses_groups { 2 * (parsed.groups as usize + 1) } else { 0 };
-    let mut compiler = Compiler { insts: Vec::new(), sets: parsed.sets, slots, uses_groups };
+    let mut compiler = Compiler { insts: Vec::new(), sets: parsed.sets, slots, uses_groups, visits: 0 };
     compiler.node(&parsed.node)?;
     compiler.push(Inst::Accept)?;
     Ok(Program { insts: compiler.insts, sets: compiler.sets, slots: compiler.slots, first })
@@ -65,18 +67,23 @@ struct Compiler {
     sets: Vec<CharSet>,
     slots: usize,
     uses_groups: bool,
+    visits: usize,
 }
 
 impl Compiler {
     fn push(&mut self, inst: Inst) -> Result<usize, PatternError> {
         if self.insts.len() == MOST_INSTRUCTIONS {
-            return Err(PatternError { at: 0, what: "it is too large, with all its repetitions".into() });
+            return Err(too_large());
         }
         self.insts.push(inst);
         Ok(self.insts.len() - 1)
     }
 
     fn node(&mut self, node: &Node) -> Result<(), PatternError> {
+        self.visits += 1;
+        if self.visits > MOST_VISITS {
+            return Err(too_large());
+        }
         match node {
             Node::Empty => Ok(()),
             Node::One(one) => self.push(Inst::One(*one)).map(drop),
@@ -179,6 +186,10 @@ impl Compiler {
         self.insts[split] = branch(split + 1, end, kind);
         Ok(())
     }
+}
+
+fn too_large() -> PatternError {
+    PatternError { at: 0, what: "it is too large, with all its repetitions".into() }
 }
 
 fn branch(body: usize, end: usize, kind: Kind) -> Inst {
