@@ -8,7 +8,8 @@ use std::fmt;
 
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
+
+use super::json::{Fields, Json};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -44,13 +45,13 @@ pub struct Message {
     pub content: String,
     /// `name`, `tool_calls`, `tool_call_id`, `reasoning_content` and `weight`, where a row has them, as they stand there.
     #[serde(flatten)]
-    pub more: Map<String, Value>,
+    pub more: Fields,
 }
 
 impl Message {
     /// A turn without anything but its text.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into(), more: Map::new() }
+        Self { role, content: content.into(), more: Fields::default() }
     }
 }
 
@@ -92,7 +93,7 @@ pub struct Chat {
     /// How many of the turns are a prompt, which is not learnt; 0 where every turn of the assistant is learnt.
     pub prompt_turns: usize,
     /// The tools that the model was offered, as the row has them.
-    pub tools: Option<Value>,
+    pub tools: Option<Json>,
 }
 
 impl Serialize for Chat {
@@ -139,7 +140,7 @@ pub struct Preference {
     pub rejected_score: Option<f64>,
     /// The tools that the model was offered, as the row has them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tools: Option<Value>,
+    pub tools: Option<Json>,
 }
 
 /// Answers with scores; a higher score is better.

@@ -17,6 +17,7 @@ mod files;
 pub mod fuzz;
 mod input;
 mod inspect;
+mod json;
 mod parquet;
 mod reader;
 mod row;
@@ -30,6 +31,7 @@ pub use example::{
 pub use files::DataFile;
 pub use input::Compression;
 pub use inspect::{Inspection, inspect};
+pub use json::{Fields, Json};
 pub use reader::{Options, Reader, open};
 pub use shapes::Shape;
 

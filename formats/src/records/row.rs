@@ -7,9 +7,10 @@
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
-use serde_json::{Map, Number, Value};
+
+use super::json::{Json, Strict};
 
 /// Every column that a shape reads; the others are skipped while a row is read.
 pub(super) const COLUMNS: [&str; 29] = [
@@ -71,7 +72,7 @@ pub(super) fn is_list(column: &str) -> bool {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Row {
     /// The columns that are known, in the order of the file.
-    cells: Vec<(&'static str, Value)>,
+    cells: Vec<(&'static str, Json)>,
     /// The names of the other columns, where they were asked for.
     pub(super) others: Vec<String>,
     /// Whether the text of this row goes on in the next one.
@@ -81,24 +82,24 @@ pub(super) struct Row {
 impl Row {
     /// A row of one text.
     pub(super) fn text(text: String, goes_on: bool) -> Self {
-        Self { cells: vec![("text", Value::String(text))], others: Vec::new(), goes_on }
+        Self { cells: vec![("text", Json::String(text))], others: Vec::new(), goes_on }
     }
 
     /// Adds a column.
-    pub(super) fn push(&mut self, column: &'static str, value: Value) {
+    pub(super) fn push(&mut self, column: &'static str, value: Json) {
         self.cells.push((column, value));
     }
 
     /// The value of a column; none when it is missing or null.
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+    pub(super) fn get(&self, name: &str) -> Option<&Json> {
         let cell = self.cells.iter().find(|(column, _)| *column == name);
         cell.map(|(_, value)| value).filter(|value| !value.is_null())
     }
 
     /// Takes the value of a column out; none when it is missing or null.
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Json> {
         let cell = self.cells.iter_mut().find(|(column, _)| *column == name);
-        cell.map(|(_, value)| value.take()).filter(|value| !value.is_null())
+        cell.map(|(_, value)| std::mem::take(value)).filter(|value| !value.is_null())
     }
 
     /// About how many bytes the row has.
@@ -114,11 +115,11 @@ impl Row {
 }
 
 /// About how many bytes a value has.
-fn weight(value: &Value) -> usize {
+fn weight(value: &Json) -> usize {
     match value {
-        Value::String(text) => text.len(),
-        Value::Array(values) => values.iter().map(weight).sum(),
-        Value::Object(fields) => fields.values().map(weight).sum(),
+        Json::String(text) => text.len(),
+        Json::Array(values) => values.iter().map(weight).sum(),
+        Json::Object(fields) => fields.iter().map(|(_, value)| weight(value)).sum(),
         _ => 8,
     }
 }
@@ -147,7 +148,7 @@ pub(super) fn parse(json: &[u8], names: bool) -> Result<Row, String> {
 ///
 /// # Errors
 /// A few words that say what is wrong.
-pub(super) fn parse_value(json: &[u8]) -> Result<Value, String> {
+pub(super) fn parse_value(json: &[u8]) -> Result<Json, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = Strict.deserialize(&mut deserializer).map_err(|error| said(&error, json))?;
     deserializer.end().map_err(|error| said(&error, json))?;
@@ -212,72 +213,5 @@ impl<'de> Visitor<'de> for RowSeed {
             row.push(column, map.next_value_seed(Strict)?);
         }
         Ok(row)
-    }
-}
-
-/// Reads any value, and refuses an object with a key twice.
-struct Strict;
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value of JSON")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(Strict)? {
-            values.push(value);
-        }
-        Ok(Value::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let value = map.next_value_seed(Strict)?;
-            if object.contains_key(&key) {
-                return Err(A::Error::custom(format!("duplicate field `{key}`")));
-            }
-            object.insert(key, value);
-        }
-        Ok(Value::Object(object))
     }
 }

@@ -12,12 +12,11 @@ use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::super::RecordError;
 use super::super::error::{At, Fault, Place};
 use super::super::files::DataFile;
 use super::super::input::Stream;
+use super::super::json::Json;
 use super::super::row::{self, Row};
 use super::columns::MOST_COLUMNS;
 use super::kind::{Limits, Rows};
@@ -199,7 +198,7 @@ impl Csv {
             };
             let text = self.text(at, place)?;
             let value = match text.trim() {
-                "" if row::is_list(column) => Value::Null,
+                "" if row::is_list(column) => Json::Null,
                 list if row::is_list(column) => row::parse_value(list.as_bytes()).map_err(|message| {
                     self.wrong(
                         at,
@@ -207,7 +206,7 @@ impl Csv {
                         format!("{message}; in a CSV this column is a list, written as JSON"),
                     )
                 })?,
-                _ => Value::String(text.to_owned()),
+                _ => Json::String(text.to_owned()),
             };
             row.push(column, value);
         }

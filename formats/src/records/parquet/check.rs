@@ -134,7 +134,7 @@ fn strings(data: &[u8], values: usize) -> Result<usize> {
 
 /// Values whose first bytes come first, and then their second ones.
 fn streams(data: &[u8], values: usize, size: usize) -> Result<()> {
-    if data.len() % size == 0 && data.len() / size >= values { Ok(()) } else { Err(FEWER) }
+    if data.len().is_multiple_of(size) && data.len() / size >= values { Ok(()) } else { Err(FEWER) }
 }
 
 fn split(data: &[u8], size: u32) -> Result<(&[u8], &[u8])> {

@@ -11,8 +11,8 @@ use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader}
 use parquet::data_type::{ByteArray, DataType};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
-use serde_json::{Number, Value};
 
+use super::super::json::Json;
 use super::super::row;
 use super::pages::{Held, Pages};
 use super::source::Source;
@@ -163,19 +163,19 @@ impl Leaf {
     }
 
     /// Takes the value at the next place; null where there is none.
-    pub(super) fn take(&mut self) -> std::result::Result<Value, NoText> {
+    pub(super) fn take(&mut self) -> std::result::Result<Json, NoText> {
         let has_value = self.peek().is_some_and(|level| level.definition == self.max_definition);
         self.at += 1;
         if !has_value {
-            return Ok(Value::Null);
+            return Ok(Json::Null);
         }
         let at = self.value_at;
         self.value_at += 1;
-        let float = |value: Option<f64>| value.and_then(Number::from_f64).map_or(Value::Null, Value::Number);
+        let float = |value: Option<f64>| value.map_or(Json::Null, Json::float);
         Ok(match &self.values {
-            Values::Bool(values) => values.get(at).map_or(Value::Null, |&value| Value::Bool(value)),
-            Values::Int32(values) => values.get(at).map_or(Value::Null, |&value| Value::from(value)),
-            Values::Int64(values) => values.get(at).map_or(Value::Null, |&value| Value::from(value)),
+            Values::Bool(values) => values.get(at).map_or(Json::Null, |&value| Json::Bool(value)),
+            Values::Int32(values) => values.get(at).map_or(Json::Null, |&value| Json::Number(value.into())),
+            Values::Int64(values) => values.get(at).map_or(Json::Null, |&value| Json::Number(value.into())),
             Values::Float(values) => float(values.get(at).map(|&value| f64::from(value))),
             Values::Double(values) => float(values.get(at).copied()),
             Values::Bytes(values) => return text(values.get(at).map_or(&[], ByteArray::data), self.is_json),
@@ -183,16 +183,12 @@ impl Leaf {
     }
 }
 
-fn text(bytes: &[u8], is_json: bool) -> std::result::Result<Value, NoText> {
+fn text(bytes: &[u8], is_json: bool) -> std::result::Result<Json, NoText> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         NoText::NotUtf8(at as u64, bytes.get(at).copied().unwrap_or_default())
     })?;
-    if is_json {
-        row::parse_value(bytes).map_err(NoText::NotJson)
-    } else {
-        Ok(Value::String(text.to_owned()))
-    }
+    if is_json { row::parse_value(bytes).map_err(NoText::NotJson) } else { Ok(Json::String(text.to_owned())) }
 }
 
 fn wrong(what: &str) -> ParquetError {

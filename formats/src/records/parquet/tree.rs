@@ -6,8 +6,8 @@
 
 use parquet::basic::{ConvertedType, LogicalType, Repetition};
 use parquet::schema::types::Type;
-use serde_json::{Map, Value};
 
+use super::super::json::{Fields, Json};
 use super::leaf::{Leaf, NoText};
 
 /// A field of the schema.
@@ -142,7 +142,7 @@ impl Node {
     }
 
     /// Takes the value of this field out of the row that the columns hold.
-    pub(super) fn take(&self, leaves: &mut [Option<Leaf>], left: &mut u64) -> Result<Value, Broken> {
+    pub(super) fn take(&self, leaves: &mut [Option<Leaf>], left: &mut u64) -> Result<Json, Broken> {
         let broken = |reason| Broken { field: String::new(), reason };
         let guide = self.guide();
         let peek = |leaves: &[Option<Leaf>]| guide.and_then(|guide| leaves.get(guide)?.as_ref()?.peek());
@@ -158,19 +158,19 @@ impl Node {
             }
             Self::Group { defined, .. } if level.definition < *defined => {
                 self.skip(leaves);
-                Ok(Value::Null)
+                Ok(Json::Null)
             }
             Self::Group { fields, .. } => {
-                let mut object = Map::new();
+                let mut object = Fields::default();
                 for (name, node) in fields {
                     let value = node.take(leaves, left).map_err(|error| error.inside(name))?;
-                    object.insert(name.clone(), value);
+                    object.push(name.clone(), value);
                 }
-                Ok(Value::Object(object))
+                Ok(Json::Object(object))
             }
             Self::List { defined, .. } if level.definition <= *defined => {
                 self.skip(leaves);
-                Ok(if level.definition < *defined { Value::Null } else { Value::Array(Vec::new()) })
+                Ok(if level.definition < *defined { Json::Null } else { Json::Array(Vec::new()) })
             }
             Self::List { element, repetition, .. } => {
                 let mut list = Vec::new();
@@ -180,7 +180,7 @@ impl Node {
                         element.take(leaves, left).map_err(|error| error.inside(&format!("[{place}]")))?;
                     list.push(value);
                     if peek(leaves).is_none_or(|level| level.repetition < *repetition) {
-                        return Ok(Value::Array(list));
+                        return Ok(Json::Array(list));
                     }
                 }
             }

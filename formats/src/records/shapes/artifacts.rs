@@ -4,10 +4,9 @@
 //! Invariant: a row that was read has passed its check.
 //! Must not know: where they come from.
 
-use serde_json::Value;
-
 use super::super::error::Fault;
 use super::super::example::{Completion, CompletionSet, Ranking};
+use super::super::json::Json;
 use super::super::row::Row;
 use super::asked;
 use super::fields::{kind, list, needed, optional_number, string};
@@ -60,10 +59,10 @@ fn answers(row: &mut Row) -> Result<Vec<Completion>, Fault> {
 }
 
 /// `{"text", "finished", "tokens"}`, or a string, which counts as finished.
-fn answer(value: Value, field: &str) -> Result<Completion, Fault> {
+fn answer(value: Json, field: &str) -> Result<Completion, Fault> {
     let mut answer = match value {
-        Value::String(text) => return Ok(Completion { text, finished: true, tokens: Vec::new() }),
-        Value::Object(answer) => answer,
+        Json::String(text) => return Ok(Completion { text, finished: true, tokens: Vec::new() }),
+        Json::Object(answer) => answer,
         other => {
             let what = format!(
                 "a completion is a string or {{\"text\", \"finished\", \"tokens\"}}, found {}",
@@ -72,18 +71,18 @@ fn answer(value: Value, field: &str) -> Result<Completion, Fault> {
             return Err(Fault::new(field, what));
         }
     };
-    let text = answer.remove("text").filter(|text| !text.is_null());
+    let text = answer.take("text");
     let text = text.ok_or_else(|| Fault::new(format!("{field}.text"), "it is missing"))?;
-    let finished = match answer.remove("finished").unwrap_or_default() {
-        Value::Null => true,
-        Value::Bool(finished) => finished,
+    let finished = match answer.take("finished").unwrap_or_default() {
+        Json::Null => true,
+        Json::Bool(finished) => finished,
         other => {
             let what = format!("expected true or false, found {}", kind(&other));
             return Err(Fault::new(format!("{field}.finished"), what));
         }
     };
-    let tokens = match answer.remove("tokens").unwrap_or_default() {
-        Value::Null => Vec::new(),
+    let tokens = match answer.take("tokens").unwrap_or_default() {
+        Json::Null => Vec::new(),
         tokens => list(tokens, &format!("{field}.tokens"))?,
     };
     let tokens = tokens.iter().enumerate();
@@ -93,8 +92,11 @@ fn answer(value: Value, field: &str) -> Result<Completion, Fault> {
 }
 
 /// A whole number of 32 bits.
-fn whole(value: &Value, field: &str) -> Result<u32, Fault> {
-    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+fn whole(value: &Json, field: &str) -> Result<u32, Fault> {
+    let number = match value {
+        Json::Number(number) => number.as_u64().and_then(|number| u32::try_from(number).ok()),
+        _ => None,
+    };
     number
         .ok_or_else(|| Fault::new(field, format!("expected a whole number from 0 on, found {}", kind(value))))
 }

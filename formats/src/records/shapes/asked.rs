@@ -7,10 +7,9 @@
 //! Alpaca: the turn of the user is the instruction, and after a blank line the input where there is one. `history` holds
 //! earlier turns as pairs, `[["question", "answer"], ..]`.
 
-use serde_json::Value;
-
 use super::super::error::Fault;
 use super::super::example::{Message, Role};
+use super::super::json::Json;
 use super::super::row::Row;
 use super::fields::{first, list, optional, said};
 use super::transcript;
@@ -48,7 +47,7 @@ fn instructed(row: &mut Row, instruction: String) -> Result<Vec<Message>, Fault>
     if let Some(history) = row.take("history") {
         for (place, pair) in list(history, "history")?.into_iter().enumerate() {
             let field = format!("history[{place}]");
-            let [question, answer] = <[Value; 2]>::try_from(list(pair, &field)?)
+            let [question, answer] = <[Json; 2]>::try_from(list(pair, &field)?)
                 .map_err(|_| Fault::new(&field, "expected a pair of a question and an answer"))?;
             turns.push(Message::new(Role::User, said(question, &format!("{field}[0]"))?));
             turns.push(Message::new(Role::Assistant, said(answer, &format!("{field}[1]"))?));

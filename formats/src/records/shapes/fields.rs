@@ -4,23 +4,22 @@
 //! Invariant: every fault names its field.
 //! Must not know: shapes.
 
-use serde_json::Value;
-
 use super::super::error::Fault;
+use super::super::json::Json;
 use super::super::row::Row;
 
 /// The most characters of a value that a message shows.
 const SHOWN: usize = 60;
 
 /// What a value is, in words.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Json) -> &'static str {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        Json::Null => "null",
+        Json::Bool(_) => "true or false",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a string",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
     }
 }
 
@@ -33,26 +32,26 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// A value that is a string.
-pub(super) fn string(value: Value, field: &str) -> Result<String, Fault> {
+pub(super) fn string(value: Json, field: &str) -> Result<String, Fault> {
     match value {
-        Value::String(text) => Ok(text),
+        Json::String(text) => Ok(text),
         other => Err(Fault::new(field, format!("expected a string, found {}", kind(&other)))),
     }
 }
 
 /// A string that says something.
-pub(super) fn said(value: Value, field: &str) -> Result<String, Fault> {
+pub(super) fn said(value: Json, field: &str) -> Result<String, Fault> {
     let text = string(value, field)?;
     if text.trim().is_empty() { Err(Fault::new(field, "it is empty")) } else { Ok(text) }
 }
 
 /// The first of these columns that the row has.
-pub(super) fn first(row: &mut Row, names: &[&'static str]) -> Option<(&'static str, Value)> {
+pub(super) fn first(row: &mut Row, names: &[&'static str]) -> Option<(&'static str, Json)> {
     names.iter().find_map(|name| Some((*name, row.take(name)?)))
 }
 
 /// The first of these columns, which must be there.
-pub(super) fn needed(row: &mut Row, names: &[&'static str]) -> Result<(&'static str, Value), Fault> {
+pub(super) fn needed(row: &mut Row, names: &[&'static str]) -> Result<(&'static str, Json), Fault> {
     first(row, names).ok_or_else(|| Fault::new(names.first().copied().unwrap_or_default(), "it is missing"))
 }
 
@@ -63,18 +62,18 @@ pub(super) fn optional(row: &mut Row, names: &[&'static str]) -> Result<Option<S
 }
 
 /// A value that is a list.
-pub(super) fn list(value: Value, field: &str) -> Result<Vec<Value>, Fault> {
+pub(super) fn list(value: Json, field: &str) -> Result<Vec<Json>, Fault> {
     match value {
-        Value::Array(values) => Ok(values),
+        Json::Array(values) => Ok(values),
         other => Err(Fault::new(field, format!("expected a list, found {}", kind(&other)))),
     }
 }
 
 /// A finite number; also one that is written as a string, as CSV has it.
-pub(super) fn number(value: &Value, field: &str) -> Result<f64, Fault> {
+pub(super) fn number(value: &Json, field: &str) -> Result<f64, Fault> {
     let number = match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
+        Json::Number(number) => number.as_f64(),
+        Json::String(text) => text.trim().parse().ok(),
         _ => None,
     };
     number.filter(|number| number.is_finite()).ok_or_else(|| {

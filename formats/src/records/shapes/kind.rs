@@ -7,10 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde_json::Value;
-
 use super::super::error::Fault;
 use super::super::example::Example;
+use super::super::json::Json;
 use super::super::row::Row;
 use super::{answered, artifacts, preference, ranked, transcript, turns};
 
@@ -105,7 +104,7 @@ impl Shape {
     pub(in super::super) fn fits(self, row: &Row) -> bool {
         let has = |names: &[&str]| names.iter().any(|name| row.get(name).is_some());
         let asks = has(&["prompt", "question", "instruction"]);
-        let completions = row.get("completions").and_then(Value::as_array);
+        let completions = row.get("completions").and_then(Json::as_array);
         // A list without elements is of any kind; the row is refused where it is read.
         let has_responses = |wanted: bool| {
             completions.is_some_and(|list| {
@@ -113,7 +112,7 @@ impl Shape {
             })
         };
         let starts_as_transcript =
-            |name: &str| row.get(name).and_then(Value::as_str).is_some_and(transcript::begins);
+            |name: &str| row.get(name).and_then(Json::as_str).is_some_and(transcript::begins);
         match self {
             Self::Rankings => has(&["prompt"]) && completions.is_some() && has(&["ranks"]),
             Self::UltraFeedback => asks && has_responses(true),
@@ -160,12 +159,10 @@ pub(in super::super) fn detect(rows: &[&Row]) -> Option<Shape> {
 pub(in super::super) fn refused(row: &Row, shape: Shape) -> Option<Fault> {
     let has = |name: &str| row.get(name).is_some();
     match shape {
-        Shape::PromptCompletion if row.get("label").is_some_and(|label| label.is_boolean()) => {
-            Some(Fault::new(
-                "label",
-                "these are unpaired preferences (good and bad completions), which are not read; keep the rows whose label is true, without this column",
-            ))
-        }
+        Shape::PromptCompletion if matches!(row.get("label"), Some(Json::Bool(_))) => Some(Fault::new(
+            "label",
+            "these are unpaired preferences (good and bad completions), which are not read; keep the rows whose label is true, without this column",
+        )),
         Shape::Completions if has("labels") => {
             Some(Fault::new("labels", "these are judged steps (stepwise supervision), which are not read"))
         }

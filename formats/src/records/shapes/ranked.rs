@@ -8,10 +8,9 @@
 //! (those that are `N/A` are left out). In the published data an `overall_score` of 10 stands where the critic gave 1, a known
 //! fault (issue 8 of OpenBMB/UltraFeedback): where the ratings, which go from 1 to 5, have a mean below 3, such a 10 is read as 1.
 
-use serde_json::{Map, Value};
-
 use super::super::error::Fault;
 use super::super::example::Ranked;
+use super::super::json::{Fields, Json};
 use super::super::row::Row;
 use super::asked;
 use super::fields::{kind, list, needed, number, string};
@@ -35,20 +34,20 @@ pub(super) fn parse(row: &mut Row) -> Result<Ranked, Fault> {
     Ok(Ranked { prompt, completions: completions? })
 }
 
-fn completion(value: Value, field: &str) -> Result<(String, f64), Fault> {
-    let Value::Object(mut completion) = value else {
+fn completion(value: Json, field: &str) -> Result<(String, f64), Fault> {
+    let Json::Object(mut completion) = value else {
         let what = format!("expected {{\"response\", \"overall_score\"}}, found {}", kind(&value));
         return Err(Fault::new(field, what));
     };
-    let response = completion.remove("response").filter(|response| !response.is_null());
+    let response = completion.take("response");
     let response = response.ok_or_else(|| Fault::new(format!("{field}.response"), "it is missing"))?;
     Ok((string(response, &format!("{field}.response"))?, score(&completion, field)?))
 }
 
-fn score(completion: &Map<String, Value>, field: &str) -> Result<f64, Fault> {
+fn score(completion: &Fields, field: &str) -> Result<f64, Fault> {
     let ratings = ratings(completion, field)?;
     for name in ["overall_score", "score", "fine-grained_score"] {
-        let Some(value) = completion.get(name).filter(|value| !value.is_null()) else { continue };
+        let Some(value) = completion.get(name) else { continue };
         let score = number(value, &format!("{field}.{name}"))?;
         let is_mistaken = name == "overall_score" && score == 10.0 && ratings.is_some_and(|mean| mean < 3.0);
         return Ok(if is_mistaken { 1.0 } else { score });
@@ -60,10 +59,10 @@ fn score(completion: &Map<String, Value>, field: &str) -> Result<f64, Fault> {
 }
 
 /// The mean of the ratings, where there are some.
-fn ratings(completion: &Map<String, Value>, field: &str) -> Result<Option<f64>, Fault> {
+fn ratings(completion: &Fields, field: &str) -> Result<Option<f64>, Fault> {
     let annotations = match completion.get("annotations") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Object(annotations)) => annotations,
+        None => return Ok(None),
+        Some(Json::Object(annotations)) => annotations,
         Some(other) => {
             return Err(Fault::new(
                 format!("{field}.annotations"),
@@ -72,8 +71,8 @@ fn ratings(completion: &Map<String, Value>, field: &str) -> Result<Option<f64>, 
         }
     };
     let (mut sum, mut count) = (0.0, 0.0);
-    for (aspect, annotation) in annotations {
-        let Some(rating) = annotation.get("Rating").filter(|rating| !rating.is_null()) else { continue };
+    for (aspect, annotation) in annotations.iter() {
+        let Some(rating) = annotation.get("Rating") else { continue };
         if rating.as_str().is_some_and(|text| matches!(text.trim(), "N/A" | "")) {
             continue;
         }

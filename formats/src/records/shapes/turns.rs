@@ -8,10 +8,9 @@
 //! has `human` and `user`; `gpt`, `assistant`, `chatgpt`, `bing`, `bard`, `model`; `system`; `tool`, `observation`,
 //! `function_response`.
 
-use serde_json::{Map, Value};
-
 use super::super::error::Fault;
 use super::super::example::{Chat, Message, Role};
+use super::super::json::{Fields, Json};
 use super::super::row::Row;
 use super::fields::{kind, list, needed, optional, shown, string};
 
@@ -41,7 +40,7 @@ pub(super) fn conversations_row(row: &mut Row) -> Result<Chat, Fault> {
 }
 
 /// The tools that the model was offered; a list without any is none.
-pub(super) fn tools(row: &mut Row) -> Option<Value> {
+pub(super) fn tools(row: &mut Row) -> Option<Json> {
     row.take("tools").filter(|tools| tools.as_array().is_none_or(|tools| !tools.is_empty()))
 }
 
@@ -55,12 +54,12 @@ pub(super) fn with_system(system: Option<String>, mut messages: Vec<Message>) ->
 }
 
 /// Whether a value is a list of messages and not one of anything else.
-pub(super) fn is_messages(value: &Value) -> bool {
-    value.is_array()
+pub(super) fn is_messages(value: &Json) -> bool {
+    value.as_array().is_some()
 }
 
 /// A list of messages with `role` and `content`.
-pub(super) fn messages(value: Value, field: &str) -> Result<Vec<Message>, Fault> {
+pub(super) fn messages(value: Json, field: &str) -> Result<Vec<Message>, Fault> {
     let turns = list(value, field)?;
     if turns.is_empty() {
         return Err(Fault::new(
@@ -74,7 +73,7 @@ pub(super) fn messages(value: Value, field: &str) -> Result<Vec<Message>, Fault>
 /// A conversation that can be learnt: it ends with the assistant, and nobody in it is silent.
 pub(super) fn learnable(messages: &[Message], field: &str) -> Result<(), Fault> {
     let is_silent = |turn: &Message| {
-        let may_be = matches!(turn.role, Role::System | Role::Tool) || turn.more.contains_key("tool_calls");
+        let may_be = matches!(turn.role, Role::System | Role::Tool) || turn.more.get("tool_calls").is_some();
         turn.content.trim().is_empty() && !may_be
     };
     if let Some(place) = messages.iter().position(is_silent) {
@@ -103,7 +102,7 @@ pub(super) fn answered(messages: &[Message], field: &str) -> Result<(), Fault> {
 }
 
 /// A turn as OpenAI and TRL have it.
-fn message(turn: Value, field: &str) -> Result<Message, Fault> {
+fn message(turn: Json, field: &str) -> Result<Message, Fault> {
     let mut turn = object(turn, field, "{\"role\": \"user\", \"content\": \"..\"}")?;
     let role = text_of(&mut turn, "role", field)?;
     let role = match role.as_str() {
@@ -116,13 +115,13 @@ fn message(turn: Value, field: &str) -> Result<Message, Fault> {
             return Err(Fault::new(format!("{field}.role"), what));
         }
     };
-    let content = turn.remove("content").unwrap_or_default();
+    let content = turn.take("content").unwrap_or_default();
     turn_of(role, content, turn, &format!("{field}.content"))
 }
 
 /// A turn as ShareGPT has it, or as OpenAI does.
-fn share_gpt(turn: Value, field: &str) -> Result<Message, Fault> {
-    if turn.get("from").is_none_or(Value::is_null) && turn.get("role").is_some() {
+fn share_gpt(turn: Json, field: &str) -> Result<Message, Fault> {
+    if turn.get("from").is_none() && turn.get("role").is_some() {
         return message(turn, field);
     }
     let mut turn = object(turn, field, "{\"from\": \"human\", \"value\": \"..\"}")?;
@@ -137,55 +136,55 @@ fn share_gpt(turn: Value, field: &str) -> Result<Message, Fault> {
             return Err(Fault::new(format!("{field}.from"), what));
         }
     };
-    let content = turn.remove("value").unwrap_or_default();
+    let content = turn.take("value").unwrap_or_default();
     turn_of(role, content, turn, &format!("{field}.value"))
 }
 
-fn object(turn: Value, field: &str, example: &str) -> Result<Map<String, Value>, Fault> {
+fn object(turn: Json, field: &str, example: &str) -> Result<Fields, Fault> {
     match turn {
-        Value::Object(turn) => Ok(turn),
+        Json::Object(turn) => Ok(turn),
         other => {
             Err(Fault::new(field, format!("expected a message such as {example}, found {}", kind(&other))))
         }
     }
 }
 
-fn text_of(turn: &mut Map<String, Value>, name: &str, field: &str) -> Result<String, Fault> {
+fn text_of(turn: &mut Fields, name: &str, field: &str) -> Result<String, Fault> {
     let field = format!("{field}.{name}");
-    match turn.remove(name).filter(|value| !value.is_null()) {
+    match turn.take(name) {
         Some(value) => string(value, &field),
         None => Err(Fault::new(field, "it is missing")),
     }
 }
 
 /// A turn out of its parts; `rest` is what else the row has of it.
-fn turn_of(role: Role, content: Value, mut rest: Map<String, Value>, field: &str) -> Result<Message, Fault> {
-    let mut more = Map::new();
+fn turn_of(role: Role, content: Json, mut rest: Fields, field: &str) -> Result<Message, Fault> {
+    let mut more = Fields::default();
     for name in MORE {
-        let value = rest.remove(name).filter(|value| !value.is_null());
+        let value = rest.take(name);
         // Lists without elements stand where another row has tool calls: a column of Parquet is in every row.
         if let Some(value) = value.filter(|value| value.as_array().is_none_or(|list| !list.is_empty())) {
-            more.insert(name.to_owned(), value);
+            more.push(name, value);
         }
     }
-    let calls = more.contains_key("tool_calls");
+    let calls = more.get("tool_calls").is_some();
     let content = match content {
-        Value::Null if calls => String::new(),
-        Value::Null => return Err(Fault::new(field, "it is missing")),
-        Value::Array(parts) => parts_of(parts, field)?,
+        Json::Null if calls => String::new(),
+        Json::Null => return Err(Fault::new(field, "it is missing")),
+        Json::Array(parts) => parts_of(parts, field)?,
         other => string(other, field)?,
     };
     Ok(Message { role, content, more })
 }
 
 /// Content as a list of parts: the texts, joined.
-fn parts_of(parts: Vec<Value>, field: &str) -> Result<String, Fault> {
+fn parts_of(parts: Vec<Json>, field: &str) -> Result<String, Fault> {
     let mut text = String::new();
     for (place, part) in parts.into_iter().enumerate() {
         let field = format!("{field}[{place}]");
         match part {
-            Value::String(part) => text.push_str(&part),
-            Value::Object(mut part) => match part.get("type").and_then(Value::as_str) {
+            Json::String(part) => text.push_str(&part),
+            Json::Object(mut part) => match part.get("type").and_then(Json::as_str) {
                 None | Some("text") => text.push_str(&text_of(&mut part, "text", &field)?),
                 Some(other) => {
                     let what = format!("a part of the type {} is no text; only text is read", shown(other));

@@ -2,11 +2,11 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::super::{
-    Chat, Completion, CompletionSet, Example, Message, Options, Preference, Prompt, Ranked, Ranking, Role,
-    Shape, Text, open,
+    Chat, Completion, CompletionSet, Example, Fields, Json, Message, Options, Preference, Prompt, Ranked,
+    Ranking, Role, Shape, Text, open,
 };
 use super::file;
 
@@ -16,9 +16,9 @@ fn said() -> impl Strategy<Value = String> {
 
 fn turn(role: Role) -> impl Strategy<Value = Message> {
     (said(), any::<bool>()).prop_map(move |(content, is_named)| {
-        let mut more = Map::new();
+        let mut more = Fields::default();
         if is_named {
-            more.insert("name".into(), json!("Ann"));
+            more.push("name", Json::String("Ann".into()));
         }
         Message { role, content, more }
     })
@@ -65,7 +65,7 @@ fn example() -> impl Strategy<Value = (Shape, Example)> {
                     rejected,
                     chosen_score,
                     rejected_score,
-                    tools: Some(json!([{"a": 1}])),
+                    tools: Some(Json::Array(vec![Json::Bool(true)])),
                 };
                 (Shape::Preference, Example::Preference(preference))
             }

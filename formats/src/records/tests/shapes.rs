@@ -160,3 +160,10 @@ fn a_null_is_a_missing_value() {
     let rows = "{\"messages\": null, \"text\": \"a\"}\n{\"text\": \"b\", \"messages\": null}\n";
     assert_eq!(read("rows.jsonl", rows), [json!({"text": "a"}), json!({"text": "b"})]);
 }
+
+#[test]
+fn tools_and_their_calls_keep_the_order_of_their_keys() {
+    let line = r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"","tool_calls":[{"z":1,"b":{"y":2,"a":[3]}}]},{"role":"assistant","content":"c"}],"tools":[{"type":"function","name":"f","a":null}]}"#;
+    let (_folder, path) = file("rows.jsonl", line);
+    assert_eq!(serde_json::to_string(&examples(&path)[0]).unwrap(), line);
+}
