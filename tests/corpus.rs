@@ -6,10 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
-use kiln::fuzzing::TARGETS;
+use kiln::fuzzing::Target;
 
 /// How many changed copies of each file are tried.
 const COPIES: u64 = 50;
+
+/// Those of the runner, and those of the formats of other tools.
+fn targets() -> impl Iterator<Item = Target> {
+    kiln::fuzzing::TARGETS.into_iter().chain(kiln_formats::fuzzing::TARGETS)
+}
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
@@ -24,7 +29,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn every_target_takes_every_file_of_its_corpus() {
-    for (name, target) in TARGETS {
+    for (name, target) in targets() {
         let files = entries(&corpus().join(name));
         assert!(!files.is_empty(), "{name} has no corpus");
         for file in files {
@@ -37,7 +42,7 @@ fn every_target_takes_every_file_of_its_corpus() {
 
 #[test]
 fn every_target_takes_what_is_near_its_corpus() {
-    for (name, target) in TARGETS {
+    for (name, target) in targets() {
         for file in entries(&corpus().join(name)) {
             let bytes = fs::read(&file).unwrap();
             for seed in 0..COPIES {
@@ -64,7 +69,7 @@ fn changed(mut bytes: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
 
 #[test]
 fn every_folder_of_the_corpora_is_that_of_a_target() {
-    let names: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let names: BTreeSet<_> = targets().map(|(name, _)| name.to_owned()).collect();
     let folders = entries(&corpus());
     let folders: BTreeSet<_> =
         folders.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();

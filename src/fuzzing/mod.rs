@@ -16,4 +16,4 @@ mod text;
 mod trust;
 mod wire;
 
-pub use targets::{TARGETS, run};
+pub use targets::{TARGETS, Target, run};

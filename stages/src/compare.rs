@@ -57,7 +57,7 @@ pub fn run(arguments: &[String], stdin: &mut dyn Read) -> Result<(), StageError>
     let tensors = match what.as_str() {
         "logits" => logits(&model, rows),
         "scores" => scores(&model, rows),
-        "gradients" => gradients(&model, rows),
+        "gradients" => gradients(&model.merged(), rows),
         _ => return Err(StageError::failed(USAGE)),
     };
     write(&out, &tensors)

@@ -234,7 +234,7 @@ pub fn outputs_and_gradient(model: &Network, rows: &[TokenRow], readout: Readout
     let d_outputs = numbers("d_outputs", outputs.dims()[0]);
     let d_outputs = TensorData::new(d_outputs, outputs.dims());
     let d_outputs = Tensor::from_data(d_outputs, (&outputs.device(), outputs.dtype()));
-    let mut grads = model.weights().zeros_like();
+    let mut grads = model.trained().zeros_like();
     model.backward(tape, d_outputs, &mut grads);
     let grads = match grads {
         Flat::Host(grads) => wide(&grads),

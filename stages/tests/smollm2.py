@@ -52,7 +52,7 @@ def hugging_face_folder(gguf, folder):
 def ask(kiln, model, folder):
     run = subprocess.run([kiln, "chat", model, "--temperature", "0", "--json"], input=QUESTION + "\n", text=True,
                          capture_output=True, cwd=folder)
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == 0, run.stdout + run.stderr
     reply = json.loads(run.stdout)["replies"][0]
     assert reply["text"] == ANSWER, f"{model}: {reply}"
 
@@ -63,7 +63,7 @@ def hold_logits(stages, model, folder, theirs, rows, what):
     out = folder / "logits"
     run = subprocess.run([stages, "model", "logits", model, out], input=json.dumps({"rows": rows}), text=True,
                          capture_output=True)
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == 0, run.stdout + run.stderr
     ours, worst = load_file(out / "model.safetensors"), 0.0
     for n, row in enumerate(rows):
         with torch.no_grad():

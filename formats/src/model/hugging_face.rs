@@ -136,7 +136,8 @@ pub fn read(value: &Value) -> Result<Described, ConfigError> {
     let fields = Fields::new(value.as_object().ok_or(ConfigError::NotAnObject)?);
     let described = described(&fields).map_err(ConfigError::Field)?;
     described.config.check()?;
-    let harmless = |name: &str| name.starts_with('_') || HARMLESS.contains(&name);
+    let harmless =
+        |name: &str| name.starts_with('_') || name.ends_with("_token_id") || HARMLESS.contains(&name);
     match fields.unknown(harmless) {
         Some(name) => Err(ConfigError::Unknown(name.to_owned())),
         None => Ok(described),

@@ -77,23 +77,14 @@ impl<F: Borrow<File>> TensorFile<F> {
     /// # Errors
     /// Why it cannot be read; the tensors are exactly what follows the header.
     pub fn open(file: F, offset: u64, end: u64) -> Result<Self, String> {
-        let mut length = [0; 8];
-        read_at(file.borrow(), offset, &mut length)?;
-        let length = u64::from_le_bytes(length);
-        let limit = end.saturating_sub(offset).saturating_sub(8).min(HEADER_LIMIT);
-        if length > limit {
-            return Err(format!("its header claims {length} bytes"));
-        }
-        let mut bytes = vec![0; length as usize];
-        read_at(file.borrow(), offset + 8, &mut bytes)?;
-        // This checks that the tensors lie one after the other, each as long as its shape says.
-        let header: Metadata = serde_json::from_slice(&bytes).map_err(|e| format!("its header: {e}"))?;
-        let start = offset + 8 + length;
-        let values = header.tensors().values().map(|info| info.data_offsets.1).max().unwrap_or(0);
-        match start.checked_add(values as u64) == Some(end) {
-            true => Ok(Self { file, header, start }),
-            false => Err("its size is not what its header says".to_owned()),
-        }
+        let mut bytes = vec![0; 8];
+        read_at(file.borrow(), offset, &mut bytes)?;
+        let size = end.saturating_sub(offset);
+        let length = header_length(&bytes, size)?;
+        bytes.resize(8 + length, 0);
+        read_at(file.borrow(), offset + 8, &mut bytes[8..])?;
+        let (start, header) = header(&bytes, size)?;
+        Ok(Self { file, header, start: offset + start })
     }
 
     /// The header.
@@ -141,6 +132,32 @@ impl<F: Borrow<File>> TensorFile<F> {
                 .for_each(|(x, bytes)| *x = value([bytes[0], bytes[1]]));
         }
         Ok(())
+    }
+}
+
+/// The length of a header, by the first bytes of a file of this size.
+fn header_length(bytes: &[u8], size: u64) -> Result<usize, String> {
+    let length = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
+    let length = length.ok_or("it is too short for a safetensors file")?;
+    match length <= size.saturating_sub(8).min(HEADER_LIMIT) {
+        true => Ok(length as usize),
+        false => Err(format!("its header claims {length} bytes")),
+    }
+}
+
+/// The place of the first value, and the header, in the first bytes of a safetensors file of this size.
+///
+/// # Errors
+/// Why it is none; the tensors are exactly what follows the header.
+pub fn header(bytes: &[u8], size: u64) -> Result<(u64, Metadata), String> {
+    let start = 8 + header_length(bytes, size)?;
+    let text = bytes.get(8..start).ok_or("it ends within its header")?;
+    // This checks that the tensors lie one after the other, each as long as its shape says.
+    let header: Metadata = serde_json::from_slice(text).map_err(|e| format!("its header: {e}"))?;
+    let values = header.tensors().values().map(|info| info.data_offsets.1).max().unwrap_or(0);
+    match (start as u64).checked_add(values as u64) == Some(size) {
+        true => Ok((start as u64, header)),
+        false => Err("its size is not what its header says".to_owned()),
     }
 }
 
