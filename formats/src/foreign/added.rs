@@ -32,6 +32,8 @@ pub(super) struct Added {
     plain: Trie,
     /// Those that are looked for in the normalized text, as they are when normalized.
     normalized: Trie,
+    /// Whether special ones are among those.
+    specials_are_normalized: bool,
 }
 
 /// An added token.
@@ -66,9 +68,12 @@ impl Added {
     pub(super) fn new(list: Vec<AddedJson>, normalizer: Option<&Normalizer>) -> Result<Self, ForeignError> {
         let by_id = HashMap::with_capacity_and_hasher(list.len(), FixedState::default());
         let (plain, normalized) = (Trie::default(), Trie::default());
-        let mut added = Self { tokens: Vec::with_capacity(list.len()), by_id, plain, normalized };
+        let specials_are_normalized = list.iter().any(|token| token.special && token.normalized);
+        let tokens = Vec::with_capacity(list.len());
+        let mut added = Self { tokens, by_id, plain, normalized, specials_are_normalized };
         for json in list {
-            let pattern = normalizer.filter(|_| json.normalized).map(|by| by.normalized(&json.content));
+            let by = normalizer.filter(|_| json.normalized);
+            let pattern = by.map(|by| by.normalized(&json.content, &Fuel::for_text(LONGEST)).into_owned());
             let token = AddedToken { pattern: pattern.filter(|pattern| *pattern != json.content), json };
             added.add(token)?;
         }
@@ -122,6 +127,35 @@ impl Added {
         cut
     }
 
+    /// As [`Self::extract`], calling `each` with a token or a stretch from left to right; `None`, and nothing is called, where
+    /// it would have to be known which part of the text a special token of the normalized text is.
+    pub(super) fn extract_quickly(
+        &self,
+        text: &str,
+        normalizer: Option<&Normalizer>,
+        fuel: &Fuel,
+        allowed: &dyn Fn(Range<usize>) -> bool,
+        each: &mut dyn FnMut(Result<u32, &str>),
+    ) -> Option<()> {
+        if self.specials_are_normalized && normalizer.is_some() {
+            return None;
+        }
+        for (place, id) in self.pieces(text, &self.plain, allowed) {
+            if let Some(id) = id {
+                each(Ok(id));
+                continue;
+            }
+            let part = &text[place.clone()];
+            let part = normalizer.map_or(part.into(), |normalizer| normalizer.normalized(part, fuel));
+            // With a normalizer there is no special token to ask for.
+            let allowed = |inner: Range<usize>| allowed(place.start + inner.start..place.start + inner.end);
+            for (place, id) in self.pieces(&part, &self.normalized, &allowed) {
+                each(id.ok_or(&part[place]));
+            }
+        }
+        Some(())
+    }
+
     fn cut(
         &self,
         part: NormalizedString,
@@ -151,7 +185,7 @@ impl Added {
     }
 
     /// The places of tokens and of what lies between, in the order of the text.
-    pub(super) fn pieces(
+    fn pieces(
         &self,
         text: &str,
         trie: &Trie,

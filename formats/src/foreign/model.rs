@@ -119,10 +119,11 @@ impl Model {
         if let Some(unknown) = unknown {
             builder = builder.unk_token(unknown);
         }
-        if let Some(prefix) = json.continuing_subword_prefix {
+        // Files have empty ones as well, for each of which the crate would make a copy of each character.
+        if let Some(prefix) = json.continuing_subword_prefix.filter(|prefix| !prefix.is_empty()) {
             builder = builder.continuing_subword_prefix(prefix);
         }
-        if let Some(suffix) = json.end_of_word_suffix {
+        if let Some(suffix) = json.end_of_word_suffix.filter(|suffix| !suffix.is_empty()) {
             builder = builder.end_of_word_suffix(suffix);
         }
         let bpe = builder.build().map_err(|error| ForeignError::field("model", error.to_string()))?;

@@ -6,11 +6,12 @@
 //! Must not know: chat templates, models, stages.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{OffsetReferential, OffsetType};
@@ -18,17 +19,21 @@ use tokenizers::{OffsetReferential, OffsetType};
 use super::added::Added;
 use super::build::build;
 use super::config::{Config, ModelConfigs};
-use super::decode::{Decoder, Run};
+use super::decode::{Decoder, Run, char_of_byte};
 use super::error::ForeignError;
 use super::folder::{self, Folder, NamedFile};
 use super::json::TokenizerJson;
 use super::model::Model;
-use super::pipeline::{Around, Normalizer, PreTokenizer};
+use super::pipeline::{Around, Normalizer, PreTokenizer, Quick};
 use super::protect::{Protector, unmark};
 use super::regex::Fuel;
 
 /// How many pieces each thread remembers the merges of, as the crate has it.
 pub(super) const CACHE: usize = 10_000;
+
+/// How many pieces of a text are remembered, and how long they are.
+const MOST_SEEN: usize = 1 << 17;
+const LONGEST_SEEN: usize = 64;
 
 /// A byte-pair tokenizer of Hugging Face. Clones share everything.
 #[derive(Clone)]
@@ -153,6 +158,9 @@ impl Inner {
     /// The ids of a text, in which a special token may be found at the places that `allowed` says.
     fn encode(&self, text: &str, allowed: &dyn Fn(Range<usize>) -> bool, plain: bool) -> Vec<u32> {
         let fuel = Fuel::for_text(text.len());
+        if let Some(ids) = self.encode_quickly(text, &fuel, allowed, plain) {
+            return ids;
+        }
         let mut cut = self.added.extract(text, self.normalizer.as_ref(), &fuel, allowed);
         if let Some(pre_tokenizer) = &self.pre_tokenizer {
             pre_tokenizer.apply(&mut cut, &fuel);
@@ -166,6 +174,60 @@ impl Inner {
             }
         }
         ids
+    }
+}
+
+impl Inner {
+    /// The same ids, where the crate's aligned strings are not needed.
+    fn encode_quickly(
+        &self,
+        text: &str,
+        fuel: &Fuel,
+        allowed: &dyn Fn(Range<usize>) -> bool,
+        plain: bool,
+    ) -> Option<Vec<u32>> {
+        let quick = Quick::new(self.pre_tokenizer.as_ref()?)?;
+        let mut ids = Vec::with_capacity(text.len() / 4);
+        let mut pieces =
+            Pieces { model: &self.model, plain, spelled: String::new(), seen: HashMap::default() };
+        self.added.extract_quickly(
+            text,
+            self.normalizer.as_ref(),
+            fuel,
+            allowed,
+            &mut |part| match part {
+                Ok(id) => ids.push(id),
+                Err(stretch) => quick.pieces(stretch, fuel, &mut |piece| pieces.encode(piece, &mut ids)),
+            },
+        )?;
+        Some(ids)
+    }
+}
+
+/// The pieces of one text.
+struct Pieces<'m> {
+    model: &'m Model,
+    plain: bool,
+    spelled: String,
+    /// Where the ids of a piece stand that has been there before.
+    seen: HashMap<Box<str>, Range<usize>, FixedState>,
+}
+
+impl Pieces<'_> {
+    fn encode(&mut self, piece: &str, ids: &mut Vec<u32>) {
+        if let Some(place) = self.seen.get(piece) {
+            return ids.extend_from_within(place.clone());
+        }
+        self.spelled.clear();
+        self.spelled.extend(piece.bytes().map(char_of_byte));
+        let start = ids.len();
+        match self.plain {
+            true => self.model.encode_plain(&self.spelled, ids),
+            false => self.model.encode(&self.spelled, ids),
+        }
+        if self.seen.len() < MOST_SEEN && piece.len() <= LONGEST_SEEN {
+            self.seen.insert(piece.into(), start..ids.len());
+        }
     }
 }
 

@@ -6,12 +6,21 @@
 
 /// The character that stands for a byte: itself where it is printable Latin-1, else the next one from U+0100 on.
 pub(in crate::foreign) fn char_of_byte(byte: u8) -> char {
-    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    if printable(byte) {
-        return byte.into();
+    const CHARS: [char; 256] = chars();
+    CHARS[byte as usize]
+}
+
+const fn chars() -> [char; 256] {
+    let bytes = table();
+    let mut chars = ['\0'; 256];
+    let mut code = 0;
+    while code < bytes.len() {
+        if let (Some(byte), Some(char)) = (bytes[code], char::from_u32(code as u32)) {
+            chars[byte as usize] = char;
+        }
+        code += 1;
     }
-    let others_before = (0..byte).filter(|&other| !printable(other)).count() as u32;
-    char::from_u32(0x100 + others_before).unwrap_or_default()
+    chars
 }
 
 /// The byte that a character stands for.

@@ -46,6 +46,16 @@ impl Finder {
         Search { finder: self, fuel }
     }
 
+    /// Where it is found, from left to right, without overlap.
+    pub(super) fn find_all(&self, inside: &str, fuel: &Fuel) -> Vec<Offsets> {
+        match self {
+            Self::Literal(text) => {
+                inside.match_indices(text.as_str()).map(|(at, found)| (at, at + found.len())).collect()
+            }
+            Self::Pattern(regex) => regex.find_all(inside, fuel),
+        }
+    }
+
     /// How many bytes at most replace one byte, when `content` replaces what is found.
     pub(super) fn growth(&self, content: &str) -> u64 {
         match self {
@@ -67,18 +77,12 @@ impl Pattern for Search<'_> {
         if inside.is_empty() {
             return Ok(vec![((0, 0), false)]);
         }
-        let found = match self.finder {
-            Finder::Literal(text) => {
-                inside.match_indices(text.as_str()).map(|(at, found)| (at, at + found.len())).collect()
-            }
-            Finder::Pattern(regex) => regex.find_all(inside, self.fuel),
-        };
-        Ok(cover(found, inside.len()))
+        Ok(cover(self.finder.find_all(inside, self.fuel), inside.len()))
     }
 }
 
 /// What is found, and what lies between.
-fn cover(found: Vec<Offsets>, length: usize) -> Vec<(Offsets, bool)> {
+pub(super) fn cover(found: Vec<Offsets>, length: usize) -> Vec<(Offsets, bool)> {
     let mut parts = Vec::with_capacity(2 * found.len() + 1);
     let mut last = 0;
     for (start, end) in found {

@@ -4,6 +4,8 @@
 //! Invariant: a text grows by a bounded factor.
 //! Must not know: pieces, tokens.
 
+use std::borrow::Cow;
+
 use tokenizers::normalizers::{BertNormalizer, ByteLevel, Nmt, StripAccents};
 use tokenizers::{NormalizedString, Normalizer as _};
 
@@ -149,9 +151,13 @@ impl Normalizer {
     }
 
     /// What a text becomes.
-    pub(in crate::foreign) fn normalized(&self, text: &str) -> String {
+    pub(in crate::foreign) fn normalized<'t>(&self, text: &'t str, fuel: &Fuel) -> Cow<'t, str> {
+        // No character below the combining marks is changed or joined with another.
+        if *self == Self::Nfc && text.chars().all(|char| char < '\u{300}') {
+            return text.into();
+        }
         let mut string = NormalizedString::from(text);
-        self.apply(&mut string, &Fuel::for_text(text.len()));
-        string.get().into()
+        self.apply(&mut string, fuel);
+        string.get().to_owned().into()
     }
 }

@@ -22,7 +22,11 @@ const DEEPEST: usize = 4;
 /// The pattern of GPT-2, which `ByteLevel` stands for.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-static GPT2_FINDER: LazyLock<Option<Finder>> = LazyLock::new(|| Regex::new(GPT2).ok().map(Finder::Pattern));
+/// That pattern.
+pub(super) fn gpt2() -> Option<&'static Finder> {
+    static FINDER: LazyLock<Option<Finder>> = LazyLock::new(|| Regex::new(GPT2).ok().map(Finder::Pattern));
+    FINDER.as_ref()
+}
 
 /// A pre-tokenizer.
 #[derive(Debug, PartialEq)]
@@ -112,7 +116,7 @@ impl PreTokenizer {
                 _ = text.split(|_, part| part.split(Inverted(find.with(fuel)), *behavior));
             }
             Self::ByteLevel { prefix_space, pattern } => {
-                let find = GPT2_FINDER.as_ref().filter(|_| *pattern);
+                let find = gpt2().filter(|_| *pattern);
                 _ = text.split(|_, mut part| {
                     if *prefix_space && !part.get().starts_with(' ') {
                         part.prepend(" ");

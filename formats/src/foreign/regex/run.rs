@@ -129,7 +129,10 @@ impl Machine<'_> {
         while start <= self.text.len() {
             self.step()?;
             if self.program.first.is_none_or(|first| self.may_begin(first, start)) {
-                self.slots.fill(usize::MAX);
+                // Most patterns have none, and the call would take as long as the match.
+                if !self.slots.is_empty() {
+                    self.slots.fill(usize::MAX);
+                }
                 if let Some(end) = self.run(0, start, None)? {
                     self.frames.clear();
                     return Ok(Some((start, end)));
