@@ -2,7 +2,8 @@
 """Makes the small GGUF files of fuzz/corpus/gguf, which the unit tests of `formats/src/gguf` read as well.
 
 Purpose: files that the package `gguf` 0.19.0 wrote and not Kiln: every type with its values' hash printed, and a tiny model
-of each architecture.
+of each architecture. Beside them stand the documents of two of the models as Kiln imports them (`*.json`), and files that
+the fuzzer found (`unused_stop`: the stop token has the type of an unused one).
 Invariant: the same files from every run.
 Usage: gguf_fixtures.py FOLDER, with gguf and numpy installed; paste the hashes that it prints into tests/values.rs.
 """

@@ -7,6 +7,12 @@
 use serde_json::{Map, Value};
 
 use super::GgufError;
+use super::error::quoted;
+
+/// A value, as a message may show it.
+pub(super) fn shown(value: &Value) -> String {
+    quoted(&value.to_string())
+}
 
 /// An object of a document, say `config.json`.
 #[derive(Clone, Copy)]
@@ -22,7 +28,10 @@ impl<'v> Fields<'v> {
         match value {
             Value::Object(map) => Ok(Self { document, map: Some(map) }),
             Value::Null => Ok(Self { document, map: None }),
-            _ => Err(GgufError::whole(format!("{document}: an object is expected, and there is {value}"))),
+            _ => Err(GgufError::whole(format!(
+                "{document}: an object is expected, and there is `{}`",
+                shown(value)
+            ))),
         }
     }
 

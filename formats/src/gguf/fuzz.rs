@@ -1,25 +1,34 @@
 //! The reader of GGUF, as a function of any bytes.
 //!
 //! Purpose: panics when a rule is broken: what is accepted lies in the bytes and can be read wholly; what is written again
-//! says the same; a model that is imported can be exported, and is the same when it is imported again.
+//! says the same; a model that is imported can be exported, and is the same when it is imported again; its tokenizer loads,
+//! and every token has its id.
 //! Invariant: nothing outside memory is touched; large tensors are left alone.
 //! Must not know: who makes the bytes.
 
 // A panic is how a target fails.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::{Documents, GgufFile, GgufWriter, Imported, Precision, TensorPlan, export_to};
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::{Documents, GgufFile, GgufWriter, Imported, Precision, TensorPlan, export_to, exported_tensors};
 
 /// The most values that are read of one file.
 const MOST_VALUES: usize = 1 << 20;
 
-/// Parses the bytes and checks what comes of it.
+/// Parses the bytes and checks what comes of it. Bytes that are JSON are the documents of a folder that is to be exported.
 pub fn fuzz(bytes: &[u8]) {
+    if let Ok(documents) = serde_json::from_slice(bytes) {
+        return export_any(&documents);
+    }
     let Ok(file) = GgufFile::new(bytes) else { return };
     read_all(&file, bytes.len() as u64);
     write_again(&file);
     if let Ok(model) = Imported::new(file) {
         export_again(&model);
+        load_tokenizer(&model);
     }
 }
 
@@ -92,5 +101,41 @@ fn export_again(model: &Imported<&[u8]>) {
         again.read(&tensor.name, &mut ours).unwrap();
         model.read(&tensor.name, &mut theirs).unwrap();
         assert_eq!(ours, theirs, "{}", tensor.name);
+    }
+}
+
+fn load_tokenizer(model: &Imported<&[u8]>) {
+    let tokenizer = tokenizers::Tokenizer::from_str(&model.tokenizer.to_string()).unwrap();
+    let tokens = model.tokenizer["model"]["vocab"].as_object().unwrap();
+    assert_eq!(tokenizer.get_vocab_size(true), tokens.len());
+    for (text, id) in tokens {
+        assert_eq!(tokenizer.token_to_id(text).map(u64::from), id.as_u64(), "{text:?}");
+    }
+    let ids = tokenizer.encode("ab <|stop|>a1\n", true).unwrap();
+    assert!(ids.get_ids().iter().all(|&id| (id as usize) < tokens.len()));
+}
+
+fn export_any(documents: &Value) {
+    let Ok(tensors) = exported_tensors(&documents["config"]) else { return };
+    let sizes = tensors.iter().map(|(_, shape)| shape.iter().product::<usize>());
+    if sizes.sum::<usize>() > MOST_VALUES {
+        return;
+    }
+    let documents = Documents {
+        config: &documents["config"],
+        tokenizer: &documents["tokenizer"],
+        tokenizer_config: &documents["tokenizer_config"],
+        generation_config: &documents["generation_config"],
+    };
+    let values = |_: &str, shape: &[usize], out: &mut Vec<f32>| {
+        out.resize(shape.iter().product(), 1.0);
+        Ok::<(), String>(())
+    };
+    for precision in [Precision::F32, Precision::F16, Precision::Q8_0] {
+        if let Ok(bytes) = export_to(Vec::new(), &documents, "fuzz", precision, values) {
+            let model = Imported::new(GgufFile::new(bytes.as_slice()).unwrap()).unwrap();
+            assert_eq!(model.tensors.len(), tensors.len());
+            load_tokenizer(&model);
+        }
     }
 }

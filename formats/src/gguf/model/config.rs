@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::decoder::{Architecture, Decoder};
 use super::rope::{Llama3, Scaling, Yarn};
 use crate::gguf::GgufError;
-use crate::gguf::fields::Fields;
+use crate::gguf::error::quoted;
+use crate::gguf::fields::{Fields, shown};
 
 /// The name of the document in messages.
 const CONFIG: &str = "config.json";
@@ -122,7 +123,7 @@ fn architecture(fields: &Fields<'_>) -> Result<Architecture, GgufError> {
 fn refuse_others(fields: &Fields<'_>, settings: &[(&str, &[Value])]) -> Result<(), GgufError> {
     for (name, known) in settings {
         if let Some(value) = fields.get(name).filter(|value| !known.contains(value)) {
-            let what = format!("llama.cpp does not compute with {value}, only with {}", known[0]);
+            let what = format!("llama.cpp does not compute with {}, only with {}", shown(value), known[0]);
             return Err(fields.refuse(name, what));
         }
     }
@@ -269,9 +270,8 @@ fn read_rope(fields: &Fields<'_>) -> Result<(f64, Scaling), GgufError> {
             original_context: original()?,
         }),
         kind => {
-            return Err(
-                found.refuse("rope_type", format!("llama.cpp has no `{kind}` with this architecture"))
-            );
+            return Err(found
+                .refuse("rope_type", format!("llama.cpp has no `{}` with this architecture", quoted(kind))));
         }
     };
     refuse_unknown(&found, kind.unwrap_or("default"))?;

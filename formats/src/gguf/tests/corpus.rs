@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::{Parts, fixture};
-use crate::gguf::{GgufFile, Imported, fuzz};
+use crate::gguf::{Documents, GgufFile, Imported, Precision, export_to, fuzz};
 
 const FILES: [&str; 5] = ["llama", "qwen2", "qwen3", "gpt2", "types"];
 
@@ -24,6 +24,25 @@ fn no_file_of_the_corpus_breaks_a_rule() {
 fn the_models_of_the_corpus_are_models() {
     for name in &FILES[..4] {
         assert!(Imported::new(GgufFile::new(fixture(name)).unwrap()).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn the_documents_of_the_corpus_are_exported() {
+    for name in ["llama.json", "qwen3.json"] {
+        let documents: serde_json::Value = serde_json::from_slice(&fixture(name)).unwrap();
+        let content = Documents {
+            config: &documents["config"],
+            tokenizer: &documents["tokenizer"],
+            tokenizer_config: &documents["tokenizer_config"],
+            generation_config: &documents["generation_config"],
+        };
+        let values = |_: &str, shape: &[usize], out: &mut Vec<f32>| {
+            out.resize(shape.iter().product(), 1.0);
+            Ok::<(), String>(())
+        };
+        let bytes = export_to(Vec::new(), &content, "tiny", Precision::F16, values).unwrap();
+        assert!(Imported::new(GgufFile::new(bytes).unwrap()).is_ok(), "{name}");
     }
 }
 

@@ -257,6 +257,20 @@ fn a_tokenizer_that_llama_cpp_cannot_follow_is_refused() {
 }
 
 #[test]
+fn a_vocabulary_that_claims_too_much_is_an_error_before_memory_is_taken() {
+    let mut folder = Folder::of("qwen2");
+    folder.config["vocab_size"] = json!(200_000_000);
+    assert!(refused(folder.written(Precision::F32)).contains("`vocab_size`: 200000000 is more than"));
+    folder.config["vocab_size"] = json!(u64::MAX);
+    assert!(refused(folder.written(Precision::F32)).contains("the vocabulary"));
+    folder.config["vocab_size"] = json!(8);
+    folder.config["hidden_act"] = json!("x".repeat(10_000));
+    assert!(refused(folder.written(Precision::F32)).len() < 250);
+    folder.config = json!(["x".repeat(10_000)]);
+    assert!(refused(folder.written(Precision::F32)).len() < 250);
+}
+
+#[test]
 fn merges_of_either_form_are_written_and_gaps_become_unused_tokens() {
     let mut folder = Folder::of("qwen2");
     folder.tokenizer["model"]["merges"] = json!([["a", "b"], ["Ġ", "a"]]);

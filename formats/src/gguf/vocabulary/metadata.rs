@@ -184,7 +184,7 @@ fn mark_special(vocabulary: &mut Vocabulary) {
         [special.bos, special.eos, special.eot, special.eom, special.unk, special.pad].into_iter().flatten()
     {
         let place = id as usize;
-        if vocabulary.kinds[place] == TokenKind::Normal && looks_special(&vocabulary.tokens[place]) {
+        if vocabulary.kinds[place].is_plain() && looks_special(&vocabulary.tokens[place]) {
             vocabulary.kinds[place] = TokenKind::Control;
         }
     }
@@ -195,7 +195,7 @@ fn mark_added(vocabulary: &mut Vocabulary, metadata: &Metadata) -> Result<(), Gg
     let added = metadata.strings(ADDED)?.unwrap_or_default();
     let mut left: HashSet<&str> = added.iter().map(String::as_str).collect();
     for (text, kind) in vocabulary.tokens.iter().zip(&mut vocabulary.kinds) {
-        if left.remove(text.as_str()) && *kind == TokenKind::Normal {
+        if left.remove(text.as_str()) && kind.is_plain() {
             *kind = TokenKind::UserDefined;
         }
     }

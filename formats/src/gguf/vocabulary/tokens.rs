@@ -22,6 +22,13 @@ pub(super) enum TokenKind {
     Unused,
 }
 
+impl TokenKind {
+    /// Whether a text becomes the token by merges alone.
+    pub(super) fn is_plain(self) -> bool {
+        matches!(self, TokenKind::Normal | TokenKind::Unused)
+    }
+}
+
 /// The tokens with a part of their own.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(in crate::gguf) struct SpecialIds {
