@@ -31,7 +31,7 @@ type Function = fn(&mut State<'_, '_>, &Arguments<'_>) -> Result<Value>;
 pub(super) fn register(environment: &mut Environment<'static>) {
     let functions: [(&'static str, Function); 6] = [
         ("range", range),
-        ("dict", |state, call| Dict::new(entries(state, call)?)),
+        ("dict", |state, call| Dict::paid(state, entries(state, call)?)),
         ("namespace", namespace),
         ("joiner", joiner),
         ("cycler", cycler),
@@ -102,7 +102,7 @@ fn namespace(state: &mut State<'_, '_>, call: &Arguments<'_>) -> Result<Value> {
             return Err(error("an attribute of a namespace may not begin with an underscore; rename it"));
         }
     }
-    Value::from_function(functions::namespace).call(state, &[Dict::new(entries)?])
+    Value::from_function(functions::namespace).call(state, &[Dict::paid(state, entries)?])
 }
 
 /// Whether a namespace may hold a value: not, if that holds a namespace, so that nothing ever holds itself.

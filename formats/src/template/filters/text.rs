@@ -10,7 +10,7 @@ use super::order::Key;
 use crate::template::methods;
 use crate::template::python::arguments::{Arguments, some};
 use crate::template::python::kind::{Kind, integer, items, kind, name, string};
-use crate::template::python::object::{Dict, Form, List, pay_bytes};
+use crate::template::python::object::{Dict, Form, List, pay_bytes, pay_items};
 use crate::template::python::text::{as_safe, escape as escaped, text};
 use crate::template::python::{Result, State, error, percent};
 
@@ -20,6 +20,7 @@ pub(super) fn cased(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) 
     if call.name == "trim" {
         let [characters] = call.bind(["chars"])?;
         let characters = some(&characters).map(|characters| string(characters, "what is trimmed")).transpose()?;
+        pay_items(state, characters.unwrap_or_default().len())?;
         return Ok(as_safe(methods::strip(&whole, characters, methods::Side::Both).to_owned(), safe));
     }
     if call.name == "center" {
@@ -124,7 +125,7 @@ pub(super) fn format(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>)
         return Err(error("`format` takes either values or named values"));
     }
     let values = match call.has_named() {
-        true => Dict::new(call.named()?)?,
+        true => Dict::paid(state, call.named()?)?,
         false => List::new(call.values.to_vec(), Form::Tuple)?,
     };
     let whole = text(state, value)?.into_owned();

@@ -118,8 +118,8 @@ fn plain_item(state: &State<'_, '_>, value: &Value, key: &Value) -> Result<Optio
         }
         (Kind::Str(text), Some(index)) => {
             pay_bytes(state, text.len())?;
-            let length = if index < 0 { text.chars().count() } else { text.len() };
-            let character = place(index, length).and_then(|index| text.chars().nth(index));
+            let steps = usize::try_from(if index < 0 { -1 - index } else { index }).unwrap_or(usize::MAX);
+            let character = if index < 0 { text.chars().rev().nth(steps) } else { text.chars().nth(steps) };
             Ok(character.map(|character| as_safe(character.to_string(), value.is_safe())))
         }
         _ => Ok(None),

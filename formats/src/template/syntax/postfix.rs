@@ -172,7 +172,11 @@ impl Parser<'_> {
             }
             let follows = self.tokens.get(self.next + 1).map(|token| &token.kind);
             let is_named = matches!((self.kind(), follows), (Some(Kind::Name(_)), Some(Kind::Op("="))));
-            let is_value = !self.is_op("*") && !self.is_op("**");
+            let end = match self.kind() {
+                Some(Kind::Op("*")) => "|k__iterate",
+                Some(Kind::Op("**")) => "|k__named",
+                _ => end,
+            };
             let allowed = if self.is_op("*") {
                 self.write("*");
                 self.next += 1;
@@ -197,7 +201,7 @@ impl Parser<'_> {
             let start = self.writer.here();
             let shape = self.expression(true)?;
             self.tightened(start, shape);
-            self.writer.push(if is_value { end } else { "" });
+            self.writer.push(end);
         }
         self.expect_op(")")
     }

@@ -151,6 +151,7 @@ impl Statements<'_> {
 
     fn enter(&mut self, block: Block) -> Result<()> {
         self.open.push(block);
+        self.parser.in_macro |= block == Block::Macro;
         match self.open.len() > MAX_BLOCK_DEPTH {
             true => Err(self.parser.error(format!("more than {MAX_BLOCK_DEPTH} blocks nest in one another"))),
             false => Ok(()),
@@ -160,6 +161,7 @@ impl Statements<'_> {
     fn close(&mut self, at: usize, name: &str) -> Result<()> {
         match self.open.pop() {
             Some(block) if block.name() == name => {
+                self.parser.in_macro = self.open.contains(&Block::Macro);
                 if block == Block::Generation {
                     self.parser.writer.push("{{ k__generation.end() }}{% endwith %}");
                     return self.end(Kind::TagEnd, "");
