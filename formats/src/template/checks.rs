@@ -11,7 +11,7 @@ use super::methods::{is_lower, is_upper};
 use super::python::arguments::Arguments;
 use super::python::compare::{contains, holds};
 use super::python::kind::{Kind, is_callable, kind};
-use super::python::object::Form;
+use super::python::object::{Form, hashable};
 use super::python::operator::binary;
 use super::python::text::text;
 use super::python::{Result, State, error};
@@ -101,8 +101,11 @@ fn alone(state: &mut State<'_, '_>, value: &Value, name: &str) -> Result<bool> {
         "upper" => is_upper(&text(state, value)?),
         "odd" => is_rest(state, value, &Value::from(2), 1)?,
         "even" => is_rest(state, value, &Value::from(2), 0)?,
-        "filter" => value.as_str().is_some_and(|name| filters::NAMES.contains(&name)),
-        "test" => value.as_str().is_some_and(|name| NAMES.contains(&name)),
+        "filter" | "test" => {
+            hashable(value)?;
+            let names = if name == "filter" { &filters::NAMES[..] } else { &NAMES[..] };
+            value.as_str().is_some_and(|name| names.contains(&name))
+        }
         _ => return Err(error(format!("there is no test `{name}`"))),
     })
 }

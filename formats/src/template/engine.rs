@@ -15,8 +15,8 @@ use super::checks::check;
 use super::python::access;
 use super::python::arguments::Arguments;
 use super::python::compare::holds;
-use super::python::kind::{Kind, kind, name, string};
-use super::python::object::{Dict, Form, List};
+use super::python::kind::{Kind, items, kind, name, string};
+use super::python::object::{Dict, Form, List, Undefined, pay};
 use super::python::operator::{binary, concatenated, sign};
 use super::python::text::text;
 use super::python::{Result, State, error};
@@ -57,7 +57,12 @@ fn make() -> Environment<'static> {
     environment.add_filter("k__list", |value: &Value| List::new(value.try_iter()?.collect(), Form::List));
     environment.add_filter("k__tuple", |value: &Value| List::new(value.try_iter()?.collect(), Form::Tuple));
     environment.add_filter("k__dict", dict);
+    environment.add_filter("k__named", named);
     environment.add_filter("k__iterate", iterate);
+    environment.add_filter("k__given", |value: &Value| match value.is_undefined() {
+        true => Value::from_object(Undefined),
+        false => value.clone(),
+    });
     environment.add_filter("k__store", |value: &Value| globals::storable(value).map(|()| value.clone()));
     globals::register(&mut environment);
     environment
@@ -126,15 +131,28 @@ fn compare(state: &mut State<'_, '_>, value: &Value, rest: &[Value]) -> Result<V
     Ok(Value::from(true))
 }
 
-fn dict(value: &Value) -> Result<Value> {
-    let pairs = value.as_object().and_then(|map| map.try_iter_pairs());
-    Dict::new(pairs.into_iter().flatten().collect())
+/// Keys and values in turn.
+fn dict(state: &mut State<'_, '_>, value: &Value) -> Result<Value> {
+    let mut parts = value.try_iter()?;
+    let pairs = std::iter::from_fn(|| Some((parts.next()?, parts.next()?)));
+    let pairs = pairs.collect();
+    Dict::paid(state, pairs)
+}
+
+/// Named arguments that a dict holds.
+fn named(state: &mut State<'_, '_>, value: &Value) -> Result<Value> {
+    match kind(value) {
+        Kind::Dict(_) => pay(state, value).map(|()| value.clone()),
+        _ => Err(error(format!("`**` takes a dict, not a {}", name(value)))),
+    }
 }
 
 /// What a loop may iterate over: minijinja would take `none` for an empty list.
-fn iterate(value: &Value) -> Result<Value> {
+fn iterate(state: &mut State<'_, '_>, value: &Value) -> Result<Value> {
     match kind(value) {
-        Kind::Undefined | Kind::Str(_) | Kind::List(_) | Kind::Dict(_) | Kind::Generator(_) => Ok(value.clone()),
+        Kind::Undefined | Kind::List(_) | Kind::Dict(_) | Kind::Generator(_) => Ok(value.clone()),
+        // A list, for minijinja does not know the length of text.
+        Kind::Str(_) => List::new(items(state, value)?, Form::List),
         _ => Err(error(format!("a loop cannot iterate over a {}", name(value)))),
     }
 }

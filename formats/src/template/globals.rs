@@ -31,7 +31,7 @@ type Function = fn(&mut State<'_, '_>, &Arguments<'_>) -> Result<Value>;
 pub(super) fn register(environment: &mut Environment<'static>) {
     let functions: [(&'static str, Function); 6] = [
         ("range", range),
-        ("dict", |state, call| Dict::new(entries(state, call)?)),
+        ("dict", |state, call| Dict::paid(state, entries(state, call)?)),
         ("namespace", namespace),
         ("joiner", joiner),
         ("cycler", cycler),
@@ -40,6 +40,7 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     for (name, function) in functions {
         environment.add_function(name, adapt(name, function));
     }
+    environment.add_function("k__new_flag", || Value::from_object(Flag(AtomicBool::new(false))));
     environment.add_global(clock::NAME, clock::unknown());
 }
 
@@ -101,7 +102,7 @@ fn namespace(state: &mut State<'_, '_>, call: &Arguments<'_>) -> Result<Value> {
             return Err(error("an attribute of a namespace may not begin with an underscore; rename it"));
         }
     }
-    Value::from_function(functions::namespace).call(state, &[Dict::new(entries)?])
+    Value::from_function(functions::namespace).call(state, &[Dict::paid(state, entries)?])
 }
 
 /// Whether a namespace may hold a value: not, if that holds a namespace, so that nothing ever holds itself.
@@ -117,6 +118,26 @@ fn raise(state: &mut State<'_, '_>, call: &Arguments<'_>) -> Result<Value> {
     let message = message.ok_or_else(|| call.missing("message"))?;
     let message = text(state, &message)?.into_owned();
     Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Raised(message)))
+}
+
+/// Whether an iteration of a loop has come to its end.
+#[derive(Debug)]
+struct Flag(AtomicBool);
+
+impl Object for Flag {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _given: &[Value]) -> Result<Value> {
+        match method {
+            "is_up" => Ok(Value::from(self.0.load(Ordering::Relaxed))),
+            _ => {
+                self.0.store(true, Ordering::Relaxed);
+                Ok(Value::from(""))
+            }
+        }
+    }
 }
 
 /// Gives nothing at its first call and the separator after that.

@@ -11,7 +11,7 @@ use minijinja::Value;
 use crate::template::python::access::item;
 use crate::template::python::arguments::{Arguments, some};
 use crate::template::python::compare::{equal, order};
-use crate::template::python::kind::{Kind, items, kind};
+use crate::template::python::kind::{Kind, is_undefined, items, kind};
 use crate::template::python::object::{Form, Generator, List, hashable, pay};
 use crate::template::python::{Result, State, error};
 
@@ -22,13 +22,15 @@ pub(super) struct Key {
     default: Option<Value>,
     /// Whether upper and lower case count as the same.
     fold: bool,
+    /// Whether the key is a list, as that of `sort`: then equal parts need no order.
+    listed: bool,
 }
 
 impl Key {
     /// The attribute of `map`, `sum` and others; `default` stands in for what is undefined.
     pub(super) fn new(attribute: Option<&Value>, default: Option<&Value>) -> Result<Self> {
         let paths = attribute.map(path).transpose()?.map(|path| vec![path]);
-        Ok(Self { paths, default: default.cloned(), fold: false })
+        Ok(Self { paths, default: default.cloned(), fold: false, listed: false })
     }
 
     /// The same without regard to case, unless it is asked for.
@@ -46,7 +48,7 @@ impl Key {
             }
             Some((attribute, _)) => Some(vec![path(attribute)?]),
         };
-        Ok(Self { paths, default: None, fold: false })
+        Ok(Self { paths: Some(paths.unwrap_or(vec![Vec::new()])), default: None, fold: false, listed: true })
     }
 
     /// The key of an item.
@@ -57,15 +59,15 @@ impl Key {
             let mut part = value.clone();
             for step in path {
                 part = item(state, &part, step)?;
-                if let Some(default) = self.default.as_ref().filter(|_| part.is_undefined()) {
+                if let Some(default) = self.default.as_ref().filter(|_| is_undefined(&part)) {
                     part = default.clone();
                 }
             }
             parts.push(self.finish(part));
         }
-        match parts.len() {
-            1 => Ok(parts.pop().unwrap_or_default()),
-            _ => List::new(parts, Form::List),
+        match self.listed {
+            false => Ok(parts.pop().unwrap_or_default()),
+            true => List::new(parts, Form::List),
         }
     }
 

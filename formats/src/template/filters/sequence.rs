@@ -27,7 +27,7 @@ pub(super) fn length(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>)
 
 pub(super) fn default(value: &Value, call: &Arguments<'_>) -> Result<Value> {
     let [default, boolean] = call.bind(["default_value", "boolean"])?;
-    let is_missing = value.is_undefined() || (boolean.is_some_and(|boolean| boolean.is_true()) && !value.is_true());
+    let is_missing = kind::is_undefined(value) || (boolean.is_some_and(|boolean| boolean.is_true()) && !value.is_true());
     Ok(if is_missing { default.unwrap_or(Value::from("")) } else { value.clone() })
 }
 

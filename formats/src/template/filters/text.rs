@@ -10,7 +10,7 @@ use super::order::Key;
 use crate::template::methods;
 use crate::template::python::arguments::{Arguments, some};
 use crate::template::python::kind::{Kind, integer, items, kind, name, string};
-use crate::template::python::object::{Dict, Form, List, pay_bytes};
+use crate::template::python::object::{Dict, Form, List, pay_bytes, pay_items};
 use crate::template::python::text::{as_safe, escape as escaped, text};
 use crate::template::python::{Result, State, error, percent};
 
@@ -20,6 +20,7 @@ pub(super) fn cased(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) 
     if call.name == "trim" {
         let [characters] = call.bind(["chars"])?;
         let characters = some(&characters).map(|characters| string(characters, "what is trimmed")).transpose()?;
+        pay_items(state, characters.unwrap_or_default().len())?;
         return Ok(as_safe(methods::strip(&whole, characters, methods::Side::Both).to_owned(), safe));
     }
     if call.name == "center" {
@@ -98,8 +99,7 @@ pub(super) fn indent(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>)
 
 pub(super) fn truncate(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
     let [length, kill, end, leeway] = call.bind(["length", "killwords", "end", "leeway"])?;
-    let whole = string(value, "the value of `truncate`")?;
-    pay_bytes(state, whole.len())?;
+    let size = crate::template::python::kind::length(state, value)? as i128;
     let length = length.map_or(Ok(255), |length| integer(&length, "a length"))?;
     let leeway = some(&leeway).map_or(Ok(5), |leeway| integer(leeway, "a leeway"))?;
     let end = end.unwrap_or(Value::from("..."));
@@ -108,9 +108,10 @@ pub(super) fn truncate(state: &State<'_, '_>, value: &Value, call: &Arguments<'_
     if length < end_length || leeway < 0 {
         return Err(error("`truncate` takes a length of at least that of its end, and no negative leeway"));
     }
-    if (whole.chars().count() as i128) <= length.saturating_add(leeway) {
+    if size <= length.saturating_add(leeway) {
         return Ok(value.clone());
     }
+    let whole = string(value, "the value of `truncate`")?;
     let kept: String = whole.chars().take(usize::try_from(length - end_length).unwrap_or_default()).collect();
     let kept = match kill.is_some_and(|kill| kill.is_true()) {
         true => kept.as_str(),
@@ -124,7 +125,7 @@ pub(super) fn format(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>)
         return Err(error("`format` takes either values or named values"));
     }
     let values = match call.has_named() {
-        true => Dict::new(call.named()?)?,
+        true => Dict::paid(state, call.named()?)?,
         false => List::new(call.values.to_vec(), Form::Tuple)?,
     };
     let whole = text(state, value)?.into_owned();

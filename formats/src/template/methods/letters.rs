@@ -52,8 +52,9 @@ const DIGITS: [(char, char); 17] = [
 const MORE_DIGITS: [(char, char); 3] =
     [('\u{10e60}', '\u{10e68}'), ('\u{11052}', '\u{1105a}'), ('\u{1f100}', '\u{1f10a}')];
 
-/// Ideographs that are numbers, but no numbers by their category.
-const IDEOGRAPHS: &str = "一二三四五六七八九十百千万萬億亿兆〇零壹贰貳叁參肆伍陆陸柒捌玖拾佰仟两兩廿卅";
+/// Ideographs that are numbers, though their category is that of letters (as Unicode 15 has them).
+const IDEOGRAPHS: &str = "㐅㒃㠪㭍一七万三九二五亖亿什仟仨伍佰億兆兩八六十千卄卅卌叁参參叄四壱壹幺廾廿弌弍弎弐拾捌柒漆玖百 \
+    肆萬貮貳贰阡陆陌陸零參拾兩零六陸什𠀁𠁤𠃢𠄡𠤪𠦃𠦌𠦜𠫪𠫽𠬙𢎐𢦘𣬛𦉭廾";
 
 fn is_decimal(character: char) -> bool {
     if character.is_ascii() { character.is_ascii_digit() } else { DECIMAL.has(character) }
@@ -217,6 +218,19 @@ pub(super) fn swap_case(text: &str) -> String {
             out.extend(character.to_uppercase());
         } else {
             out.push(character);
+        }
+    }
+    out
+}
+
+/// `casefold`: lower case, with the sharp s and its like spelled out. Cherokee folds to its older, upper letters.
+pub(super) fn case_fold(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\u{131}' => out.push(character),
+            '\u{13a0}'..='\u{13fd}' | '\u{ab70}'..='\u{abbf}' => out.extend(character.to_uppercase()),
+            _ => out.extend(character.to_uppercase().flat_map(char::to_lowercase)),
         }
     }
     out

@@ -16,9 +16,11 @@ pub(in crate::template) enum Side {
 
 /// `strip`, `lstrip` or `rstrip`, of white space or of these characters.
 pub(in crate::template) fn strip<'t>(text: &'t str, characters: Option<&str>, side: Side) -> &'t str {
+    let mut set: Vec<char> = characters.unwrap_or_default().chars().collect();
+    set.sort_unstable();
     let is_stripped = |character: char| match characters {
         None => is_space(character),
-        Some(characters) => characters.contains(character),
+        Some(_) => set.binary_search(&character).is_ok(),
     };
     match side {
         Side::Left => text.trim_start_matches(is_stripped),

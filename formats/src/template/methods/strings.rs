@@ -23,7 +23,7 @@ pub(super) fn call(state: &mut State<'_, '_>, text: &str, safe: bool, call: &Arg
     }
     match call.name {
         "lower" | "upper" | "casefold" | "capitalize" | "title" | "swapcase" => change_case(text, call),
-        "strip" | "lstrip" | "rstrip" => strip(text, call),
+        "strip" | "lstrip" | "rstrip" => strip(state, text, call),
         "split" | "rsplit" => split(state, text, call),
         "splitlines" => {
             let [keep] = call.bind(["keepends"])?;
@@ -65,14 +65,14 @@ fn change_case(text: &str, call: &Arguments<'_>) -> Result<Value> {
         "capitalize" => letters::capitalize(text),
         "title" => letters::title(text),
         "swapcase" => letters::swap_case(text),
-        // Exact for all but a few scripts: what is folded further is the sharp s and its like.
-        _ => text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect(),
+        _ => letters::case_fold(text),
     }))
 }
 
-fn strip(text: &str, call: &Arguments<'_>) -> Result<Value> {
+fn strip(state: &State<'_, '_>, text: &str, call: &Arguments<'_>) -> Result<Value> {
     let [characters] = call.bind_values()?;
     let characters = some(&characters).map(|characters| string(characters, "what is stripped")).transpose()?;
+    pay_items(state, characters.unwrap_or_default().len())?;
     let side = match call.name {
         "lstrip" => Side::Left,
         "rstrip" => Side::Right,

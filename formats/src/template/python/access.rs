@@ -8,7 +8,7 @@
 use minijinja::Value;
 
 use super::arguments::Arguments;
-use super::kind::{Kind, is_callable, is_loop, kind, name};
+use super::kind::{Kind, is_callable, is_loop, is_undefined, kind, name};
 use super::object::{Form, List, Method, hashable, pay_bytes, pay_items};
 use super::text::as_safe;
 use super::{Result, State, error};
@@ -16,7 +16,7 @@ use crate::template::methods;
 
 /// `value.name`.
 pub(in crate::template) fn attribute(state: &State<'_, '_>, value: &Value, attribute: &str) -> Result<Value> {
-    if value.is_undefined() {
+    if is_undefined(value) {
         return Err(error(format!("an undefined value has no `{attribute}`; test it with `is defined` before")));
     }
     match own(value, attribute) {
@@ -28,7 +28,7 @@ pub(in crate::template) fn attribute(state: &State<'_, '_>, value: &Value, attri
 
 /// `value[key]`.
 pub(in crate::template) fn item(state: &State<'_, '_>, value: &Value, key: &Value) -> Result<Value> {
-    if value.is_undefined() {
+    if is_undefined(value) {
         return Err(error("an undefined value has no items; test it with `is defined` before"));
     }
     if let Some(found) = plain_item(state, value, key)? {
@@ -43,7 +43,7 @@ pub(in crate::template) fn item(state: &State<'_, '_>, value: &Value, key: &Valu
 /// What a value has by itself: `value|attr(name)`.
 pub(in crate::template) fn own_attribute(state: &State<'_, '_>, value: &Value, name: &str) -> Result<Value> {
     match own(value, name) {
-        _ if value.is_undefined() => attribute(state, value, name),
+        _ if is_undefined(value) => attribute(state, value, name),
         Own::Found(found) => Ok(found),
         _ => Ok(Value::UNDEFINED),
     }
@@ -118,8 +118,8 @@ fn plain_item(state: &State<'_, '_>, value: &Value, key: &Value) -> Result<Optio
         }
         (Kind::Str(text), Some(index)) => {
             pay_bytes(state, text.len())?;
-            let length = if index < 0 { text.chars().count() } else { text.len() };
-            let character = place(index, length).and_then(|index| text.chars().nth(index));
+            let steps = usize::try_from(if index < 0 { -1 - index } else { index }).unwrap_or(usize::MAX);
+            let character = if index < 0 { text.chars().rev().nth(steps) } else { text.chars().nth(steps) };
             Ok(character.map(|character| as_safe(character.to_string(), value.is_safe())))
         }
         _ => Ok(None),
@@ -151,7 +151,7 @@ pub(in crate::template) fn slice(state: &State<'_, '_>, value: &Value, bounds: [
             }
             List::new(indices(bounds, list.items.len())?.map(|index| list.items[index].clone()).collect(), form)?
         }
-        _ => Value::UNDEFINED,
+        _ => return Err(error(format!("a {} has no slices", name(value)))),
     };
     Ok(sliced)
 }
@@ -230,7 +230,7 @@ fn call_loop(state: &mut State<'_, '_>, value: &Value, name: &str, given: &[Valu
 pub(in crate::template) fn invoke(state: &mut State<'_, '_>, value: &Value, given: &[Value], what: &str) -> Result<Value> {
     match is_callable(value) && !is_loop(value) {
         true => value.call(state, given),
-        false if value.is_undefined() => Err(error(format!("{what} is undefined and cannot be called"))),
+        false if is_undefined(value) => Err(error(format!("{what} is undefined and cannot be called"))),
         false => Err(error(format!("{what} is a {} and cannot be called", name(value)))),
     }
 }

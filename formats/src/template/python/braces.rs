@@ -168,14 +168,22 @@ fn formatted(state: &State<'_, '_>, value: &Value, specification: &str) -> Resul
     if specification.is_empty() {
         return Ok(text(state, value)?.into_owned());
     }
-    let field = parse(specification)?;
+    let mut field = parse(specification)?;
+    if field.zero && !matches!(kind(value), Kind::Str(_)) {
+        field.align = '=';
+    }
     let wrong = || error(format!("a {} takes no format `{specification}`", name(value)));
     match (kind(value), field.letter) {
-        (Kind::Str(text), ' ' | 's') if field.align != '=' && field.sign == '-' && field.grouping.is_none() => {
+        (_, 'n' | 'c') | (Kind::Int(_) | Kind::Bool(_), 'x' | 'X' | 'o' | 'b')
+            if field.grouping == Some(',') || (field.grouping.is_some() && matches!(field.letter, 'n' | 'c')) =>
+        {
+            Err(wrong())
+        }
+        (Kind::Str(text), ' ' | 's') if field.align != '=' && field.sign == '\0' && field.grouping.is_none() => {
             Ok(field.text(text))
         }
         (Kind::Bool(truth), ' ') => Ok(field.text(if truth { "True" } else { "False" })),
-        (Kind::Bool(_) | Kind::Int(_), 'c') => {
+        (Kind::Bool(_) | Kind::Int(_), 'c') if field.precision.is_none() && field.sign == '\0' => {
             let code = super::kind::integer(value, "a character")?;
             let found = u32::try_from(code).ok().and_then(char::from_u32).ok_or_else(wrong)?;
             Ok(Field { align: if field.align == ' ' { '>' } else { field.align }, ..field }.text(&found.to_string()))
@@ -197,7 +205,8 @@ fn parse(specification: &str) -> Result<Field> {
     let characters: Vec<char> = specification.chars().take(MAX_WIDTH).collect();
     let is_align = |at: usize| characters.get(at).is_some_and(|character| matches!(character, '<' | '>' | '^' | '='));
     let mut at = 0;
-    if is_align(1) {
+    let has_fill = is_align(1);
+    if has_fill {
         (field.fill, field.align, at) = (characters[0], characters[1], 2);
     } else if is_align(0) {
         (field.align, at) = (characters[0], 1);
@@ -207,10 +216,11 @@ fn parse(specification: &str) -> Result<Field> {
         at += usize::from(found.is_some());
         found
     };
-    field.sign = take(&|character| matches!(character, '+' | '-' | ' ')).unwrap_or('-');
+    field.sign = take(&|character| matches!(character, '+' | '-' | ' ')).unwrap_or('\0');
     field.alternate = take(&|character| character == '#').is_some();
-    if take(&|character| character == '0').is_some() && field.align == ' ' {
-        (field.fill, field.align) = ('0', '=');
+    if take(&|character| character == '0').is_some() {
+        field.fill = if has_fill { field.fill } else { '0' };
+        field.zero = field.align == ' ';
     }
     let number = |take: &mut dyn FnMut(&dyn Fn(char) -> bool) -> Option<char>| {
         let mut found = None;

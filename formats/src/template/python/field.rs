@@ -15,8 +15,10 @@ pub(super) struct Field {
     pub(super) fill: char,
     /// `<`, `>`, `^` or `=` (between sign and digits); a space where the kind decides.
     pub(super) align: char,
-    /// `+`, space, or `-` for negative numbers alone.
+    /// `+` or space before numbers that are not negative; `-` is the same as none (`\0`).
     pub(super) sign: char,
+    /// Whether zeros pad numbers behind their sign, since no other alignment was given.
+    pub(super) zero: bool,
     pub(super) alternate: bool,
     pub(super) width: usize,
     pub(super) grouping: Option<char>,
@@ -30,7 +32,8 @@ impl Default for Field {
         Self {
             fill: ' ',
             align: ' ',
-            sign: '-',
+            sign: '\0',
+            zero: false,
             alternate: false,
             width: 0,
             grouping: None,
@@ -173,7 +176,7 @@ fn general(value: f64, precision: usize, alternate: bool, default: bool) -> Stri
         let digits = usize::try_from(most - 1 - exponent).unwrap_or_default();
         format!("{value:.digits$}")
     } else {
-        scientific(value, precision - 1, false)
+        scientific(value, precision - 1, alternate)
     };
     if !alternate {
         text = without_zeros(&text);

@@ -7,7 +7,7 @@
 use minijinja::Value;
 use minijinja::value::{ObjectRepr, ValueKind};
 
-use super::object::{Dict, Generator, List, Method};
+use super::object::{Dict, Generator, List, Method, Undefined};
 use super::{Result, error};
 
 /// A value by its type.
@@ -58,6 +58,8 @@ fn object(value: &Value) -> Kind<'_> {
         Kind::Generator(generator)
     } else if let Some(method) = found.downcast_ref::<Method>() {
         Kind::Method(method)
+    } else if found.downcast_ref::<Undefined>().is_some() {
+        Kind::Undefined
     } else if found.type_name().ends_with("::Namespace") {
         Kind::Namespace
     } else if found.type_name().ends_with("::Macro") {
@@ -67,6 +69,11 @@ fn object(value: &Value) -> Kind<'_> {
     } else {
         Kind::Other
     }
+}
+
+/// Whether it is undefined.
+pub(in crate::template) fn is_undefined(value: &Value) -> bool {
+    matches!(kind(value), Kind::Undefined)
 }
 
 /// Whether it is the `loop` of a loop.

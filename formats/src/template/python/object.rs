@@ -22,6 +22,7 @@ pub(in crate::template) struct Shape {
     pub(in crate::template) depth: u16,
     pub(in crate::template) weight: u64,
     pub(in crate::template) holds_namespace: bool,
+    pub(in crate::template) is_hashable: bool,
 }
 
 impl Shape {
@@ -33,13 +34,15 @@ impl Shape {
             Kind::Generator(generator) => generator.shape,
             Kind::Method(method) => Shape::of(&method.target),
             Kind::Str(text) => Self::leaf(1 + text.len() as u64 / 32),
+            // Larger integers have few hashes, which would make a dict of them slow.
+            Kind::Int(integer) => Self { is_hashable: i64::try_from(integer).is_ok(), ..Self::leaf(1) },
             Kind::Namespace | Kind::Other => Self { holds_namespace: true, ..Self::leaf(1) },
             _ => Self::leaf(1),
         }
     }
 
     fn leaf(weight: u64) -> Self {
-        Self { depth: 0, weight, holds_namespace: false }
+        Self { depth: 0, weight, holds_namespace: false, is_hashable: true }
     }
 
     /// Of a container of these.
@@ -50,6 +53,7 @@ impl Shape {
             whole.depth = whole.depth.max(part.depth + 1);
             whole.weight = whole.weight.saturating_add(part.weight);
             whole.holds_namespace |= part.holds_namespace;
+            whole.is_hashable &= part.is_hashable;
         }
         match whole.depth > MAX_DEPTH {
             true => Err(error(format!("lists and dicts nest more than {MAX_DEPTH} deep"))),
@@ -96,7 +100,8 @@ pub(in crate::template) struct List {
 impl List {
     /// A sequence of that form.
     pub(in crate::template) fn new(items: Vec<Value>, form: Form) -> Result<Value> {
-        let shape = Shape::around(items.iter())?;
+        let mut shape = Shape::around(items.iter())?;
+        shape.is_hashable &= matches!(form, Form::Tuple | Form::Group);
         Ok(Value::from_object(Self { items, form, shape }))
     }
 
@@ -149,10 +154,20 @@ impl Dict {
         for (key, _) in &entries {
             hashable(key)?;
         }
-        let shape = Shape::around(entries.iter().flat_map(|(key, value)| [key, value]))?;
+        let around = Shape::around(entries.iter().flat_map(|(key, value)| [key, value]))?;
+        let shape = Shape { is_hashable: false, ..around };
         let map = Value::from_pairs(entries);
         let length = map.len().unwrap_or_default();
         Ok(Value::from_object(Self { map, length, shape }))
+    }
+
+    /// The same, after the keys are paid for, which a template may have made.
+    pub(in crate::template) fn paid(state: &State<'_, '_>, entries: Vec<(Value, Value)>) -> Result<Value> {
+        for (key, _) in &entries {
+            pay(state, key)?;
+        }
+        pay_items(state, entries.len())?;
+        Self::new(entries)
     }
 
     /// The value of a key.
@@ -168,14 +183,9 @@ impl Dict {
 
 /// Whether a value can be the key of a dict.
 pub(in crate::template) fn hashable(key: &Value) -> Result<()> {
-    let bad = match kind(key) {
-        Kind::List(list) if list.is_tuple() => return list.items.iter().try_for_each(hashable),
-        Kind::List(_) | Kind::Dict(_) => true,
-        _ => false,
-    };
-    match bad {
-        true => Err(error(format!("a {} cannot be a key of a dict", super::kind::name(key)))),
-        false => Ok(()),
+    match Shape::of(key).is_hashable {
+        true => Ok(()),
+        false => Err(error(format!("such a {} cannot be a key of a dict", super::kind::name(key)))),
     }
 }
 
@@ -258,6 +268,20 @@ impl Object for Generator {
 
     fn is_true(self: &Arc<Self>) -> bool {
         true
+    }
+}
+
+/// An undefined value that was given to a macro: minijinja would take it for an argument that was not given.
+#[derive(Debug)]
+pub(in crate::template) struct Undefined;
+
+impl Object for Undefined {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Iterable
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        false
     }
 }
 

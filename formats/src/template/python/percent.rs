@@ -44,7 +44,7 @@ struct Source<'v> {
     all: &'v Value,
     tuple: Option<&'v [Value]>,
     used: usize,
-    /// Whether values may be left over: Python asks no dict or list to be used up.
+    /// Whether values may be left over: Python asks nothing to be used up that has items, but tuples.
     lenient: bool,
 }
 
@@ -54,7 +54,7 @@ impl<'v> Source<'v> {
             Kind::List(list) if list.is_tuple() => Some(list.items.as_slice()),
             _ => None,
         };
-        let lenient = tuple.is_none() && matches!(kind(all), Kind::Dict(_) | Kind::List(_));
+        let lenient = tuple.is_none() && matches!(kind(all), Kind::Dict(_) | Kind::List(_) | Kind::Undefined);
         Self { all, tuple, used: 0, lenient }
     }
 
@@ -83,6 +83,9 @@ impl<'v> Source<'v> {
 
 /// One field, whose `%` has been read.
 fn field(state: &State<'_, '_>, rest: &mut Peekable<Chars<'_>>, source: &mut Source<'_>, safe: bool) -> Result<String> {
+    if rest.next_if_eq(&'%').is_some() {
+        return Ok("%".into());
+    }
     let mut field = Field { align: '>', ..Field::default() };
     let mut key = None;
     if rest.next_if_eq(&'(').is_some() {
@@ -109,9 +112,6 @@ fn field(state: &State<'_, '_>, rest: &mut Peekable<Chars<'_>>, source: &mut Sou
     }
     rest.next_if(|character| matches!(character, 'h' | 'l' | 'L'));
     let letter = rest.next().ok_or_else(|| error("an incomplete format"))?;
-    if letter == '%' {
-        return Ok("%".into());
-    }
     let value = match key {
         Some(key) => source.named(&key)?,
         None => source.next()?,
@@ -165,7 +165,7 @@ fn converted(state: &State<'_, '_>, mut field: Field, letter: char, value: &Valu
             let whole = if letter == 'a' { ascii(&whole) } else { whole };
             field.text(&if safe { escape(&whole) } else { whole })
         }
-        'c' => field.text(&character(value)?),
+        'c' => Field { precision: None, ..field }.text(&character(value)?),
         'd' | 'i' | 'u' => field.integer(whole(value, true)?),
         'x' | 'X' | 'o' => field.integer(whole(value, false)?),
         'e' | 'E' | 'f' | 'F' | 'g' | 'G' => field.float(float(value)?),

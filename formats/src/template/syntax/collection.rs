@@ -78,7 +78,8 @@ impl Parser<'_> {
 
     pub(super) fn dict(&mut self) -> Result<()> {
         self.expect_op("{")?;
-        self.write("{");
+        // A list, for minijinja would hash the keys before they are paid for.
+        self.write("[");
         let mut count = 0;
         while !self.is_op("}") {
             if count > 0 {
@@ -91,11 +92,11 @@ impl Parser<'_> {
             self.count(&mut count, MAX_ITEMS, "entries")?;
             self.expression(true)?;
             self.expect_op(":")?;
-            self.writer.push(": ");
+            self.writer.push(", ");
             self.expression(true)?;
         }
         self.expect_op("}")?;
-        self.writer.push("}|k__dict");
+        self.writer.push("]|k__dict");
         Ok(())
     }
 }

@@ -36,11 +36,16 @@ pub(super) struct Parser<'s> {
     pub(super) next: usize,
     pub(super) writer: &'s mut Writer,
     depth: usize,
+    /// The name that was written last.
+    pub(super) last_name: &'s str,
+    /// Whether a macro is open, and whether the template has a `varargs` or `kwargs` of its own.
+    pub(super) in_macro: bool,
+    pub(super) sets_rest: bool,
 }
 
 impl<'s> Parser<'s> {
     pub(super) fn new(source: &'s str, tokens: &'s [Token], writer: &'s mut Writer) -> Self {
-        Self { source, tokens, next: 0, writer, depth: 0 }
+        Self { source, tokens, next: 0, writer, depth: 0, last_name: "", in_macro: false, sets_rest: false }
     }
 
     // The stream of tokens.
@@ -267,7 +272,7 @@ impl<'s> Parser<'s> {
         let (mut count, mut calls) = (0, 0);
         while let Some((name, length)) = operator(self) {
             if count % OPERANDS == 0 {
-                self.count(&mut calls, MAX_CHAIN, "thousand operands")?;
+                self.count(&mut calls, MAX_CHAIN, "hundreds of operands")?;
                 self.writer.push(if count > 0 { ")" } else { "" });
                 self.write("|");
                 self.writer.push(filter);
@@ -312,8 +317,12 @@ impl<'s> Parser<'s> {
         match self.kind() {
             Some(Kind::Name(_)) => {
                 let name = self.expect_name()?;
+                if self.in_macro && matches!(name, "varargs" | "kwargs") && !self.sets_rest {
+                    return Err(self.error_at(at, format!("`{name}` of a macro is not supported; give it parameters")));
+                }
                 self.writer.mark(at);
                 self.writer.push(name);
+                self.last_name = name;
                 let constant = matches!(name, "true" | "True" | "false" | "False" | "none" | "None");
                 return Ok(if constant { Shape::Tight } else { Shape::Name });
             }

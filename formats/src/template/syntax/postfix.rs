@@ -54,7 +54,7 @@ impl Parser<'_> {
                 self.writer.push(if is_call { "|k__call(" } else { "|k__attribute(" });
                 self.writer.string(name);
                 if is_call {
-                    self.arguments(true)?;
+                    self.arguments(true, "")?;
                 }
                 self.writer.push(")");
                 Ok(())
@@ -115,6 +115,10 @@ impl Parser<'_> {
     }
 
     fn items(&mut self) -> Result<()> {
+        if self.is_op("]") {
+            self.writer.push("()|k__tuple");
+            return Ok(());
+        }
         let start = self.writer.here();
         self.expression(true)?;
         let mut count = 1;
@@ -136,18 +140,20 @@ impl Parser<'_> {
     fn call(&mut self, shape: Shape) -> Result<Shape> {
         if shape != Shape::Name {
             self.write("|k__invoke(");
-            self.arguments(false)?;
+            self.arguments(false, "")?;
             self.writer.push(")");
             return Ok(Shape::Tight);
         }
+        // A macro must know an undefined argument from none; `loop` takes what it iterates over.
+        let end = if self.last_name == "loop" { "|k__iterate" } else { "|k__given" };
         self.write("(");
-        self.arguments(false)?;
+        self.arguments(false, end)?;
         self.writer.push(")");
         Ok(Shape::Call)
     }
 
-    /// The arguments of a call with their brackets, which are not written.
-    pub(super) fn arguments(&mut self, after_another: bool) -> Result<()> {
+    /// The arguments of a call with their brackets, which are not written. Behind each value `end` is written.
+    fn arguments(&mut self, after_another: bool, end: &str) -> Result<()> {
         self.expect_op("(")?;
         let (mut count, mut named, mut list, mut dict) = (0, false, false, false);
         while !self.is_op(")") {
@@ -166,6 +172,11 @@ impl Parser<'_> {
             }
             let follows = self.tokens.get(self.next + 1).map(|token| &token.kind);
             let is_named = matches!((self.kind(), follows), (Some(Kind::Name(_)), Some(Kind::Op("="))));
+            let end = match self.kind() {
+                Some(Kind::Op("*")) => "|k__iterate",
+                Some(Kind::Op("**")) => "|k__named",
+                _ => end,
+            };
             let allowed = if self.is_op("*") {
                 self.write("*");
                 self.next += 1;
@@ -190,6 +201,7 @@ impl Parser<'_> {
             let start = self.writer.here();
             let shape = self.expression(true)?;
             self.tightened(start, shape);
+            self.writer.push(end);
         }
         self.expect_op(")")
     }
@@ -221,7 +233,7 @@ impl Parser<'_> {
         self.writer.push(&name);
         if self.is_op("(") {
             self.writer.push("(");
-            self.arguments(false)?;
+            self.arguments(false, "")?;
             self.writer.push(")");
         }
         Ok(())
@@ -250,7 +262,7 @@ impl Parser<'_> {
             _ => false,
         };
         if self.is_op("(") {
-            self.arguments(true)?;
+            self.arguments(true, "")?;
         } else if self.is_name("is") {
             return Err(self.error("tests do not chain; write `and` between them"));
         } else if is_argument {

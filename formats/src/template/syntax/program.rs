@@ -32,6 +32,9 @@ impl Program {
         let tokens = lexer::tokens(&source)?;
         let mut writer = Writer { text: String::with_capacity(source.len() * 2), marks: Vec::new() };
         let has_generation = statement::translate(&source, &tokens, &mut writer)?;
+        // minijinja takes one newline from the end.
+        let end = if writer.text.ends_with('\n') { "\n" } else { "" };
+        writer.push(end);
         Ok(Self { text: writer.text, has_generation, marks: writer.marks, source })
     }
 

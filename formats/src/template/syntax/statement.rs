@@ -5,6 +5,8 @@
 //! Invariant: every block is closed by its own tag; blocks nest no deeper than the bound.
 //! Must not know: what tags do.
 
+use std::collections::BTreeSet;
+
 use super::expression::{Parser, RESERVED, Shape};
 use super::lexer::{Kind, Token};
 use super::program::Writer;
@@ -13,11 +15,25 @@ use crate::template::error::TemplateError;
 
 type Result<T> = std::result::Result<T, TemplateError>;
 
+/// Names that are no variables.
+const WORDS: [&str; 13] =
+    ["and", "or", "not", "in", "is", "if", "else", "true", "True", "false", "False", "none", "None"];
+
+/// A `for` that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Loop {
+    /// Where it begins in the text.
+    start: usize,
+    recursive: bool,
+    /// Whether `break` or `continue` stand in it.
+    has_jump: bool,
+    has_else: bool,
+}
+
 /// A block that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Block {
-    /// `for`, and whether it is recursive and has had its `else`.
-    For { recursive: bool, has_else: bool },
+    For(Loop),
     /// `if`, the number of its `elif`s and whether it has had its `else`.
     If { elifs: usize, has_else: bool },
     Macro,
@@ -31,7 +47,7 @@ enum Block {
 impl Block {
     fn name(self) -> &'static str {
         match self {
-            Self::For { .. } => "for",
+            Self::For(_) => "for",
             Self::If { .. } => "if",
             Self::Macro => "macro",
             Self::Call => "call",
@@ -44,7 +60,10 @@ impl Block {
 
     /// Whether the text of the block is gathered before it is written, so that its place is not known.
     fn is_gathered(self) -> bool {
-        matches!(self, Self::For { recursive: true, .. } | Self::Macro | Self::Call | Self::Filter | Self::Set)
+        match self {
+            Self::For(found) => found.recursive,
+            other => matches!(other, Self::Macro | Self::Call | Self::Filter | Self::Set),
+        }
     }
 }
 
@@ -132,6 +151,7 @@ impl Statements<'_> {
 
     fn enter(&mut self, block: Block) -> Result<()> {
         self.open.push(block);
+        self.parser.in_macro |= block == Block::Macro;
         match self.open.len() > MAX_BLOCK_DEPTH {
             true => Err(self.parser.error(format!("more than {MAX_BLOCK_DEPTH} blocks nest in one another"))),
             false => Ok(()),
@@ -141,12 +161,21 @@ impl Statements<'_> {
     fn close(&mut self, at: usize, name: &str) -> Result<()> {
         match self.open.pop() {
             Some(block) if block.name() == name => {
+                self.parser.in_macro = self.open.contains(&Block::Macro);
                 if block == Block::Generation {
                     self.parser.writer.push("{{ k__generation.end() }}{% endwith %}");
                     return self.end(Kind::TagEnd, "");
                 }
-                self.parser.writer.push("{% end");
-                self.parser.writer.push(name);
+                match block {
+                    Block::For(Loop { recursive: false, has_jump: true, has_else: true, .. }) => {
+                        self.parser.writer.push("{% endif %}{% endwith");
+                    }
+                    Block::With => self.parser.writer.push("{% endwith %}{% endwith"),
+                    _ => {
+                        self.parser.writer.push("{% end");
+                        self.parser.writer.push(name);
+                    }
+                }
                 self.end(Kind::TagEnd, " %}")
             }
             Some(block) => {
@@ -158,15 +187,16 @@ impl Statements<'_> {
     }
 
     fn for_loop(&mut self) -> Result<()> {
+        let start = self.parser.writer.here();
         self.parser.writer.push("{% for ");
         self.parser.targets(Some("in"), false)?;
         if !self.parser.skip_name("in") {
             return Err(self.parser.error(format!("expected `in`, found {}", self.parser.found())));
         }
         self.parser.write(" in ");
-        let start = self.parser.writer.here();
+        let iterable = self.parser.writer.here();
         let shape = self.parser.tuple(false, false, Some("recursive"))?;
-        self.parser.tightened(start, shape);
+        self.parser.tightened(iterable, shape);
         self.parser.writer.push("|k__iterate");
         if self.parser.is_name("if") {
             self.parser.write(" if ");
@@ -177,7 +207,7 @@ impl Statements<'_> {
         if recursive {
             self.parser.writer.push(" recursive");
         }
-        self.enter(Block::For { recursive, has_else: false })?;
+        self.enter(Block::For(Loop { start, recursive, has_jump: false, has_else: false }))?;
         self.end_of_head()
     }
 
@@ -202,15 +232,45 @@ impl Statements<'_> {
     }
 
     fn otherwise(&mut self, at: usize) -> Result<()> {
-        match self.open.last_mut() {
-            Some(Block::If { has_else, .. } | Block::For { has_else, .. }) if !*has_else => *has_else = true,
+        let block = self.open.last_mut();
+        match block {
+            Some(Block::If { has_else, .. } | Block::For(Loop { has_else, .. })) if !*has_else => *has_else = true,
             _ => return Err(self.parser.error_at(at, "`else` has no `if` or `for`")),
         }
-        self.parser.writer.push("{% else");
+        match block {
+            // Jinja2 does the `else` of a loop unless an iteration came to its end; minijinja, unless one began.
+            Some(Block::For(Loop { start, recursive: false, has_jump: true, .. })) => {
+                self.parser.writer.insert(*start, "{% with k__flag = k__new_flag() %}");
+                self.parser.writer.push("{{ k__flag.raise() }}{% endfor %}{% if not k__flag.is_up()");
+            }
+            _ => self.parser.writer.push("{% else"),
+        }
         self.end_of_head()
     }
 
+    /// Shows names of the tag to minijinja before it reads the tag: in a macro it would not look for them outside.
+    fn show_names(&mut self, end: &str) {
+        if !self.open.iter().any(|block| matches!(block, Block::Macro | Block::Call)) {
+            return;
+        }
+        let mut names = BTreeSet::new();
+        for token in &self.parser.tokens[self.parser.next..] {
+            match &token.kind {
+                Kind::Name(name) if !WORDS.contains(&name.as_str()) => names.insert(name),
+                Kind::TagEnd => break,
+                Kind::Op(operator) if *operator == end => break,
+                _ => false,
+            };
+        }
+        self.parser.writer.push("{% if false %}");
+        for name in names {
+            self.parser.writer.push(&format!("{{{{ {name} }}}}"));
+        }
+        self.parser.writer.push("{% endif %}");
+    }
+
     fn set(&mut self) -> Result<()> {
+        self.show_names("=");
         self.parser.writer.push("{% set ");
         let has_attribute = self.parser.targets(None, true)?;
         if self.parser.skip_op("=") {
@@ -246,6 +306,7 @@ impl Statements<'_> {
     }
 
     fn filter(&mut self) -> Result<()> {
+        self.show_names("");
         self.parser.writer.push("{% filter ");
         self.filter_chain(true)?;
         self.enter(Block::Filter)?;
@@ -278,32 +339,30 @@ impl Statements<'_> {
         self.end_of_head()
     }
 
-    /// All values are made before any name is set, so they are written as one tuple.
+    /// All values are made before any name is set, so they get names of their own first.
     fn with(&mut self) -> Result<()> {
         self.parser.writer.push("{% with ");
-        let start = self.parser.writer.here();
-        let mut targets = String::new();
+        let mut names = String::new();
         let mut count = 0;
         while self.parser.kind() != Some(&Kind::TagEnd) && !self.parser.is_op(":") {
             if count > 0 {
                 self.parser.expect_op(",")?;
                 self.parser.writer.push(", ");
+                names.push_str(", ");
             }
-            count += 1;
-            if count > MAX_ITEMS {
+            if count == MAX_ITEMS {
                 return Err(self.parser.error(format!("more than {MAX_ITEMS} names")));
             }
             let place = self.parser.writer.here();
             self.parser.target(false)?;
-            targets.push_str(self.parser.writer.take(place).as_str());
-            targets.push_str(", ");
+            let name = self.parser.writer.take(place);
+            names.push_str(&format!("{name} = {RESERVED}{count}"));
             self.parser.expect_op("=")?;
+            self.parser.writer.push(&format!("{RESERVED}{count} = "));
             self.parser.expression(true)?;
+            count += 1;
         }
-        if count > 0 {
-            self.parser.writer.insert(start, &format!("({targets}) = ("));
-            self.parser.writer.push(",)");
-        }
+        self.parser.writer.push(&format!(" %}}{{% with {names}"));
         self.enter(Block::With)?;
         self.end_of_head()
     }
@@ -334,14 +393,15 @@ impl Statements<'_> {
 
     /// `break` and `continue` leave nothing but conditions and scopes on their way to the loop.
     fn jump(&mut self, at: usize, name: &str) -> Result<()> {
-        for block in self.open.iter().rev() {
+        for block in self.open.iter_mut().rev() {
             match block {
-                Block::For { has_else: false, .. } => {
+                Block::For(found) if !found.has_else => {
+                    found.has_jump = true;
                     self.parser.writer.push("{% ");
                     self.parser.writer.push(name);
                     return self.end(Kind::TagEnd, " %}");
                 }
-                Block::If { .. } | Block::With | Block::For { .. } => {}
+                Block::If { .. } | Block::With | Block::For(_) => {}
                 other => {
                     let what = format!("`{name}` cannot leave the `{}` block around it", other.name());
                     return Err(self.parser.error_at(at, what));

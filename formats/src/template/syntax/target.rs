@@ -65,6 +65,7 @@ impl Parser<'_> {
         if matches!(name, "true" | "True" | "false" | "False" | "none" | "None" | "loop" | "self" | "super") {
             return Err(self.error_at(at, format!("`{name}` cannot be set; take another name")));
         }
+        self.sets_rest |= matches!(name, "varargs" | "kwargs");
         self.writer.mark(at);
         self.writer.push(name);
         if !namespaces || !self.skip_op(".") {
