@@ -84,7 +84,9 @@ fn config(fields: &Fields) -> Result<AdapterConfig, String> {
         }
     };
     let saved = names(fields, "modules_to_save")?;
-    if let Some(other) = saved.iter().find(|name| !(is_scorer && ["score", "classifier"].contains(&name.as_str()))) {
+    if let Some(other) =
+        saved.iter().find(|name| !(is_scorer && ["score", "classifier"].contains(&name.as_str())))
+    {
         return Err(format!("`modules_to_save` names `{other}`, which is not supported"));
     }
     let targets = names(fields, "target_modules")?;

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::hugging_face::{read, write};
-use super::safetensors;
 use super::peft::{self, AdapterConfig};
+use super::safetensors;
 use super::safetensors::{INDEX, Stored, Tensor, WEIGHTS, Weights};
 use super::{Activation, Described, Family, Head, Rope, Scaling, Yarn};
 

@@ -94,12 +94,14 @@ impl ChatTemplate {
     pub fn render(&self, input: &Input<'_>) -> Result<Rendered, TemplateError> {
         let marks = Marks::default();
         let context = context(input, &marks)?;
-        let template = self.0.environment.get_template(NAME).map_err(|error| failure(&self.0.program, &error))?;
+        let template =
+            self.0.environment.get_template(NAME).map_err(|error| failure(&self.0.program, &error))?;
         let mut text = Vec::new();
         let sink = Sink::new(&mut text, &marks);
         let done = template.render_captured_to(context, sink);
         done.map_err(|error| failure(&self.0.program, &error))?;
-        let text = String::from_utf8(text).map_err(|_| TemplateError::Bounds("the text is no UTF-8".into()))?;
+        let text =
+            String::from_utf8(text).map_err(|_| TemplateError::Bounds("the text is no UTF-8".into()))?;
         let (generated, unplaced) = marks.ranges();
         Ok(Rendered { text, generated, unplaced })
     }
@@ -124,7 +126,8 @@ fn context(input: &Input<'_>, marks: &Marks) -> Result<Value, TemplateError> {
     ];
     for (name, value) in own {
         if variables.insert(name, value).is_some() {
-            let what = format!("the variable `{name}` has a field of its own in the input of a chat template");
+            let what =
+                format!("the variable `{name}` has a field of its own in the input of a chat template");
             return Err(TemplateError::Input(what));
         }
     }

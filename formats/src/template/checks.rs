@@ -17,10 +17,45 @@ use super::python::text::text;
 use super::python::{Result, State, error};
 
 const NAMES: [&str; 39] = [
-    "!=", "<", "<=", "==", ">", ">=", "boolean", "callable", "defined", "divisibleby", "eq", "equalto", "escaped",
-    "even", "false", "filter", "float", "ge", "greaterthan", "gt", "in", "integer", "iterable", "le", "lessthan",
-    "lower", "lt", "mapping", "ne", "none", "number", "odd", "sameas", "sequence", "string", "test", "true",
-    "undefined", "upper",
+    "!=",
+    "<",
+    "<=",
+    "==",
+    ">",
+    ">=",
+    "boolean",
+    "callable",
+    "defined",
+    "divisibleby",
+    "eq",
+    "equalto",
+    "escaped",
+    "even",
+    "false",
+    "filter",
+    "float",
+    "ge",
+    "greaterthan",
+    "gt",
+    "in",
+    "integer",
+    "iterable",
+    "le",
+    "lessthan",
+    "lower",
+    "lt",
+    "mapping",
+    "ne",
+    "none",
+    "number",
+    "odd",
+    "sameas",
+    "sequence",
+    "string",
+    "test",
+    "true",
+    "undefined",
+    "upper",
 ];
 
 /// Whether `value is name(..)`.
@@ -92,7 +127,10 @@ fn alone(state: &mut State<'_, '_>, value: &Value, name: &str) -> Result<bool> {
             other => matches!(other, Kind::Str(_) | Kind::Dict(_) | Kind::Undefined),
         },
         "iterable" => {
-            matches!(found, Kind::Str(_) | Kind::List(_) | Kind::Dict(_) | Kind::Generator(_) | Kind::Undefined)
+            matches!(
+                found,
+                Kind::Str(_) | Kind::List(_) | Kind::Dict(_) | Kind::Generator(_) | Kind::Undefined
+            )
         }
         // An undefined value can be called, though the call fails.
         "callable" => is_callable(value) || matches!(found, Kind::Undefined),

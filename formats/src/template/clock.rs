@@ -19,7 +19,9 @@ pub(super) const NAME: &str = "strftime_now";
 pub(super) fn at(time: &Value) -> Result<Value, TemplateError> {
     let parsed = time.as_str().and_then(|text| text.parse::<DateTime>().ok());
     let time = parsed.ok_or_else(|| {
-        TemplateError::Input(format!("`{NAME}` must be a date or a time like 2024-07-26 or 2024-07-26T12:30:00"))
+        TemplateError::Input(format!(
+            "`{NAME}` must be a date or a time like 2024-07-26 or 2024-07-26T12:30:00"
+        ))
     })?;
     Ok(Value::from_function(move |format: &str| formatted(time, format)))
 }
@@ -61,8 +63,10 @@ fn formatted(time: DateTime, format: &str) -> Result<String, Error> {
             'f' => "%6f".into(),
             'n' => "\n".into(),
             't' => "\t".into(),
-            'a' | 'A' | 'b' | 'B' | 'C' | 'd' | 'e' | 'G' | 'H' | 'I' | 'j' | 'k' | 'l' | 'm' | 'M' | 'p' | 'P' | 'S' | 'u'
-            | 'U' | 'V' | 'w' | 'W' | 'y' | 'Y' | 'g' => format!("%{}{letter}", flag.map(String::from).unwrap_or_default()),
+            'a' | 'A' | 'b' | 'B' | 'C' | 'd' | 'e' | 'G' | 'H' | 'I' | 'j' | 'k' | 'l' | 'm' | 'M' | 'p'
+            | 'P' | 'S' | 'u' | 'U' | 'V' | 'w' | 'W' | 'y' | 'Y' | 'g' => {
+                format!("%{}{letter}", flag.map(String::from).unwrap_or_default())
+            }
             other => return Err(error(format!("a format of a date has no `%{other}`"))),
         };
         let text = strtime::format(&expanded, time);

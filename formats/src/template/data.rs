@@ -21,7 +21,8 @@ impl Data {
     /// Reads JSON; objects keep the order of their keys, and the last of equal keys counts. Integers beyond 64 bits become
     /// floats.
     pub fn from_json(text: &str) -> Result<Self, TemplateError> {
-        serde_json::from_str(text).map_err(|error| TemplateError::Input(format!("JSON for a chat template: {error}")))
+        serde_json::from_str(text)
+            .map_err(|error| TemplateError::Input(format!("JSON for a chat template: {error}")))
     }
 
     /// A list of values.
@@ -30,14 +31,18 @@ impl Data {
     }
 
     /// An object, in this order.
-    pub fn object<K: AsRef<str>>(entries: impl IntoIterator<Item = (K, Data)>) -> Result<Self, TemplateError> {
+    pub fn object<K: AsRef<str>>(
+        entries: impl IntoIterator<Item = (K, Data)>,
+    ) -> Result<Self, TemplateError> {
         let entries = entries.into_iter().map(|(key, value)| (Value::from(key.as_ref()), value.0));
         made(Dict::new(entries.collect()))
     }
 }
 
 fn made(value: Result<Value, minijinja::Error>) -> Result<Data, TemplateError> {
-    value.map(Data).map_err(|error| TemplateError::Input(error.detail().unwrap_or("too deep a value").to_owned()))
+    value
+        .map(Data)
+        .map_err(|error| TemplateError::Input(error.detail().unwrap_or("too deep a value").to_owned()))
 }
 
 impl fmt::Debug for Data {

@@ -43,7 +43,9 @@ impl TemplateError {
     /// The place in the template, when there is one.
     pub fn place(&self) -> Option<&Place> {
         match self {
-            Self::Syntax { place, .. } | Self::Render { place, .. } | Self::Raised { place, .. } => Some(place),
+            Self::Syntax { place, .. } | Self::Render { place, .. } | Self::Raised { place, .. } => {
+                Some(place)
+            }
             Self::Bounds(_) | Self::Input(_) => None,
         }
     }

@@ -62,7 +62,12 @@ impl Object for Shared {
         ObjectRepr::Plain
     }
 
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, given: &[Value]) -> Result<Value> {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        given: &[Value],
+    ) -> Result<Value> {
         let written = self.written.load(Ordering::Relaxed);
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         match method {

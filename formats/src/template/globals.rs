@@ -129,7 +129,12 @@ impl Object for Flag {
         ObjectRepr::Plain
     }
 
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _given: &[Value]) -> Result<Value> {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        _given: &[Value],
+    ) -> Result<Value> {
         match method {
             "is_up" => Ok(Value::from(self.0.load(Ordering::Relaxed))),
             _ => {
@@ -209,7 +214,12 @@ impl Object for Cycler {
         (key == "current").then(|| self.current())
     }
 
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _given: &[Value]) -> Result<Value> {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        _given: &[Value],
+    ) -> Result<Value> {
         let current = self.current();
         match method {
             "next" => {

@@ -25,7 +25,8 @@ pub(super) fn conversation(messages: &Data) -> Result<Value> {
     if list.items.is_empty() {
         return Err(TemplateError::Input("a conversation without messages; give at least one".into()));
     }
-    let messages: Result<Vec<Value>> = list.items.iter().enumerate().map(|(index, value)| message(index, value)).collect();
+    let messages: Result<Vec<Value>> =
+        list.items.iter().enumerate().map(|(index, value)| message(index, value)).collect();
     made(List::new(messages?, Form::List))
 }
 
@@ -35,10 +36,12 @@ fn made(value: std::result::Result<Value, minijinja::Error>) -> Result<Value> {
 
 fn message(index: usize, value: &Value) -> Result<Value> {
     let Kind::Dict(dict) = kind(value) else {
-        let what = format!("message {index} must be an object with `role` and `content`, not a {}", name(value));
+        let what =
+            format!("message {index} must be an object with `role` and `content`, not a {}", name(value));
         return Err(TemplateError::Input(what));
     };
-    let reasoning = REASONING.iter().find_map(|name| dict.get(&Value::from(*name)).filter(|found| !found.is_none()));
+    let reasoning =
+        REASONING.iter().find_map(|name| dict.get(&Value::from(*name)).filter(|found| !found.is_none()));
     let mut entries: Vec<(Value, Value)> = Vec::with_capacity(dict.length + 2);
     if let Some(reasoning) = &reasoning {
         // First, unless the message has one: its own value then takes this place.

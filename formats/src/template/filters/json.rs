@@ -24,7 +24,8 @@ struct Style {
 }
 
 pub(super) fn to_json(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
-    let [ascii, indent, separators, sort_keys] = call.bind(["ensure_ascii", "indent", "separators", "sort_keys"])?;
+    let [ascii, indent, separators, sort_keys] =
+        call.bind(["ensure_ascii", "indent", "separators", "sort_keys"])?;
     let indent = some(&indent).map(indentation).transpose()?;
     let mut style = Style {
         ascii: ascii.is_some_and(|ascii| ascii.is_true()),

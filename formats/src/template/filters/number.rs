@@ -30,7 +30,9 @@ pub(super) fn to_int(value: &Value, call: &Arguments<'_>) -> Result<Value> {
     let base = u32::try_from(base).map_err(|_| error("a base is 0 or 2 to 36"))?;
     let default = default.unwrap_or(Value::from(0));
     Ok(match kind(value) {
-        Kind::Undefined => return Err(error("an undefined value is no number; test it with `is defined` before")),
+        Kind::Undefined => {
+            return Err(error("an undefined value is no number; test it with `is defined` before"));
+        }
         Kind::Bool(truth) => Value::from(i64::from(truth)),
         Kind::Int(_) => value.clone(),
         Kind::Float(float) => match truncate(float) {
@@ -50,7 +52,9 @@ pub(super) fn to_float(value: &Value, call: &Arguments<'_>) -> Result<Value> {
     let [default] = call.bind(["default"])?;
     let default = default.unwrap_or(Value::from(0.0));
     Ok(match kind(value) {
-        Kind::Undefined => return Err(error("an undefined value is no number; test it with `is defined` before")),
+        Kind::Undefined => {
+            return Err(error("an undefined value is no number; test it with `is defined` before"));
+        }
         Kind::Bool(truth) => Value::from(f64::from(u8::from(truth))),
         Kind::Int(integer) => Value::from(integer as f64),
         Kind::Float(_) => value.clone(),
@@ -87,7 +91,9 @@ pub(super) fn round(value: &Value, call: &Arguments<'_>) -> Result<Value> {
 
 /// An integer to tens, hundreds and so on; of two equally near to the even one.
 fn round_whole(value: i128, precision: i128) -> Result<Value> {
-    let Some(unit) = u32::try_from(-precision).ok().filter(|places| *places > 0).map(|places| 10i128.checked_pow(places)) else {
+    let Some(unit) =
+        u32::try_from(-precision).ok().filter(|places| *places > 0).map(|places| 10i128.checked_pow(places))
+    else {
         return Ok(int(value));
     };
     let Some(unit) = unit else { return Ok(Value::from(0)) };

@@ -190,7 +190,10 @@ pub(super) fn group(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) 
     let groups: Result<Vec<Value>> = groups
         .into_iter()
         .map(|(key, values)| {
-            let name = values.first().filter(|_| key.as_str().is_some()).map_or(Ok(key.clone()), |first| own.of(state, first))?;
+            let name = values
+                .first()
+                .filter(|_| key.as_str().is_some())
+                .map_or(Ok(key.clone()), |first| own.of(state, first))?;
             List::new(vec![name, List::new(values, Form::List)?], Form::Group)
         })
         .collect();

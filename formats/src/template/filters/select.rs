@@ -26,7 +26,8 @@ pub(super) fn map(state: &mut State<'_, '_>, value: &Value, call: &Arguments<'_>
         }
         return Generator::new(mapped);
     }
-    let (name, values) = call.values.split_first().ok_or_else(|| error("`map` misses the name of a filter"))?;
+    let (name, values) =
+        call.values.split_first().ok_or_else(|| error("`map` misses the name of a filter"))?;
     let name = string(name, "the name of a filter")?.to_owned();
     for item in items(state, value)? {
         state.consume_fuel(1)?;
@@ -44,7 +45,8 @@ pub(super) fn select(state: &mut State<'_, '_>, value: &Value, call: &Arguments<
     let mut values = call.values;
     let mut key = Key::new(None, None)?;
     if call.name.ends_with("attr") {
-        let (attribute, rest) = values.split_first().ok_or_else(|| error(format!("`{}` misses an attribute", call.name)))?;
+        let (attribute, rest) =
+            values.split_first().ok_or_else(|| error(format!("`{}` misses an attribute", call.name)))?;
         key = Key::new(Some(attribute), None)?;
         values = rest;
     }

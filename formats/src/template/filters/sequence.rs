@@ -27,7 +27,8 @@ pub(super) fn length(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>)
 
 pub(super) fn default(value: &Value, call: &Arguments<'_>) -> Result<Value> {
     let [default, boolean] = call.bind(["default_value", "boolean"])?;
-    let is_missing = kind::is_undefined(value) || (boolean.is_some_and(|boolean| boolean.is_true()) && !value.is_true());
+    let is_missing =
+        kind::is_undefined(value) || (boolean.is_some_and(|boolean| boolean.is_true()) && !value.is_true());
     Ok(if is_missing { default.unwrap_or(Value::from("")) } else { value.clone() })
 }
 
@@ -44,7 +45,9 @@ pub(super) fn first(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) 
 pub(super) fn last(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
     let [] = call.bind([])?;
     match kind(value) {
-        Kind::Generator(_) => Err(error("a generator has no last item; make a list of it with `list` before")),
+        Kind::Generator(_) => {
+            Err(error("a generator has no last item; make a list of it with `list` before"))
+        }
         Kind::Str(text) => Ok(text.chars().next_back().map_or(Value::UNDEFINED, Value::from)),
         Kind::List(list) => Ok(list.items.last().cloned().unwrap_or_default()),
         _ => Ok(kind::items(state, value)?.pop().unwrap_or_default()),

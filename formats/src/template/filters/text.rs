@@ -19,7 +19,8 @@ pub(super) fn cased(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) 
     let safe = value.is_safe();
     if call.name == "trim" {
         let [characters] = call.bind(["chars"])?;
-        let characters = some(&characters).map(|characters| string(characters, "what is trimmed")).transpose()?;
+        let characters =
+            some(&characters).map(|characters| string(characters, "what is trimmed")).transpose()?;
         pay_items(state, characters.unwrap_or_default().len())?;
         return Ok(as_safe(methods::strip(&whole, characters, methods::Side::Both).to_owned(), safe));
     }
@@ -174,7 +175,8 @@ pub(super) fn url_encode(state: &State<'_, '_>, value: &Value, call: &Arguments<
         Kind::List(_) | Kind::Generator(_) => {
             let mut pairs = Vec::new();
             for pair in items(state, value)? {
-                let [key, value] = items(state, &pair)?.try_into().map_err(|_| error("`urlencode` takes pairs"))?;
+                let [key, value] =
+                    items(state, &pair)?.try_into().map_err(|_| error("`urlencode` takes pairs"))?;
                 pairs.push((key, value));
             }
             pairs

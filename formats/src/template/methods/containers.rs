@@ -57,7 +57,12 @@ pub(super) fn clamp(bound: i128, length: usize) -> usize {
     usize::try_from(from_begin.clamp(0, signed)).unwrap_or(length)
 }
 
-pub(super) fn call_dict(state: &State<'_, '_>, target: &Value, dict: &Dict, call: &Arguments<'_>) -> Result<Value> {
+pub(super) fn call_dict(
+    state: &State<'_, '_>,
+    target: &Value,
+    dict: &Dict,
+    call: &Arguments<'_>,
+) -> Result<Value> {
     if call.name == "get" {
         let [key, default] = call.bind_values()?;
         let key = key.ok_or_else(|| call.missing("key"))?;

@@ -66,7 +66,8 @@ fn is_digit(character: char) -> bool {
 }
 
 fn is_numeric(character: char) -> bool {
-    is_decimal(character) || (!character.is_ascii() && (NUMBER.has(character) || IDEOGRAPHS.contains(character)))
+    is_decimal(character)
+        || (!character.is_ascii() && (NUMBER.has(character) || IDEOGRAPHS.contains(character)))
 }
 
 fn is_alpha(character: char) -> bool {
@@ -148,8 +149,8 @@ fn titled(out: &mut String, character: char) {
         '\u{1fb3}' | '\u{1fbc}' => out.push('\u{1fbc}'),
         '\u{1fc3}' | '\u{1fcc}' => out.push('\u{1fcc}'),
         '\u{1ff3}' | '\u{1ffc}' => out.push('\u{1ffc}'),
-        '\u{1fb2}' | '\u{1fb4}' | '\u{1fb7}' | '\u{1fc2}' | '\u{1fc4}' | '\u{1fc7}' | '\u{1ff2}' | '\u{1ff4}'
-        | '\u{1ff7}' => {
+        '\u{1fb2}' | '\u{1fb4}' | '\u{1fb7}' | '\u{1fc2}' | '\u{1fc4}' | '\u{1fc7}' | '\u{1ff2}'
+        | '\u{1ff4}' | '\u{1ff7}' => {
             let upper: Vec<char> = character.to_uppercase().collect();
             let (last, first) = upper.split_last().unwrap_or((&character, &[]));
             out.extend(first);

@@ -52,7 +52,8 @@ pub(super) fn call(state: &mut State<'_, '_>, text: &str, safe: bool, call: &Arg
             let map = map.ok_or_else(|| call.missing("mapping"))?;
             let Kind::Dict(dict) = kind(&map) else { return Err(error("`format_map` takes a dict")) };
             let named = dict.entries().filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value)));
-            braces::format(state, text, &Arguments::new("format_map", &[], named.collect()), safe).map(Value::from)
+            braces::format(state, text, &Arguments::new("format_map", &[], named.collect()), safe)
+                .map(Value::from)
         }
     }
 }
@@ -71,7 +72,8 @@ fn change_case(text: &str, call: &Arguments<'_>) -> Result<Value> {
 
 fn strip(state: &State<'_, '_>, text: &str, call: &Arguments<'_>) -> Result<Value> {
     let [characters] = call.bind_values()?;
-    let characters = some(&characters).map(|characters| string(characters, "what is stripped")).transpose()?;
+    let characters =
+        some(&characters).map(|characters| string(characters, "what is stripped")).transpose()?;
     pay_items(state, characters.unwrap_or_default().len())?;
     let side = match call.name {
         "lstrip" => Side::Left,
@@ -162,7 +164,13 @@ fn affix(state: &State<'_, '_>, text: &str, call: &Arguments<'_>) -> Result<Valu
     let choices = match kind(&affix) {
         Kind::List(list) if list.is_tuple() => items(state, &affix)?,
         Kind::Str(_) => vec![affix.clone()],
-        _ => return Err(error(format!("`{}` takes a str or a tuple of them, not a {}", call.name, name(&affix)))),
+        _ => {
+            return Err(error(format!(
+                "`{}` takes a str or a tuple of them, not a {}",
+                call.name,
+                name(&affix)
+            )));
+        }
     };
     let Some((part, _)) = part(text, some(&start), some(&stop))? else { return Ok(Value::from(false)) };
     for choice in &choices {
@@ -184,7 +192,13 @@ fn remove(text: &str, call: &Arguments<'_>) -> Result<Value> {
 }
 
 /// `replace`, at most `count` times unless that is negative.
-pub(in crate::template) fn replace(state: &State<'_, '_>, text: &str, old: &str, new: &str, count: i128) -> Result<String> {
+pub(in crate::template) fn replace(
+    state: &State<'_, '_>,
+    text: &str,
+    old: &str,
+    new: &str,
+    count: i128,
+) -> Result<String> {
     let most = usize::try_from(count).unwrap_or(usize::MAX);
     let found = match old {
         "" => text.chars().count() + 1,
@@ -222,7 +236,8 @@ fn width(state: &State<'_, '_>, text: &str, width: &Value) -> Result<usize> {
 fn justify(state: &State<'_, '_>, text: &str, safe: bool, call: &Arguments<'_>) -> Result<Value> {
     let [wide, fill] = call.bind_values()?;
     let missing = width(state, text, &wide.ok_or_else(|| call.missing("width"))?)?;
-    let fill = fill.map_or(Ok(" ".to_owned()), |fill| string(&fill, "a fill character").map(str::to_owned))?;
+    let fill =
+        fill.map_or(Ok(" ".to_owned()), |fill| string(&fill, "a fill character").map(str::to_owned))?;
     let fill = if safe { escape(&fill) } else { fill };
     if fill.chars().count() != 1 {
         return Err(error("the fill character must be one character"));
@@ -253,7 +268,8 @@ fn zero_fill(state: &State<'_, '_>, text: &str, call: &Arguments<'_>) -> Result<
 
 fn expand_tabs(state: &State<'_, '_>, text: &str, call: &Arguments<'_>) -> Result<Value> {
     let [size] = call.bind(["tabsize"])?;
-    let size = usize::try_from(size.map_or(Ok(8), |size| integer(&size, "a tab size"))?.max(0)).unwrap_or(usize::MAX);
+    let size = usize::try_from(size.map_or(Ok(8), |size| integer(&size, "a tab size"))?.max(0))
+        .unwrap_or(usize::MAX);
     pay_bytes(state, text.matches('\t').count().saturating_mul(size))?;
     let (mut out, mut column) = (String::with_capacity(text.len()), 0usize);
     for character in text.chars() {

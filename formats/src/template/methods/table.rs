@@ -13,11 +13,48 @@ use crate::template::python::object::Form;
 use crate::template::python::{Result, State, error};
 
 const TEXT: [&str; 42] = [
-    "capitalize", "casefold", "center", "count", "endswith", "expandtabs", "find", "format", "format_map", "index",
-    "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable",
-    "isspace", "istitle", "isupper", "join", "ljust", "lower", "lstrip", "partition", "removeprefix", "removesuffix",
-    "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith",
-    "strip", "swapcase", "title",
+    "capitalize",
+    "casefold",
+    "center",
+    "count",
+    "endswith",
+    "expandtabs",
+    "find",
+    "format",
+    "format_map",
+    "index",
+    "isalnum",
+    "isalpha",
+    "isascii",
+    "isdecimal",
+    "isdigit",
+    "isidentifier",
+    "islower",
+    "isnumeric",
+    "isprintable",
+    "isspace",
+    "istitle",
+    "isupper",
+    "join",
+    "ljust",
+    "lower",
+    "lstrip",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "rfind",
+    "rindex",
+    "rjust",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "swapcase",
+    "title",
 ];
 const MORE_TEXT: [&str; 2] = ["upper", "zfill"];
 const LIST: [&str; 3] = ["copy", "count", "index"];
@@ -54,7 +91,11 @@ pub(in crate::template) fn changes(value: &Value, method: &str) -> bool {
 }
 
 /// Calls a method.
-pub(in crate::template) fn call(state: &mut State<'_, '_>, target: &Value, call: &Arguments<'_>) -> Result<Value> {
+pub(in crate::template) fn call(
+    state: &mut State<'_, '_>,
+    target: &Value,
+    call: &Arguments<'_>,
+) -> Result<Value> {
     match kind(target) {
         Kind::Str(text) => strings::call(state, text, target.is_safe(), call),
         Kind::List(list) => containers::call_list(state, list, call),

@@ -17,7 +17,9 @@ use crate::template::methods;
 /// `value.name`.
 pub(in crate::template) fn attribute(state: &State<'_, '_>, value: &Value, attribute: &str) -> Result<Value> {
     if is_undefined(value) {
-        return Err(error(format!("an undefined value has no `{attribute}`; test it with `is defined` before")));
+        return Err(error(format!(
+            "an undefined value has no `{attribute}`; test it with `is defined` before"
+        )));
     }
     match own(value, attribute) {
         Own::Found(found) => Ok(found),
@@ -78,7 +80,9 @@ fn own(value: &Value, attribute: &str) -> Own {
             "name" => found(value, attribute),
             _ => Own::None,
         },
-        Kind::Other if is_loop(value) && attribute != "cycle" && attribute != "changed" => found(value, attribute),
+        Kind::Other if is_loop(value) && attribute != "cycle" && attribute != "changed" => {
+            found(value, attribute)
+        }
         _ => method(value, attribute),
     }
 }
@@ -135,7 +139,9 @@ fn place(index: i128, length: usize) -> Option<usize> {
 /// `value[start:stop:step]`.
 pub(in crate::template) fn slice(state: &State<'_, '_>, value: &Value, bounds: [&Value; 3]) -> Result<Value> {
     let sliced = match kind(value) {
-        Kind::Undefined => return Err(error("an undefined value has no slices; test it with `is defined` before")),
+        Kind::Undefined => {
+            return Err(error("an undefined value has no slices; test it with `is defined` before"));
+        }
         Kind::Str(text) => {
             let characters: Vec<char> = text.chars().collect();
             pay_bytes(state, text.len())?;
@@ -149,7 +155,10 @@ pub(in crate::template) fn slice(state: &State<'_, '_>, value: &Value, bounds: [
             if let Form::Range(start, _, step) = list.form {
                 return range_slice(list, start, step, bounds);
             }
-            List::new(indices(bounds, list.items.len())?.map(|index| list.items[index].clone()).collect(), form)?
+            List::new(
+                indices(bounds, list.items.len())?.map(|index| list.items[index].clone()).collect(),
+                form,
+            )?
         }
         _ => return Err(error(format!("a {} has no slices", name(value)))),
     };
@@ -208,7 +217,10 @@ pub(in crate::template) fn call_attribute(
         return call_loop(state, value, name, given);
     }
     match own(value, name) {
-        Own::Hidden => Err(error(format!("`{name}` would change a {}, which a template may not", super::kind::name(value)))),
+        Own::Hidden => Err(error(format!(
+            "`{name}` would change a {}, which a template may not",
+            super::kind::name(value)
+        ))),
         _ => {
             let found = attribute(state, value, name)?;
             invoke(state, &found, given, &format!("`{name}` of a {}", super::kind::name(value)))
@@ -227,7 +239,12 @@ fn call_loop(state: &mut State<'_, '_>, value: &Value, name: &str, given: &[Valu
 }
 
 /// `value(..)`.
-pub(in crate::template) fn invoke(state: &mut State<'_, '_>, value: &Value, given: &[Value], what: &str) -> Result<Value> {
+pub(in crate::template) fn invoke(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    given: &[Value],
+    what: &str,
+) -> Result<Value> {
     match is_callable(value) && !is_loop(value) {
         true => value.call(state, given),
         false if is_undefined(value) => Err(error(format!("{what} is undefined and cannot be called"))),

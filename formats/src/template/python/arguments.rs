@@ -44,7 +44,10 @@ impl<'c> Arguments<'c> {
     /// The named values once more, for another call.
     pub(in crate::template) fn named_again(&self) -> Result<Kwargs> {
         let named = self.named()?;
-        Ok(named.iter().filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value.clone()))).collect())
+        Ok(named
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value.clone())))
+            .collect())
     }
 
     /// A named value.
@@ -56,7 +59,10 @@ impl<'c> Arguments<'c> {
     }
 
     /// The values of parameters in order; nothing for those that were not given.
-    pub(in crate::template) fn bind<const N: usize>(&self, parameters: [&str; N]) -> Result<[Option<Value>; N]> {
+    pub(in crate::template) fn bind<const N: usize>(
+        &self,
+        parameters: [&str; N],
+    ) -> Result<[Option<Value>; N]> {
         if self.values.len() > N {
             let what = format!("`{}` takes at most {N} arguments, not {}", self.name, self.values.len());
             return Err(error(what));
@@ -70,7 +76,9 @@ impl<'c> Arguments<'c> {
                 Some(_) => {}
             }
         }
-        Ok(std::array::from_fn(|index| self.values.get(index).cloned().or_else(|| self.get(parameters[index]))))
+        Ok(std::array::from_fn(|index| {
+            self.values.get(index).cloned().or_else(|| self.get(parameters[index]))
+        }))
     }
 
     /// Like `bind`, for what takes no names.

@@ -111,7 +111,8 @@ impl Formatter<'_> {
                 rest = &after[end..];
             } else if let Some(after) = rest.strip_prefix('[') {
                 let end = after.find(']').ok_or_else(|| error("`]` is missing in a format"))?;
-                let key = after[..end].parse::<u32>().map_or_else(|_| Value::from(&after[..end]), Value::from);
+                let key =
+                    after[..end].parse::<u32>().map_or_else(|_| Value::from(&after[..end]), Value::from);
                 value = access::item(state, &value, &key)?;
                 rest = &after[end + 1..];
             } else {
@@ -175,20 +176,26 @@ fn formatted(state: &State<'_, '_>, value: &Value, specification: &str) -> Resul
     let wrong = || error(format!("a {} takes no format `{specification}`", name(value)));
     match (kind(value), field.letter) {
         (_, 'n' | 'c') | (Kind::Int(_) | Kind::Bool(_), 'x' | 'X' | 'o' | 'b')
-            if field.grouping == Some(',') || (field.grouping.is_some() && matches!(field.letter, 'n' | 'c')) =>
+            if field.grouping == Some(',')
+                || (field.grouping.is_some() && matches!(field.letter, 'n' | 'c')) =>
         {
             Err(wrong())
         }
-        (Kind::Str(text), ' ' | 's') if field.align != '=' && field.sign == '\0' && field.grouping.is_none() => {
+        (Kind::Str(text), ' ' | 's')
+            if field.align != '=' && field.sign == '\0' && field.grouping.is_none() =>
+        {
             Ok(field.text(text))
         }
         (Kind::Bool(truth), ' ') => Ok(field.text(if truth { "True" } else { "False" })),
         (Kind::Bool(_) | Kind::Int(_), 'c') if field.precision.is_none() && field.sign == '\0' => {
             let code = super::kind::integer(value, "a character")?;
             let found = u32::try_from(code).ok().and_then(char::from_u32).ok_or_else(wrong)?;
-            Ok(Field { align: if field.align == ' ' { '>' } else { field.align }, ..field }.text(&found.to_string()))
+            Ok(Field { align: if field.align == ' ' { '>' } else { field.align }, ..field }
+                .text(&found.to_string()))
         }
-        (Kind::Bool(_) | Kind::Int(_), ' ' | 'd' | 'n' | 'x' | 'X' | 'o' | 'b') if field.precision.is_none() => {
+        (Kind::Bool(_) | Kind::Int(_), ' ' | 'd' | 'n' | 'x' | 'X' | 'o' | 'b')
+            if field.precision.is_none() =>
+        {
             Ok(field.integer(super::kind::integer(value, "a number")?))
         }
         (Kind::Bool(_) | Kind::Int(_), 'e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%') => {
@@ -203,7 +210,8 @@ fn formatted(state: &State<'_, '_>, value: &Value, specification: &str) -> Resul
 fn parse(specification: &str) -> Result<Field> {
     let mut field = Field::default();
     let characters: Vec<char> = specification.chars().take(MAX_WIDTH).collect();
-    let is_align = |at: usize| characters.get(at).is_some_and(|character| matches!(character, '<' | '>' | '^' | '='));
+    let is_align =
+        |at: usize| characters.get(at).is_some_and(|character| matches!(character, '<' | '>' | '^' | '='));
     let mut at = 0;
     let has_fill = is_align(1);
     if has_fill {

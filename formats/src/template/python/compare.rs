@@ -24,7 +24,8 @@ fn same(left: &Value, right: &Value) -> bool {
         (Kind::Str(left), Kind::Str(right)) => left == right,
         (Kind::List(left), Kind::List(right)) => same_lists(left, right),
         (Kind::Dict(one), Kind::Dict(other)) => {
-            let same_entry = |(key, value): (Value, Value)| other.get(&key).is_some_and(|found| same(&value, &found));
+            let same_entry =
+                |(key, value): (Value, Value)| other.get(&key).is_some_and(|found| same(&value, &found));
             std::ptr::eq(one, other) || (one.length == other.length && one.entries().all(same_entry))
         }
         (left, right) => numbers(&left, &right).is_some_and(|order| order == Some(Ordering::Equal)),
@@ -37,7 +38,9 @@ fn same_lists(left: &List, right: &List) -> bool {
         (Form::View(left), Form::View(right)) => left == right && left != "dict_values",
         _ => left.is_tuple() && right.is_tuple(),
     };
-    let same_items = || left.items.len() == right.items.len() && left.items.iter().zip(&right.items).all(|(a, b)| same(a, b));
+    let same_items = || {
+        left.items.len() == right.items.len() && left.items.iter().zip(&right.items).all(|(a, b)| same(a, b))
+    };
     std::ptr::eq(left, right) || (comparable && same_items())
 }
 
@@ -71,7 +74,11 @@ fn float_to_int(float: f64, integer: i128) -> Option<Ordering> {
 }
 
 /// The order of two values; nothing if neither is less (not a number), an error if they have none.
-pub(in crate::template) fn order(state: &State<'_, '_>, left: &Value, right: &Value) -> Result<Option<Ordering>> {
+pub(in crate::template) fn order(
+    state: &State<'_, '_>,
+    left: &Value,
+    right: &Value,
+) -> Result<Option<Ordering>> {
     state.consume_fuel(Shape::of(left).weight.min(Shape::of(right).weight))?;
     ordered(left, right)
 }
@@ -101,7 +108,12 @@ fn alike(left: &List, right: &List) -> bool {
 }
 
 /// `left OPERATOR right`.
-pub(in crate::template) fn holds(state: &State<'_, '_>, left: &Value, operator: &str, right: &Value) -> Result<bool> {
+pub(in crate::template) fn holds(
+    state: &State<'_, '_>,
+    left: &Value,
+    operator: &str,
+    right: &Value,
+) -> Result<bool> {
     Ok(match operator {
         "==" => equal(state, left, right)?,
         "!=" => !equal(state, left, right)?,

@@ -169,7 +169,8 @@ fn scientific(value: f64, precision: usize, alternate: bool) -> String {
 /// `g`; as `str.format` without a letter if `default`: then a fraction is never missing.
 fn general(value: f64, precision: usize, alternate: bool, default: bool) -> String {
     let text = format!("{value:.0$e}", precision - 1);
-    let exponent: i64 = text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or_default();
+    let exponent: i64 =
+        text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or_default();
     let most = precision as i64;
     let fixed = exponent >= -4 && exponent < most - i64::from(default);
     let mut text = if fixed {

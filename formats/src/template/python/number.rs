@@ -28,7 +28,8 @@ fn digits(text: &str) -> Option<String> {
     let text = text.trim_matches(crate::template::syntax::is_space);
     let bytes = text.as_bytes();
     let lonely = |at: usize| {
-        let is_digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric);
+        let is_digit =
+            |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric);
         bytes[at] == b'_' && !(is_digit(at.checked_sub(1)) && is_digit(Some(at + 1)))
     };
     match (0..bytes.len()).any(lonely) {
@@ -45,9 +46,9 @@ pub(in crate::template) fn parse_int(text: &str, base: u32) -> Option<i128> {
         None => ("", text.strip_prefix('+').unwrap_or(&text)),
     };
     let lower = unsigned.to_ascii_lowercase();
-    let prefixed = [("0x", 16), ("0o", 8), ("0b", 2)].into_iter().find(|(prefix, of)| {
-        lower.starts_with(prefix) && (base == 0 || base == *of)
-    });
+    let prefixed = [("0x", 16), ("0o", 8), ("0b", 2)]
+        .into_iter()
+        .find(|(prefix, of)| lower.starts_with(prefix) && (base == 0 || base == *of));
     let (radix, body) = match prefixed {
         Some((_, radix)) => (radix, &lower[2..]),
         None if base == 0 => {
@@ -59,7 +60,8 @@ pub(in crate::template) fn parse_int(text: &str, base: u32) -> Option<i128> {
         }
         None => (base, lower.as_str()),
     };
-    let valid = (2..=36).contains(&radix) && !body.is_empty() && body.chars().all(|digit| digit.is_digit(radix));
+    let valid =
+        (2..=36).contains(&radix) && !body.is_empty() && body.chars().all(|digit| digit.is_digit(radix));
     valid.then(|| i128::from_str_radix(&format!("{sign}{body}"), radix).ok()).flatten()
 }
 

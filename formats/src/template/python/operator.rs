@@ -13,7 +13,12 @@ use super::text::{as_safe, escaped, text};
 use super::{Result, State, error, percent};
 
 /// `left OPERATOR right`.
-pub(in crate::template) fn binary(state: &mut State<'_, '_>, left: &Value, operator: &str, right: &Value) -> Result<Value> {
+pub(in crate::template) fn binary(
+    state: &mut State<'_, '_>,
+    left: &Value,
+    operator: &str,
+    right: &Value,
+) -> Result<Value> {
     match (operator, kind(left), kind(right)) {
         ("+", Kind::Str(_), Kind::Str(_)) => return joined(state, left, right),
         ("+", Kind::List(one), Kind::List(other)) => {
@@ -25,8 +30,12 @@ pub(in crate::template) fn binary(state: &mut State<'_, '_>, left: &Value, opera
             pay_items(state, one.items.len() + other.items.len())?;
             return List::new(one.items.iter().chain(&other.items).cloned().collect(), form);
         }
-        ("*", Kind::Str(_) | Kind::List(_), Kind::Int(_) | Kind::Bool(_)) => return repeated(state, left, right),
-        ("*", Kind::Int(_) | Kind::Bool(_), Kind::Str(_) | Kind::List(_)) => return repeated(state, right, left),
+        ("*", Kind::Str(_) | Kind::List(_), Kind::Int(_) | Kind::Bool(_)) => {
+            return repeated(state, left, right);
+        }
+        ("*", Kind::Int(_) | Kind::Bool(_), Kind::Str(_) | Kind::List(_)) => {
+            return repeated(state, right, left);
+        }
         ("%", Kind::Str(_), _) => return percent::format(state, left, right),
         _ => {}
     }
@@ -103,11 +112,13 @@ fn integers(left: i128, operator: &str, right: i128) -> Result<Value> {
         "//" if right != 0 => floor_division(left, right).map(|(quotient, _)| quotient),
         "%" if right != 0 => floor_division(left, right).map(|(_, rest)| rest),
         "**" if right < 0 && left != 0 => return power(left as f64, right as f64),
-        "**" if right >= 0 => u32::try_from(right).ok().and_then(|right| left.checked_pow(right)).or(match left {
-            0 | 1 => Some(left),
-            -1 => Some(1 - 2 * (right & 1)),
-            _ => None,
-        }),
+        "**" if right >= 0 => {
+            u32::try_from(right).ok().and_then(|right| left.checked_pow(right)).or(match left {
+                0 | 1 => Some(left),
+                -1 => Some(1 - 2 * (right & 1)),
+                _ => None,
+            })
+        }
         "/" | "//" | "%" | "**" => return Err(error("a division by zero")),
         other => return Err(error(format!("there is no operator `{other}`"))),
     };
@@ -177,7 +188,9 @@ fn power(left: f64, right: f64) -> Result<Value> {
 /// `-value` or `+value`.
 pub(in crate::template) fn sign(value: &Value, negative: bool) -> Result<Value> {
     match number(value) {
-        Some(Number::Int(integer)) if negative => integer.checked_neg().map(int).ok_or_else(|| error("too large a number")),
+        Some(Number::Int(integer)) if negative => {
+            integer.checked_neg().map(int).ok_or_else(|| error("too large a number"))
+        }
         Some(Number::Int(integer)) => Ok(int(integer)),
         Some(Number::Float(float)) => Ok(Value::from(if negative { -float } else { float })),
         None => Err(error(format!("a {} has no sign", name(value)))),

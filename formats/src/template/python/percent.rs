@@ -82,7 +82,12 @@ impl<'v> Source<'v> {
 }
 
 /// One field, whose `%` has been read.
-fn field(state: &State<'_, '_>, rest: &mut Peekable<Chars<'_>>, source: &mut Source<'_>, safe: bool) -> Result<String> {
+fn field(
+    state: &State<'_, '_>,
+    rest: &mut Peekable<Chars<'_>>,
+    source: &mut Source<'_>,
+    safe: bool,
+) -> Result<String> {
     if rest.next_if_eq(&'%').is_some() {
         return Ok("%".into());
     }
@@ -155,7 +160,13 @@ fn size(rest: &mut Peekable<Chars<'_>>, source: &mut Source<'_>) -> Result<Optio
     Ok(number)
 }
 
-fn converted(state: &State<'_, '_>, mut field: Field, letter: char, value: &Value, safe: bool) -> Result<String> {
+fn converted(
+    state: &State<'_, '_>,
+    mut field: Field,
+    letter: char,
+    value: &Value,
+    safe: bool,
+) -> Result<String> {
     field.letter = letter;
     Ok(match letter {
         's' if safe => field.text(&super::text::escaped(state, value)?),
@@ -187,9 +198,8 @@ fn character(value: &Value) -> Result<String> {
 
 fn whole(value: &Value, floats: bool) -> Result<i128> {
     match kind(value) {
-        Kind::Float(float) if floats => {
-            number::truncate(float).ok_or_else(|| error(format!("{} is too large a number", number::repr(float))))
-        }
+        Kind::Float(float) if floats => number::truncate(float)
+            .ok_or_else(|| error(format!("{} is too large a number", number::repr(float)))),
         _ => integer(value, "the value of a format"),
     }
 }

@@ -71,7 +71,12 @@ fn write_repr(out: &mut String, value: &Value) -> Result<()> {
             }
             out.push('}');
         }
-        _ => return Err(error(format!("a {} has no text of its own; print what it holds or gives", name(value)))),
+        _ => {
+            return Err(error(format!(
+                "a {} has no text of its own; print what it holds or gives",
+                name(value)
+            )));
+        }
     }
     Ok(())
 }

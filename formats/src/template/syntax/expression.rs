@@ -318,7 +318,8 @@ impl<'s> Parser<'s> {
             Some(Kind::Name(_)) => {
                 let name = self.expect_name()?;
                 if self.in_macro && matches!(name, "varargs" | "kwargs") && !self.sets_rest {
-                    return Err(self.error_at(at, format!("`{name}` of a macro is not supported; give it parameters")));
+                    return Err(self
+                        .error_at(at, format!("`{name}` of a macro is not supported; give it parameters")));
                 }
                 self.writer.mark(at);
                 self.writer.push(name);

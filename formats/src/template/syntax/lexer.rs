@@ -73,8 +73,8 @@ struct Lexer<'s> {
 
 /// The longest come first.
 const OPERATORS: [&str; 26] = [
-    "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=", ".",
-    ":", "|", ",", ";",
+    "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<",
+    "=", ".", ":", "|", ",", ";",
 ];
 
 impl Lexer<'_> {
@@ -169,7 +169,8 @@ impl Lexer<'_> {
         self.line_starting = self.source[..inner].ends_with('\n');
         let mut from = inner;
         while let Some(found) = self.source[from..].find("{%").map(|at| from + at) {
-            let sign = self.source.as_bytes().get(found + 2).copied().filter(|sign| matches!(sign, b'-' | b'+'));
+            let sign =
+                self.source.as_bytes().get(found + 2).copied().filter(|sign| matches!(sign, b'-' | b'+'));
             let name = found + 2 + usize::from(sign.is_some());
             let after = self.source[name..].trim_start_matches(is_space);
             if let Some(after) = after.strip_prefix("endraw") {
@@ -225,7 +226,10 @@ impl Lexer<'_> {
             _ => {
                 let found = OPERATORS.into_iter().find(|operator| self.rest().starts_with(operator));
                 let operator = found.ok_or_else(|| {
-                    self.error(at, format!("the character `{first}` has no meaning here; names are of ASCII letters"))
+                    self.error(
+                        at,
+                        format!("the character `{first}` has no meaning here; names are of ASCII letters"),
+                    )
                 })?;
                 self.balance(operator, open)?;
                 (Kind::Op(operator), operator.len())
@@ -245,7 +249,9 @@ impl Lexer<'_> {
             ")" | "]" | "}" => match open.pop() {
                 Some(expected) if expected == operator => {}
                 Some(expected) => {
-                    return Err(self.error(self.at, format!("unexpected `{operator}`, expected `{expected}`")));
+                    return Err(
+                        self.error(self.at, format!("unexpected `{operator}`, expected `{expected}`"))
+                    );
                 }
                 None => return Err(self.error(self.at, format!("`{operator}` closes nothing"))),
             },

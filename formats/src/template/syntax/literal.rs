@@ -111,7 +111,8 @@ pub(super) fn number(rest: &str, after_dot: bool) -> Result<(Kind, usize), Strin
     let (skip, length) = if length == 0 { (0, zeros(rest)) } else { (skip, length) };
     let radix = if skip == 0 { 10 } else { radix };
     let text = rest[skip..skip + length].replace('_', "");
-    let value = i128::from_str_radix(&text, radix).map_err(|_| format!("the number `{text}` is too large"))?;
+    let value =
+        i128::from_str_radix(&text, radix).map_err(|_| format!("the number `{text}` is too large"))?;
     Ok((Kind::Int(value), skip + length))
 }
 

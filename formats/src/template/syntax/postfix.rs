@@ -15,7 +15,10 @@ impl Parser<'_> {
     fn link(&self, links: &mut usize) -> Result<()> {
         *links += 1;
         match *links > MAX_CHAIN {
-            true => Err(self.error(format!("more than {MAX_CHAIN} links in a chain; cut it into several with `set`"))),
+            true => {
+                Err(self
+                    .error(format!("more than {MAX_CHAIN} links in a chain; cut it into several with `set`")))
+            }
             false => Ok(()),
         }
     }

@@ -35,7 +35,10 @@ struct Loop {
 enum Block {
     For(Loop),
     /// `if`, the number of its `elif`s and whether it has had its `else`.
-    If { elifs: usize, has_else: bool },
+    If {
+        elifs: usize,
+        has_else: bool,
+    },
     Macro,
     Call,
     Filter,
@@ -82,9 +85,9 @@ pub(super) fn translate(source: &str, tokens: &[Token], writer: &mut Writer) -> 
         }
     }
     match statements.open.last() {
-        Some(block) => {
-            Err(statements.parser.error(format!("the `{0}` block has no end; write `{{% end{0} %}}`", block.name())))
-        }
+        Some(block) => Err(statements
+            .parser
+            .error(format!("the `{0}` block has no end; write `{{% end{0} %}}`", block.name()))),
         None => Ok(statements.has_generation),
     }
 }
@@ -179,7 +182,8 @@ impl Statements<'_> {
                 self.end(Kind::TagEnd, " %}")
             }
             Some(block) => {
-                let what = format!("`end{name}` closes nothing; the innermost open block is `{}`", block.name());
+                let what =
+                    format!("`end{name}` closes nothing; the innermost open block is `{}`", block.name());
                 Err(self.parser.error_at(at, what))
             }
             None => Err(self.parser.error_at(at, format!("`end{name}` closes nothing"))),
@@ -234,7 +238,9 @@ impl Statements<'_> {
     fn otherwise(&mut self, at: usize) -> Result<()> {
         let block = self.open.last_mut();
         match block {
-            Some(Block::If { has_else, .. } | Block::For(Loop { has_else, .. })) if !*has_else => *has_else = true,
+            Some(Block::If { has_else, .. } | Block::For(Loop { has_else, .. })) if !*has_else => {
+                *has_else = true
+            }
             _ => return Err(self.parser.error_at(at, "`else` has no `if` or `for`")),
         }
         match block {
