@@ -51,6 +51,11 @@ test: libtorch
 
 test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
+	python3 stages/tests/models.py target/release/kiln-stages
+	python3 stages/tests/adapters.py target/release/kiln-stages
+	python3 stages/tests/smollm2.py target/release/kiln target/release/kiln-stages
+	$(CARGO) build --release -p kiln-formats --examples
+	python3 formats/tests/gguf_oracle.py target/release/examples/gguf
 	python3 tests/tools/provenance.py target/release/kiln
 	python3 tests/tools/servers.py target/release/kiln ladder
 	python3 tests/tools/ray_jobs.py target/release/kiln

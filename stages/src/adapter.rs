@@ -202,11 +202,17 @@ pub fn save(
         move |source| AdapterError::Io { path, source }
     };
     std::fs::create_dir_all(&copied).map_err(io(&copied))?;
-    for entry in std::fs::read_dir(base).map_err(io(base))? {
-        let path = entry.map_err(io(base))?.path();
-        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-            std::fs::copy(&path, copied.join(name)).map_err(io(&path))?;
+    if base.join(CONFIG).is_file() {
+        for entry in std::fs::read_dir(base).map_err(io(base))? {
+            let path = entry.map_err(io(base))?.path();
+            if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+                std::fs::copy(&path, copied.join(name)).map_err(io(&path))?;
+            }
         }
+    } else {
+        // A GGUF file is no folder that others could load, so its model is written as one.
+        let frozen = Network::of(network.config(), false, network.weights().clone(), network.device());
+        io::save(&copied, &frozen, more)?;
     }
     let (layout, weights) = (adapter.layout(), adapter.weights().values());
     let path = folder.join(ADAPTER_WEIGHTS);
@@ -287,6 +293,16 @@ mod tests {
             assert!(bits(&loaded) == bits(&network) && loaded.has_value_head() == is_scorer, "{config:?}");
             assert!(loaded.weights().values() == network.weights().values());
         }
+    }
+
+    #[test]
+    fn the_model_of_an_adapter_is_written_where_there_is_no_folder_to_copy() {
+        let network = lively(&all_shapes()[8], 4, &cpu()).adapted(&params(), false, drawn).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = Path::new("/nowhere/model.gguf");
+        save(folder.path(), &network, network.adapter().unwrap(), (file, &Map::new())).unwrap();
+        let loaded = load(folder.path(), &cpu()).unwrap();
+        assert!(bits(&loaded) == bits(&network) && loaded.weights().values() == network.weights().values());
     }
 
     #[test]

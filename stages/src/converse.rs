@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use std::io::BufRead;
 
 use kiln::protocol::{ConverseRequest, Event, ReplyEnd, Turn};
+use kiln_formats::tokenizer::Turn as Said;
+use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 
 use crate::bundle;
 use crate::context::{StageError, emit};
 use crate::device;
 use crate::generate::{Generator, Sampling, Stop};
-use kiln_formats::tokenizer::Turn as Said;
-use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 
 /// The prompts so far, and their replies.
 type Past = VecDeque<(String, String)>;

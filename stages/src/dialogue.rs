@@ -5,12 +5,13 @@
 //! Invariant: the marks of the chat template are never cut; what is left out or cut is said.
 //! Must not know: models, losses, which stage asks.
 
+use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
+
 use crate::context::{Context, StageError};
 use crate::data::{Completion, Prompt, Ranking};
 use crate::generate;
 use crate::model::TokenRow;
 use crate::rl::pairs::{Pair, pairs};
-use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 
 /// Prompt and answer as one row, the answer's tokens as targets; a finished answer ends with the stop token. A sampled
 /// answer keeps the very tokens that were sampled, if this tokenizer spells its text with them.

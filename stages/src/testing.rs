@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use kiln::protocol::StageRequest;
+use kiln_formats::bpe::{self, TrainOptions};
 use kiln_formats::model::{Biases, Rope, Scaling, SlidingWindow};
+use kiln_formats::tokenizer::Tokenizer;
 
 use crate::context::Context;
 use crate::data::{DataError, TokenStore};
@@ -21,8 +23,6 @@ use crate::kernels::workers;
 use crate::model::layout::{Entry, Layout};
 use crate::model::{Family, ModelConfig, Network, Readout, TokenRow};
 use crate::rng::{keyed, normal};
-use kiln_formats::bpe::{self, TrainOptions};
-use kiln_formats::tokenizer::Tokenizer;
 
 /// The device that stages compute on without a GPU. Tests run beside each other, so libtorch takes one thread.
 pub fn cpu() -> Device {

@@ -27,7 +27,7 @@ impl Data {
 
     /// A list of values.
     pub fn list(items: impl IntoIterator<Item = Data>) -> Result<Self, TemplateError> {
-        made(List::new(items.into_iter().map(|item| item.0).collect(), Form::List))
+        made(List::value(items.into_iter().map(|item| item.0).collect(), Form::List))
     }
 
     /// An object, in this order.
@@ -35,7 +35,7 @@ impl Data {
         entries: impl IntoIterator<Item = (K, Data)>,
     ) -> Result<Self, TemplateError> {
         let entries = entries.into_iter().map(|(key, value)| (Value::from(key.as_ref()), value.0));
-        made(Dict::new(entries.collect()))
+        made(Dict::value(entries.collect()))
     }
 }
 
@@ -130,7 +130,7 @@ impl<'de> Visitor<'de> for DataVisitor {
         while let Some(Data(item)) = items.next_element()? {
             list.push(item);
         }
-        List::new(list, Form::List).map(Data).map_err(A::Error::custom)
+        List::value(list, Form::List).map(Data).map_err(A::Error::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Data, A::Error> {
@@ -138,6 +138,6 @@ impl<'de> Visitor<'de> for DataVisitor {
         while let Some((key, Data(value))) = entries.next_entry::<String, Data>()? {
             dict.push((Value::from(key), value));
         }
-        Dict::new(dict).map(Data).map_err(A::Error::custom)
+        Dict::value(dict).map(Data).map_err(A::Error::custom)
     }
 }

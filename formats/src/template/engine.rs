@@ -54,8 +54,8 @@ fn make() -> Environment<'static> {
     environment.add_filter("k__compare", compare);
     environment.add_filter("k__negative", |value: &Value| sign(value, true));
     environment.add_filter("k__positive", |value: &Value| sign(value, false));
-    environment.add_filter("k__list", |value: &Value| List::new(value.try_iter()?.collect(), Form::List));
-    environment.add_filter("k__tuple", |value: &Value| List::new(value.try_iter()?.collect(), Form::Tuple));
+    environment.add_filter("k__list", |value: &Value| List::value(value.try_iter()?.collect(), Form::List));
+    environment.add_filter("k__tuple", |value: &Value| List::value(value.try_iter()?.collect(), Form::Tuple));
     environment.add_filter("k__dict", dict);
     environment.add_filter("k__named", named);
     environment.add_filter("k__iterate", iterate);
@@ -152,7 +152,7 @@ fn iterate(state: &mut State<'_, '_>, value: &Value) -> Result<Value> {
     match kind(value) {
         Kind::Undefined | Kind::List(_) | Kind::Dict(_) | Kind::Generator(_) => Ok(value.clone()),
         // A list, for minijinja does not know the length of text.
-        Kind::Str(_) => List::new(items(state, value)?, Form::List),
+        Kind::Str(_) => List::value(items(state, value)?, Form::List),
         _ => Err(error(format!("a loop cannot iterate over a {}", name(value)))),
     }
 }

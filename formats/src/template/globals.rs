@@ -71,7 +71,7 @@ fn range(state: &mut State<'_, '_>, call: &Arguments<'_>) -> Result<Value> {
     }
     pay_items(state, length)?;
     let items = (0..length as i128).map(|index| int(start + index * step));
-    List::new(items.collect(), Form::Range(start, stop, step))
+    List::value(items.collect(), Form::Range(start, stop, step))
 }
 
 /// The entries of `dict(mapping or pairs, name=value, ..)`.
@@ -188,7 +188,7 @@ fn cycler(_state: &mut State<'_, '_>, call: &Arguments<'_>) -> Result<Value> {
         return Err(error("`cycler` takes one item or more"));
     }
     // The shape is checked as if the items were a list.
-    List::new(call.values.to_vec(), Form::List)?;
+    List::value(call.values.to_vec(), Form::List)?;
     call.values.iter().try_for_each(storable)?;
     Ok(Value::from_object(Cycler { items: call.values.to_vec(), next: AtomicUsize::new(0) }))
 }

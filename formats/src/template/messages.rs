@@ -27,7 +27,7 @@ pub(super) fn conversation(messages: &Data) -> Result<Value> {
     }
     let messages: Result<Vec<Value>> =
         list.items.iter().enumerate().map(|(index, value)| message(index, value)).collect();
-    made(List::new(messages?, Form::List))
+    made(List::value(messages?, Form::List))
 }
 
 fn made(value: std::result::Result<Value, minijinja::Error>) -> Result<Value> {
@@ -51,7 +51,7 @@ fn message(index: usize, value: &Value) -> Result<Value> {
     if let Some(reasoning) = reasoning {
         entries.push((Value::from("reasoning_content"), reasoning));
     }
-    made(Dict::new(entries))
+    made(Dict::value(entries))
 }
 
 /// Tools or documents: nothing, or a list of objects.

@@ -86,14 +86,17 @@ pub struct Layout {
     pub layers: Vec<[HalfAt; 2]>,
 }
 
+/// Parameters one after the other, as they are named.
 #[derive(Default)]
-struct Writer {
-    entries: Vec<Entry>,
-    end: usize,
+pub(super) struct Writer {
+    /// Those so far.
+    pub(super) entries: Vec<Entry>,
+    /// Where the next one begins.
+    pub(super) end: usize,
 }
 
 impl Writer {
-    fn add(&mut self, name: String, shape: &[usize]) -> Range<usize> {
+    pub(super) fn add(&mut self, name: String, shape: &[usize]) -> Range<usize> {
         let range = self.end..self.end + shape.iter().product::<usize>();
         self.end = range.end;
         self.entries.push(Entry { name, shape: shape.to_vec(), range: range.clone() });
@@ -108,7 +111,7 @@ impl Writer {
         }
     }
 
-    fn linear(&mut self, name: &str, [rows, columns]: [usize; 2], bias: bool) -> LinearAt {
+    pub(super) fn linear(&mut self, name: &str, [rows, columns]: [usize; 2], bias: bool) -> LinearAt {
         let weight = self.add(format!("{name}.weight"), &[rows, columns]);
         Linear { weight, bias: bias.then(|| self.add(format!("{name}.bias"), &[columns])), columns }
     }

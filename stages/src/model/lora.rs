@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::config::ModelConfig;
-use super::layout::{Entry, Layout, LinearAt};
-use crate::kernels::cpu::linear::{Linear, Matrix, product};
+use super::layout::{Entry, Layout, LinearAt, Writer};
+use crate::kernels::cpu::linear::{Matrix, product};
 use crate::rng::{keyed, normal, uniform};
 
 /// An adapter as a pipeline asks for it.
@@ -146,10 +146,10 @@ impl AdapterLayout {
         let chosen: Vec<&Map> = maps.iter().filter(chosen).collect();
         let rank = params.rank as f64;
         let scale = params.alpha / if params.use_rslora { rank.sqrt() } else { rank };
-        let mut writer = Writer { entries: Vec::new(), end: 0, rank: params.rank };
-        let value_head = has_value_head.then(|| writer.value_head(config.hidden_size));
-        let layers =
-            (0..config.layers).map(|layer| [0, 1].map(|half| writer.half(config, layer, half, &chosen)));
+        let mut writer = Writer::default();
+        let value_head = has_value_head.then(|| writer.linear("value_head", [config.hidden_size, 1], true));
+        let layers = (0..config.layers)
+            .map(|layer| [0, 1].map(|i| half(&mut writer, config, [layer, i], (&chosen, params.rank))));
         let layers = layers.collect();
         Ok(Self { entries: writer.entries, rank: params.rank, scale: scale as f32, value_head, layers })
     }
@@ -227,41 +227,27 @@ impl AdapterLayout {
     }
 }
 
-struct Writer {
-    entries: Vec<Entry>,
-    end: usize,
-    rank: usize,
-}
-
-impl Writer {
-    fn add(&mut self, name: String, shape: &[usize]) -> Range<usize> {
-        let range = self.end..self.end + shape.iter().product::<usize>();
-        self.end = range.end;
-        self.entries.push(Entry { name, shape: shape.to_vec(), range: range.clone() });
-        range
+/// Adds the chosen maps of half a layer.
+fn half(
+    writer: &mut Writer,
+    config: &ModelConfig,
+    at: [usize; 2],
+    (chosen, rank): (&[&Map], usize),
+) -> AdapterHalf {
+    let ([layer, half], start, mut out) = (at, writer.end, AdapterHalf::default());
+    let before = if config.has_rope() { "model.layers" } else { "transformer.h" };
+    for map in chosen.iter().filter(|map| map.half == half) {
+        let inner = match (map.is_last, half) {
+            (false, _) => config.hidden_size,
+            (true, 0) => config.attention_width(),
+            (true, _) => config.intermediate_size,
+        };
+        let name = |part: &str| format!("{before}.{layer}.{}.lora_{part}.weight", map.path);
+        let a = writer.add(name("A"), &[rank, inner]);
+        let b = writer.add(name("B"), &[map.columns.len(), rank]);
+        let part = LowRank { columns: map.columns.clone(), a, b };
+        if map.is_last { out.last.push(part) } else { out.first.push(part) }
     }
-
-    fn value_head(&mut self, hidden_size: usize) -> LinearAt {
-        let weight = self.add("value_head.weight".to_owned(), &[hidden_size, 1]);
-        Linear { weight, bias: Some(self.add("value_head.bias".to_owned(), &[1])), columns: 1 }
-    }
-
-    fn half(&mut self, config: &ModelConfig, layer: usize, half: usize, chosen: &[&Map]) -> AdapterHalf {
-        let (start, mut out) = (self.end, AdapterHalf::default());
-        let before = if config.has_rope() { "model.layers" } else { "transformer.h" };
-        for map in chosen.iter().filter(|map| map.half == half) {
-            let inner = match (map.is_last, half) {
-                (false, _) => config.hidden_size,
-                (true, 0) => config.attention_width(),
-                (true, _) => config.intermediate_size,
-            };
-            let name = |part: &str| format!("{before}.{layer}.{}.lora_{part}.weight", map.path);
-            let a = self.add(name("A"), &[self.rank, inner]);
-            let b = self.add(name("B"), &[map.columns.len(), self.rank]);
-            let part = LowRank { columns: map.columns.clone(), a, b };
-            if map.is_last { out.last.push(part) } else { out.first.push(part) }
-        }
-        out.region = start..self.end;
-        out
-    }
+    out.region = start..writer.end;
+    out
 }

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use kiln_formats::tokenizer::Tokenizer;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -20,7 +21,6 @@ use crate::generate::{self, Generator, Sampling, Stop, generate};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::{Network, TokenRow};
 use crate::train::corpus::{HeldOut, VALIDATION_TOKENS, tokens};
-use kiln_formats::tokenizer::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -2,35 +2,32 @@
 //!
 //! Purpose: SFT model, reward model and prompts in, policy out.
 //! Invariant: prompts, responses and minibatches of an iteration depend on (seed, iteration) alone;
-//! the first ratio is asserted to be 1; killed after any iteration and started again, it ends with
-//! the same bytes.
+//! the first ratio is asserted to be 1; killed after any iteration and started again, it ends with the same bytes.
 //! Must not know: who made the reward model.
 //! Source: Schulman 2017, Ouyang 2022, Huang 2024.
 
+use kiln_formats::tokenizer::Tokenizer;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
-use crate::adapter;
-use crate::bundle;
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Corpus, Prompt, read_corpus};
 use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::model::{Dtype, Execution, LoraParams, Network};
-use crate::rl::RewardModel;
 use crate::rl::advantage::{explained_variance, moments};
 use crate::rl::health::Health;
-use crate::rl::kl;
 use crate::rl::metrics::Measured;
 use crate::rl::rollout::{Models, RewardConfig, Rollout, rollout};
 use crate::rl::update::{Learners, PpoConfig, Pretraining, UpdateStats, update};
+use crate::rl::{RewardModel, kl};
 use crate::rng::permutation;
 use crate::train::corpus::{Windows, tokens};
 use crate::train::state::{self, Reader, Saved, State};
 use crate::train::{Decay, OptimizerParams, Schedule, Trainer, micro_batch};
-use kiln_formats::tokenizer::Tokenizer;
+use crate::{adapter, bundle};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

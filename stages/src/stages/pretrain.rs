@@ -6,6 +6,7 @@
 //! Must not know: what the base model will be asked.
 //! Source: Radford 2019.
 
+use kiln_formats::tokenizer::Tokenizer;
 use rand::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,6 @@ use crate::rng::keyed;
 use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows};
 use crate::train::run::{TrainConfig, train};
 use crate::train::{OptimizerParams, Schedule, footprint, micro_batch};
-use kiln_formats::tokenizer::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use kiln_formats::tokenizer::Tokenizer;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -27,7 +28,6 @@ use crate::rl::pairs::{Pair, accuracy, best_gain, loss, margin};
 use crate::rl::reward_model::ScoreError;
 use crate::rng::pass_batch;
 use crate::train::{Decay, OptimizerParams, Schedule, Trainer, state};
-use kiln_formats::tokenizer::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

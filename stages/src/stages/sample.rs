@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use kiln_formats::tokenizer::Tokenizer;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,7 +17,6 @@ use crate::data::{self, Completion, CompletionSet, Prompt};
 use crate::dialogue::{self, completion};
 use crate::generate::{Generator, Sampling, Stop};
 use crate::model::Network;
-use kiln_formats::tokenizer::Tokenizer;
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -6,6 +6,7 @@
 //! Must not know: rankings, rewards.
 //! Source: Ouyang 2022.
 
+use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -20,7 +21,6 @@ use crate::model::{Execution, LoraParams, Network, TokenRow};
 use crate::rng::pass_batch;
 use crate::train::run::{TrainConfig, train};
 use crate::train::{OptimizerParams, Schedule, lm_loss, micro_batch};
-use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -4,6 +4,7 @@
 //! Invariant: the same corpus and params give the same bytes, whatever the number of threads.
 //! Must not know: models.
 
+use kiln_formats::bpe::{LEAST_VOCAB, Pattern, Tokenizer, TrainOptions, last_cut};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -11,7 +12,6 @@ use super::registry::{Entry, input, output};
 use crate::context::{Context, StageError, Summary};
 use crate::data::Corpus;
 use crate::train::corpus::encode;
-use kiln_formats::bpe::{LEAST_VOCAB, Pattern, Tokenizer, TrainOptions, last_cut};
 
 /// The kind's params.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

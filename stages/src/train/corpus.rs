@@ -6,13 +6,14 @@
 
 use std::path::Path;
 
+use kiln_formats::bpe::last_cut;
+use kiln_formats::tokenizer::Tokenizer;
+
 use super::lm::lm_loss;
 use super::run::Measured;
 use crate::context::StageError;
 use crate::data::{Corpus, DataError, Part, TokenStore};
 use crate::model::{Network, TokenRow};
-use kiln_formats::bpe::last_cut;
-use kiln_formats::tokenizer::Tokenizer;
 
 /// Bytes of text that are tokenized at a time, on all threads.
 const BATCH: usize = 8 << 20;

@@ -98,6 +98,15 @@ pub(super) fn cover(found: Vec<Offsets>, length: usize) -> Vec<(Offsets, bool)> 
     parts
 }
 
+/// What was found before.
+pub(super) struct Found(pub(super) Vec<Offsets>);
+
+impl Pattern for Found {
+    fn find_matches(&self, inside: &str) -> Result<Vec<(Offsets, bool)>> {
+        Ok(cover(self.0.clone(), inside.len()))
+    }
+}
+
 /// What is found becomes what lies between.
 pub(super) struct Inverted<'a>(pub(super) Search<'a>);
 

@@ -11,7 +11,7 @@ use tokenizers::{NormalizedString, Normalizer as _};
 
 use super::super::error::{ForeignError, Object};
 use super::super::regex::Fuel;
-use super::find::Finder;
+use super::find::{Finder, Found};
 
 /// Parts of a sequence.
 const MOST_PARTS: usize = 32;
@@ -118,8 +118,8 @@ impl Normalizer {
         // The results of the crate's normalizers are always `Ok`; what they might say otherwise, the crate ignores as well.
         match self {
             Self::Sequence(parts) => parts.iter().for_each(|part| part.apply(text, fuel)),
-            Self::Replace { find, content } => _ = text.replace(find.with(fuel), content),
-            Self::Prepend(prefix) => _ = text.prepend(prefix),
+            Self::Replace { find, content } => replace(text, find, content, fuel),
+            Self::Prepend(prefix) => prepend(text, prefix),
             Self::Strip { left, right } => {
                 if *left {
                     text.lstrip();
@@ -159,5 +159,30 @@ impl Normalizer {
         let mut string = NormalizedString::from(text);
         self.apply(&mut string, fuel);
         string.get().to_owned().into()
+    }
+}
+
+/// Replaces what is found. What is put before the text is put there as a prefix is: in the way that the crate's replacement
+/// does it, it belongs to no part of the original, and the next change panics.
+fn replace(text: &mut NormalizedString, find: &Finder, content: &str, fuel: &Fuel) {
+    if text.is_empty() {
+        return;
+    }
+    let mut found = find.find_all(text.get(), fuel);
+    let before = found.first() == Some(&(0, 0));
+    if before {
+        found.remove(0);
+    }
+    _ = text.replace(Found(found), content);
+    if before {
+        prepend(text, content);
+    }
+}
+
+/// Puts a text before another that is not empty. With an empty prefix the crate's own function would take the first character
+/// off the original.
+fn prepend(text: &mut NormalizedString, prefix: &str) {
+    if !prefix.is_empty() {
+        text.prepend(prefix);
     }
 }

@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod hostile;
 mod load;
+mod normalizers;
 mod protect;
 mod regex;
 

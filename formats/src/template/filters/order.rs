@@ -67,7 +67,7 @@ impl Key {
         }
         match self.listed {
             false => Ok(parts.pop().unwrap_or_default()),
-            true => List::new(parts, Form::List),
+            true => List::value(parts, Form::List),
         }
     }
 
@@ -120,7 +120,7 @@ pub(super) fn sort(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -
     let key = Key::several(some(&attribute))?.folded(case_sensitive);
     let keyed = keyed(state, items(state, value)?, &key)?;
     let sorted = sorted(state, keyed, reverse.is_some_and(|reverse| reverse.is_true()))?;
-    List::new(sorted.into_iter().map(|(_, value)| value).collect(), Form::List)
+    List::value(sorted.into_iter().map(|(_, value)| value).collect(), Form::List)
 }
 
 pub(super) fn sort_dict(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
@@ -138,8 +138,8 @@ pub(super) fn sort_dict(state: &State<'_, '_>, value: &Value, call: &Arguments<'
     });
     let sorted = sorted(state, keyed.collect(), reverse.is_some_and(|reverse| reverse.is_true()))?;
     let pairs: Result<Vec<Value>> =
-        sorted.into_iter().map(|(_, (name, value))| List::new(vec![name, value], Form::Tuple)).collect();
-    List::new(pairs?, Form::List)
+        sorted.into_iter().map(|(_, (name, value))| List::value(vec![name, value], Form::Tuple)).collect();
+    List::value(pairs?, Form::List)
 }
 
 pub(super) fn extreme(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
@@ -171,7 +171,7 @@ pub(super) fn unique(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>)
             kept.push(value);
         }
     }
-    Generator::new(kept)
+    Generator::value(kept)
 }
 
 pub(super) fn group(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
@@ -194,8 +194,8 @@ pub(super) fn group(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) 
                 .first()
                 .filter(|_| key.as_str().is_some())
                 .map_or(Ok(key.clone()), |first| own.of(state, first))?;
-            List::new(vec![name, List::new(values, Form::List)?], Form::Group)
+            List::value(vec![name, List::value(values, Form::List)?], Form::Group)
         })
         .collect();
-    List::new(groups?, Form::List)
+    List::value(groups?, Form::List)
 }

@@ -15,7 +15,7 @@ use crate::template::python::{Result, State, error};
 
 pub(super) fn map(state: &mut State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
     if !value.is_true() {
-        return Generator::new(Vec::new());
+        return Generator::value(Vec::new());
     }
     let mut mapped = Vec::new();
     if let (true, Some(attribute)) = (call.values.is_empty(), call.get("attribute")) {
@@ -24,7 +24,7 @@ pub(super) fn map(state: &mut State<'_, '_>, value: &Value, call: &Arguments<'_>
         for item in items(state, value)? {
             mapped.push(key.of(state, &item)?);
         }
-        return Generator::new(mapped);
+        return Generator::value(mapped);
     }
     let (name, values) =
         call.values.split_first().ok_or_else(|| error("`map` misses the name of a filter"))?;
@@ -34,13 +34,13 @@ pub(super) fn map(state: &mut State<'_, '_>, value: &Value, call: &Arguments<'_>
         let inner = Arguments::new(&name, values, call.named_again()?);
         mapped.push(super::apply(state, &item, &inner)?);
     }
-    Generator::new(mapped)
+    Generator::value(mapped)
 }
 
 pub(super) fn select(state: &mut State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
     let mut kept = Vec::new();
     if !value.is_true() {
-        return Generator::new(kept);
+        return Generator::value(kept);
     }
     let mut values = call.values;
     let mut key = Key::new(None, None)?;
@@ -65,5 +65,5 @@ pub(super) fn select(state: &mut State<'_, '_>, value: &Value, call: &Arguments<
             kept.push(item);
         }
     }
-    Generator::new(kept)
+    Generator::value(kept)
 }

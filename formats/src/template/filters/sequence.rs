@@ -56,18 +56,18 @@ pub(super) fn last(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -
 
 pub(super) fn list(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
     let [] = call.bind([])?;
-    List::new(kind::items(state, value)?, Form::List)
+    List::value(kind::items(state, value)?, Form::List)
 }
 
 pub(super) fn items(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
     let [] = call.bind([])?;
     match kind(value) {
-        Kind::Undefined => Generator::new(Vec::new()),
+        Kind::Undefined => Generator::value(Vec::new()),
         Kind::Dict(dict) => {
             pay_items(state, dict.length)?;
             let pairs: Result<Vec<Value>> =
-                dict.entries().map(|(key, value)| List::new(vec![key, value], Form::Tuple)).collect();
-            Generator::new(pairs?)
+                dict.entries().map(|(key, value)| List::value(vec![key, value], Form::Tuple)).collect();
+            Generator::value(pairs?)
         }
         _ => Err(error(format!("`items` takes a dict, not a {}", name(value)))),
     }
@@ -81,8 +81,8 @@ pub(super) fn reverse(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>
     let mut items = kind::items(state, value)?;
     items.reverse();
     match kind(value) {
-        Kind::Generator(_) => List::new(items, Form::List),
-        _ => Generator::new(items),
+        Kind::Generator(_) => List::value(items, Form::List),
+        _ => Generator::value(items),
     }
 }
 
@@ -109,8 +109,8 @@ pub(super) fn batch(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) 
         }
         batches.push(batch);
     }
-    let lists: Result<Vec<Value>> = batches.into_iter().map(|batch| List::new(batch, Form::List)).collect();
-    Generator::new(lists?)
+    let lists: Result<Vec<Value>> = batches.into_iter().map(|batch| List::value(batch, Form::List)).collect();
+    Generator::value(lists?)
 }
 
 pub(super) fn slice(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) -> Result<Value> {
@@ -122,7 +122,8 @@ pub(super) fn slice(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) 
         return Err(error("a division by zero"));
     }
     pay_items(state, count)?;
-    let (size, extra) = if count == 0 { (0, 0) } else { (items.len() / count, items.len() % count) };
+    let size = items.len().checked_div(count).unwrap_or(0);
+    let extra = items.len() - size * count;
     let mut parts = Vec::new();
     let mut start = 0;
     for index in 0..count {
@@ -131,8 +132,8 @@ pub(super) fn slice(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>) 
         if let Some(fill) = some(&fill).filter(|_| index >= extra) {
             part.push(fill.clone());
         }
-        parts.push(List::new(part, Form::List)?);
+        parts.push(List::value(part, Form::List)?);
         start = end;
     }
-    Generator::new(parts)
+    Generator::value(parts)
 }

@@ -127,7 +127,7 @@ pub(super) fn format(state: &State<'_, '_>, value: &Value, call: &Arguments<'_>)
     }
     let values = match call.has_named() {
         true => Dict::paid(state, call.named()?)?,
-        false => List::new(call.values.to_vec(), Form::Tuple)?,
+        false => List::value(call.values.to_vec(), Form::Tuple)?,
     };
     let whole = text(state, value)?.into_owned();
     percent::format(state, &as_safe(whole, value.is_safe()), &values)

@@ -18,7 +18,7 @@ pub(super) fn call_list(state: &State<'_, '_>, list: &List, call: &Arguments<'_>
         "copy" => {
             let [] = call.bind_values()?;
             pay_items(state, list.items.len())?;
-            List::new(list.items.clone(), list.form)
+            List::value(list.items.clone(), list.form)
         }
         "count" => {
             let [value] = call.bind_values()?;
@@ -74,15 +74,15 @@ pub(super) fn call_dict(
     pay_items(state, dict.length)?;
     match call.name {
         "copy" => Ok(target.clone()),
-        "keys" => List::new(dict.entries().map(|(key, _)| key).collect(), Form::View("dict_keys")),
-        "values" => List::new(dict.entries().map(|(_, value)| value).collect(), Form::View("dict_values")),
-        _ => List::new(pairs(dict)?, Form::View("dict_items")),
+        "keys" => List::value(dict.entries().map(|(key, _)| key).collect(), Form::View("dict_keys")),
+        "values" => List::value(dict.entries().map(|(_, value)| value).collect(), Form::View("dict_values")),
+        _ => List::value(pairs(dict)?, Form::View("dict_items")),
     }
 }
 
 /// The entries as tuples.
 pub(in crate::template) fn pairs(dict: &Dict) -> Result<Vec<Value>> {
-    dict.entries().map(|(key, value)| List::new(vec![key, value], Form::Tuple)).collect()
+    dict.entries().map(|(key, value)| List::value(vec![key, value], Form::Tuple)).collect()
 }
 
 pub(super) fn call_number(target: &Value, call: &Arguments<'_>) -> Result<Value> {

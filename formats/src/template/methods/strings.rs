@@ -85,7 +85,7 @@ fn strip(state: &State<'_, '_>, text: &str, call: &Arguments<'_>) -> Result<Valu
 
 fn list(state: &State<'_, '_>, parts: Vec<&str>) -> Result<Value> {
     pay_items(state, parts.len())?;
-    List::new(parts.into_iter().map(Value::from).collect(), Form::List)
+    List::value(parts.into_iter().map(Value::from).collect(), Form::List)
 }
 
 fn split(state: &State<'_, '_>, text: &str, call: &Arguments<'_>) -> Result<Value> {
@@ -113,7 +113,7 @@ fn partition(text: &str, call: &Arguments<'_>) -> Result<Value> {
     let [separator] = call.bind_values()?;
     let separator = separator.ok_or_else(|| call.missing("separator"))?;
     let parts = split::partition(text, not_empty(&separator)?, call.name == "rpartition");
-    List::new(parts.into_iter().map(Value::from).collect(), Form::Tuple)
+    List::value(parts.into_iter().map(Value::from).collect(), Form::Tuple)
 }
 
 /// The part of a text between two bounds, in characters, and where it begins; nothing if it begins behind the end.

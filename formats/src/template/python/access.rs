@@ -155,7 +155,7 @@ pub(in crate::template) fn slice(state: &State<'_, '_>, value: &Value, bounds: [
             if let Form::Range(start, _, step) = list.form {
                 return range_slice(list, start, step, bounds);
             }
-            List::new(
+            List::value(
                 indices(bounds, list.items.len())?.map(|index| list.items[index].clone()).collect(),
                 form,
             )?
@@ -170,7 +170,7 @@ fn range_slice(list: &List, start: i128, step: i128, bounds: [&Value; 3]) -> Res
     let length = list.items.len();
     let (first, stop, stride) = normal(bounds, length)?;
     let items = indices(bounds, length)?.map(|index| list.items[index].clone()).collect();
-    List::new(items, Form::Range(start + first * step, start + stop * step, stride * step))
+    List::value(items, Form::Range(start + first * step, start + stop * step, stride * step))
 }
 
 /// Start, stop and step as `slice.indices` gives them.
@@ -273,7 +273,7 @@ fn marked(value: Value) -> Result<Value> {
         Kind::Str(text) => Value::from_safe_string(text.to_owned()),
         Kind::List(list) => {
             let items: Result<Vec<Value>> = list.items.iter().cloned().map(marked).collect();
-            return List::new(items?, list.form);
+            return List::value(items?, list.form);
         }
         _ => value,
     })

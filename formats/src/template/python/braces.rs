@@ -206,6 +206,9 @@ fn formatted(state: &State<'_, '_>, value: &Value, specification: &str) -> Resul
     }
 }
 
+/// Takes the next character, if it is one of those that are asked for.
+type Take<'a> = dyn FnMut(&dyn Fn(char) -> bool) -> Option<char> + 'a;
+
 /// `[[fill]align][sign][#][0][width][grouping][.precision][type]`
 fn parse(specification: &str) -> Result<Field> {
     let mut field = Field::default();
@@ -230,7 +233,7 @@ fn parse(specification: &str) -> Result<Field> {
         field.fill = if has_fill { field.fill } else { '0' };
         field.zero = field.align == ' ';
     }
-    let number = |take: &mut dyn FnMut(&dyn Fn(char) -> bool) -> Option<char>| {
+    let number = |take: &mut Take<'_>| {
         let mut found = None;
         while let Some(digit) = take(&|character| character.is_ascii_digit()) {
             let digit = digit.to_digit(10).unwrap_or_default() as usize;

@@ -99,7 +99,7 @@ pub(in crate::template) struct List {
 
 impl List {
     /// A sequence of that form.
-    pub(in crate::template) fn new(items: Vec<Value>, form: Form) -> Result<Value> {
+    pub(in crate::template) fn value(items: Vec<Value>, form: Form) -> Result<Value> {
         let mut shape = Shape::around(items.iter())?;
         shape.is_hashable &= matches!(form, Form::Tuple | Form::Group);
         Ok(Value::from_object(Self { items, form, shape }))
@@ -150,7 +150,7 @@ pub(in crate::template) struct Dict {
 
 impl Dict {
     /// A dict of these entries; the last one of a key counts, at the place of the first.
-    pub(in crate::template) fn new(entries: Vec<(Value, Value)>) -> Result<Value> {
+    pub(in crate::template) fn value(entries: Vec<(Value, Value)>) -> Result<Value> {
         for (key, _) in &entries {
             hashable(key)?;
         }
@@ -167,7 +167,7 @@ impl Dict {
             pay(state, key)?;
         }
         pay_items(state, entries.len())?;
-        Self::new(entries)
+        Self::value(entries)
     }
 
     /// The value of a key.
@@ -221,7 +221,7 @@ pub(in crate::template) struct Generator {
 
 impl Generator {
     /// Of these items.
-    pub(in crate::template) fn new(items: Vec<Value>) -> Result<Value> {
+    pub(in crate::template) fn value(items: Vec<Value>) -> Result<Value> {
         let shape = Shape::around(items.iter())?;
         Ok(Value::from_object(Self { rest: Mutex::new(items.into()), shape }))
     }

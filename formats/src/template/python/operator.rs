@@ -28,7 +28,7 @@ pub(in crate::template) fn binary(
                 _ => return Err(impossible(left, operator, right)),
             };
             pay_items(state, one.items.len() + other.items.len())?;
-            return List::new(one.items.iter().chain(&other.items).cloned().collect(), form);
+            return List::value(one.items.iter().chain(&other.items).cloned().collect(), form);
         }
         ("*", Kind::Str(_) | Kind::List(_), Kind::Int(_) | Kind::Bool(_)) => {
             return repeated(state, left, right);
@@ -97,7 +97,7 @@ fn repeated(state: &State<'_, '_>, value: &Value, count: &Value) -> Result<Value
             pay_items(state, list.items.len().saturating_mul(count))?;
             let form = if list.is_tuple() { Form::Tuple } else { Form::List };
             let count = if list.items.is_empty() { 0 } else { count };
-            List::new(std::iter::repeat_n(&list.items, count).flatten().cloned().collect(), form)
+            List::value(std::iter::repeat_n(&list.items, count).flatten().cloned().collect(), form)
         }
         _ => Err(error(format!("a {} cannot be repeated", name(value)))),
     }

@@ -7,6 +7,7 @@
 //! it has a place in the source that people wrote.
 //! Must not know: how anything is evaluated.
 
+mod block;
 mod collection;
 mod expression;
 mod lexer;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use super::block::{Block, Loop};
 use super::expression::{Parser, RESERVED, Shape};
 use super::lexer::{Kind, Token};
 use super::program::Writer;
@@ -18,57 +19,6 @@ type Result<T> = std::result::Result<T, TemplateError>;
 /// Names that are no variables.
 const WORDS: [&str; 13] =
     ["and", "or", "not", "in", "is", "if", "else", "true", "True", "false", "False", "none", "None"];
-
-/// A `for` that is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Loop {
-    /// Where it begins in the text.
-    start: usize,
-    recursive: bool,
-    /// Whether `break` or `continue` stand in it.
-    has_jump: bool,
-    has_else: bool,
-}
-
-/// A block that is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Block {
-    For(Loop),
-    /// `if`, the number of its `elif`s and whether it has had its `else`.
-    If {
-        elifs: usize,
-        has_else: bool,
-    },
-    Macro,
-    Call,
-    Filter,
-    Set,
-    With,
-    Generation,
-}
-
-impl Block {
-    fn name(self) -> &'static str {
-        match self {
-            Self::For(_) => "for",
-            Self::If { .. } => "if",
-            Self::Macro => "macro",
-            Self::Call => "call",
-            Self::Filter => "filter",
-            Self::Set => "set",
-            Self::With => "with",
-            Self::Generation => "generation",
-        }
-    }
-
-    /// Whether the text of the block is gathered before it is written, so that its place is not known.
-    fn is_gathered(self) -> bool {
-        match self {
-            Self::For(found) => found.recursive,
-            other => matches!(other, Self::Macro | Self::Call | Self::Filter | Self::Set),
-        }
-    }
-}
 
 /// Writes the program; says whether it has `generation` blocks.
 pub(super) fn translate(source: &str, tokens: &[Token], writer: &mut Writer) -> Result<bool> {

@@ -13,12 +13,12 @@
 )]
 
 use std::array::from_fn;
-use std::ops::Range;
 
 use pulp::bytemuck::{Pod, cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 
 use super::exp;
+use super::mask::{LANES, visible, whole};
 
 /// Queries that are worked on together: each strip stops at its own last key.
 pub(super) const STRIP: usize = 8;
@@ -277,10 +277,6 @@ fn spread<V: Pod>(groups: [V; 4], order: [usize; 16], count: usize, stride: usiz
     }
 }
 
-/// The indices of the lanes of the widest vector.
-const LANES: [f32; 16] =
-    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
-
 /// The vectors of `R` rows up to the key `last`.
 #[inline(always)]
 fn strip<S: Simd, const R: usize>(values: &mut [f32], width: usize, last: usize) -> [&mut [S::f32s]; R] {
@@ -356,22 +352,6 @@ pub(super) fn d_softmax<S: Simd>(
             d_scores[row][index] = simd.mul_f32s(p[row][index], d_p);
         }
     }
-}
-
-/// The vectors that every row of a strip sees as a whole, by what its first and its last row see.
-#[inline(always)]
-fn whole<S: Simd>(first: (usize, usize), last: (usize, usize)) -> Range<usize> {
-    last.0.div_ceil(S::F32_LANES)..first.1 / S::F32_LANES
-}
-
-/// The lanes of the vector `index` from the first to the last key that is seen, and minus infinity in the others.
-#[inline(always)]
-fn visible<S: Simd>(simd: S, vector: S::f32s, (first, last): (usize, usize), index: usize) -> S::f32s {
-    let (lanes, start) = (S::as_simd_f32s(&LANES).0[0], (index * S::F32_LANES) as f32);
-    let later = simd.greater_than_f32s(lanes, simd.splat_f32s(last as f32 - start));
-    let earlier = simd.less_than_f32s(lanes, simd.splat_f32s(first as f32 - start));
-    let hidden = simd.splat_f32s(f32::NEG_INFINITY);
-    simd.select_f32s(earlier, hidden, simd.select_f32s(later, hidden, vector))
 }
 
 /// The function of each lane.

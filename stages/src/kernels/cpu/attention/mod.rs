@@ -10,6 +10,7 @@
 )]
 
 mod kernels;
+mod mask;
 #[cfg(test)]
 mod tests;
 
