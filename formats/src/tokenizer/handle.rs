@@ -123,10 +123,14 @@ impl Tokenizer {
         let path = folder.join(TEMPLATE);
         std::fs::write(&path, template).map_err(io(&path))?;
         let path = folder.join(CONFIG);
-        let written = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let mut config: Map<String, Value> = written.unwrap_or_default();
-        config.insert("chat_template".to_owned(), template.into());
-        let text = serde_json::to_string_pretty(&config).unwrap_or_default() + "\n";
+        let read = foreign.tokenizer.files().iter().find(|(name, _)| *name == CONFIG);
+        let config =
+            read.map_or(Ok(Map::new()), |(_, bytes)| serde_json::from_slice::<Map<String, Value>>(bytes));
+        let text = config.and_then(|mut config| {
+            config.insert("chat_template".to_owned(), template.into());
+            serde_json::to_string_pretty(&config)
+        });
+        let text = text.map_err(|e| io(&path)(e.into()))? + "\n";
         std::fs::write(&path, text).map_err(io(&path))
     }
 
