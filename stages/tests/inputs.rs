@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -45,8 +46,8 @@ fn file(name: &str, rows: &[Value]) -> PathBuf {
     path
 }
 
-/// A copy of a model's folder whose first weights have another value.
-fn with_weights(model: &str, name: &str, value: f32, count: usize) -> PathBuf {
+/// A copy of a model's folder in which the weight of the last norm has another value.
+fn with_last_norm(model: &str, name: &str, value: f32) -> PathBuf {
     let (from, to) = (workshop().artifact(model), workshop().artifact(model).with_file_name(name));
     let _ = std::fs::remove_dir_all(&to);
     std::fs::create_dir(&to).unwrap();
@@ -57,11 +58,13 @@ fn with_weights(model: &str, name: &str, value: f32, count: usize) -> PathBuf {
     let path = to.join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    for weight in bytes[start..].chunks_exact_mut(4).take(count) {
-        weight.copy_from_slice(&value.to_le_bytes());
-    }
+    let header: BTreeMap<String, Value> = serde_json::from_slice(&bytes[8..start]).unwrap();
+    let is_last = |name: &str| ["transformer.ln_f.weight", "model.norm.weight"].contains(&name);
+    let (_, norm) = header.iter().find(|(name, _)| is_last(name)).unwrap();
+    let [from, to] = [0, 1].map(|i| start + norm["data_offsets"][i].as_u64().unwrap() as usize);
+    bytes[from..to].chunks_exact_mut(4).for_each(|weight| weight.copy_from_slice(&value.to_le_bytes()));
     std::fs::write(&path, bytes).unwrap();
-    to
+    path.parent().unwrap().to_owned()
 }
 
 #[test]
@@ -72,7 +75,7 @@ fn weights_that_are_not_finite_are_neither_published_nor_read() {
         let said = refused(&stage.with("learning_rate", json!(1e38)).with("schedule", json!({"warmup": 0})));
         assert!(said.contains("finite") || said.contains("smaller learning rate"), "{said}");
     }
-    let damaged = with_weights("sft", "damaged", f32::NAN, 1);
+    let damaged = with_last_norm("sft", "damaged", f32::NAN);
     for stage in [shop.sft(), shop.sample(8), shop.reward()] {
         let said = refused(&stage.input("model", &damaged));
         assert!(said.contains("not finite"), "{said}");
@@ -81,7 +84,7 @@ fn weights_that_are_not_finite_are_neither_published_nor_read() {
 
 #[test]
 fn logits_that_are_not_finite_are_an_error_and_no_reply() {
-    let huge = with_weights("sft", "huge", 3e38, 1);
+    let huge = with_last_norm("sft", "huge", 3e38);
     let said = refused(&workshop().sample(8).input("model", &huge));
     assert!(said.contains("logits") && said.contains("not finite"), "{said}");
 }
@@ -102,7 +105,7 @@ fn models_whose_scores_or_logits_are_not_finite_are_not_published() {
     let ppo = shop.ppo().with("iterations", json!(1)).with("epochs", json!(1)).with("minibatches", json!(1));
     let said = refused(&ppo.with("learning_rate", json!(1e17)).with("schedule", one_step));
     assert!(said.contains("not finite"), "{said}");
-    let huge = with_weights("reward", "huge-reward", 3e38, 1);
+    let huge = with_last_norm("reward", "huge-reward", 3e38);
     for stage in [shop.ppo(), shop.eval()] {
         let said = refused(&stage.input("reward", &huge));
         assert!(said.contains("scores of the reward model are not finite"), "{said}");
