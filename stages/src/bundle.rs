@@ -130,7 +130,7 @@ fn check_vocabulary(folder: &Path, model: &Network, tokenizer: &Tokenizer) -> Re
 /// # Errors
 /// Those of writing; weights or logits that are not finite.
 pub fn save(folder: &Path, model: &Network, tokenizer: &Tokenizer, from: &Path) -> Result<(), BundleError> {
-    let row = TokenRow { ids: vec![tokenizer.eot(); 2], from: 1 };
+    let row = TokenRow::new(vec![tokenizer.eot(); 2], 1);
     if !model.logprobs_and_logits(&[row], 1.0).1.iter().all(|logit| logit.is_finite()) {
         return Err(BundleError::NotFinite);
     }

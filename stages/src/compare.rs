@@ -97,7 +97,7 @@ fn logits(model: &Network, rows: Vec<Vec<u32>>) -> Vec<Named> {
         let time = ids.len();
         // The last token of a row is only a target.
         ids.push(0);
-        let values = model.logprobs_and_logits(&[TokenRow { ids, from: 1 }], 1.0).1;
+        let values = model.logprobs_and_logits(&[TokenRow::new(ids, 1)], 1.0).1;
         Named { name: format!("logits.{n}"), shape: vec![time, vocab], values }
     });
     each.collect()
@@ -105,14 +105,14 @@ fn logits(model: &Network, rows: Vec<Vec<u32>>) -> Vec<Named> {
 
 /// `scores`: one a row.
 fn scores(model: &Network, rows: Vec<Vec<u32>>) -> Vec<Named> {
-    let rows: Vec<TokenRow> = rows.into_iter().map(|ids| TokenRow { ids, from: 1 }).collect();
+    let rows: Vec<TokenRow> = rows.into_iter().map(|ids| TokenRow::new(ids, 1)).collect();
     let values = model.outputs(&rows, Readout::Scores);
     vec![Named { name: "scores".to_owned(), shape: vec![values.len()], values }]
 }
 
 /// Of the mean loss over all targets, by the names of the parameters, and the loss itself.
 fn gradients(model: &Network, rows: Vec<Vec<u32>>) -> Vec<Named> {
-    let rows: Vec<TokenRow> = rows.into_iter().map(|ids| TokenRow { ids, from: 1 }).collect();
+    let rows: Vec<TokenRow> = rows.into_iter().map(|ids| TokenRow::new(ids, 1)).collect();
     let (outputs, tape) = model.forward(&rows, Readout::LogProbs { temperature: 1.0 });
     let n = outputs.dims()[0];
     let d_outputs = Tensor::from_data(TensorData::new(vec![-1.0 / n as f32; n], [n]), model.device());

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::BufRead;
 
 use kiln::protocol::{ConverseRequest, Event, ReplyEnd, Turn};
-use kiln_formats::tokenizer::Turn as Said;
+use kiln_formats::records::Message;
 use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 
 use crate::bundle;
@@ -124,7 +124,7 @@ fn ids(
     }
     let (ids, is_cut) = match is_raw {
         true => tokenizer.page_ids_within(prompt, room),
-        false => tokenizer.prompt_ids_within(prompt, room)?,
+        false => tokenizer.prompt_ids_within(&[Message::user(prompt)], room)?,
     };
     if is_cut {
         warn(format!("the prompt is longer than {room} tokens: its beginning is cut off"));
@@ -145,9 +145,10 @@ fn conversation(
     room: usize,
 ) -> Result<Option<Vec<u32>>, TokenizerError> {
     while !past.is_empty() {
-        let before = past.iter().flat_map(|(prompt, reply)| [Said::User(prompt), Said::Assistant(reply)]);
-        let said: Vec<_> = before.chain([Said::User(prompt)]).collect();
-        let ids = tokenizer.conversation_ids(&said)?;
+        let before =
+            past.iter().flat_map(|(prompt, reply)| [Message::user(prompt), Message::assistant(reply)]);
+        let said: Vec<_> = before.chain([Message::user(prompt)]).collect();
+        let ids = tokenizer.prompt_ids(&said)?;
         if ids.len() <= room {
             return Ok(Some(ids));
         }
@@ -167,16 +168,16 @@ mod tests {
         let turns = [("the sun", "rose"), ("the birds", "sang"), ("the hill", "stood")];
         let all: Past = turns.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let whole = [
-            Said::User("the sun"),
-            Said::Assistant("rose"),
-            Said::User("the birds"),
-            Said::Assistant("sang"),
-            Said::User("the hill"),
-            Said::Assistant("stood"),
-            Said::User("again"),
+            Message::user("the sun"),
+            Message::assistant("rose"),
+            Message::user("the birds"),
+            Message::assistant("sang"),
+            Message::user("the hill"),
+            Message::assistant("stood"),
+            Message::user("again"),
         ];
         for kept in (0..=3).rev() {
-            let wanted = tokenizer.conversation_ids(&whole[2 * (3 - kept)..]).unwrap();
+            let wanted = tokenizer.prompt_ids(&whole[2 * (3 - kept)..]).unwrap();
             let mut past = all.clone();
             let ids = conversation(&tokenizer, &mut past, "again", wanted.len()).unwrap();
             assert_eq!(past.len(), kept);

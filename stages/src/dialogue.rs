@@ -8,7 +8,7 @@
 use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 
 use crate::context::{Context, StageError};
-use crate::data::{Completion, Prompt, Ranking};
+use crate::data::{Answer, Chat, Completion, Demonstration, Judged, Message, Prompt};
 use crate::generate;
 use crate::model::TokenRow;
 use crate::rl::pairs::{Pair, pairs};
@@ -20,20 +20,81 @@ use crate::rl::pairs::{Pair, pairs};
 /// When the chat template cannot be rendered.
 pub fn answered(
     tokenizer: &Tokenizer,
-    prompt: &str,
+    prompt: &[Message],
     answer: &Completion,
 ) -> Result<TokenRow, TokenizerError> {
     let mut ids = tokenizer.prompt_ids(prompt)?;
     let from = ids.len();
     if !answer.tokens.is_empty() && tokenizer.spells(&answer.tokens, &answer.text, answer.finished) {
         ids.extend(&answer.tokens);
-        return Ok(TokenRow { ids, from });
+        return Ok(TokenRow::new(ids, from));
     }
     ids.extend(tokenizer.response_ids(&answer.text));
     if !answer.finished {
         ids.pop();
     }
-    Ok(TokenRow { ids, from })
+    Ok(TokenRow::new(ids, from))
+}
+
+/// A demonstration as a row: of a conversation the assistant's turns are targets, of a text all of it and its end. Says how
+/// many turns of the assistant the template keeps from being targets.
+///
+/// # Errors
+/// When the chat template cannot be rendered, or does not say what the assistant says.
+pub fn demonstrated(
+    tokenizer: &Tokenizer,
+    demonstration: &Demonstration,
+) -> Result<(TokenRow, usize), TokenizerError> {
+    match demonstration {
+        Demonstration::Chat(chat) => {
+            let masked = tokenizer.conversation(chat)?;
+            Ok((TokenRow::masked(masked.ids, &masked.mask), masked.unmarked))
+        }
+        Demonstration::Text(text) => {
+            let (mut ids, _) = tokenizer.page_ids_within(text, usize::MAX);
+            ids.push(tokenizer.eot());
+            Ok((TokenRow::new(ids, 1), 0))
+        }
+    }
+}
+
+/// Demonstrations as rows of at most `context` tokens, with the place of each among the demonstrations. One that does not fit
+/// is left out and never cut; how many are is logged.
+///
+/// # Errors
+/// When the chat template cannot be rendered; when nothing is left.
+pub fn demonstrations(
+    ctx: &Context,
+    tokenizer: &Tokenizer,
+    demonstrations: &[Demonstration],
+    context: usize,
+) -> Result<Vec<(usize, TokenRow)>, StageError> {
+    let (mut rows, mut long, mut unmarked) = (Vec::new(), 0, 0);
+    for (place, demonstration) in demonstrations.iter().enumerate() {
+        let (row, turns) = demonstrated(tokenizer, demonstration)?;
+        unmarked += turns;
+        long += usize::from(row.ids.len() > context);
+        if row.ids.len() <= context && row.targets() > 0 {
+            rows.push((place, row));
+        }
+    }
+    let all = demonstrations.len();
+    for (count, what) in [
+        (long, format!("of {all} demonstrations are longer than {context} tokens: left out")),
+        (all - long - rows.len(), format!("of {all} demonstrations have nothing to learn: left out")),
+        (
+            unmarked,
+            "turns of the assistant are not learnt: the chat template renders them otherwise once others follow".to_owned(),
+        ),
+    ] {
+        if count > 0 {
+            ctx.warn(format!("{count} {what}"));
+        }
+    }
+    match rows.is_empty() {
+        true => Err(StageError::failed("no demonstration fits into the model's context")),
+        false => Ok(rows),
+    }
 }
 
 /// The text of a sampled completion, without its stop token.
@@ -63,15 +124,22 @@ impl Ranked {
 /// A ranking as rows of at most `context` tokens. A row in which no token is left to be judged is left out.
 fn ranked_item(
     tokenizer: &Tokenizer,
-    ranking: &Ranking,
+    judged: &Judged,
     context: usize,
     cut: &mut usize,
 ) -> Result<Ranked, TokenizerError> {
     let mut item = Ranked { rows: Vec::new(), ranks: Vec::new() };
-    for (completion, &rank) in ranking.completions.iter().zip(&ranking.ranks) {
-        let mut row = answered(tokenizer, &ranking.prompt, completion)?;
+    for (answer, &rank) in judged.answers.iter().zip(&judged.ranks) {
+        let mut row = match answer {
+            Answer::Completion(completion) => answered(tokenizer, &judged.prompt, completion)?,
+            Answer::Turns(turns) => {
+                let messages = [judged.prompt.as_slice(), turns].concat();
+                let chat = Chat { messages, prompt_turns: judged.prompt.len(), tools: judged.tools.clone() };
+                demonstrated(tokenizer, &Demonstration::Chat(chat))?.0
+            }
+        };
         let length = row.ids.len();
-        row.ids.truncate(context);
+        row.truncate(context);
         if row.targets() > 0 {
             *cut += usize::from(row.ids.len() < length);
             item.rows.push(row);
@@ -88,13 +156,13 @@ fn ranked_item(
 pub fn ranked(
     ctx: &Context,
     tokenizer: &Tokenizer,
-    rankings: &[Ranking],
+    rankings: &[Judged],
     context: usize,
 ) -> Result<Vec<Ranked>, StageError> {
     let mut cut = 0;
     let items = rankings.iter().map(|r| ranked_item(tokenizer, r, context, &mut cut));
     let mut items = items.collect::<Result<Vec<Ranked>, _>>()?;
-    let given: usize = rankings.iter().map(|r| r.completions.len()).sum();
+    let given: usize = rankings.iter().map(|r| r.answers.len()).sum();
     let left: usize = items.iter().map(|item| item.rows.len()).sum();
     let equal: usize = items.iter().map(|i| pairs(&i.ranks, 0).len() - i.pairs(0).len()).sum();
     for (count, what) in [
@@ -215,133 +283,4 @@ fn log_cut(ctx: &Context, cut: usize, all: usize, room: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{context, tokenizer};
-
-    fn prompts(texts: &[&str]) -> Vec<Prompt> {
-        texts.iter().map(|text| Prompt { prompt: (*text).to_owned(), response: None }).collect()
-    }
-
-    #[test]
-    fn a_finished_answer_ends_with_its_stop_token_and_an_unfinished_one_with_its_text() {
-        let tokenizer = tokenizer();
-        let made = |finished| {
-            answered(
-                &tokenizer,
-                "the sun",
-                &Completion { text: "rose".to_owned(), finished, tokens: Vec::new() },
-            )
-            .unwrap()
-        };
-        let (finished, unfinished) = (made(true), made(false));
-        assert_eq!(finished.ids.last(), Some(&tokenizer.stop()));
-        assert_eq!(finished.ids[..finished.ids.len() - 1], unfinished.ids);
-        assert_eq!(finished.ids[..finished.from], tokenizer.prompt_ids("the sun").unwrap());
-        assert_eq!(finished.targets(), tokenizer.encode("rose").len() + 1);
-        assert_eq!(tokenizer.decode(&unfinished.ids[unfinished.from..]), "rose");
-    }
-
-    #[test]
-    fn a_long_prompt_keeps_its_marks_and_its_end() {
-        let (tokenizer, folder) = (tokenizer(), tempfile::tempdir().unwrap());
-        let ctx = context(folder.path(), &Default::default());
-        let text = "the sun rose over the hill and the birds sang";
-        let (whole, own) = (tokenizer.prompt_ids(text).unwrap(), tokenizer.own().unwrap());
-        for room in 3..whole.len() + 2 {
-            let ids = shortened(&ctx, &tokenizer, &prompts(&[text]), room).unwrap().remove(0);
-            assert_eq!(ids.len(), room.min(whole.len()));
-            assert_eq!((ids[0], ids.last()), (own.user(), Some(&own.assistant())));
-            assert!(whole.ends_with(&ids[1..]));
-        }
-    }
-
-    #[test]
-    fn prompts_that_do_not_fit_are_left_out_and_none_left_is_an_error() {
-        let (tokenizer, folder) = (tokenizer(), tempfile::tempdir().unwrap());
-        let ctx = context(folder.path(), &Default::default());
-        let all = prompts(&["the sun", "the sun rose over the hill and the birds sang"]);
-        let room = tokenizer.prompt_ids("the sun").unwrap().len();
-        let (kept, ids) = fitting(&ctx, &tokenizer, all.clone(), room).unwrap();
-        assert_eq!((kept.len(), ids), (1, vec![tokenizer.prompt_ids("the sun").unwrap()]));
-        for (given, said) in [(all, "all 2 prompts are longer than 2 tokens"), (Vec::new(), "no prompts")] {
-            let error = fitting(&ctx, &tokenizer, given, 2).unwrap_err().to_string();
-            assert!(error.contains(said), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_ranked_row_never_exceeds_the_context() {
-        let completions = ["the birds sang ".repeat(20), "rose".to_owned()];
-        let completion = |text: String| Completion { text, finished: true, tokens: Vec::new() };
-        let ranking = Ranking {
-            prompt: "the sun".to_owned(),
-            completions: completions.map(completion).to_vec(),
-            ranks: vec![1, 2],
-            annotator: String::new(),
-            seconds: 0.0,
-            flags: Vec::new(),
-        };
-        let mut cut = 0;
-        assert_eq!(ranked_item(&tokenizer(), &ranking, 16, &mut cut).unwrap().rows[0].ids.len(), 16);
-        assert_eq!(cut, 1, "the one that was cut is counted");
-    }
-
-    #[test]
-    fn an_empty_completion_leaves_the_others_of_its_ranking() {
-        let completion =
-            |text: &str, finished| Completion { text: text.to_owned(), finished, tokens: Vec::new() };
-        let ranking = Ranking {
-            prompt: "the sun".to_owned(),
-            completions: vec![completion("rose", true), completion("", false), completion("", true)],
-            ranks: vec![2, 3, 1],
-            annotator: String::new(),
-            seconds: 0.0,
-            flags: Vec::new(),
-        };
-        let item = ranked_item(&tokenizer(), &ranking, 100, &mut 0).unwrap();
-        assert_eq!((item.rows.len(), item.pairs(0).len()), (2, 1));
-        assert_eq!((item.pairs(0)[0].better, item.pairs(0)[0].worse), (1, 0));
-    }
-
-    #[test]
-    fn the_pairs_of_a_batch_name_the_rows_of_their_own_prompt() {
-        let item_of = |prompt: &str, ranks: &[u32]| {
-            let completion = |r: &u32| Completion { text: r.to_string(), finished: true, tokens: Vec::new() };
-            let ranking = Ranking {
-                prompt: prompt.to_owned(),
-                completions: ranks.iter().map(completion).collect(),
-                ranks: ranks.to_vec(),
-                annotator: String::new(),
-                seconds: 0.0,
-                flags: Vec::new(),
-            };
-            ranked_item(&tokenizer(), &ranking, 100, &mut 0).unwrap()
-        };
-        let items = [item_of("a", &[2, 1]), item_of("b", &[1, 1, 3])];
-        let (rows, pairs) = batch_of(items.iter());
-        assert_eq!(rows.len(), 5);
-        let named: Vec<(usize, usize)> = pairs.iter().map(|p| (p.better, p.worse)).collect();
-        assert_eq!(named, [(1, 0), (2, 4), (3, 4)]);
-        assert_eq!(crate::rl::pairs::accuracy(&[0.0, 1.0, 0.5, -2.0, -1.0], &pairs), 2.0 / 3.0);
-    }
-
-    #[test]
-    fn a_sampled_answer_keeps_its_tokens_where_they_spell_its_text() {
-        let tokenizer = tokenizer();
-        // Byte by byte: another way to spell than the tokenizer's own.
-        let mut tokens: Vec<u32> = "rose".bytes().map(u32::from).collect();
-        tokens.push(tokenizer.stop());
-        let answer = |text: &str, finished, tokens: &[u32]| {
-            let completion = Completion { text: text.to_owned(), finished, tokens: tokens.to_vec() };
-            let row = answered(&tokenizer, "the sun", &completion).unwrap();
-            row.ids[row.from..].to_vec()
-        };
-        assert_eq!(answer("rose", true, &tokens), tokens);
-        let own = tokenizer.response_ids("rose");
-        assert_ne!(own, tokens, "the two ways must differ for this to show anything");
-        assert_eq!(answer("rose", true, &tokens[..4]), own, "the stop token is missing");
-        assert_eq!(answer("sang", true, &tokens), tokenizer.response_ids("sang"), "another text");
-        assert_eq!(answer("rose", true, &[u32::MAX, tokenizer.stop()]), own, "no token of this tokenizer");
-    }
-}
+mod tests;

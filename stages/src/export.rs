@@ -12,6 +12,7 @@ use burn::tensor::Device;
 use kiln::protocol::ExportRequest;
 use kiln_formats::gguf::{self, Documents, Precision};
 use kiln_formats::model::Head;
+use kiln_formats::records::Message;
 use kiln_formats::tokenizer::Tokenizer;
 use serde_json::Value;
 
@@ -165,7 +166,8 @@ fn verify(folder: &Path, out: &Path, tolerance: f32, device: &Device) -> Result<
     let [(ours, tokenizer), (theirs, other)] = [bundle::load(folder, device)?, bundle::load(out, device)?];
     let mut worst = 0f32;
     for prompt in PROMPTS {
-        let (ids, again) = (tokenizer.prompt_ids(prompt)?, other.prompt_ids(prompt)?);
+        let turns = [Message::user(prompt)];
+        let (ids, again) = (tokenizer.prompt_ids(&turns)?, other.prompt_ids(&turns)?);
         if ids != again {
             let [ids, again] = [(&tokenizer, &ids), (&other, &again)].map(|(t, ids)| t.decode_marked(ids));
             return Err(StageError::failed(format!(
@@ -188,7 +190,7 @@ fn verify(folder: &Path, out: &Path, tolerance: f32, device: &Device) -> Result<
 /// The largest difference of two models' logits, as a part of the largest logit.
 fn difference(models: [&Network; 2], ids: &[u32]) -> f32 {
     // The last token of a row is only a target.
-    let row = TokenRow { ids: [ids, &[0]].concat(), from: 1 };
+    let row = TokenRow::new([ids, &[0]].concat(), 1);
     let [ours, theirs] = models.map(|model| model.logprobs_and_logits(std::slice::from_ref(&row), 1.0).1);
     let off = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs());
     // A number that is not finite is no small difference.
@@ -198,7 +200,7 @@ fn difference(models: [&Network; 2], ids: &[u32]) -> f32 {
 
 fn verify_scores(folders: [&Path; 2], device: &Device) -> Result<Summary, StageError> {
     let tokenizer = Tokenizer::load(folders[0])?;
-    let rows = PROMPTS.map(|prompt| Ok(TokenRow { ids: tokenizer.prompt_ids(prompt)?, from: 1 }));
+    let rows = PROMPTS.map(|prompt| Ok(TokenRow::new(tokenizer.prompt_ids(&[Message::user(prompt)])?, 1)));
     let rows = rows.into_iter().collect::<Result<Vec<TokenRow>, StageError>>()?;
     let scores = |folder| -> Result<Vec<f32>, StageError> {
         let model = bundle::load_reward(folder, (&tokenizer, 0), device)?;

@@ -146,10 +146,8 @@ pub fn tokens(what: &str, n: usize, vocab: usize) -> Vec<u32> {
 
 /// Rows of the given lengths, whose targets begin in their middle.
 pub fn rows(what: &str, lengths: &[usize], vocab: usize) -> Vec<TokenRow> {
-    let row = |(i, &n): (usize, &usize)| TokenRow {
-        ids: tokens(&format!("{what} {i}"), n, vocab),
-        from: (n / 2).max(1),
-    };
+    let row =
+        |(i, &n): (usize, &usize)| TokenRow::new(tokens(&format!("{what} {i}"), n, vocab), (n / 2).max(1));
     lengths.iter().enumerate().map(row).collect()
 }
 

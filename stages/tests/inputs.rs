@@ -369,5 +369,6 @@ fn an_array_in_place_of_an_object_is_an_error_that_says_so() {
     let path = folder.path().join("rows.jsonl");
     std::fs::write(&path, "\u{feff}[\"the sun\", \"rose\"]\n").unwrap();
     let said = refused(&shop.sft().input("demonstrations", &path));
-    assert!(said.contains("rows.jsonl:1: this is an array; a line of demonstrations is"), "{said}");
+    assert!(said.contains("rows.jsonl:1: "), "{said}");
+    assert!(said.contains("array"), "{said}");
 }

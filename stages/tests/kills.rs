@@ -47,6 +47,7 @@ fn a_training_stage_that_is_killed_twenty_times_ends_with_the_bytes_of_an_undist
     let stages = [
         workshop.pretrain().with("micro_batch", json!(1)).with("steps", json!(900)),
         workshop.sft().with("steps", json!(600)),
+        workshop.sft().with("steps", json!(600)).with("lora", json!({ "rank": 4 })),
         workshop.reward().with("recompute", json!(true)).with("epochs", json!(100)),
         workshop.dpo().with("epochs", json!(60)),
         workshop.ppo().with("iterations", json!(60)),

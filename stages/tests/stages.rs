@@ -13,8 +13,8 @@ use std::sync::OnceLock;
 use common::{Ending, Outputs, Run, Stage, Workshop};
 use kiln::protocol::Event;
 use kiln_formats::tokenizer::Tokenizer;
-use kiln_stages::data::{self, Completion, Demonstration};
-use kiln_stages::dialogue::answered;
+use kiln_stages::data::{self, Demonstration};
+use kiln_stages::dialogue::demonstrated;
 use kiln_stages::model::io;
 use kiln_stages::rl::RewardModel;
 use kiln_stages::train::state_file::MAGIC;
@@ -91,6 +91,18 @@ fn pretraining_repeats_and_resumes_bit_for_bit_and_learns() {
 #[test]
 fn sft_repeats_and_resumes_bit_for_bit() {
     keeps_its_promises(&workshop().sft());
+}
+
+#[test]
+fn every_stage_that_trains_an_adapter_repeats_and_resumes_bit_for_bit() {
+    let lora = json!({ "rank": 4, "alpha": 32.0 });
+    for stage in [workshop().sft(), workshop().reward(), workshop().dpo(), workshop().ppo()] {
+        let stage = stage.with("lora", lora.clone());
+        keeps_its_promises(&stage);
+        let (outputs, _) = whole(&stage);
+        let adapter = outputs.keys().any(|name| name.ends_with("adapter_model.safetensors"));
+        assert!(adapter, "{}: {:?}", stage.kind, outputs.keys());
+    }
 }
 
 #[test]
@@ -226,13 +238,7 @@ fn the_mean_reward_of_the_demonstrations_is_0() {
     let reward = RewardModel(io::load(&folder, true, &device).unwrap());
     let tokenizer = Tokenizer::load(&folder).unwrap();
     let demonstrations: Vec<Demonstration> = data::read(&shop.artifact("demonstrations")).unwrap();
-    let rows: Vec<_> = demonstrations
-        .iter()
-        .map(|d| {
-            let completion = Completion { text: d.response.clone(), finished: true, tokens: Vec::new() };
-            answered(&tokenizer, &d.prompt, &completion).unwrap()
-        })
-        .collect();
+    let rows: Vec<_> = demonstrations.iter().map(|d| demonstrated(&tokenizer, d).unwrap().0).collect();
     let scores = reward.score_all(&rows).unwrap();
     let mean = scores.iter().sum::<f32>() / scores.len() as f32;
     let spread = scores.iter().map(|s| (s - mean).abs()).fold(0.0, f32::max);

@@ -53,6 +53,29 @@ impl Message {
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         Self { role, content: content.into(), more: Fields::default() }
     }
+
+    /// What a person says.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new(Role::User, content)
+    }
+
+    /// What the model says.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::new(Role::Assistant, content)
+    }
+}
+
+/// What the last turn of a prompt says.
+pub fn last_said(prompt: &[Message]) -> &str {
+    prompt.last().map_or("", |turn| turn.content.as_str())
+}
+
+/// A prompt as JSON: one question of a person is a string, anything else a list of messages.
+fn turns<S: Serializer>(prompt: &[Message], serializer: S) -> Result<S::Ok, S::Error> {
+    match prompt {
+        [turn] if turn.role == Role::User && turn.more.is_empty() => serializer.serialize_str(&turn.content),
+        _ => serializer.collect_seq(prompt),
+    }
 }
 
 /// A row of a dataset.
@@ -117,6 +140,7 @@ impl Serialize for Chat {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Prompt {
     /// The turns before the answer.
+    #[serde(serialize_with = "turns")]
     pub prompt: Vec<Message>,
     /// What a person answered; evaluation compares with it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,6 +206,7 @@ pub struct Completion {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompletionSet {
     /// The turns before the answers.
+    #[serde(serialize_with = "turns")]
     pub prompt: Vec<Message>,
     /// The K answers; at least one.
     pub completions: Vec<Completion>,
@@ -191,6 +216,7 @@ pub struct CompletionSet {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ranking {
     /// The turns before the answers.
+    #[serde(serialize_with = "turns")]
     pub prompt: Vec<Message>,
     /// The K answers; at least two.
     pub completions: Vec<Completion>,

@@ -58,6 +58,14 @@ pub(super) struct Listing {
     pub(super) skipped: Vec<PathBuf>,
 }
 
+/// The files of a dataset, as [`super::open`] would read them.
+///
+/// # Errors
+/// [`RecordError`] when there are none, or one of them is of a kind that is not read.
+pub fn files(path: &Path) -> Result<Vec<DataFile>, RecordError> {
+    Ok(list(path, None)?.files)
+}
+
 /// Lists the files of a dataset: one file, the files of a folder and of those below it, or those that a pattern matches.
 pub(super) fn list(path: &Path, container: Option<Container>) -> Result<Listing, RecordError> {
     let mut listing = Listing::default();

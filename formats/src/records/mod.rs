@@ -27,8 +27,9 @@ pub use containers::{Container, Cut, span};
 pub use error::{At, Place, RecordError};
 pub use example::{
     Chat, Completion, CompletionSet, Example, Message, Preference, Prompt, Ranked, Ranking, Role, Text,
+    last_said,
 };
-pub use files::DataFile;
+pub use files::{DataFile, files};
 pub use input::Compression;
 pub use inspect::{Inspection, inspect};
 pub use json::{Fields, Json};

@@ -2,54 +2,87 @@
 //!
 //! Purpose: prompts, answers and whole conversations as tokens, by the model's chat template; of a model that has none, the
 //! prompt is the text.
-//! Invariant: what is said never becomes a special token, whatever it spells; a prompt that has to be cut loses the beginning
-//! of its text, never a mark.
-//! Must not know: files.
+//! Invariant: what is said never becomes a special token, whatever it spells; a prompt that has to be cut loses its oldest
+//! turns and then the beginning of its text, never a mark.
+//! Must not know: files, what is learnt.
 
 use std::collections::BTreeMap;
 
 use super::handle::{Foreign, Kind, Tokenizer, TokenizerError};
 use crate::bpe::chat::Turn;
-use crate::template::{Data, Input, TemplateError};
+use crate::records::{Fields, Json, Message, Role};
+use crate::template::{Data, Input, Rendered, TemplateError};
 
 /// How often a prompt is shortened until it fits.
 const ATTEMPTS: usize = 8;
 
+/// What is rendered: turns, the tools that the model is offered, and whether the assistant is to speak next.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub(super) turns: &'a [Message],
+    pub(super) tools: Option<&'a Json>,
+    pub(super) asks: bool,
+}
+
 impl Foreign {
-    /// The text of a conversation, and a question for the assistant if `asks`; what was said is marked, so that it does not
-    /// spell special tokens.
-    fn render(&self, turns: &[Turn], asks: bool) -> Result<Option<String>, TemplateError> {
+    /// The text of a conversation; what was said is marked, so that it does not spell special tokens.
+    pub(super) fn render(&self, said: Said) -> Result<Option<Rendered>, TemplateError> {
         let Some(template) = &self.template else { return Ok(None) };
-        let message = |turn: &Turn| {
-            let (role, text) = match turn {
-                Turn::User(text) => ("user", text),
-                Turn::Assistant(text) => ("assistant", text),
-            };
-            let content = self.tokenizer.protect(text);
-            Data::object([("role", Data::from(role)), ("content", Data::from(content.as_ref()))])
-        };
-        let messages = Data::list(turns.iter().map(message).collect::<Result<Vec<_>, _>>()?)?;
+        let messages = said.turns.iter().map(|turn| self.message(turn)).collect::<Result<Vec<_>, _>>()?;
+        let tools = said.tools.map(|tools| self.data(tools)).transpose()?;
         let rendered = template.render(&Input {
-            messages: &messages,
-            tools: None,
+            messages: &Data::list(messages)?,
+            tools: tools.as_ref(),
             documents: None,
-            add_generation_prompt: asks,
+            add_generation_prompt: said.asks,
             tokens: self.tokenizer.special_tokens(),
             more: &BTreeMap::new(),
         })?;
-        Ok(Some(rendered.text))
+        Ok(Some(rendered))
     }
 
-    fn ids(&self, turns: &[Turn], asks: bool) -> Result<Option<Vec<u32>>, TemplateError> {
-        Ok(self.render(turns, asks)?.map(|text| self.tokenizer.encode_rendered(&text)))
+    fn message(&self, turn: &Message) -> Result<Data, TemplateError> {
+        let content = self.tokenizer.protect(&turn.content);
+        let own = [
+            ("role".to_owned(), Data::from(turn.role.to_string().as_str())),
+            ("content".to_owned(), Data::from(content.as_ref())),
+        ];
+        Data::object(own.into_iter().chain(self.fields(&turn.more)?))
+    }
+
+    fn fields(&self, fields: &Fields) -> Result<Vec<(String, Data)>, TemplateError> {
+        let field = |(key, value)| Ok((self.tokenizer.protect(key).into_owned(), self.data(value)?));
+        fields.iter().map(field).collect()
+    }
+
+    /// JSON for the template, its texts marked as what was said.
+    fn data(&self, value: &Json) -> Result<Data, TemplateError> {
+        match value {
+            Json::String(text) => Ok(Data::from(self.tokenizer.protect(text).as_ref())),
+            Json::Array(values) => {
+                Data::list(values.iter().map(|value| self.data(value)).collect::<Result<Vec<_>, _>>()?)
+            }
+            Json::Object(fields) => Data::object(self.fields(fields)?),
+            Json::Bool(truth) => Ok(Data::from(*truth)),
+            Json::Number(number) => Data::from_json(&number.to_string()),
+            Json::Null => Data::from_json("null"),
+        }
+    }
+
+    fn ids(&self, said: Said) -> Result<Option<Vec<u32>>, TemplateError> {
+        Ok(self.render(said)?.map(|rendered| self.tokenizer.encode_rendered(&rendered.text)))
     }
 
     /// The token with which the template ends what the assistant says, if the model's files name it as one that stops.
     pub(super) fn stop_of_template(&self) -> Result<Option<u32>, TemplateError> {
-        let question = Turn::User("1");
-        let Some(prompt) = self.ids(&[question], true)? else { return Ok(None) };
+        let turns = [Message::user("1"), Message::assistant("2")];
+        let Some(prompt) = self.ids(Said { turns: &turns[..1], tools: None, asks: true })? else {
+            return Ok(None);
+        };
         // A template that takes no answers yet says nothing of how they end.
-        let Ok(Some(whole)) = self.ids(&[question, Turn::Assistant("2")], false) else { return Ok(None) };
+        let Ok(Some(whole)) = self.ids(Said { turns: &turns, tools: None, asks: false }) else {
+            return Ok(None);
+        };
         let stops = self.tokenizer.stop_ids();
         let answer = whole.strip_prefix(prompt.as_slice()).unwrap_or_default();
         Ok(answer.iter().copied().find(|id| stops.contains(id)))
@@ -57,34 +90,51 @@ impl Foreign {
 }
 
 impl Tokenizer {
-    /// What the model answers: the template of a user's turn, up to where the assistant speaks.
+    /// What the model answers: the template of some turns, up to where the assistant speaks.
     ///
     /// # Errors
-    /// When the template cannot be rendered.
-    pub fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        self.conversation_ids(&[Turn::User(text)])
+    /// When the template cannot be rendered, or knows no such turn.
+    pub fn prompt_ids(&self, turns: &[Message]) -> Result<Vec<u32>, TokenizerError> {
+        self.said_ids(Said { turns, tools: None, asks: true })
     }
 
-    /// As [`Self::prompt_ids`], in at most `room` tokens: a long text loses its beginning, never a mark. Says whether it
-    /// did.
+    /// As [`Self::prompt_ids`], in at most `room` tokens: a long conversation loses its oldest turns (never what the system
+    /// says), and a long text its beginning, never a mark. Says whether it did.
     ///
     /// # Errors
     /// When the template cannot be rendered.
-    pub fn prompt_ids_within(&self, text: &str, room: usize) -> Result<(Vec<u32>, bool), TokenizerError> {
-        if let Kind::Own(own) = &self.0 {
-            return Ok(own.prompt_ids_within(text, room));
+    pub fn prompt_ids_within(
+        &self,
+        turns: &[Message],
+        room: usize,
+    ) -> Result<(Vec<u32>, bool), TokenizerError> {
+        if let (Kind::Own(own), [turn]) = (&self.0, turns)
+            && turn.role == Role::User
+        {
+            return Ok(own.prompt_ids_within(&turn.content, room));
         }
-        let mut ids = self.prompt_ids(text)?;
-        let (mut content, is_cut) = (self.encode(text), ids.len() > room);
+        let mut ids = self.prompt_ids(turns)?;
+        if ids.len() <= room {
+            return Ok((ids, false));
+        }
+        let mut left = turns.to_vec();
+        let first = usize::from(turns.first().is_some_and(|turn| turn.role == Role::System));
+        while ids.len() > room && left.len() > first + 1 {
+            left.remove(first);
+            // A conversation begins with what a person says.
+            if left[first].role == Role::User {
+                ids = self.prompt_ids(&left)?;
+            }
+        }
+        let mut content = left.last().map(|turn| self.encode(&turn.content)).unwrap_or_default();
         for _ in 0..ATTEMPTS {
             let too_many = ids.len().saturating_sub(room);
-            if too_many == 0 || content.is_empty() {
-                break;
-            }
+            let Some(last) = left.last_mut().filter(|_| too_many > 0 && !content.is_empty()) else { break };
             content.drain(..too_many.min(content.len()));
-            ids = self.prompt_ids(self.decode(&content).trim_start_matches('\u{fffd}'))?;
+            self.decode(&content).trim_start_matches('\u{fffd}').clone_into(&mut last.content);
+            ids = self.prompt_ids(&left)?;
         }
-        Ok((ids, is_cut))
+        Ok((ids, true))
     }
 
     /// The end of a text, in at most `room` tokens; the end of a document where there is no text. Says whether the text was
@@ -126,26 +176,38 @@ impl Tokenizer {
         body.is_some_and(|body| body.iter().all(|&id| id < size) && self.decode(body) == text)
     }
 
-    /// Several turns; when the last is the user's, up to where the assistant speaks.
-    ///
-    /// # Errors
-    /// When the template cannot be rendered.
-    pub fn conversation_ids(&self, turns: &[Turn<'_>]) -> Result<Vec<u32>, TokenizerError> {
+    /// The tokens of what is said.
+    pub(super) fn said_ids(&self, said: Said) -> Result<Vec<u32>, TokenizerError> {
         let foreign = match &self.0 {
-            Kind::Own(own) => return Ok(own.conversation_ids(turns)),
+            Kind::Own(own) => {
+                let turns = said.turns.iter().map(own_turn).collect::<Result<Vec<_>, _>>()?;
+                let mut ids = own.conversation_ids(&turns);
+                if said.asks && !matches!(turns.last(), Some(Turn::User(_))) {
+                    ids.push(own.assistant());
+                }
+                return Ok(ids);
+            }
             Kind::Foreign(foreign) => foreign,
         };
-        let asks = matches!(turns.last(), Some(Turn::User(_)));
-        if let Some(ids) = foreign.ids(turns, asks)? {
+        if let Some(ids) = foreign.ids(said)? {
             return Ok(ids);
         }
         let mut ids = foreign.tokenizer.encode_document("");
-        for turn in turns {
-            match turn {
-                Turn::User(text) => ids.extend(self.encode(text)),
-                Turn::Assistant(text) => ids.extend(self.response_ids(text)),
-            }
+        for turn in said.turns {
+            ids.extend(match turn.role {
+                Role::Assistant => self.response_ids(&turn.content),
+                _ => self.encode(&turn.content),
+            });
         }
         Ok(ids)
+    }
+}
+
+/// A turn of our own template.
+fn own_turn(turn: &Message) -> Result<Turn<'_>, TokenizerError> {
+    match turn.role {
+        Role::User => Ok(Turn::User(&turn.content)),
+        Role::Assistant => Ok(Turn::Assistant(&turn.content)),
+        role => Err(TokenizerError::Role(role)),
     }
 }

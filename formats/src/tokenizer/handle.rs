@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::stream::StreamDecoder;
 use crate::bpe;
 use crate::foreign::{ForeignError, ForeignTokenizer};
+use crate::records::Role;
 use crate::template::{ChatTemplate, TemplateError};
 
 /// The token that ends a document in the vocabularies of many models whose stop token is another.
@@ -55,6 +56,16 @@ pub enum TokenizerError {
     Foreign(#[from] ForeignError),
     #[error("the chat template of the model: {0}")]
     Template(#[from] TemplateError),
+    #[error(
+        "a conversation has a turn of the role `{0}`, and the chat template of this tokenizer knows `user` and `assistant` \
+         alone: put what it says into a turn of the user"
+    )]
+    Role(Role),
+    #[error(
+        "the chat template of the model renders the last turn in such a way that what the model is to learn cannot be told \
+         from the prompt; mark it with {{% generation %}} in the template"
+    )]
+    Unmarked,
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 }

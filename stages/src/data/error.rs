@@ -1,10 +1,12 @@
 //! What can be wrong with data on disk.
 //!
 //! Purpose: one error type for all readers and writers of `data`.
-//! Invariant: every message names the file, the line where there is one, and what to do.
+//! Invariant: every message names the file, the row where there is one, and what to do.
 //! Must not know: which stage reads the data.
 
 use std::path::PathBuf;
+
+use kiln_formats::records::{RecordError, Shape};
 
 /// An error of reading or writing data.
 #[derive(Debug, thiserror::Error)]
@@ -19,15 +21,30 @@ pub enum DataError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// A line is not what its artifact type asks for.
-    #[error("{}:{line}: {message}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong, and what a line looks like.
-        message: String,
+    /// A dataset could not be read.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+    /// A row has another shape than its artifact type asks for.
+    #[error("{place}: this is a dataset of {found}, and {wanted} are {shapes}, such as {example}")]
+    Shape {
+        /// The file and the row.
+        place: String,
+        /// The shape of the dataset.
+        found: Shape,
+        /// The artifact type.
+        wanted: &'static str,
+        /// The shapes that such an artifact may have.
+        shapes: String,
+        /// A row of the usual one.
+        example: &'static str,
+    },
+    /// A row lacks something.
+    #[error("{place}: {message}")]
+    Row {
+        /// The file and the row.
+        place: String,
+        /// What it lacks.
+        message: &'static str,
     },
     /// A text is not UTF-8.
     #[error("{} is not UTF-8 at byte {at}; convert it (iconv -t UTF-8) and run again", path.display())]

@@ -1,164 +1,166 @@
-//! The rows of the JSON-lines artifacts.
+//! The rows of the artifacts that hold examples.
 //!
-//! Purpose: one type a line of `prompts`, `demonstrations`, `completions` and `rankings`, each with
-//! the check that makes a row sensible.
-//! Invariant: a row that was read has passed its check.
-//! Must not know: files, models.
+//! Purpose: what a dataset of any shape means as `prompts`, `demonstrations`, `completions` or `rankings`.
+//! Invariant: a row that was read has passed the checks of its shape; nothing of it is left out.
+//! Must not know: files, tokenizers, models.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+pub use kiln_formats::records::{
+    Chat, Completion, CompletionSet, Json, Message, Prompt, Ranking, Role, last_said,
+};
+use kiln_formats::records::{Example, Shape};
 
-/// A line of a JSON-lines artifact.
-pub trait Row: Serialize + DeserializeOwned {
-    /// The artifact type; a folder holds the rows as `TYPE.jsonl`.
+/// A row of an artifact.
+pub trait Row: Sized {
+    /// The artifact type; a folder may hold the rows as `TYPE.jsonl`.
     const TYPE: &'static str;
-    /// What a line looks like, for messages.
-    const EXAMPLE: &'static str;
+    /// The shapes of datasets that have such rows, the usual one first.
+    const SHAPES: &'static [Shape];
 
-    /// What is wrong with this row, if anything.
+    /// What an example means as a row; none for one of another shape.
     ///
     /// # Errors
-    /// A few words that say what.
-    fn check(&self) -> Result<(), String>;
+    /// A few words about what the example lacks.
+    fn of(example: Example) -> Result<Option<Self>, &'static str>;
 }
 
-/// A prompt, and what a person answered where that is known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prompt {
-    /// What the assistant is asked.
-    pub prompt: String,
-    /// What a person answered; evaluation compares with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response: Option<String>,
+/// What a model is to learn to say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Demonstration {
+    /// A conversation, of which the assistant's turns are learnt.
+    Chat(Chat),
+    /// A text, which is learnt as a whole.
+    Text(String),
 }
 
-/// A prompt with an ideal response.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Demonstration {
-    /// What the assistant is asked.
-    pub prompt: String,
-    /// The answer to learn from.
-    pub response: String,
+/// An answer that was judged.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// One turn, maybe sampled, maybe without an end.
+    Completion(Completion),
+    /// The turns after the prompt, of which the last is the assistant's.
+    Turns(Vec<Message>),
 }
 
-/// What a model answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Completion {
-    /// The answer, without the stop token.
-    pub text: String,
-    /// True when the model ended it with its stop token.
-    pub finished: bool,
-    /// The tokens that were sampled, the stop token included; none where nobody sampled it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tokens: Vec<u32>,
-}
-
-/// A prompt and K samples of a model's answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CompletionSet {
-    /// What was asked.
-    pub prompt: String,
-    /// The K answers.
-    pub completions: Vec<Completion>,
-}
-
-/// A labeller's order of the K answers to a prompt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ranking {
-    /// What was asked.
-    pub prompt: String,
-    /// The K answers.
-    pub completions: Vec<Completion>,
+/// Answers to one prompt, and their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// The turns before the answers.
+    pub prompt: Vec<Message>,
+    /// The tools that the model was offered.
+    pub tools: Option<Json>,
+    /// At least two answers.
+    pub answers: Vec<Answer>,
     /// The rank of each answer: 1 is the best, the same rank twice is a tie.
     pub ranks: Vec<u32>,
-    /// Who ranked: a person's name or a rule's.
-    #[serde(default)]
-    pub annotator: String,
-    /// How long it took; 0 for a programme.
-    #[serde(default)]
-    pub seconds: f64,
-    /// What the labeller ticked, such as `unsure`.
-    #[serde(default)]
-    pub flags: Vec<String>,
 }
 
-impl<'de> Deserialize<'de> for Completion {
-    /// Reads `{"text","finished"}` or a bare string, which counts as finished.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a completion is a string or {\"text\", \"finished\", \"tokens\"}")]
-        enum Form {
-            Text(String),
-            Full {
-                text: String,
-                #[serde(default = "finished")]
-                finished: bool,
-                #[serde(default)]
-                tokens: Vec<u32>,
-            },
+/// What is said in a prompt, for people: the question alone where there is nothing else, else every turn with its role.
+pub fn spoken(prompt: &[Message]) -> String {
+    match prompt {
+        [turn] if turn.role == Role::User => turn.content.clone(),
+        turns => {
+            turns.iter().map(|turn| format!("{}: {}", turn.role, turn.content)).collect::<Vec<_>>().join("\n")
         }
-        fn finished() -> bool {
-            true
-        }
-        Ok(match Form::deserialize(deserializer)? {
-            Form::Text(text) => Self { text, finished: true, tokens: Vec::new() },
-            Form::Full { text, finished, tokens } => Self { text, finished, tokens },
-        })
     }
-}
-
-fn not_blank(name: &str, text: &str) -> Result<(), String> {
-    if text.trim().is_empty() { Err(format!("`{name}` is empty")) } else { Ok(()) }
 }
 
 impl Row for Prompt {
     const TYPE: &'static str = "prompts";
-    const EXAMPLE: &'static str = r#"{"prompt": ".."}"#;
+    const SHAPES: &'static [Shape] =
+        &[Shape::Prompts, Shape::PromptCompletion, Shape::Messages, Shape::Conversations, Shape::Instruction];
 
-    fn check(&self) -> Result<(), String> {
-        not_blank("prompt", &self.prompt)?;
-        self.response.as_ref().map_or(Ok(()), |response| not_blank("response", response))
+    fn of(example: Example) -> Result<Option<Self>, &'static str> {
+        Ok(match example {
+            Example::Prompt(prompt) => Some(prompt),
+            Example::Preference(pair) => Some(Self { prompt: pair.prompt, response: None }),
+            Example::Chat(mut chat) => {
+                let answer = chat.messages.pop();
+                if chat.messages.is_empty() {
+                    return Err("the assistant speaks first, so nothing is asked");
+                }
+                Some(Self { prompt: chat.messages, response: answer.map(|turn| turn.content) })
+            }
+            _ => None,
+        })
     }
 }
 
 impl Row for Demonstration {
     const TYPE: &'static str = "demonstrations";
-    const EXAMPLE: &'static str = r#"{"prompt": "..", "response": ".."}"#;
+    const SHAPES: &'static [Shape] =
+        &[Shape::PromptCompletion, Shape::Messages, Shape::Conversations, Shape::Instruction, Shape::Text];
 
-    fn check(&self) -> Result<(), String> {
-        not_blank("prompt", &self.prompt)?;
-        not_blank("response", &self.response)
+    fn of(example: Example) -> Result<Option<Self>, &'static str> {
+        Ok(match example {
+            Example::Chat(chat) => Some(Self::Chat(chat)),
+            Example::Text(text) => Some(Self::Text(text.text)),
+            Example::Prompt(Prompt { mut prompt, response: Some(response) }) => {
+                let prompt_turns = prompt.len();
+                prompt.push(Message::assistant(response));
+                Some(Self::Chat(Chat { messages: prompt, prompt_turns, tools: None }))
+            }
+            _ => None,
+        })
     }
 }
 
 impl Row for CompletionSet {
     const TYPE: &'static str = "completions";
-    const EXAMPLE: &'static str = r#"{"prompt": "..", "completions": [{"text": "..", "finished": true}]}"#;
+    const SHAPES: &'static [Shape] = &[Shape::Completions];
 
-    fn check(&self) -> Result<(), String> {
-        // An empty completion is what a model may well say, so it passes.
-        not_blank("prompt", &self.prompt)?;
-        if self.completions.is_empty() { Err("`completions` is empty".into()) } else { Ok(()) }
+    fn of(example: Example) -> Result<Option<Self>, &'static str> {
+        Ok(match example {
+            Example::Completions(set) => Some(set),
+            _ => None,
+        })
     }
 }
 
 impl Row for Ranking {
     const TYPE: &'static str = "rankings";
-    const EXAMPLE: &'static str = r#"{"prompt": "..", "completions": ["..", ".."], "ranks": [2, 1]}"#;
+    const SHAPES: &'static [Shape] = &[Shape::Rankings];
 
-    fn check(&self) -> Result<(), String> {
-        not_blank("prompt", &self.prompt)?;
-        let k = self.completions.len();
-        if self.ranks.len() != k {
-            return Err(format!("{} `ranks` for {k} `completions`", self.ranks.len()));
-        }
-        if k < 2 {
-            return Err("a ranking needs at least two completions".into());
-        }
-        match self.ranks.iter().find(|&&rank| rank == 0 || rank as usize > k) {
-            Some(rank) => Err(format!("rank {rank} is not between 1 and {k}")),
-            None if self.seconds.is_finite() && self.seconds >= 0.0 => Ok(()),
-            None => Err(format!("`seconds` is {}", self.seconds)),
-        }
+    fn of(example: Example) -> Result<Option<Self>, &'static str> {
+        Ok(match example {
+            Example::Ranking(ranking) => Some(ranking),
+            _ => None,
+        })
+    }
+}
+
+impl Row for Judged {
+    const TYPE: &'static str = "rankings";
+    const SHAPES: &'static [Shape] =
+        &[Shape::Rankings, Shape::Preference, Shape::HhTranscripts, Shape::UltraFeedback];
+
+    fn of(example: Example) -> Result<Option<Self>, &'static str> {
+        Ok(match example {
+            Example::Ranking(ranking) => Some(ranking.into()),
+            Example::Preference(pair) => Some(Self {
+                prompt: pair.prompt,
+                tools: pair.tools,
+                answers: vec![Answer::Turns(pair.chosen), Answer::Turns(pair.rejected)],
+                ranks: vec![1, 2],
+            }),
+            Example::Ranked(ranked) => {
+                let scores: Vec<f64> = ranked.completions.iter().map(|(_, score)| *score).collect();
+                let rank = |score: &f64| 1 + scores.iter().filter(|other| *other > score).count() as u32;
+                let answer = |(text, _)| Answer::Turns(vec![Message::assistant(text)]);
+                Some(Self {
+                    prompt: ranked.prompt,
+                    tools: None,
+                    ranks: scores.iter().map(rank).collect(),
+                    answers: ranked.completions.into_iter().map(answer).collect(),
+                })
+            }
+            _ => None,
+        })
+    }
+}
+
+impl From<Ranking> for Judged {
+    fn from(ranking: Ranking) -> Self {
+        let answers = ranking.completions.into_iter().map(Answer::Completion).collect();
+        Self { prompt: ranking.prompt, tools: None, answers, ranks: ranking.ranks }
     }
 }

@@ -12,14 +12,56 @@ use std::ops::Range;
 pub struct TokenRow {
     /// The tokens.
     pub ids: Vec<u32>,
-    /// The first token that is a target (at least 1: nothing predicts token 0); all after it are.
+    /// The first token that is a target (at least 1: nothing predicts token 0); all after it are but the gaps.
     pub from: usize,
+    /// Places after `from` that are no targets: what others say in a conversation. They rise and do not overlap.
+    pub gaps: Vec<Range<usize>>,
 }
 
 impl TokenRow {
+    /// A row whose tokens are targets from a place on.
+    pub fn new(ids: Vec<u32>, from: usize) -> Self {
+        Self { ids, from, gaps: Vec::new() }
+    }
+
+    /// A row of which the marked tokens are targets. What follows the last target is left out, for it teaches nothing.
+    pub fn masked(mut ids: Vec<u32>, mask: &[bool]) -> Self {
+        let end = mask.iter().rposition(|&is_target| is_target).map_or(0, |last| last + 1);
+        let from = mask.iter().position(|&is_target| is_target).unwrap_or(0);
+        ids.truncate(end);
+        let mut gaps: Vec<Range<usize>> = Vec::new();
+        for place in (from..end).filter(|&place| !mask[place]) {
+            match gaps.last_mut() {
+                Some(gap) if gap.end == place => gap.end += 1,
+                _ => gaps.push(place..place + 1),
+            }
+        }
+        Self { ids, from, gaps }
+    }
+
+    /// Cuts the row at its end.
+    pub fn truncate(&mut self, length: usize) {
+        self.ids.truncate(length);
+        self.gaps.retain_mut(|gap| {
+            gap.end = gap.end.min(length);
+            gap.start < gap.end
+        });
+    }
+
+    /// The places of the targets, in order.
+    pub fn places(&self) -> impl Iterator<Item = usize> {
+        (self.from.max(1)..self.ids.len()).filter(|place| !self.gaps.iter().any(|gap| gap.contains(place)))
+    }
+
+    /// The places at which the targets are predicted: each is before its target.
+    pub fn states(&self) -> Vec<usize> {
+        self.places().map(|place| place - 1).collect()
+    }
+
     /// How many targets the row has.
     pub fn targets(&self) -> usize {
-        self.ids.len().saturating_sub(self.from.max(1))
+        let left_out: usize = self.gaps.iter().map(ExactSizeIterator::len).sum();
+        self.ids.len().saturating_sub(self.from.max(1) + left_out)
     }
 }
 
@@ -71,8 +113,11 @@ impl Batch {
                     out.labels.push(0);
                 }
                 _ => {
-                    out.loss_mask.extend((1..=length).map(|t| t >= row.from.max(1)));
-                    out.labels.extend(row.ids.iter().skip(row.from.max(1)));
+                    let start = out.loss_mask.len();
+                    out.loss_mask.resize(start + length, false);
+                    // What a place predicts is the token after it.
+                    row.places().for_each(|place| out.loss_mask[start + place - 1] = true);
+                    out.labels.extend(row.places().map(|place| row.ids[place]));
                 }
             }
         }
@@ -98,7 +143,7 @@ mod tests {
 
     /// Rows of the tokens 1, 2, .. with their first targets.
     fn rows() -> Vec<TokenRow> {
-        let row = |(length, from): (u32, usize)| TokenRow { ids: (1..=length).collect(), from };
+        let row = |(length, from): (u32, usize)| TokenRow::new((1..=length).collect(), from);
         [(4, 2), (1, 1), (3, 0), (2, 5)].map(row).to_vec()
     }
 
@@ -126,9 +171,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_marked_is_read_as_a_token_and_is_no_target() {
+        let mask = [false, false, true, true, false, false, true, false];
+        let row = TokenRow::masked((1..=8).collect(), &mask);
+        assert_eq!((row.ids.len(), row.targets()), (7, 3));
+        assert_eq!(row.places().collect::<Vec<_>>(), [2, 3, 6]);
+        let batch = Batch::new(&[row.clone(), TokenRow::new(vec![9, 8], 1)], Readout::Values);
+        assert_eq!(batch.input_ids, [1, 2, 3, 4, 5, 6, 9]);
+        assert_eq!(batch.loss_mask, [false, true, true, false, false, true, true]);
+        assert_eq!(batch.labels, [3, 4, 7, 8]);
+        for (length, targets) in [(7, 3), (6, 2), (5, 2), (3, 1), (2, 0)] {
+            let mut cut = row.clone();
+            cut.truncate(length);
+            assert_eq!((cut.targets(), cut.places().count()), (targets, targets), "{length}");
+        }
+        assert_eq!(TokenRow::masked(vec![1, 2], &[false; 2]).targets(), 0);
+        assert_eq!(TokenRow::masked(vec![1, 2, 3], &[true; 3]).places().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
     fn a_batch_of_nothing_has_no_sequences() {
         assert!(Batch::new(&[], Readout::Scores).sequences().is_empty());
-        let alone = TokenRow { ids: vec![7], from: 1 };
+        let alone = TokenRow::new(vec![7], 1);
         let batch = Batch::new(&[alone], Readout::Values);
         assert!(batch.sequences().is_empty() && batch.read().is_empty());
     }

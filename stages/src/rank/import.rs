@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::data::{CompletionSet, Ranking};
+use crate::data::{CompletionSet, Ranking, spoken};
 
 /// Why imported rankings do not fit the completions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,10 +39,10 @@ pub enum ImportError {
 /// # Errors
 /// [`ImportError`] names the first ranking that does not fit.
 pub fn check_imported(rankings: &mut [Ranking], sets: &[CompletionSet]) -> Result<(), ImportError> {
-    let known: HashMap<&str, &CompletionSet> = sets.iter().map(|set| (set.prompt.as_str(), set)).collect();
+    let known: HashMap<String, &CompletionSet> = sets.iter().map(|set| (spoken(&set.prompt), set)).collect();
     for (index, ranking) in rankings.iter_mut().enumerate() {
-        let (row, prompt) = (index + 1, ranking.prompt.clone());
-        let Some(set) = known.get(prompt.as_str()) else {
+        let (row, prompt) = (index + 1, spoken(&ranking.prompt));
+        let Some(set) = known.get(&prompt) else {
             return Err(ImportError::UnknownPrompt { row, prompt });
         };
         if !adopt(ranking, set) {
@@ -69,7 +69,7 @@ fn adopt(ranking: &mut Ranking, set: &CompletionSet) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Completion;
+    use crate::data::{Completion, Message};
 
     fn completion(text: &str, finished: bool) -> Completion {
         Completion { text: text.into(), finished, tokens: Vec::new() }
@@ -77,7 +77,7 @@ mod tests {
 
     fn ranking(texts: &[&str]) -> Ranking {
         Ranking {
-            prompt: "p".into(),
+            prompt: vec![Message::user("p")],
             completions: texts.iter().map(|text| completion(text, true)).collect(),
             ranks: (1..=texts.len() as u32).collect(),
             annotator: "ada".into(),
@@ -88,7 +88,7 @@ mod tests {
 
     fn sets() -> Vec<CompletionSet> {
         vec![CompletionSet {
-            prompt: "p".into(),
+            prompt: vec![Message::user("p")],
             completions: vec![completion("a", true), completion("b", false)],
         }]
     }
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn an_unknown_prompt_is_an_error() {
         let mut stray = ranking(&["a", "b"]);
-        stray.prompt = "q".into();
+        stray.prompt = vec![Message::user("q")];
         let error = check_imported(&mut [ranking(&["a", "b"]), stray], &sets()).unwrap_err();
         assert_eq!(error, ImportError::UnknownPrompt { row: 2, prompt: "q".into() });
     }

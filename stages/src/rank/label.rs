@@ -206,7 +206,7 @@ mod tests {
         let completion =
             |text: &&str| Completion { text: text.to_string(), finished: true, tokens: Vec::new() };
         let one = |p| CompletionSet {
-            prompt: format!("p{p}"),
+            prompt: vec![crate::data::Message::user(format!("p{p}"))],
             completions: texts.iter().map(completion).collect(),
         };
         (0..prompts).map(one).collect()

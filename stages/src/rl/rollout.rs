@@ -105,7 +105,7 @@ pub fn rollout(
     let rows: Vec<TokenRow> = prompts
         .iter()
         .zip(&completions)
-        .map(|(p, c)| TokenRow { ids: [p.as_slice(), &c.tokens].concat(), from: p.len() })
+        .map(|(p, c)| TokenRow::new([p.as_slice(), &c.tokens].concat(), p.len()))
         .collect();
     let mut seen = Experience::default();
     let [minibatch, micro] = config.batches;
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn flat_numbers_are_cut_at_the_rows_targets() {
-        let rows = [TokenRow { ids: vec![1, 2, 3], from: 1 }, TokenRow { ids: vec![1, 2, 3], from: 2 }];
+        let rows = [TokenRow::new(vec![1, 2, 3], 1), TokenRow::new(vec![1, 2, 3], 2)];
         assert_eq!(by_row(&[1, 2, 3], &rows), vec![vec![1, 2], vec![3]]);
     }
 

@@ -13,7 +13,7 @@ use super::registry::{Entry, input, output};
 use crate::adapter;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Ranking, hold_out};
+use crate::data::{self, Judged, hold_out};
 use crate::dialogue::{Ranked, batch_of, ranked};
 use crate::kernels::host;
 use crate::model::{Execution, LoraParams, Network, TokenRow};
@@ -82,7 +82,7 @@ pub fn entry() -> Entry {
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
     let model = adapter::start(model, params.lora.as_ref(), params.seed)?.executed(params.execution);
-    let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?)?;
+    let rankings: Vec<Judged> = data::read(ctx.input("rankings")?)?;
     let mut items = ranked(ctx, &tokenizer, &rankings, model.config().max_position_embeddings)?;
     let held_out =
         hold_out(&mut items, params.validation_fraction, "rankings").map_err(StageError::failed)?;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::registry::{Entry, input, optional, output};
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Completion, Corpus, Prompt, read_corpus};
+use crate::data::{self, Completion, Corpus, Prompt, last_said, read_corpus, spoken};
 use crate::dialogue::{self, completion};
 use crate::evaluate::{Answers, Evaluation, Report, Scored, ValidationLoss, write_report};
 use crate::generate::{self, Generator, Sampling, Stop, generate};
@@ -122,7 +122,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     }
     let best_of_n = context.best_of_n()?;
     let evaluation = Evaluation {
-        prompts: context.prompts.iter().map(|p| p.prompt.clone()).collect(),
+        prompts: context.prompts.iter().map(|p| spoken(&p.prompt)).collect(),
         answers,
         best_of_n,
         shown: params.shown,
@@ -157,7 +157,7 @@ impl<'a> EvalContext<'a> {
             self.replies(&model, &tokenizer, &self.chat_prompts(&tokenizer, &model)?)?
         };
         for (prompt, reply) in self.prompts.iter().zip(&replies).take(3) {
-            self.ctx.sample(0, &prompt.prompt, &format!("{name}: {}", reply.text));
+            self.ctx.sample(0, &spoken(&prompt.prompt), &format!("{name}: {}", reply.text));
         }
         Ok(Answers { loss: self.loss(&model, &tokenizer)?, ..self.scored(name, replies) })
     }
@@ -195,7 +195,7 @@ impl<'a> EvalContext<'a> {
     /// speech begins, and is stopped at the blank line that ends a speech.
     fn continued_pages(&self, model: &Network, tokenizer: &Tokenizer) -> Result<Vec<Completion>, StageError> {
         let room = dialogue::room(model.config().max_position_embeddings, self.params.max_new_tokens)?;
-        let texts: Vec<String> = self.prompts.iter().map(|p| format!("{}\n\n", p.prompt)).collect();
+        let texts: Vec<String> = self.prompts.iter().map(|p| format!("{}\n\n", spoken(&p.prompt))).collect();
         let pages = dialogue::pages(self.ctx, tokenizer, &texts, room);
         let eot = tokenizer.eot();
         let ends = |tokens: &[u32]| tokens.last() == Some(&eot) || tokenizer.decode(tokens).contains("\n\n");
@@ -224,7 +224,7 @@ impl<'a> EvalContext<'a> {
             .prompts
             .iter()
             .zip(&replies)
-            .map(|(p, r)| Reply { prompt: &p.prompt, text: &r.text, finished: r.finished })
+            .map(|(p, r)| Reply { prompt: last_said(&p.prompt), text: &r.text, finished: r.finished })
             .collect();
         let gold = self.gold.score_all(&asked);
         let all = self.gold.parts_of_all(&asked);
@@ -284,9 +284,8 @@ impl<'a> EvalContext<'a> {
             let sampling = self.sampling(Stop::Tokens(tokenizer.stops()), "best-of-n");
             let made = generator.generate(&prompts, &keys, self.params.batch_size, &sampling)?;
             // The very tokens that the model was asked with and answered.
-            let row = |(prompt, made): (&Vec<u32>, &generate::Completion)| TokenRow {
-                ids: [prompt.as_slice(), &made.tokens].concat(),
-                from: prompt.len(),
+            let row = |(prompt, made): (&Vec<u32>, &generate::Completion)| {
+                TokenRow::new([prompt.as_slice(), &made.tokens].concat(), prompt.len())
             };
             let proxies = scorer.score_all(&prompts.iter().zip(&made).map(row).collect::<Vec<_>>())?;
             let gold = self.scored("", made.iter().map(|c| completion(&tokenizer, c)).collect()).gold;

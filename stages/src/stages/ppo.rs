@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Corpus, Prompt, read_corpus};
+use crate::data::{self, Corpus, Prompt, last_said, read_corpus, spoken};
 use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop};
 use crate::gold::{Gold, GoldOptions, Reply};
@@ -386,12 +386,14 @@ impl PpoContext<'_> {
     fn gold_mean(&self, batch: &Rollout, iteration: u64) -> Option<f64> {
         let chosen = self.chosen(iteration - 1);
         let made: Vec<_> = batch.completions.iter().map(|c| completion(self.tokenizer, c)).collect();
-        let prompt = |i: usize| self.prompts[chosen[i]].prompt.as_str();
+        let prompt = |i: usize| &self.prompts[chosen[i]].prompt;
         if self.params.eval_every > 0 && iteration.is_multiple_of(self.params.eval_every) {
-            made.iter().take(3).enumerate().for_each(|(i, c)| self.ctx.sample(iteration, prompt(i), &c.text));
+            let shown = made.iter().take(3).enumerate();
+            shown.for_each(|(i, c)| self.ctx.sample(iteration, &spoken(prompt(i)), &c.text));
         }
         let pairs = made.iter().enumerate();
-        let reply = pairs.map(|(i, c)| Reply { prompt: prompt(i), text: &c.text, finished: c.finished });
+        let reply =
+            pairs.map(|(i, c)| Reply { prompt: last_said(prompt(i)), text: &c.text, finished: c.finished });
         Some(moments(&self.gold.as_ref()?.score_all(&reply.collect::<Vec<_>>())).0)
     }
 }

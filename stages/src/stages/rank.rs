@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, CompletionSet, Ranking, read_corpus};
+use crate::data::{self, CompletionSet, Ranking, last_said, read_corpus};
 use crate::gold::{Gold, GoldOptions, Reply};
 use crate::rank::{RankOptions, check_imported, rank};
 
@@ -103,7 +103,11 @@ fn scores(gold: &Gold, sets: &[CompletionSet]) -> Vec<Vec<f64>> {
         let who: Vec<usize> = (0..sets.len()).filter(|&i| k < sets[i].completions.len()).collect();
         let reply = |&i: &usize| {
             let completion = &sets[i].completions[k];
-            Reply { prompt: &sets[i].prompt, text: &completion.text, finished: completion.finished }
+            Reply {
+                prompt: last_said(&sets[i].prompt),
+                text: &completion.text,
+                finished: completion.finished,
+            }
         };
         let replies: Vec<Reply> = who.iter().map(reply).collect();
         for (i, score) in who.iter().zip(gold.score_all(&replies)) {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_formats::tokenizer::Tokenizer;
+use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -18,8 +18,8 @@ use super::registry::{Entry, input, optional, output};
 use crate::adapter;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Completion, Demonstration, Ranking, hold_out};
-use crate::dialogue::{Ranked, answered, batch_of, ranked};
+use crate::data::{self, Demonstration, Judged, hold_out};
+use crate::dialogue::{Ranked, batch_of, demonstrated, ranked};
 use crate::kernels::host;
 use crate::model::{Execution, LoraParams, Network, Readout, TokenRow};
 use crate::rl::RewardModel;
@@ -109,7 +109,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (decoder, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
     let decoder = adapter::start(decoder, params.lora.as_ref(), params.seed)?.executed(params.execution);
     let context = decoder.config().max_position_embeddings;
-    let rankings: Vec<Ranking> = data::read(ctx.input("rankings")?)?;
+    let rankings: Vec<Judged> = data::read(ctx.input("rankings")?)?;
     let mut items = ranked(ctx, &tokenizer, &rankings, context)?;
     let held_out =
         hold_out(&mut items, params.validation_fraction, "rankings").map_err(StageError::failed)?;
@@ -190,15 +190,13 @@ fn centred(
 ) -> Result<(RewardModel, f64), StageError> {
     let Some(path) = ctx.optional_input("demonstrations") else { return Ok((reward, 0.0)) };
     let demonstrations: Vec<Demonstration> = data::read(path)?;
-    let finished =
-        |d: &Demonstration| Completion { text: d.response.clone(), finished: true, tokens: Vec::new() };
     let rows = demonstrations
         .iter()
-        .map(|d| answered(tokenizer, &d.prompt, &finished(d)))
-        .filter(|row| row.as_ref().map_or(true, |row| row.ids.len() <= context))
+        .map(|d| Ok(demonstrated(tokenizer, d)?.0))
+        .filter(|row| row.as_ref().map_or(true, |row| row.ids.len() <= context && row.targets() > 0))
         // A thousand tell the mean well enough.
         .take(1024)
-        .collect::<Result<Vec<TokenRow>, _>>()?;
+        .collect::<Result<Vec<TokenRow>, TokenizerError>>()?;
     if rows.is_empty() {
         return Ok((reward, 0.0));
     }

@@ -14,8 +14,8 @@ use super::registry::{Entry, input, output};
 use crate::adapter;
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Completion, Demonstration, hold_out};
-use crate::dialogue::answered;
+use crate::data::{self, Demonstration, Message, hold_out, spoken};
+use crate::dialogue;
 use crate::generate::{Sampling, Stop, generate};
 use crate::model::{Execution, LoraParams, Network, TokenRow};
 use crate::rng::pass_batch;
@@ -98,10 +98,10 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
     let model = adapter::start(model, params.lora.as_ref(), params.seed)?.executed(params.execution);
     let demonstrations: Vec<Demonstration> = data::read(ctx.input("demonstrations")?)?;
-    let mut rows = rows(&tokenizer, &demonstrations, model.config().max_position_embeddings, ctx)?;
-    if rows.is_empty() {
-        return Err(StageError::failed("no demonstration fits into the model's context"));
-    }
+    let context = model.config().max_position_embeddings;
+    let rows = dialogue::demonstrations(ctx, &tokenizer, &demonstrations, context)?;
+    let shown: Vec<&Demonstration> = rows.iter().rev().take(3).map(|(i, _)| &demonstrations[*i]).collect();
+    let mut rows: Vec<TokenRow> = rows.into_iter().map(|(_, row)| row).collect();
     let held_out =
         hold_out(&mut rows, params.validation_fraction, "demonstrations").map_err(StageError::failed)?;
     let batches = rows.len().div_ceil(params.batch_size) as u64;
@@ -115,7 +115,6 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         let (sum, count) = lm_loss(model, &held_out, micro)?;
         Ok(vec![("val/loss", sum / count as f64)])
     };
-    let shown: Vec<&Demonstration> = demonstrations.iter().rev().take(3).collect();
     let setup = TrainConfig {
         steps,
         learning_rate: params.learning_rate,
@@ -130,29 +129,6 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, last) = train(ctx, model, &setup)?;
     bundle::save(ctx.output("model")?, &model, &tokenizer, ctx.input("model")?)?;
     Ok(last.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
-}
-
-/// Each demonstration as a row whose targets are the response and the stop token; those longer
-/// than the context are left out, and said so.
-fn rows(
-    tokenizer: &Tokenizer,
-    demonstrations: &[Demonstration],
-    context: usize,
-    ctx: &Context,
-) -> Result<Vec<TokenRow>, TokenizerError> {
-    let answer =
-        |d: &Demonstration| Completion { text: d.response.clone(), finished: true, tokens: Vec::new() };
-    let all = demonstrations.iter().map(|d| answered(tokenizer, &d.prompt, &answer(d)));
-    let mut rows = all.collect::<Result<Vec<TokenRow>, _>>()?;
-    rows.retain(|row| row.ids.len() <= context);
-    if rows.len() < demonstrations.len() {
-        let dropped = demonstrations.len() - rows.len();
-        ctx.warn(format!(
-            "{dropped} of {} demonstrations are longer than {context} tokens: left out",
-            demonstrations.len()
-        ));
-    }
-    Ok(rows)
 }
 
 /// The rows of a step.
@@ -170,8 +146,10 @@ fn show(
 ) -> Result<(), StageError> {
     let context = model.config().max_position_embeddings;
     let max_new_tokens = 40.min(context / 2);
-    let prompt = |d: &&Demonstration| tokenizer.prompt_ids_within(&d.prompt, context - max_new_tokens);
-    let prompts = shown.iter().map(|d| Ok(prompt(d)?.0)).collect::<Result<Vec<_>, TokenizerError>>()?;
+    let turns: Vec<&[Message]> = shown.iter().filter_map(|d| asked(d)).collect();
+    let prompt = |turns: &&[Message]| tokenizer.prompt_ids_within(turns, context - max_new_tokens);
+    let prompts =
+        turns.iter().map(|turns| Ok(prompt(turns)?.0)).collect::<Result<Vec<_>, TokenizerError>>()?;
     let samples: Vec<u64> = (0..prompts.len() as u64).collect();
     let sampling = Sampling {
         temperature: 0.8,
@@ -181,37 +159,67 @@ fn show(
         purpose: "show",
         step,
     };
-    for (d, made) in shown.iter().zip(generate(model, &prompts, &samples, 8, &sampling)?) {
-        ctx.sample(step, &d.prompt, &tokenizer.decode(&made.tokens));
+    for (turns, made) in turns.iter().zip(generate(model, &prompts, &samples, 8, &sampling)?) {
+        ctx.sample(step, &spoken(turns), &tokenizer.decode(&made.tokens));
     }
     Ok(())
+}
+
+/// What a demonstration's last turn answers; none of a text.
+fn asked(demonstration: &Demonstration) -> Option<&[Message]> {
+    match demonstration {
+        Demonstration::Chat(chat) => Some(&chat.messages[..chat.messages.len().saturating_sub(1)]),
+        Demonstration::Text(_) => None,
+    }
+    .filter(|turns| !turns.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Chat;
     use crate::testing::{context, tokenizer};
 
     fn demonstrations(n: usize) -> Vec<Demonstration> {
-        let row =
-            |i| Demonstration { prompt: format!("the sun {i}"), response: format!("over the hill {i}") };
-        (0..n).map(row).collect()
+        let messages =
+            |i| vec![Message::user(format!("the sun {i}")), Message::assistant(format!("over {i}"))];
+        (0..n)
+            .map(|i| Demonstration::Chat(Chat { messages: messages(i), prompt_turns: 1, tools: None }))
+            .collect()
     }
 
     fn rows_of(demonstrations: &[Demonstration], longest: usize) -> Vec<TokenRow> {
         let folder = tempfile::tempdir().unwrap();
-        rows(&tokenizer(), demonstrations, longest, &context(folder.path(), &Default::default())).unwrap()
+        let ctx = context(folder.path(), &Default::default());
+        let rows = dialogue::demonstrations(&ctx, &tokenizer(), demonstrations, longest).unwrap();
+        rows.into_iter().map(|(_, row)| row).collect()
     }
 
     #[test]
     fn the_targets_are_the_response_and_the_stop_token() {
         let (tokenizer, demonstrations) = (tokenizer(), demonstrations(3));
         for (row, d) in rows_of(&demonstrations, 100).iter().zip(&demonstrations) {
-            assert_eq!(row.ids[..row.from], tokenizer.prompt_ids(&d.prompt).unwrap());
-            assert_eq!(tokenizer.decode(&row.ids[row.from..row.ids.len() - 1]), d.response);
+            let Demonstration::Chat(chat) = d else { panic!("{d:?}") };
+            let response = &chat.messages[1].content;
+            assert_eq!(row.ids[..row.from], tokenizer.prompt_ids(&chat.messages[..1]).unwrap());
+            assert_eq!(tokenizer.decode(&row.ids[row.from..row.ids.len() - 1]), *response);
             assert_eq!(row.ids.last(), Some(&tokenizer.stop()));
-            assert_eq!(row.targets(), tokenizer.encode(&d.response).len() + 1);
+            assert_eq!(row.targets(), tokenizer.encode(response).len() + 1);
         }
+    }
+
+    #[test]
+    fn of_a_conversation_every_turn_of_the_assistant_is_learnt_and_of_a_text_all() {
+        let tokenizer = tokenizer();
+        let said = ["the sun", "rose", "the birds", "sang"];
+        let turn = |(i, text)| if i % 2 == 0 { Message::user(text) } else { Message::assistant(text) };
+        let messages: Vec<Message> = said.into_iter().enumerate().map(turn).collect();
+        let chat = Demonstration::Chat(Chat { messages, prompt_turns: 0, tools: None });
+        let rows = rows_of(&[chat, Demonstration::Text("the hill".into())], 100);
+        let targets: Vec<u32> = rows[0].places().map(|place| rows[0].ids[place]).collect();
+        assert_eq!(targets, [tokenizer.response_ids("rose"), tokenizer.response_ids("sang")].concat());
+        assert_eq!(rows[1].ids, [tokenizer.encode("the hill"), vec![tokenizer.eot()]].concat());
+        assert_eq!(rows[1].targets(), rows[1].ids.len() - 1);
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Windows {
     /// When the disk does not give it.
     pub fn row(&self, draw: u64) -> Result<TokenRow, DataError> {
         let start = (draw % (self.tokens.len() - self.time) as u64) as usize;
-        Ok(TokenRow { ids: self.tokens.read(start..start + self.time + 1)?, from: 1 })
+        Ok(TokenRow::new(self.tokens.read(start..start + self.time + 1)?, 1))
     }
 }
 
@@ -138,7 +138,7 @@ impl HeldOut {
 
     fn row(&self, start: usize) -> Result<TokenRow, DataError> {
         let end = (start + self.time + 1).min(self.tokens.len());
-        Ok(TokenRow { ids: self.tokens.read(start..end)?, from: 1 })
+        Ok(TokenRow::new(self.tokens.read(start..end)?, 1))
     }
 
     /// How many targets there are.

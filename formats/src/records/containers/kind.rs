@@ -14,7 +14,7 @@ use super::super::error::At;
 use super::super::files::DataFile;
 use super::super::input::{Compression, Input};
 use super::super::parquet::Parquet;
-use super::super::row::Row;
+use super::super::row::{self, Row};
 use super::super::{RecordError, Shape};
 use super::csv::Csv;
 use super::lines::Lines;
@@ -97,8 +97,25 @@ pub(in super::super) fn sniff(input: &Input, compression: Compression) -> Result
     Ok(match text {
         [b'{', ..] if is_whole || was_cut => Container::JsonLines,
         [b'[', rest @ ..] if rest.trim_ascii_start().starts_with(b"{") => Container::Json,
+        // A pretty-printed object of columns.
+        [b'{'] => Container::Json,
+        _ if is_header(text, b',') => Container::Csv,
+        _ if is_header(text, b'\t') => Container::Tsv,
         _ => Container::Text,
     })
+}
+
+/// Whether a line can only be the names of columns: at least two words of which a shape knows one. A file of one column
+/// cannot be told from text, and needs its ending.
+fn is_header(line: &[u8], separator: u8) -> bool {
+    let names: Vec<&str> = match std::str::from_utf8(line) {
+        Ok(line) => line.trim_end().split(char::from(separator)).map(|name| name.trim_matches('"')).collect(),
+        Err(_) => return false,
+    };
+    let is_name = |name: &&str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    names.len() > 1 && names.iter().all(is_name) && names.iter().any(|name| row::column(name).is_some())
 }
 
 /// What bounds the reading of a file.

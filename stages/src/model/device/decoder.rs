@@ -190,8 +190,8 @@ impl<'a> Decoder<'a> {
                 let logits = if temperature == 1.0 { logits } else { logits / temperature };
                 kernels::token_logprobs(logits, targets)
             }
-            Readout::Values => self.values(rows, true, &|row| row.from.max(1) - 1..row.ids.len() - 1),
-            Readout::Scores => self.values(rows, false, &|row| row.ids.len() - 1..row.ids.len()),
+            Readout::Values => self.values(rows, true, &TokenRow::states),
+            Readout::Scores => self.values(rows, false, &|row| vec![row.ids.len() - 1]),
         }
     }
 
@@ -200,8 +200,8 @@ impl<'a> Decoder<'a> {
         // The last token of a row predicts nothing that is asked for.
         let inputs: Vec<&[u32]> = rows.iter().map(|r| &r.ids[..r.ids.len().saturating_sub(1)]).collect();
         let hidden = self.hidden(Rows::right(&inputs, 0, &self.device), None);
-        let picked = self.picked(hidden, rows, &|row| row.from.max(1) - 1..row.ids.len() - 1);
-        let targets = rows.iter().flat_map(|row| row.ids[row.from.max(1)..].iter().map(|&id| id as usize));
+        let picked = self.picked(hidden, rows, &TokenRow::states);
+        let targets = rows.iter().flat_map(|row| row.places().map(|place| row.ids[place] as usize));
         (self.logits(picked), indices(targets, &self.device))
     }
 
@@ -209,7 +209,7 @@ impl<'a> Decoder<'a> {
         &self,
         rows: &[TokenRow],
         learns_bias: bool,
-        read: &dyn Fn(&TokenRow) -> std::ops::Range<usize>,
+        read: &dyn Fn(&TokenRow) -> Vec<usize>,
     ) -> Tensor<1> {
         let ids: Vec<&[u32]> = rows.iter().map(|r| r.ids.as_slice()).collect();
         let hidden = self.hidden(Rows::right(&ids, 0, &self.device), None);
@@ -226,10 +226,11 @@ impl<'a> Decoder<'a> {
         &self,
         hidden: Tensor<3>,
         rows: &[TokenRow],
-        read: &dyn Fn(&TokenRow) -> std::ops::Range<usize>,
+        read: &dyn Fn(&TokenRow) -> Vec<usize>,
     ) -> Tensor<2> {
         let [batch, time, width] = hidden.dims();
-        let places = rows.iter().enumerate().flat_map(|(i, row)| read(row).map(move |t| i * time + t));
+        let places =
+            rows.iter().enumerate().flat_map(|(i, row)| read(row).into_iter().map(move |t| i * time + t));
         hidden.reshape([batch * time, width]).select(0, indices(places, &self.device))
     }
 

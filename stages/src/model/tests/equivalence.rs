@@ -120,7 +120,7 @@ fn a_score_without_padding_is_that_of_the_twin_with_padding_on_either_side() {
     for config in all_shapes() {
         let model = lively_scorer(&config, 6, &cpu());
         let ids = ragged(&config);
-        let rows: Vec<TokenRow> = ids.iter().map(|r| TokenRow { ids: r.clone(), from: 1 }).collect();
+        let rows: Vec<TokenRow> = ids.iter().map(|r| TokenRow::new(r.clone(), 1)).collect();
         let scores = wide(&model.outputs(&rows, Readout::Scores));
         let spread = scores.iter().fold(0.0, |m: f64, x| m.max((x - scores[0]).abs()));
         assert!(spread > 0.1, "scores that are all alike show nothing: {scores:?}");

@@ -51,7 +51,7 @@ fn moved_twin(model: &Network, by: f64, direction: &[f64]) -> Network {
 /// Logits after each token of one row, from the full forward pass.
 fn full_logits(model: &Network, row: &[u32]) -> Vec<Vec<f64>> {
     // The last token of a row is only a target.
-    let row = TokenRow { ids: [row, &[0]].concat(), from: 1 };
+    let row = TokenRow::new([row, &[0]].concat(), 1);
     let (_, logits) = model.logprobs_and_logits(&[row], 1.0);
     logits.chunks(model.config().vocab).map(wide).collect()
 }

@@ -136,7 +136,7 @@ fn gradients_are_added_to_those_that_are_there() {
 #[test]
 fn a_token_or_a_position_that_the_model_has_not_is_a_panic_and_no_other_parameter() {
     let [config, ..] = shapes();
-    let row = |length: usize| TokenRow { ids: vec![1; length], from: 1 };
+    let row = |length: usize| TokenRow::new(vec![1; length], 1);
     let with = |at: usize| {
         let mut row = row(5);
         row.ids[at] = config.vocab as u32;

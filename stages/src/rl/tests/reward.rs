@@ -25,7 +25,7 @@ fn a_score_ignores_everything_after_the_last_real_token() {
             for more in 1..4 {
                 let after = tokens(&format!("after {more}"), 5, config.vocab);
                 let ids = [row.ids.as_slice(), &after].concat();
-                let longer = TokenRow { ids, from: row.from };
+                let longer = TokenRow::new(ids, row.from);
                 let beside = score(&[row.clone(), longer.clone()]);
                 assert_close(&beside[..1], &wanted, 1e-5, "with a longer row beside it");
                 // The value of a text is its score: what comes after it changes nothing.
@@ -35,7 +35,7 @@ fn a_score_ignores_everything_after_the_last_real_token() {
             // A row whose real tokens look like padding is read at its own end all the same.
             let mut zeros = row.clone();
             zeros.ids[6..].fill(0);
-            let shorter = TokenRow { ids: zeros.ids[..8].to_vec(), from: zeros.from };
+            let shorter = TokenRow::new(zeros.ids[..8].to_vec(), zeros.from);
             let scores = score(&[zeros, shorter]);
             let family = config.family;
             assert!((scores[0] - scores[1]).abs() > 1e-4, "{family:?}: the index comes from the length");

@@ -87,7 +87,7 @@ fn a_value_is_read_at_the_state_before_its_token() {
         for (row, values) in made.rows.iter().zip(&made.values) {
             for (t, value) in values.iter().enumerate() {
                 // The model sees the prompt and the tokens before t, and no more.
-                let before = TokenRow { ids: row.ids[..row.from + t].to_vec(), from: 1 };
+                let before = TokenRow::new(row.ids[..row.from + t].to_vec(), 1);
                 let wanted = outputs(&setting.value, &[before], Readout::Scores);
                 assert!((value - wanted[0]).abs() < 1e-4, "{value} {wanted:?}");
             }

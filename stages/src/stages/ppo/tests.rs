@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::data::Message;
 use crate::model::ModelConfig;
 use crate::testing::{context, cpu, lively, shapes, token_store, tokenizer};
 use crate::train::checkpoint::STATE;
@@ -50,7 +51,7 @@ impl Stage {
         let texts =
             ["the sun", "the birds sang", "over the hill", "and", "the hill and the sun", "rose", "birds"];
         let prompts: Vec<Prompt> =
-            texts.iter().map(|text| Prompt { prompt: (*text).to_owned(), response: None }).collect();
+            texts.iter().map(|text| Prompt { prompt: vec![Message::user(*text)], response: None }).collect();
         let text = "the sun rose over the hill and the birds sang ".repeat(9);
         let windows = Windows::new(token_store(&self.tokenizer.encode(&text)), 12).unwrap();
         PpoContext {

@@ -60,8 +60,8 @@ fn a_row_without_a_target_is_an_error_that_names_it() {
     let config = &shapes()[0];
     let mut trainer = trainer(lively(config, 3, &cpu()));
     let good = rows("good", &[5], config.vocab).remove(0);
-    let masked = TokenRow { ids: vec![1, 2, 3], from: 3 };
-    let alone = TokenRow { ids: vec![1], from: 0 };
+    let masked = TokenRow::new(vec![1, 2, 3], 3);
+    let alone = TokenRow::new(vec![1], 0);
     for bad in [masked, alone] {
         let said = add_lm_loss(&mut trainer, &[good.clone(), good.clone(), bad], 1, 1.0).unwrap_err();
         assert!(said.contains("row 2"), "{said}");
@@ -88,7 +88,7 @@ fn the_loss_is_the_sum_over_response_and_stop_tokens_and_no_others() {
         let model = lively(&config, 4, &cpu());
         for (prompt, response) in [(1, 1), (3, 1), (6, 9), (1, 12)] {
             let ids = tokens("sft", prompt + response, config.vocab);
-            let row = TokenRow { ids: ids.clone(), from: prompt };
+            let row = TokenRow::new(ids.clone(), prompt);
             assert_eq!(row.targets(), response);
             let wanted = by_hand(&model, &ids, 1.0)[prompt - 1..].to_vec();
             let got = logprobs(&model, std::slice::from_ref(&row), 1.0);
@@ -106,7 +106,7 @@ fn a_prompt_token_is_a_context_and_never_a_target() {
     let blind = changed(lively(&shapes()[0], 5, &cpu()), |name, _, x| {
         if name.starts_with("blocks") || name == "position_embedding" { 0.0 } else { x }
     });
-    let loss = |ids: [u32; 6]| lm_loss(&blind, &[TokenRow { ids: ids.to_vec(), from: 4 }], 1).unwrap().0;
+    let loss = |ids: [u32; 6]| lm_loss(&blind, &[TokenRow::new(ids.to_vec(), 4)], 1).unwrap().0;
     assert_eq!(loss([1, 2, 3, 9, 5, 6]), loss([30, 31, 32, 9, 5, 6]));
     assert_ne!(loss([1, 2, 3, 9, 5, 6]), loss([1, 2, 3, 9, 7, 6]));
 }
@@ -132,7 +132,7 @@ fn the_temperature_divides_the_logits() {
     let model = lively(config, 7, &cpu());
     let ids = tokens("temperature", 8, config.vocab);
     for temperature in [0.5, 2.0] {
-        let got = logprobs(&model, &[TokenRow { ids: ids.clone(), from: 1 }], temperature as f32);
+        let got = logprobs(&model, &[TokenRow::new(ids.clone(), 1)], temperature as f32);
         assert_close(&got, &by_hand(&model, &ids, temperature), 1e-5, "temperature");
     }
     assert_eq!(LOGPROBS, Readout::LogProbs { temperature: 1.0 }, "language models are trained as they are");
