@@ -9,6 +9,8 @@
 //! Rules are chosen by name, `gold: { rule: verse }`; a new rule is a variant of [`Rule`] and a
 //! branch in [`Gold::new`].
 
+mod form;
+mod format;
 mod lexicon;
 mod options;
 mod rule;
@@ -17,6 +19,5 @@ mod words;
 
 pub use lexicon::Lexicon;
 pub use options::{GoldOptions, Rule, Weights};
-pub use rule::{Gold, GoldError, Reply};
-pub use verse::Parts;
+pub use rule::{Gold, GoldError, Parts, Reply};
 pub use words::words;

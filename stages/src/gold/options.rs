@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// A speech that could stand in the corpus; see `Parts` for what counts.
+    /// A speech that could stand in the corpus `lexicon`.
     #[default]
     Verse,
+    /// A reply of a sensible length that matches `pattern`; no corpus is needed.
+    Format,
 }
 
 /// Which rule scores replies, and how.
@@ -22,6 +24,9 @@ pub enum Rule {
 pub struct GoldOptions {
     /// The rule.
     pub rule: Rule,
+    /// Of the rule `format`: a regular expression that the whole reply has to match; none lets any reply match.
+    #[schemars(length(max = 4096))]
+    pub pattern: Option<String>,
     /// The fewest words of a reply of sensible length.
     #[schemars(range(min = 1))]
     pub least_words: u32,
@@ -39,6 +44,9 @@ pub struct GoldOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Weights {
+    /// A match of the pattern.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub pattern: f64,
     /// Words that the corpus knows.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub known: f64,
@@ -73,8 +81,9 @@ pub struct Weights {
 
 impl Weights {
     /// The weights with their names.
-    pub fn named(&self) -> [(&'static str, f64); 10] {
+    pub fn named(&self) -> [(&'static str, f64); 11] {
         [
+            ("pattern", self.pattern),
             ("known", self.known),
             ("order", self.order),
             ("length", self.length),
@@ -87,11 +96,21 @@ impl Weights {
             ("fresh", self.fresh),
         ]
     }
+
+    /// A score from parts with their names, each in [0, 1]: the product of (1 - weight x (1 - part)), so that no strength pays
+    /// for a weakness.
+    pub(super) fn product(&self, parts: &[(&'static str, f64)]) -> f64 {
+        let weights = self.named();
+        let weight =
+            |name| weights.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, weight)| *weight);
+        parts.iter().map(|(name, part)| 1.0 - weight(*name) * (1.0 - part)).product()
+    }
 }
 
 impl Default for Weights {
     fn default() -> Self {
         Self {
+            pattern: 0.8,
             known: 0.9,
             order: 0.8,
             length: 0.7,
@@ -111,6 +130,7 @@ impl Default for GoldOptions {
     fn default() -> Self {
         Self {
             rule: Rule::Verse,
+            pattern: None,
             least_words: 4,
             most_words: 30,
             content_bits: 9.0,

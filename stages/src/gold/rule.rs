@@ -4,8 +4,9 @@
 //! Invariant: 1 is the best and -1 the worst score; whatever is asked, a score is finite.
 //! Must not know: where replies come from.
 
-use super::verse::{Parts, Verse};
-use super::{GoldOptions, Rule};
+use super::format::Format;
+use super::verse::Verse;
+use super::{GoldOptions, Rule, Weights};
 
 /// A reply to score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,9 @@ pub enum GoldError {
         /// The most.
         most: u32,
     },
+    /// A pattern that cannot be compiled.
+    #[error("gold.pattern: {0}")]
+    Pattern(String),
     /// A rarity that is no number of bits.
     #[error("gold.content_bits is {0}; it must be a number of bits from 0 to 32")]
     ContentBits(f64),
@@ -48,12 +52,22 @@ pub enum GoldError {
 /// A rule, ready to score.
 #[derive(Debug, Clone)]
 pub struct Gold {
-    rule: Verse,
+    rule: Kind,
+    weights: Weights,
 }
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Verse(Verse),
+    Format(Format),
+}
+
+/// The parts of a score with their names, each in [0, 1].
+pub type Parts = Vec<(&'static str, f64)>;
 
 impl Gold {
     /// Makes the rule that the options name, with what it learns from texts (for `verse`: the
-    /// corpus that replies should resemble, without anything that is held out).
+    /// corpus that replies should resemble, without anything that is held out; `format` needs none).
     ///
     /// # Errors
     /// [`GoldError`] names the option or input that is wrong.
@@ -73,30 +87,40 @@ impl Gold {
         if !(0.0..=32.0).contains(&options.content_bits) {
             return Err(GoldError::ContentBits(options.content_bits));
         }
-        match options.rule {
-            Rule::Verse => Ok(Self { rule: Verse::new(texts, options).ok_or(GoldError::NoWords)? }),
-        }
+        let rule = match options.rule {
+            Rule::Verse => Kind::Verse(Verse::new(texts, options).ok_or(GoldError::NoWords)?),
+            Rule::Format => Kind::Format(Format::new(options)?),
+        };
+        Ok(Self { rule, weights: options.weights })
     }
 
     /// The score of one reply by itself, in [-1, 1]: how fresh it is beside others is not seen.
-    pub fn score(&self, prompt: &str, reply: &str, finished: bool) -> f64 {
-        self.rule.score(&self.parts(prompt, reply), finished)
+    pub fn score(&self, prompt: &str, text: &str, finished: bool) -> f64 {
+        let parts = match &self.rule {
+            Kind::Verse(verse) => verse.parts(prompt, text).named().to_vec(),
+            Kind::Format(format) => format.parts(text),
+        };
+        self.total(&parts, finished)
     }
 
-    /// The parts of that score, each in [0, 1]; `fresh` is 1.
-    pub fn parts(&self, prompt: &str, reply: &str) -> Parts {
-        self.rule.parts(prompt, reply)
-    }
-
-    /// The parts of each reply of a set, `fresh` among them. The set is what one model said to
-    /// many prompts: a model that says the same to all of them loses here.
+    /// The parts of each reply of a set. The set is what one model said to
+    /// many prompts: of `verse`, a model that says the same to all of them loses by `fresh`.
     pub fn parts_of_all(&self, replies: &[Reply<'_>]) -> Vec<Parts> {
-        self.rule.parts_of_all(replies)
+        match &self.rule {
+            Kind::Verse(verse) => {
+                verse.parts_of_all(replies).iter().map(|parts| parts.named().to_vec()).collect()
+            }
+            Kind::Format(format) => replies.iter().map(|reply| format.parts(reply.text)).collect(),
+        }
     }
 
     /// The score of each reply of a set, in [-1, 1].
     pub fn score_all(&self, replies: &[Reply<'_>]) -> Vec<f64> {
         let parts = self.parts_of_all(replies);
-        replies.iter().zip(&parts).map(|(reply, parts)| self.rule.score(parts, reply.finished)).collect()
+        replies.iter().zip(&parts).map(|(reply, parts)| self.total(parts, reply.finished)).collect()
+    }
+
+    fn total(&self, parts: &Parts, finished: bool) -> f64 {
+        if finished { self.weights.product(parts) } else { -1.0 }
     }
 }

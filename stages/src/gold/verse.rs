@@ -1,15 +1,13 @@
 //! The rule `verse`: a speech that could stand in the corpus.
 //!
 //! Purpose: the gold rule of `pipelines/assistant.yaml`. A reply's parts say how well it does in ten respects, each from 0
-//! to 1. The score is the product of (1 - weight x (1 - part)), so that no strength pays for a
-//! weakness: a short safe phrase fails by `content`, a salad of fine words by `order`, one good
-//! phrase for every prompt by `fresh`.
-//! Invariants: parts, and the score of a reply that ends with its stop token, lie in [0, 1]; one that
-//! does not scores -1.
+//! to 1: a short safe phrase fails by `content`, a salad of fine words by `order`, one good phrase for every prompt by `fresh`.
+//! Invariant: parts lie in [0, 1].
 //! Must not know: which stage asks.
 
 use std::collections::HashMap;
 
+use super::form::{self, ramp, truth};
 use super::words::words;
 use super::{GoldOptions, Lexicon, Reply};
 
@@ -46,7 +44,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The parts with their names, in the order of `Weights::named`.
+    /// The parts with their names, which are those of their weights.
     pub fn named(&self) -> [(&'static str, f64); 10] {
         [
             ("known", self.known),
@@ -77,29 +75,16 @@ impl Verse {
         (!lexicon.is_empty()).then(|| Self { lexicon, options: options.clone() })
     }
 
-    pub fn score(&self, parts: &Parts, finished: bool) -> f64 {
-        if !finished {
-            return -1.0;
-        }
-        let weights = self.options.weights.named();
-        parts
-            .named()
-            .iter()
-            .zip(weights)
-            .map(|((_, part), (_, weight))| 1.0 - weight * (1.0 - part))
-            .product()
-    }
-
     pub fn parts(&self, prompt: &str, reply: &str) -> Parts {
         let said = words(reply);
         let asked = words(prompt);
         Parts {
             known: ramp(share(&said, |word| self.lexicon.occurrences(word) >= KNOWN), 0.5, 0.95),
             order: ramp(self.mean_bond(&said), -0.3, 0.15),
-            length: self.length(said.len()),
-            closing: closes(reply),
-            capital: truth(reply.chars().find(|c| c.is_alphabetic()).is_some_and(char::is_uppercase)),
-            repetition: repetition(&said),
+            length: form::length(&self.options, said.len()),
+            closing: form::closing(reply),
+            capital: form::capital(reply),
+            repetition: form::repetition(&said),
             content: ramp(share(&said, |word| self.is_content(word)), 0.0, 0.25),
             own: own(&asked, &said),
             relation: self.relation(&asked, &said),
@@ -132,47 +117,15 @@ impl Verse {
         if pairs == 0 { 0.0 } else { bonds.sum::<f64>() / pairs as f64 }
     }
 
-    fn length(&self, words: usize) -> f64 {
-        let (least, most) = (f64::from(self.options.least_words), f64::from(self.options.most_words));
-        let words = words as f64;
-        if words < least { words / least } else { 1.0 - ramp(words, most, 2.0 * most) }
-    }
-
     fn relation(&self, asked: &[String], said: &[String]) -> f64 {
         let mut content = asked.iter().filter(|word| self.is_content(word)).peekable();
         truth(content.peek().is_none() || content.any(|word| said.contains(word)))
     }
 }
 
-/// 0 up to `low`, 1 from `high`, a straight line between.
-fn ramp(x: f64, low: f64, high: f64) -> f64 {
-    ((x - low) / (high - low)).clamp(0.0, 1.0)
-}
-
-fn truth(yes: bool) -> f64 {
-    f64::from(u8::from(yes))
-}
-
 /// The share of words of which something holds; 0 without words.
 fn share(said: &[String], holds: impl Fn(&str) -> bool) -> f64 {
     said.iter().filter(|word| holds(word)).count() as f64 / said.len().max(1) as f64
-}
-
-fn closes(reply: &str) -> f64 {
-    truth(
-        reply
-            .trim_end()
-            .trim_end_matches(['\'', '"', ')', '\u{2019}', '\u{201d}'])
-            .ends_with(['.', '!', '?']),
-    )
-}
-
-fn repetition(said: &[String]) -> f64 {
-    let pairs: Vec<_> = said.windows(2).collect();
-    let mut distinct = pairs.clone();
-    distinct.sort();
-    distinct.dedup();
-    if pairs.is_empty() { 1.0 } else { ramp(distinct.len() as f64 / pairs.len() as f64, 0.6, 0.95) }
 }
 
 fn own(asked: &[String], said: &[String]) -> f64 {
@@ -202,9 +155,16 @@ mod tests {
         My lord, the candle and the bell are lost, and it is dark upon the tower.\n\n\
         Ring the broken bell, my lord, and wake the castle.\n\nThe castle sleeps, and all are lost.";
 
+    fn options() -> GoldOptions {
+        GoldOptions { content_bits: 4.0, ..GoldOptions::default() }
+    }
+
     fn gold() -> Gold {
-        let options = GoldOptions { content_bits: 4.0, ..GoldOptions::default() };
-        Gold::new([PAGES], &options).unwrap()
+        Gold::new([PAGES], &options()).unwrap()
+    }
+
+    fn verse() -> Verse {
+        Verse::new([PAGES], &options()).unwrap()
     }
 
     #[test]
@@ -245,23 +205,23 @@ mod tests {
             texts.map(|text| Reply { prompt: "Who sleeps?", text, finished: true })
         };
         let same = ["The raven sleeps upon the dark tower."; 3];
-        let parts = gold().parts_of_all(&replies(same));
+        let parts = verse().parts_of_all(&replies(same));
         assert!((parts[0].fresh - 1.0 / 3.0).abs() < 1e-12);
         let other = [same[0], "Ring the broken bell, my lord.", "It is dark upon the tower."];
-        let parts = gold().parts_of_all(&replies(other));
+        let parts = verse().parts_of_all(&replies(other));
         assert!((parts[0].fresh - 1.0).abs() < 1e-12);
         assert!(gold().score_all(&replies(same))[0] < 0.5 * gold().score_all(&replies(other))[0]);
     }
 
     #[test]
     fn parts_are_what_a_hand_computes() {
-        let parts = gold().parts("Who wakes the bell?", "Ring the bell, ring the bell!");
+        let parts = verse().parts("Who wakes the bell?", "Ring the bell, ring the bell!");
         // Five pairs, three of them distinct: (.6 - .6) / .35 = 0.
         assert_eq!(parts.repetition, 0.0);
         // Two of five pairs are the prompt's "the bell".
         assert!((parts.own - 0.6).abs() < 1e-12);
         assert_eq!((parts.known, parts.length, parts.closing, parts.capital), (1.0, 1.0, 1.0, 1.0));
-        let parts = gold().parts("a", "The tower");
+        let parts = verse().parts("a", "The tower");
         assert_eq!((parts.length, parts.closing), (0.5, 0.0));
     }
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::registry::{Entry, input, optional, output};
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Completion, Corpus, Prompt, last_said, read_corpus, spoken};
+use crate::data::{self, Completion, Corpus, Prompt, last_said, spoken};
 use crate::dialogue::{self, completion};
 use crate::evaluate::{Answers, Evaluation, Report, Scored, ValidationLoss, write_report};
 use crate::generate::{self, Generator, Sampling, Stop, generate};
@@ -74,7 +74,7 @@ pub fn entry() -> Entry {
             vec![
                 input("sft", &["checkpoint", "policy"], "the SFT model"),
                 input("prompts", &["prompts"], "held-out prompts, with people's answers where known"),
-                input("lexicon", &["corpus"], "the text of the gold rule"),
+                optional("lexicon", &["corpus"], "the text of the gold rule `verse`"),
                 optional(
                     "base",
                     &["checkpoint", "policy"],
@@ -140,8 +140,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
 
 impl<'a> EvalContext<'a> {
     fn new(params: &'a Params, ctx: &'a Context) -> Result<Self, StageError> {
-        let gold =
-            Gold::new(read_corpus(ctx.input("lexicon")?)?, &params.gold).map_err(StageError::failed)?;
+        let gold = super::rank::gold(&params.gold, ctx)?;
         let mut prompts: Vec<Prompt> = data::read(ctx.input("prompts")?)?;
         prompts.truncate(params.prompts);
         let validation = ctx.optional_input("validation").map(Corpus::open).transpose()?;
@@ -230,8 +229,8 @@ impl<'a> EvalContext<'a> {
         let all = self.gold.parts_of_all(&asked);
         let mut parts: Vec<(String, f64)> = Vec::new();
         if let Some(first) = all.first() {
-            for (i, (part, _)) in first.named().iter().enumerate() {
-                let mean = all.iter().map(|p| p.named()[i].1).sum::<f64>() / all.len() as f64;
+            for (i, (part, _)) in first.iter().enumerate() {
+                let mean = all.iter().map(|p| p[i].1).sum::<f64>() / all.len() as f64;
                 parts.push(((*part).to_owned(), mean));
             }
         }

@@ -12,10 +12,10 @@ use serde::Deserialize;
 
 use super::registry::{Entry, input, optional, output};
 use crate::context::{Context, StageError, Summary};
-use crate::data::{self, Corpus, Prompt, last_said, read_corpus, spoken};
+use crate::data::{self, Corpus, Prompt, last_said, spoken};
 use crate::dialogue::{self, completion};
 use crate::generate::{Sampling, Stop};
-use crate::gold::{Gold, GoldOptions, Reply};
+use crate::gold::{Gold, GoldOptions, Reply, Rule};
 use crate::model::{Dtype, Execution, LoraParams, Network};
 use crate::rl::advantage::{explained_variance, moments};
 use crate::rl::health::Health;
@@ -100,7 +100,7 @@ pub struct Params {
     /// Rows of pretraining text a minibatch.
     #[schemars(range(min = 1, max = 1048576))]
     pub pretraining_rows: usize,
-    /// The gold rule that is logged beside the reward, where there is a `lexicon` input.
+    /// The gold rule that is logged beside the reward, where it is `format` or there is a `lexicon` input.
     pub gold: GoldOptions,
     /// Iterations between samples of fixed prompts.
     pub eval_every: u64,
@@ -159,7 +159,7 @@ pub fn entry() -> Entry {
                 input("reward", &["reward"], "the reward model; the value model starts from it"),
                 input("prompts", &["prompts"], "what to respond to"),
                 optional("pretraining", &["corpus"], "text whose loss is mixed in, to keep the language"),
-                optional("lexicon", &["corpus"], "the text of the gold rule, which is only logged"),
+                optional("lexicon", &["corpus"], "the text of the gold rule `verse`, which is only logged"),
             ],
             vec![output("policy", "policy", "the policy")],
         ),
@@ -237,8 +237,8 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         let why = format!("{found} prompts leave room for {room} tokens, a rollout wants {rows}");
         return Err(StageError::failed(why));
     }
-    let lexicon = ctx.optional_input("lexicon").map(read_corpus).transpose()?;
-    let gold = lexicon.map(|texts| Gold::new(texts, &params.gold)).transpose().map_err(StageError::failed)?;
+    let has_gold = ctx.optional_input("lexicon").is_some() || params.gold.rule == Rule::Format;
+    let gold = has_gold.then(|| super::rank::gold(&params.gold, ctx)).transpose()?;
     let pretraining = pretraining(params, ctx, &tokenizer, context)?;
     let learners = Learners {
         policy: Trainer::new(policy.clone(), &params.optimizer),

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::registry::{Entry, input, optional, output};
 use crate::context::{Context, StageError, Summary};
 use crate::data::{self, CompletionSet, Ranking, last_said, read_corpus};
-use crate::gold::{Gold, GoldOptions, Reply};
+use crate::gold::{Gold, GoldOptions, Reply, Rule};
 use crate::rank::{RankOptions, check_imported, rank};
 
 /// The kind's params.
@@ -50,11 +50,7 @@ pub fn entry() -> Entry {
         (
             vec![
                 input("completions", &["completions"], "what to rank"),
-                optional(
-                    "lexicon",
-                    &["corpus"],
-                    "the text of the gold rule; needed unless rankings are imported",
-                ),
+                optional("lexicon", &["corpus"], "the text of the gold rule `verse`"),
                 optional(
                     "imported",
                     &["rankings", "any"],
@@ -77,12 +73,7 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         data::write(out, &rankings).map_err(StageError::failed)?;
         return Ok(vec![("imported".to_owned(), rankings.len() as f64)]);
     }
-    let lexicon = ctx.optional_input("lexicon").ok_or_else(|| {
-        StageError::failed(
-            "the gold rule needs input `lexicon` (a corpus); or give rankings as input `imported`",
-        )
-    })?;
-    let gold = Gold::new(read_corpus(lexicon)?, &params.gold).map_err(StageError::failed)?;
+    let gold = gold(&params.gold, ctx)?;
     let Params { tau, agreement, shuffle, seed, .. } = *params;
     let options = RankOptions { tau, agreement, shuffle, seed };
     let ranked = rank(&sets, &scores(&gold, &sets), &options).map_err(StageError::failed)?;
@@ -92,6 +83,23 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let mut summary: Summary = share.map(|s| ("agreement".to_owned(), s)).into_iter().collect();
     summary.push(("rankings".to_owned(), ranked.rankings.len() as f64));
     Ok(summary)
+}
+
+/// The rule, with its text where it needs one.
+///
+/// # Errors
+/// When the rule `verse` has no text, or an option is wrong.
+pub(super) fn gold(options: &GoldOptions, ctx: &Context) -> Result<Gold, StageError> {
+    let lexicon = match (ctx.optional_input("lexicon"), options.rule) {
+        (Some(path), Rule::Verse) => read_corpus(path)?,
+        (None, Rule::Verse) => {
+            return Err(StageError::failed(
+                "the gold rule `verse` needs the input `lexicon`, a corpus; give one, or take `gold: { rule: format }`",
+            ));
+        }
+        (_, Rule::Format) => Vec::new(),
+    };
+    Gold::new(lexicon, options).map_err(StageError::failed)
 }
 
 /// Gold scores by prompt and completion. Each completion is scored among the k-th completions of

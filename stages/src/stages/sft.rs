@@ -181,8 +181,12 @@ mod tests {
     use crate::testing::{context, tokenizer};
 
     fn demonstrations(n: usize) -> Vec<Demonstration> {
-        let messages =
-            |i| vec![Message::user(format!("the sun {i}")), Message::assistant(format!("over {i}"))];
+        let messages = |i| {
+            vec![
+                Message::user(format!("the sun {i}")),
+                Message::assistant(format!("over{}", " the hill".repeat(i))),
+            ]
+        };
         (0..n)
             .map(|i| Demonstration::Chat(Chat { messages: messages(i), prompt_turns: 1, tools: None }))
             .collect()
