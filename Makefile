@@ -56,6 +56,9 @@ test-long: test
 	python3 stages/tests/smollm2.py target/release/kiln target/release/kiln-stages
 	$(CARGO) build --release -p kiln-formats --examples
 	python3 formats/tests/gguf_oracle.py target/release/examples/gguf
+	python3 formats/tests/templates.py target/release/examples/render
+	python3 formats/tests/foreign.py target/release/examples/encode
+	python3 formats/tests/records.py target/release/examples/records
 	python3 tests/tools/provenance.py target/release/kiln
 	python3 tests/tools/servers.py target/release/kiln ladder
 	python3 tests/tools/ray_jobs.py target/release/kiln

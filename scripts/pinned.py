@@ -1,11 +1,13 @@
-"""Runs a script inside a virtual environment with pinned packages, which is made on the first call.
+"""Runs a script inside a virtual environment with pinned packages, and gives it files that are fetched once.
 
+Invariant: what an interrupted call leaves behind is never taken for finished.
 Must not know: what the script does.
 """
 
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
@@ -24,6 +26,29 @@ TORCH = """
     yarl==1.25.1 anyio==4.16.0 click==8.5.1 h11==0.16.0 hf-xet==1.8.0 httpcore==1.0.9 httpcore2==2.16.2 httpx==0.28.1
     httpx2==2.16.2 rich==15.0.0 truststore==0.10.5 shellingham==1.5.4 typer==0.29.2
 """.split()
+
+
+def once(place, make):
+    """The file or folder `place`; where there is none, `make(path)` makes it beside its place, and it is renamed when whole."""
+    place = Path(place)
+    is_empty = place.is_dir() and not any(place.iterdir())
+    if is_empty or not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=place.parent) as beside:
+            made = Path(beside) / place.name
+            make(made)
+            os.rename(made, place)
+    return place
+
+
+def downloaded(package, *choice):
+    """The one file of a package (`NAME==VERSION`) as it is on PyPI; `choice` are options of pip that choose it."""
+    def fetch(folder):
+        words = ["--quiet", "--no-deps", *choice, "--dest", str(folder), package]
+        subprocess.run([sys.executable, "-m", "pip", "download", *words], check=True)
+
+    (file,) = once(TARGET / "downloads" / package, fetch).iterdir()
+    return file
 
 
 def enter(name, pins, finish=None):

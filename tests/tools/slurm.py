@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.dont_write_bytecode = True  # git does not ignore __pycache__ here
+sys.path.insert(0, str(ROOT / "scripts"))
+import pinned  # noqa: E402
 
 import cluster as clusters  # noqa: E402
 import remotes  # noqa: E402
@@ -41,9 +43,6 @@ def main():
         print(f"Slurm is not here ({', '.join(lacks)}), so nothing was run on it; `apt-get install slurm-wlm munge` installs it",
               flush=True)
         return
-    sys.path.insert(0, str(ROOT / "scripts"))
-    import pinned
-
     # The server of S3.
     pinned.enter("servers-venv", remotes.PINS)
     with tempfile.TemporaryDirectory() as folder:

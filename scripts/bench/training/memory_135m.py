@@ -1,7 +1,7 @@
 """memory-135M: the peak resident memory of the training of `train-135M`, from the same runs.
 
-Ours holds the moments of AdamW as well, and writes a state from which the stage could go on. The peer's is that of
-its whole run, which also decodes 16 rows, and has no optimizer.
+Ours holds the moments of AdamW as well, and writes the model, and a state from which the stage could go on. The peer's is
+that of its whole run, which also decodes 16 rows, and has no optimizer.
 """
 
 import statistics
