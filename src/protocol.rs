@@ -5,7 +5,8 @@
 //! `PROVIDER run` reads one [`StageRequest`] on stdin and writes [`Event`]s on stdout, one JSON
 //! object a line. `PROVIDER converse` reads one [`ConverseRequest`] line, then a [`Turn`] a line,
 //! and answers each with `token` events and one `reply` event. `PROVIDER export` reads one [`ExportRequest`] and writes a
-//! model for other programs. Stderr is free text for the log.
+//! model for other programs. `PROVIDER inspect` reads one [`InspectRequest`] and prints an [`InspectAnswer`]. Stderr is free text
+//! for the log.
 //! A provider exits 0 when done, 130 when it was asked to stop (SIGTERM) and has checkpointed,
 //! and anything else when it failed, after an `error` event.
 //! Invariant: new fields may come, old ones stay; a reader ignores events it does not know.
@@ -71,6 +72,9 @@ pub struct Description {
     /// Whether it answers `check`.
     #[serde(default)]
     pub checks: bool,
+    /// Whether it answers `inspect`.
+    #[serde(default)]
+    pub inspects: bool,
     /// The kinds, sorted by name.
     pub kinds: Vec<Kind>,
 }
@@ -300,6 +304,67 @@ pub struct ExportRequest {
     pub verify: bool,
     /// Cores to use.
     pub threads: u32,
+}
+
+/// A dataset to look at: what `inspect` reads from its stdin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InspectRequest {
+    /// A file, a folder or a glob pattern.
+    pub data: PathBuf,
+    /// A model or a tokenizer that is to learn from it, if one is there.
+    pub model: Option<PathBuf>,
+    /// How many rows to show.
+    pub rows: u32,
+}
+
+/// What a dataset is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InspectAnswer {
+    /// Why it is no dataset; nothing else is given then.
+    #[serde(default)]
+    pub problem: Option<String>,
+    /// How its rows are written, such as `JSON lines, gzip`; each way once.
+    #[serde(default)]
+    pub containers: Vec<String>,
+    /// What its columns mean, such as `messages`.
+    #[serde(default)]
+    pub shape: String,
+    /// How many files it has.
+    #[serde(default)]
+    pub files: u64,
+    /// Files beside them that are no part of it.
+    #[serde(default)]
+    pub skipped: u64,
+    /// How many rows it has.
+    #[serde(default)]
+    pub rows: u64,
+    /// The first rows.
+    #[serde(default)]
+    pub first: Vec<InspectedRow>,
+}
+
+/// A row of a dataset, or an answer of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InspectedRow {
+    /// The file and the row.
+    pub place: String,
+    /// Which answer of the row, such as `chosen`; empty where there is one.
+    #[serde(default)]
+    pub label: String,
+    /// Its text in parts, with the marks of the model's template where a model was given.
+    pub parts: Vec<InspectedPart>,
+    /// How many tokens it has, and how many of them are learnt; none without a model.
+    #[serde(default)]
+    pub tokens: Option<[u64; 2]>,
+}
+
+/// A part of a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InspectedPart {
+    /// What it says.
+    pub text: String,
+    /// Whether a model learns to say it.
+    pub learnt: bool,
 }
 
 /// A prompt to `converse`.

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ask::{Limits, Question, ask};
 use super::cache::Cache;
@@ -17,7 +18,7 @@ use super::error::ProviderError;
 use super::validate::parse;
 use crate::cas::{Ignore, Store};
 use crate::digest::Digest;
-use crate::protocol::{CheckAnswer, CheckRequest, Description, StageParams};
+use crate::protocol::{CheckAnswer, CheckRequest, Description, InspectAnswer, InspectRequest, StageParams};
 use crate::spec;
 
 /// The most characters of a problem.
@@ -82,6 +83,26 @@ impl Provider {
             }
             given => Err(bad(format!("it speaks of {given} stages, and was asked for {expected}"))),
         }
+    }
+}
+
+impl Provider {
+    /// What a dataset is; none from a provider that does not look at datasets.
+    ///
+    /// # Errors
+    /// It cannot be asked, or answers nonsense.
+    pub fn inspect(&self, request: &InspectRequest) -> Result<Option<InspectAnswer>, ProviderError> {
+        if !self.description.inspects {
+            return Ok(None);
+        }
+        let bad = |why: String| ProviderError::BadAnswer { program: self.program.clone(), why };
+        let request = serde_json::to_vec(request).map_err(|e| bad(e.to_string()))?;
+        let environment = provider_environment(Some(&self.description), &environment::caller());
+        let question = Question { verb: "inspect", request: &request };
+        // All rows are counted.
+        let limits = Limits { time: Duration::from_secs(600), ..Limits::default() };
+        let text = ask(&self.program, question, &environment, limits)?;
+        serde_json::from_slice(&text).map(Some).map_err(|e| bad(e.to_string()))
     }
 }
 

@@ -131,6 +131,7 @@ pub fn description() -> Description {
         environment: Vec::new(),
         devices: Vec::new(),
         checks: false,
+        inspects: false,
         kinds: vec![
             kind(
                 "pretrain",

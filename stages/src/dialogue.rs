@@ -121,6 +121,25 @@ impl Ranked {
     }
 }
 
+/// An answer to its prompt as a row.
+///
+/// # Errors
+/// When the chat template cannot be rendered, or does not say where the answer begins.
+pub fn judged_row(
+    tokenizer: &Tokenizer,
+    judged: &Judged,
+    answer: &Answer,
+) -> Result<TokenRow, TokenizerError> {
+    match answer {
+        Answer::Completion(completion) => answered(tokenizer, &judged.prompt, completion),
+        Answer::Turns(turns) => {
+            let messages = [judged.prompt.as_slice(), turns].concat();
+            let chat = Chat { messages, prompt_turns: judged.prompt.len(), tools: judged.tools.clone() };
+            Ok(demonstrated(tokenizer, &Demonstration::Chat(chat))?.0)
+        }
+    }
+}
+
 /// A ranking as rows of at most `context` tokens. A row in which no token is left to be judged is left out.
 fn ranked_item(
     tokenizer: &Tokenizer,
@@ -130,14 +149,7 @@ fn ranked_item(
 ) -> Result<Ranked, TokenizerError> {
     let mut item = Ranked { rows: Vec::new(), ranks: Vec::new() };
     for (answer, &rank) in judged.answers.iter().zip(&judged.ranks) {
-        let mut row = match answer {
-            Answer::Completion(completion) => answered(tokenizer, &judged.prompt, completion)?,
-            Answer::Turns(turns) => {
-                let messages = [judged.prompt.as_slice(), turns].concat();
-                let chat = Chat { messages, prompt_turns: judged.prompt.len(), tools: judged.tools.clone() };
-                demonstrated(tokenizer, &Demonstration::Chat(chat))?.0
-            }
-        };
+        let mut row = judged_row(tokenizer, judged, answer)?;
         let length = row.ids.len();
         row.truncate(context);
         if row.targets() > 0 {

@@ -14,7 +14,7 @@ use kiln_formats::foreign::ForeignTokenizer;
 use kiln_formats::gguf::{GgufError, Imported};
 use kiln_formats::model::safetensors::{INDEX, WEIGHTS, Weights, WeightsError};
 use kiln_formats::model::{TensorSource, hugging_face};
-use kiln_formats::tokenizer::Tokenizer;
+use kiln_formats::tokenizer::{Tokenizer, TokenizerError};
 
 use crate::adapter;
 use crate::bundle::BundleError;
@@ -173,15 +173,29 @@ pub fn gguf(path: &Path, device: &Device) -> Result<(Network, Tokenizer), Bundle
     let imported = Imported::open(path)?;
     let described = hugging_face::read(&imported.config)
         .map_err(|source| ModelError::Config { path: path.to_owned(), source })?;
-    let tokenizer = ForeignTokenizer::from_values(
+    let tokenizer = tokenizer_of(&imported)?;
+    let model = io::read(&described, &GgufTensors { path, imported: &imported }, device)?;
+    Ok((model, tokenizer))
+}
+
+fn tokenizer_of(imported: &Imported) -> Result<Tokenizer, TokenizerError> {
+    Tokenizer::foreign(ForeignTokenizer::from_values(
         &imported.tokenizer,
         Some(&imported.tokenizer_config),
         Some(&imported.generation_config),
         Some(&imported.config),
-    );
-    let tokenizer = Tokenizer::foreign(tokenizer.map_err(kiln_formats::tokenizer::TokenizerError::from)?)?;
-    let model = io::read(&described, &GgufTensors { path, imported: &imported }, device)?;
-    Ok((model, tokenizer))
+    )?)
+}
+
+/// The tokenizer of a tokenizer's folder, of a model's folder or of a GGUF file.
+///
+/// # Errors
+/// When there is none, or it is malformed.
+pub fn tokenizer(path: &Path) -> Result<Tokenizer, BundleError> {
+    match form(path) {
+        Ok(Form::Gguf(file)) => Ok(tokenizer_of(&Imported::open(&file)?)?),
+        _ => Ok(Tokenizer::load(path)?),
+    }
 }
 
 #[cfg(test)]

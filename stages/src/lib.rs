@@ -21,6 +21,7 @@ pub mod export;
 pub mod generate;
 pub mod gold;
 pub mod import;
+pub mod inspect;
 pub mod kernels;
 pub mod model;
 pub mod rank;

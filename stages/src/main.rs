@@ -1,6 +1,6 @@
 //! The worker `kiln-stages`: Kiln's training stages as a provider.
 //!
-//! Purpose: speaks the provider protocol: `describe`, `check`, `run`, `converse`, `export`; and `tokenizer …` and
+//! Purpose: speaks the provider protocol: `describe`, `check`, `inspect`, `run`, `converse`, `export`; and `tokenizer …` and
 //! `model …` for checks against other implementations.
 //! Invariant: stdout carries the protocol alone; exit codes are the protocol's.
 //! Must not know: pipelines, the store.
@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use kiln::protocol::{EXIT_INTERRUPTED, Event, StageRequest};
 use kiln_formats::bpe;
 use kiln_stages::context::{self, Context, StageError, emit, try_emit};
-use kiln_stages::{compare, converse, device, export, stages};
+use kiln_stages::{compare, converse, device, export, inspect, stages};
 use serde::Serialize;
 
 /// A request is never longer.
@@ -32,10 +32,11 @@ fn main() -> ExitCode {
         Some("run") => finish(run()),
         Some("converse") => finish(converse::converse().map(|()| Vec::new())),
         Some("export") => finish(export::export()),
+        Some("inspect") => inspect(),
         Some("tokenizer") => tokenizer(&arguments[1..]),
         Some("model") => model(&arguments[1..]),
         _ => {
-            let usage = "usage: kiln-stages describe | check | run | converse | export | tokenizer … | model …; `kiln run` calls it";
+            let usage = "usage: kiln-stages describe | check | inspect | run | converse | export | tokenizer … | model …; `kiln run` calls it";
             usage_error(usage)
         }
     }
@@ -54,6 +55,13 @@ fn describe() -> ExitCode {
 fn check() -> ExitCode {
     match serde_json::from_reader(std::io::stdin().lock().take(REQUEST_LIMIT)) {
         Ok(request) => answer(&stages::registry::check(&request)),
+        Err(e) => usage_error(&format!("the request: {e}")),
+    }
+}
+
+fn inspect() -> ExitCode {
+    match serde_json::from_reader(std::io::stdin().lock().take(REQUEST_LIMIT)) {
+        Ok(request) => answer(&inspect::inspect(&request)),
         Err(e) => usage_error(&format!("the request: {e}")),
     }
 }

@@ -125,7 +125,7 @@ fn rows(of: Of) -> Vec<Value> {
 fn every_shape_that_is_learnt_from_trains_and_its_broken_twin_is_named() {
     for (name, of, field) in LEARNT {
         trains(&sft(&file("learnt.jsonl", &lines(&rows(of)))), name);
-        assert_broken(name, rows(of), field, |data| sft(data));
+        assert_broken(name, rows(of), field, sft);
     }
 }
 
@@ -135,7 +135,7 @@ fn every_shape_that_is_judged_by_trains_and_its_broken_twin_is_named() {
         let data = file("judged.jsonl", &lines(&rows(of)));
         trains(&reward(&data), name);
         trains(&workshop().dpo().with("epochs", json!(1)).input("rankings", &data), name);
-        assert_broken(name, rows(of), field, |data| reward(data));
+        assert_broken(name, rows(of), field, reward);
     }
 }
 
@@ -264,4 +264,63 @@ fn prompts_of_several_turns_are_sampled_and_kept_as_they_are() {
     let text = String::from_utf8(outputs["completions"].clone()).unwrap();
     let made: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&made[0]["prompt"], &made[1]["prompt"]), (&prompt, &json!("the sun")));
+}
+
+/// The stage that writes data as tokens.
+fn tokenize(tokenizer: &str, data: &Path) -> Stage {
+    let stage = workshop().tokenizer(2).without("corpus");
+    Stage { kind: "tokenize".into(), params: json!({}), output: "tokens", ..stage }
+        .input("tokenizer", &workshop().artifact(tokenizer))
+        .input("data", data)
+}
+
+#[test]
+fn tokens_on_disk_train_the_same_model_as_the_data_they_were_made_of() {
+    let shop = workshop();
+    for (name, of) in [("messages", LEARNT[1].1), ("text", LEARNT[0].1)] {
+        let data = file("to-tokenize.jsonl", &lines(&rows(of)));
+        let tokens = shop.made("tokens", &tokenize("base", &data));
+        let outputs = |data: &Path| {
+            let place = sft(data).with("steps", json!(5)).with("batch_size", json!(3)).place();
+            let run = place.run(Ending::Done, None);
+            assert_eq!(run.code, Some(0), "{name}: {:?}", run.error());
+            place.outputs()
+        };
+        assert!(outputs(&tokens) == outputs(&data), "{name}");
+        std::fs::remove_dir_all(&tokens).unwrap();
+    }
+}
+
+#[test]
+fn pretraining_reads_tokens_epoch_after_epoch_and_resumes_to_the_same_bytes() {
+    let shop = workshop();
+    let tokens = shop.made("corpus-tokens", &tokenize("tokenizer", &shop.artifact("corpus")));
+    let stage = shop.pretrain().input("corpus", &tokens);
+    let place = stage.place();
+    let run = place.run(Ending::Done, None);
+    assert_eq!(run.code, Some(0), "{:?}", run.error());
+    assert!(run.logged("nothing of the tokens is held out"));
+    let resumed = stage.place();
+    assert_eq!(resumed.run(Ending::Killed, Some("0")).code, None);
+    assert_eq!(resumed.run(Ending::Done, Some("0")).code, Some(0));
+    assert!(resumed.outputs() == place.outputs());
+    let run = trains(&stage.input("validation", &shop.artifact("corpus")), "with a validation text");
+    let loss = run.summary().iter().find(|(name, _)| name == "val/loss").unwrap().1;
+    assert!(loss < 0.8 * f64::from(shop.vocab()).ln(), "{loss}");
+}
+
+#[test]
+fn tokens_of_another_tokenizer_and_damaged_ones_are_refused() {
+    let shop = workshop();
+    let other = shop.made("other-tokenizer", &shop.tokenizer(1).with("vocab_size", json!(290)));
+    let stage = tokenize("base", &shop.artifact("corpus")).input("tokenizer", &other);
+    let tokens = shop.made("other-tokens", &stage);
+    assert!(refused(&sft(&tokens), &tokens).contains("DATA were made with another tokenizer"));
+    let tokens = shop.made("damaged-tokens", &tokenize("base", &shop.artifact("corpus")));
+    let path = tokens.join("00000.tokens");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(refused(&sft(&tokens), &tokens).contains("tokenize the data again"));
+    let pairs = file("pairs-to-tokenize.jsonl", &lines(&rows(JUDGED[0].1)));
+    assert!(refused(&tokenize("base", &pairs), &pairs).starts_with("DATA:1: this is neither a text nor"));
 }

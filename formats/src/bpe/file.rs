@@ -79,6 +79,11 @@ pub(super) fn save(tokenizer: &Tokenizer, folder: &Path) -> Result<(), Tokenizer
     std::fs::write(&template, TEMPLATE).map_err(|error| TokenizerError::io(&template, error))
 }
 
+/// The content of `tokenizer.json`.
+pub(super) fn bytes(tokenizer: &Tokenizer) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&describe(tokenizer))
+}
+
 fn write(path: &Path, content: &impl Serialize) -> Result<(), TokenizerError> {
     let mut bytes =
         serde_json::to_vec_pretty(content).map_err(|error| TokenizerError::file(path, error.to_string()))?;

@@ -82,6 +82,14 @@ impl Tokenizer {
         file::save(self, folder)
     }
 
+    /// The content of the file that describes it.
+    ///
+    /// # Errors
+    /// Those of writing JSON.
+    pub fn file(&self) -> Result<Vec<u8>, serde_json::Error> {
+        file::bytes(self)
+    }
+
     /// The tokens of a text; never a special one.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         encode::encode(&self.shared.vocabulary, self.shared.pattern, text)

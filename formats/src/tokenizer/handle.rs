@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::stream::StreamDecoder;
 use crate::bpe;
@@ -19,6 +20,8 @@ use crate::template::{ChatTemplate, TemplateError};
 /// The token that ends a document in the vocabularies of many models whose stop token is another.
 const ENDOFTEXT: &str = "<|endoftext|>";
 
+/// The vocabulary and how a text is cut.
+const TOKENIZER: &str = "tokenizer.json";
 /// The chat template alone.
 const TEMPLATE: &str = "chat_template.jinja";
 /// The settings of a tokenizer, the chat template among them.
@@ -210,6 +213,26 @@ impl Tokenizer {
         }
     }
 
+    /// The SHA-256, in hexadecimal, of all that tokens of texts and conversations depend on.
+    ///
+    /// # Errors
+    /// Those of writing JSON.
+    pub fn digest(&self) -> Result<String, serde_json::Error> {
+        let (file, template) = match &self.0 {
+            Kind::Own(own) => (own.file()?, bpe::chat::TEMPLATE),
+            Kind::Foreign(foreign) => {
+                let files = foreign.tokenizer.files();
+                let file = files.iter().find(|(name, _)| *name == TOKENIZER);
+                let file = file.map(|(_, bytes)| bytes.to_vec()).unwrap_or_default();
+                (file, foreign.tokenizer.chat_template().unwrap_or_default())
+            }
+        };
+        let mut hash = Sha256::new_with_prefix((file.len() as u64).to_le_bytes());
+        hash.update(file);
+        hash.update(template);
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// Whether another tokenizer gives every text the same ids.
     pub fn has_ids_of(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -217,6 +240,11 @@ impl Tokenizer {
             (Kind::Foreign(ours), Kind::Foreign(theirs)) => ours.tokenizer.same_ids(&theirs.tokenizer),
             _ => false,
         }
+    }
+
+    /// Whether it came with somebody else's chat template.
+    pub fn has_template_of_its_own(&self) -> bool {
+        matches!(&self.0, Kind::Foreign(foreign) if foreign.template.is_some())
     }
 
     /// Ends a document.

@@ -2,6 +2,7 @@
 
 pub mod card;
 pub mod converse;
+pub mod dataset;
 pub mod export;
 pub mod log;
 pub mod metrics;

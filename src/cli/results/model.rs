@@ -139,6 +139,10 @@ fn model_at(common: &Common, name: &str) -> Result<Model, CliError> {
     Ok(Model { name: name.to_owned(), folder, program: default_program(common)? })
 }
 
+/// The program of the default provider.
+///
+/// # Errors
+/// There is none.
 fn default_program(common: &Common) -> Result<PathBuf, CliError> {
     let store = open_store(common, &find_root(None)?)?;
     let mut providers = Providers::new(&store);

@@ -2,7 +2,7 @@
 //!
 //! Purpose: shows where an artifact can be read, its type, its files and its first lines.
 //! Invariant: the store verified what is shown; no control character of it reaches the terminal.
-//! Must not know: what the artifact means, except that the best file of a report is `report.md`.
+//! Must not know: what the artifact means, except that the best file of a report is `report.md`; `dataset` knows more.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::dataset;
 use super::origin::origin;
 use crate::cas::Store;
 use crate::cas::remote::FetchError;
@@ -21,7 +22,7 @@ use crate::cli::{CliError, Exit};
 use crate::executor::take_over;
 use crate::graph::Graph;
 use crate::plan::{Plan, SourceFiles, StageIx, State};
-use crate::protocol::Port;
+use crate::protocol::{InspectAnswer, Port};
 use crate::report::links;
 use crate::report::text::{bytes, table};
 use crate::spec::diagnostic::printable_char;
@@ -45,6 +46,8 @@ pub struct Shown {
     pub artifact: ArtifactRef,
     /// Where it can be read.
     pub path: PathBuf,
+    /// The same, or the pattern that its files match.
+    pub pattern: PathBuf,
     /// Its files, if it is a folder.
     files: Vec<(String, u64)>,
     /// The run that made it, and how people are told of it.
@@ -97,7 +100,8 @@ pub fn run(common: &Common, args: &ShowArgs, printer: &mut Printer) -> Result<Ex
             "run": shown.made.as_ref().map(|(run, _)| run),
         }))?;
     } else {
-        to_text(&shown, printer);
+        let dataset = dataset::look(&context, &shown)?;
+        to_text(&shown, dataset.as_ref(), printer);
     }
     Ok(Exit::Ok)
 }
@@ -161,10 +165,12 @@ pub fn find(context: &Context, name: &str) -> Result<Shown, CliError> {
             port.name
         )));
     }
+    let path = links::readable(store, &artifact).map_err(|e| CliError::Failed(e.to_string()))?;
     Ok(Shown {
         name: format!("{stage}.{}", port.name),
         artifact_type: port.types.first().cloned().unwrap_or_else(|| "any".into()),
-        path: links::readable(store, &artifact).map_err(|e| CliError::Failed(e.to_string()))?,
+        pattern: path.clone(),
+        path,
         files: files(store, &artifact)?,
         artifact,
         made: Some((action.provenance.run.clone(), origin(store, action))),
@@ -178,6 +184,13 @@ fn source(context: &Context, name: &str) -> Result<Shown, CliError> {
     let found = planner.sources().files(name).and_then(|files| Ok((files, planner.sources().source(name)?)));
     let (found, artifact) = found.map_err(|e| context.plan_error(e))?;
     let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
+    let declared = context.graph.pipeline().sources.get(name);
+    let pattern = match &found {
+        SourceFiles::Path(path) => path.clone(),
+        SourceFiles::Glob { .. } => {
+            context.graph.pipeline().root.join(declared.map_or("", |source| source.path.as_str()))
+        }
+    };
     let (path, files) = match found {
         SourceFiles::Path(path) if artifact.tree => {
             let tree = context.store.list_source(&path, planner.sources().ignore())?;
@@ -190,12 +203,13 @@ fn source(context: &Context, name: &str) -> Result<Shown, CliError> {
             (base, files)
         }
     };
-    let artifact_type = context.graph.pipeline().sources.get(name).map(|s| s.artifact_type.clone());
+    let artifact_type = declared.map(|source| source.artifact_type.clone());
     Ok(Shown {
         name: name.to_owned(),
         artifact_type: artifact_type.unwrap_or_else(|| "any".into()),
         artifact,
         path,
+        pattern,
         files,
         made: None,
         stale: false,
@@ -209,8 +223,8 @@ fn files(store: &Store, artifact: &ArtifactRef) -> Result<Vec<(String, u64)>, Cl
     Ok(store.tree(&artifact.digest)?.files.into_iter().map(|f| (f.path, f.size)).collect())
 }
 
-fn to_text(shown: &Shown, printer: &mut Printer) {
-    let Shown { name, artifact_type, artifact, path, files, made, stale } = shown;
+fn to_text(shown: &Shown, dataset: Option<&InspectAnswer>, printer: &mut Printer) {
+    let Shown { name, artifact_type, artifact, path, files, made, stale, .. } = shown;
     let form = if artifact.tree { format!("folder of {} files", files.len()) } else { "file".into() };
     printer.line(format!("{}  {artifact_type}, {form}, {}", paint(STRONG, name), bytes(artifact.size)));
     printer.line(format!("digest  {}", artifact.digest));
@@ -229,6 +243,10 @@ fn to_text(shown: &Shown, printer: &mut Printer) {
     table(&rows).iter().for_each(|line| printer.line(line));
     if files.len() > MOST_FILES {
         printer.line(format!("  and {} more", files.len() - MOST_FILES));
+    }
+    if let Some(dataset) = dataset {
+        dataset::to_text(dataset, printer);
+        return;
     }
     if let Some((of, lines)) = preview(shown) {
         printer.line("");
@@ -279,7 +297,7 @@ fn head(path: &Path, most: usize) -> Option<Vec<String>> {
 }
 
 /// A line without control characters; long lines are cut.
-fn clean(line: &str) -> String {
+pub(super) fn clean(line: &str) -> String {
     const LONG: usize = 160;
     let mut out: String = line.chars().take(LONG).map(printable_char).collect();
     if line.chars().nth(LONG).is_some() {

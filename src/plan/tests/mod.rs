@@ -207,6 +207,7 @@ impl Providers for Offer {
             environment: Vec::new(),
             devices: Vec::new(),
             checks: false,
+            inspects: false,
             kinds: vec![kind],
         })
     }

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use kiln_formats::records::{RecordError, Shape};
+use kiln_formats::shards::ShardError;
 
 /// An error of reading or writing data.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,12 @@ pub enum DataError {
     /// A dataset could not be read.
     #[error(transparent)]
     Records(#[from] RecordError),
+    /// Tokens on disk could not be read or written.
+    #[error(transparent)]
+    Tokens(#[from] ShardError),
+    /// Tokens of another tokenizer than the model's.
+    #[error("the tokens in {} were made with another tokenizer than the model's; tokenize the data with the model's", .0.display())]
+    OtherTokenizer(PathBuf),
     /// A row has another shape than its artifact type asks for.
     #[error("{place}: this is a dataset of {found}, and {wanted} are {shapes}, such as {example}")]
     Shape {

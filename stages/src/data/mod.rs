@@ -29,7 +29,7 @@ pub use error::DataError;
 pub use hold_out::hold_out;
 pub use lines::{read, write};
 pub use rows::{
-    Answer, Chat, Completion, CompletionSet, Demonstration, Judged, Message, Prompt, Ranking, Row, last_said,
-    spoken,
+    Answer, Chat, Completion, CompletionSet, Demonstration, Judged, Message, Prompt, Ranking, Role, Row,
+    last_said, spoken,
 };
 pub use token_store::TokenStore;

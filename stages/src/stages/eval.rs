@@ -68,7 +68,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "eval",
-        4,
+        5,
         "compares base, SFT model and policy on held-out prompts",
         (
             vec![
@@ -78,7 +78,7 @@ pub fn entry() -> Entry {
                 optional(
                     "base",
                     &["checkpoint", "policy"],
-                    "the base model, asked with a page that ends where its speech begins",
+                    "the base model; without a chat template, asked with a page that ends where its speech begins",
                 ),
                 optional("policy", &["policy"], "the policy"),
                 optional("reward", &["reward"], "the reward model, for the best-of-n curve"),
@@ -150,7 +150,8 @@ impl<'a> EvalContext<'a> {
     /// A model's answers, scored.
     fn evaluate(&self, name: &str, folder: &Path) -> Result<Answers, StageError> {
         let (model, tokenizer) = bundle::load(folder, self.ctx.device())?;
-        let replies = if name == "base" {
+        // Somebody else's model may well know a chat template before it is tuned here.
+        let replies = if name == "base" && !tokenizer.has_template_of_its_own() {
             self.continued_pages(&model, &tokenizer)?
         } else {
             self.replies(&model, &tokenizer, &self.chat_prompts(&tokenizer, &model)?)?

@@ -16,4 +16,5 @@ pub mod registry;
 pub mod reward;
 pub mod sample;
 pub mod sft;
+pub mod tokenize;
 pub mod tokenizer;

@@ -1,11 +1,14 @@
 //! `pretrain`: the base model, by next-token prediction on raw text.
 //!
 //! Purpose: tokenizer and corpus in, checkpoint out.
-//! Invariant: the windows of a step depend on (seed, step, row) alone; the held-out part is never
-//! trained on.
+//! Invariant: the rows of a step depend on (seed, step, row) alone: windows of a text are drawn, tokens on disk come epoch after
+//! epoch, each document apart; the held-out part is never trained on.
 //! Must not know: what the base model will be asked.
 //! Source: Radford 2019.
 
+use std::path::Path;
+
+use kiln_formats::shards::Tokens;
 use kiln_formats::tokenizer::Tokenizer;
 use rand::Rng;
 use schemars::JsonSchema;
@@ -14,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use super::registry::{Entry, input, optional, output};
 use crate::bundle;
 use crate::context::{Context, StageError, Summary};
-use crate::data::{Corpus, TokenStore};
+use crate::data::{Corpus, DataError, TokenStore};
 use crate::generate::{Generator, Sampling, Stop};
-use crate::model::{Execution, ModelParams, Network};
+use crate::model::{Execution, ModelParams, Network, TokenRow};
 use crate::rng::keyed;
 use crate::train::corpus::{self, HeldOut, VALIDATION_TOKENS, Windows};
+use crate::train::rows::{self, Epochs};
 use crate::train::run::{TrainConfig, train};
 use crate::train::{OptimizerParams, Schedule, footprint, micro_batch};
 
@@ -103,8 +107,12 @@ pub fn entry() -> Entry {
         (
             vec![
                 input("tokenizer", &["tokenizer"], "how text becomes tokens"),
-                input("corpus", &["corpus"], "the text to train on"),
-                optional("validation", &["corpus"], "held-out text; else the end of the corpus"),
+                input("corpus", &["corpus", "tokens"], "the text to train on"),
+                optional(
+                    "validation",
+                    &["corpus"],
+                    "held-out text; else the end of the corpus, and nothing of tokens",
+                ),
             ],
             vec![output("model", "checkpoint", "the base model")],
         ),
@@ -124,20 +132,20 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let config = params.model.config(tokenizer.vocab_size()).map_err(StageError::failed)?;
     let micro = micro_batch(params.micro_batch, params.batch_size);
     footprint::check(ctx, &config, micro.saturating_mul(config.max_position_embeddings), params.execution)?;
-    let (training, held_out) = split(params, &tokenizer, config.max_position_embeddings, ctx)?;
-    let training = Windows::new(training, config.max_position_embeddings).map_err(|e| {
-        StageError::failed(format!("{e} (beside it, {} tokens are held out)", held_out.targets()))
-    })?;
-    let batch = |step: u64| {
-        let row = |i| training.row(keyed(params.seed, "pretrain", step, i).random());
-        (0..params.batch_size as u64).map(row).collect()
+    let context = config.max_position_embeddings;
+    let corpus = ctx.input("corpus")?;
+    let tokens = rows::are_tokens(corpus).then(|| rows::open(corpus, &tokenizer)).transpose()?;
+    let (source, held_out) = match &tokens {
+        Some(tokens) => on_disk(params, (&tokenizer, tokens), context, ctx)?,
+        None => windows(params, &tokenizer, context, ctx)?,
     };
+    let batch = |step: u64| source.batch(params, step);
     let model = Network::drawn(&config, params.seed, ctx.device()).executed(params.execution);
     ctx.log(format!(
         "{} parameters, {} tokens to train on, {} held out",
         config.parameters(),
-        training.tokens(),
-        held_out.targets()
+        source.tokens(),
+        held_out.as_ref().map_or(0, HeldOut::targets)
     ));
     let setup = TrainConfig {
         steps: params.steps,
@@ -147,12 +155,96 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
         micro_batch: micro,
         eval_every: params.eval_every,
         batch: &batch,
-        validate: &|model| held_out.measure(model, micro),
+        validate: &|model| {
+            held_out.as_ref().map_or_else(|| Ok(Vec::new()), |held| held.measure(model, micro))
+        },
         show: &|model, step| show(ctx, model, &tokenizer, params.seed, step),
     };
     let (model, last) = train(ctx, model, &setup)?;
     bundle::save(ctx.output("model")?, &model, &tokenizer, ctx.input("tokenizer")?)?;
     Ok(last.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// What rows are made of.
+enum Source<'a> {
+    /// A text of which windows are drawn.
+    Windows(Windows),
+    /// Tokens of which each epoch has every one once, with the number of tokens.
+    Epochs(Epochs<'a>, u64),
+}
+
+impl Source<'_> {
+    fn tokens(&self) -> u64 {
+        match self {
+            Self::Windows(windows) => windows.tokens() as u64,
+            Self::Epochs(_, tokens) => *tokens,
+        }
+    }
+
+    /// The rows of a step.
+    fn batch(&self, params: &Params, step: u64) -> Result<Vec<TokenRow>, DataError> {
+        let size = params.batch_size as u64;
+        match self {
+            Self::Windows(windows) => {
+                (0..size).map(|i| windows.row(keyed(params.seed, "pretrain", step, i).random())).collect()
+            }
+            Self::Epochs(epochs, _) => {
+                let rows = (step * size..(step + 1) * size).map(|number| epochs.row(number));
+                Ok(rows.collect::<Result<Vec<_>, DataError>>()?.into_iter().flatten().collect())
+            }
+        }
+    }
+}
+
+/// Windows of the corpus, and what is held out.
+fn windows<'a>(
+    params: &Params,
+    tokenizer: &Tokenizer,
+    time: usize,
+    ctx: &Context,
+) -> Result<(Source<'a>, Option<HeldOut>), StageError> {
+    let (training, held_out) = split(params, tokenizer, time, ctx)?;
+    let training = Windows::new(training, time).map_err(|e| {
+        StageError::failed(format!("{e} (beside it, {} tokens are held out)", held_out.targets()))
+    })?;
+    Ok((Source::Windows(training), Some(held_out)))
+}
+
+/// Epochs of tokens on disk, and the validation text if one is given.
+fn on_disk<'a>(
+    params: &Params,
+    (tokenizer, tokens): (&Tokenizer, &'a Tokens),
+    time: usize,
+    ctx: &Context,
+) -> Result<(Source<'a>, Option<HeldOut>), StageError> {
+    let source = Source::Epochs(Epochs::new(tokens, time + 1, params.seed)?, tokens.tokens());
+    let validation = ctx.optional_input("validation");
+    if validation.is_none() {
+        ctx.warn("nothing of the tokens is held out; give the input `validation` for a validation loss");
+    }
+    Ok((source, validation.map(|path| validation_text(params, tokenizer, (path, time), ctx)).transpose()?))
+}
+
+fn most(params: &Params) -> usize {
+    match params.validation_tokens {
+        ValidationTokens::Most(most) => most,
+        ValidationTokens::Whole(_) => usize::MAX,
+    }
+}
+
+/// The validation text as rows.
+fn validation_text(
+    params: &Params,
+    tokenizer: &Tokenizer,
+    (path, time): (&Path, usize),
+    ctx: &Context,
+) -> Result<HeldOut, StageError> {
+    let tokens = corpus::tokens(tokenizer, &Corpus::open(path)?, ctx.checkpoint())?;
+    let held = HeldOut::new(tokenizer, tokens, time, most(params))?;
+    match held.targets() {
+        0 => Err(StageError::failed(format!("the validation text {} is empty", path.display()))),
+        _ => Ok(held),
+    }
 }
 
 /// The tokens to train on, and what is held out.
@@ -162,21 +254,14 @@ fn split(
     time: usize,
     ctx: &Context,
 ) -> Result<(TokenStore, HeldOut), StageError> {
-    let most = match params.validation_tokens {
-        ValidationTokens::Most(most) => most,
-        ValidationTokens::Whole(_) => usize::MAX,
-    };
     let tokens = |corpus: &Corpus| corpus::tokens(tokenizer, corpus, ctx.checkpoint());
-    let held_out = |corpus: &Corpus| HeldOut::new(tokenizer, tokens(corpus)?, time, most);
     let corpus = Corpus::open(ctx.input("corpus")?)?;
     let Some(path) = ctx.optional_input("validation") else {
         let (training, held) = corpus.split(params.validation_fraction)?;
-        return Ok((tokens(&training)?, held_out(&held)?));
+        let held = HeldOut::new(tokenizer, tokens(&held)?, time, most(params))?;
+        return Ok((tokens(&training)?, held));
     };
-    let held = held_out(&Corpus::open(path)?)?;
-    if held.targets() == 0 {
-        return Err(StageError::failed(format!("the validation text {} is empty", path.display())));
-    }
+    let held = validation_text(params, tokenizer, (path, time), ctx)?;
     Ok((tokens(&corpus)?, held))
 }
 

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{dpo, eval, merge, model, names, ppo, pretrain, rank, reward, sample, sft, tokenizer};
+use super::{dpo, eval, merge, model, names, ppo, pretrain, rank, reward, sample, sft, tokenize, tokenizer};
 use crate::context::{Context, StageError, Summary};
 
 type Run = Box<dyn Fn(&StageRequest, &Context) -> Result<Summary, StageError>>;
@@ -121,6 +121,7 @@ pub fn entries() -> Vec<Entry> {
         reward::entry(),
         sample::entry(),
         sft::entry(),
+        tokenize::entry(),
         tokenizer::entry(),
     ]
 }
@@ -153,6 +154,7 @@ pub fn description() -> Description {
         environment: crate::device::environment(),
         devices: crate::device::device_files(),
         checks: true,
+        inspects: true,
         kinds,
     }
 }

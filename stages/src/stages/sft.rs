@@ -17,8 +17,9 @@ use crate::context::{Context, StageError, Summary};
 use crate::data::{self, Demonstration, Message, hold_out, spoken};
 use crate::dialogue;
 use crate::generate::{Sampling, Stop, generate};
-use crate::model::{Execution, LoraParams, Network, TokenRow};
+use crate::model::{Execution, LoraParams, Network};
 use crate::rng::pass_batch;
+use crate::train::rows::{self, Examples};
 use crate::train::run::{TrainConfig, train};
 use crate::train::{OptimizerParams, Schedule, lm_loss, micro_batch};
 
@@ -86,7 +87,11 @@ pub fn entry() -> Entry {
         (
             vec![
                 input("model", &["checkpoint", "policy"], "the base model"),
-                input("demonstrations", &["demonstrations"], "prompts with ideal responses"),
+                input(
+                    "demonstrations",
+                    &["demonstrations", "tokens"],
+                    "what to learn to say: conversations, prompts with ideal responses, texts",
+                ),
             ],
             vec![output("model", "checkpoint", "the SFT model")],
         ),
@@ -97,16 +102,16 @@ pub fn entry() -> Entry {
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let (model, tokenizer) = bundle::load(ctx.input("model")?, ctx.device())?;
     let model = adapter::start(model, params.lora.as_ref(), params.seed)?.executed(params.execution);
-    let demonstrations: Vec<Demonstration> = data::read(ctx.input("demonstrations")?)?;
     let context = model.config().max_position_embeddings;
-    let rows = dialogue::demonstrations(ctx, &tokenizer, &demonstrations, context)?;
-    let shown: Vec<&Demonstration> = rows.iter().rev().take(3).map(|(i, _)| &demonstrations[*i]).collect();
-    let mut rows: Vec<TokenRow> = rows.into_iter().map(|(_, row)| row).collect();
+    let (examples, shown) = examples(ctx, &tokenizer, context)?;
+    let mut places: Vec<usize> = (0..examples.len()).collect();
     let held_out =
-        hold_out(&mut rows, params.validation_fraction, "demonstrations").map_err(StageError::failed)?;
-    let batches = rows.len().div_ceil(params.batch_size) as u64;
+        hold_out(&mut places, params.validation_fraction, "demonstrations").map_err(StageError::failed)?;
+    let held_out = examples.rows(held_out)?;
+    let rows = places.len();
+    let batches = rows.div_ceil(params.batch_size) as u64;
     let steps = params.steps.unwrap_or((params.epochs * batches as f64).ceil().max(1.0) as u64);
-    let batch = |step: u64| Ok(batch(&rows, params.batch_size, params.seed, step));
+    let batch = |step: u64| examples.rows(pass_batch(params.seed, "sft", step, rows, params.batch_size));
     let micro = micro_batch(params.micro_batch, params.batch_size);
     let validate = |model: &Network| {
         if held_out.is_empty() {
@@ -131,25 +136,42 @@ fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     Ok(last.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-/// The rows of a step.
-fn batch(rows: &[TokenRow], size: usize, seed: u64, step: u64) -> Vec<TokenRow> {
-    pass_batch(seed, "sft", step, rows.len(), size).into_iter().map(|i| rows[i].clone()).collect()
+/// The rows to learn from, and what to show answers to: the last demonstrations where these are no tokens.
+fn examples(
+    ctx: &Context,
+    tokenizer: &Tokenizer,
+    context: usize,
+) -> Result<(Examples, Vec<Vec<Message>>), StageError> {
+    let path = ctx.input("demonstrations")?;
+    if rows::are_tokens(path) {
+        let tokens = rows::open(path, tokenizer)?;
+        let all = tokens.documents();
+        let (examples, long) = Examples::fitting(tokens, context)?;
+        if long > 0 {
+            ctx.warn(format!("{long} of {all} demonstrations are longer than {context} tokens: left out"));
+        }
+        return Ok((examples, Vec::new()));
+    }
+    let demonstrations: Vec<Demonstration> = data::read(path)?;
+    let rows = dialogue::demonstrations(ctx, tokenizer, &demonstrations, context)?;
+    let last = rows.iter().rev().take(3).filter_map(|(place, _)| asked(&demonstrations[*place]));
+    let shown = last.map(<[Message]>::to_vec).collect();
+    Ok((Examples::Rows(rows.into_iter().map(|(_, row)| row).collect()), shown))
 }
 
 fn show(
     ctx: &Context,
     model: &Network,
     tokenizer: &Tokenizer,
-    shown: &[&Demonstration],
+    shown: &[Vec<Message>],
     seed: u64,
     step: u64,
 ) -> Result<(), StageError> {
     let context = model.config().max_position_embeddings;
     let max_new_tokens = 40.min(context / 2);
-    let turns: Vec<&[Message]> = shown.iter().filter_map(|d| asked(d)).collect();
-    let prompt = |turns: &&[Message]| tokenizer.prompt_ids_within(turns, context - max_new_tokens);
+    let prompt = |turns: &Vec<Message>| tokenizer.prompt_ids_within(turns, context - max_new_tokens);
     let prompts =
-        turns.iter().map(|turns| Ok(prompt(turns)?.0)).collect::<Result<Vec<_>, TokenizerError>>()?;
+        shown.iter().map(|turns| Ok(prompt(turns)?.0)).collect::<Result<Vec<_>, TokenizerError>>()?;
     let samples: Vec<u64> = (0..prompts.len() as u64).collect();
     let sampling = Sampling {
         temperature: 0.8,
@@ -159,7 +181,7 @@ fn show(
         purpose: "show",
         step,
     };
-    for (turns, made) in turns.iter().zip(generate(model, &prompts, &samples, 8, &sampling)?) {
+    for (turns, made) in shown.iter().zip(generate(model, &prompts, &samples, 8, &sampling)?) {
         ctx.sample(step, &spoken(turns), &tokenizer.decode(&made.tokens));
     }
     Ok(())
@@ -178,6 +200,7 @@ fn asked(demonstration: &Demonstration) -> Option<&[Message]> {
 mod tests {
     use super::*;
     use crate::data::Chat;
+    use crate::model::TokenRow;
     use crate::testing::{context, tokenizer};
 
     fn demonstrations(n: usize) -> Vec<Demonstration> {
@@ -237,17 +260,19 @@ mod tests {
 
     #[test]
     fn a_pass_visits_every_demonstration_once_in_an_order_of_its_own() {
-        let rows = rows_of(&demonstrations(10), 100);
+        let rows = Examples::Rows(rows_of(&demonstrations(10), 200));
+        let batch =
+            |size: usize, seed: u64, step: u64| rows.rows(pass_batch(seed, "sft", step, 10, size)).unwrap();
         let pass = |seed: u64, pass: u64| -> Vec<TokenRow> {
-            (pass * 3..(pass + 1) * 3).flat_map(|step| batch(&rows, 4, seed, step)).collect()
+            (pass * 3..(pass + 1) * 3).flat_map(|step| batch(4, seed, step)).collect()
         };
         for i in 0..4 {
             let seen = pass(1, i);
-            assert!(rows.iter().all(|r| seen.contains(r)) && seen.len() == 10);
+            assert!((0..10).all(|place| seen.contains(&rows.row(place).unwrap())) && seen.len() == 10);
             assert_ne!(seen, pass(1, i + 1));
             assert_ne!(seen, pass(2, i));
             assert_eq!(seen, pass(1, i));
         }
-        assert_eq!(batch(&rows, 4, 1, 2).len(), 2, "the last batch of a pass is ragged");
+        assert_eq!(batch(4, 1, 2).len(), 2, "the last batch of a pass is ragged");
     }
 }

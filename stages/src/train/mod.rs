@@ -6,11 +6,13 @@
 
 pub mod checkpoint;
 pub mod corpus;
+
 pub mod footprint;
 pub mod lm;
 pub mod meter;
 pub mod optimizer;
 pub mod origin;
+pub mod rows;
 pub mod run;
 pub mod schedule;
 pub mod state;
