@@ -130,7 +130,7 @@ fn unpack(bytes: &[u8], bit: usize, width: usize) -> Option<u32> {
 
 fn varint(bytes: &[u8], at: &mut usize) -> Result<u64> {
     let mut value = 0_u64;
-    for shift in (0..63).step_by(7) {
+    for shift in (0..70).step_by(7) {
         let byte = *bytes.get(*at).ok_or(SHORT)?;
         *at += 1;
         value |= u64::from(byte & 0x7f) << shift;

@@ -20,3 +20,6 @@ mod thrift;
 mod tree;
 
 pub(super) use rows::Parquet;
+
+#[cfg(test)]
+mod tests;
