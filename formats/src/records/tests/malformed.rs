@@ -173,7 +173,12 @@ fn files_that_are_something_else_are_named_with_what_to_do() {
     let gz = std::fs::read(fixture("text.jsonl.gz")).unwrap();
     let zst = std::fs::read(fixture("text.jsonl.zst")).unwrap();
     let parquet = std::fs::read(fixture("text-none.parquet")).unwrap();
-    let messages: [(&str, &[u8], &str); 11] = [
+    let messages: [(&str, &[u8], &str); 12] = [
+        (
+            "rows.csv",
+            &[0; 4096],
+            "rows.csv: it begins with bytes of zero, as a file that was not written to its end; copy it again",
+        ),
         (
             "rows.jsonl",
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",

@@ -71,11 +71,20 @@ fn column<T: DataType>(
     column.close().unwrap();
 }
 
-fn read(bytes: Vec<u8>) -> Vec<Triple> {
+fn opened(bytes: Vec<u8>) -> Parquet {
     let input = Input::Bytes(bytes.into());
     let path: Arc<Path> = Path::new("rows.parquet").into();
     let file = DataFile { path, container: Container::Parquet, compression: Compression::None, input };
-    let mut rows = Parquet::open(&file, Options::default().limits()).unwrap();
+    Parquet::open(&file, Options::default().limits()).unwrap()
+}
+
+/// The message about the first row.
+fn failure(bytes: Vec<u8>) -> String {
+    opened(bytes).next_row(false).unwrap().unwrap_err().to_string()
+}
+
+fn read(bytes: Vec<u8>) -> Vec<Triple> {
+    let mut rows = opened(bytes);
     let number = |value: Option<&Json>| match value {
         Some(Json::Number(number)) => Some(number.clone()),
         _ => None,
@@ -203,6 +212,18 @@ fn a_page_whose_header_lies_is_refused() {
 }
 
 #[test]
+fn a_header_whose_known_fields_have_other_types_is_refused() {
+    // In place of an encoding or a checksum stands a list: what the crate takes for a number and what follows it, a reader
+    // that goes by the types takes for elements.
+    let encoding = [0x15, 0, 0x15, 18, 0x15, 18, 0x2c, 0x15, 2, 0x19, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0];
+    let checksum =
+        [0x15, 0, 0x15, 18, 0x15, 18, 0x19, 0x15, 0, 0x1c, 0x15, 2, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0];
+    for bytes in [&encoding[..], &checksum] {
+        assert_eq!(PageHeader::read(bytes), Err(ThriftError::Broken("a field has the wrong type")));
+    }
+}
+
+#[test]
 fn deltas_that_claim_more_values_than_the_page_are_refused() {
     // Blocks of 128 in 4 parts, 2^30 values, of which the first is 0.
     let claim = [0x80, 1, 4, 0x80, 0x80, 0x80, 0x80, 4, 0];
@@ -215,4 +236,24 @@ fn deltas_that_claim_more_values_than_the_page_are_refused() {
         Err("its values are longer than the page")
     );
     assert_eq!(delta::lengths(&[0x80, 1, 4, 1, 4, b'a', b'b'], 10), Ok(1));
+}
+
+#[test]
+fn a_run_of_no_deltas_where_levels_tell_of_a_value_is_refused() {
+    // Blocks of 128 in 4 parts, no value, though the "first" is 0: the decoder would take it and then count below 0.
+    assert_eq!(delta::integers(&[0x80, 1, 4, 0, 0], 1, 64), Ok(0));
+    let sound = written(
+        &[(None, Some(7), None)],
+        Some([Encoding::PLAIN, Encoding::DELTA_BINARY_PACKED, Encoding::PLAIN]),
+        WriterVersion::PARQUET_1_0,
+    );
+    // So many parts of a block, one value, and 7.
+    let at = sound.windows(3).position(|bytes| bytes == [4, 1, 14]).expect("the run of one value");
+    let mut broken = sound.clone();
+    broken[at + 1] = 0;
+    assert_eq!(read(sound), [(None, Some(7), None)]);
+    assert_eq!(
+        failure(broken),
+        "rows.parquet: row 1: a page is damaged: it has fewer values than its levels tell of; the file is damaged, write it again"
+    );
 }
