@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the targets `parquet`, `records` and `shards`, and one each of `chat_template` and `tokenizer`, to
-fuzz/corpus/, from nothing but the standard library.
+"""Writes the seeds of the targets `parquet`, `records` and `shards`, and one each of `chat_template`,
+`model_config` and `tokenizer`, to fuzz/corpus/, from nothing but the standard library.
 
 Purpose: one small valid input for each container, compression and shape; and inputs near the bounds of time and size, from which
 a fuzzer soon gets beyond them. Those of Parquet and zstd are the fixtures of
@@ -64,7 +64,10 @@ def records():
     yield "guess.json", GUESS + b'[{"text": "a"}]'
     yield "text.jsonl.gz", JSONL + gzip.compress(line(SHAPES["text"]), mtime=0) + gzip.compress(line(SHAPES["text"]), mtime=0)
     yield "text.jsonl.zst", JSONL + (DATA / "text.jsonl.zst").read_bytes()
-    # Nearly the most that the target lets a file have, after decompression.
+    # Nearly the most that the target lets a file have, after decompression. The blocks of zstd are a byte that is repeated.
+    blocks = [(131_072, 0), (130_000, 0), (100, 1)]
+    repeated = b"".join((size << 3 | 1 << 1 | last).to_bytes(3, "little") + b"a" for size, last in blocks)
+    yield "large.txt.zst", TEXT + bytes.fromhex("28b52ffd0038") + repeated
     yield "large.txt.gz", TEXT + gzip.compress(b"word " * 50_000, mtime=0)
     yield "large.jsonl.gz", JSONL + gzip.compress(line({"text": "word " * 10_000}), mtime=0)
 
@@ -100,6 +103,14 @@ def chat_template():
     # Some ten thousand steps; the most are six million.
     loops = "".join(f"{{% for {name} in range(20) %}}" for name in "abc")
     yield "loops", (loops + "{{ a * b }}" + "{% endfor %}" * 3).encode()
+    yield "repeated", b"{{ ('ab' * 8000000)|length }}{{ ([1] * 9000)|length }}"
+
+
+def model_config():
+    # As large as can be, but for the positions, for RoPE makes a table of them.
+    sizes = {"vocab_size": 1 << 20, "hidden_size": 1 << 16, "intermediate_size": 1 << 18, "num_hidden_layers": 1 << 10}
+    heads = {"num_attention_heads": 1 << 10, "num_key_value_heads": 1 << 10, "max_position_embeddings": 1 << 17}
+    yield "largest", json.dumps({"model_type": "llama", **sizes, **heads}).encode()
 
 
 def tokenizer():
@@ -115,7 +126,7 @@ def tokenizer():
     yield "template", json.dumps(file | {"model": model}).encode() + b"\0ab<s>a"
 
 
-for target in (chat_template, parquet, records, shards, tokenizer):
+for target in (chat_template, model_config, parquet, records, shards, tokenizer):
     folder = FUZZ / "corpus" / target.__name__
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in target():
