@@ -10,17 +10,20 @@
 use serde_json::Value;
 
 use crate::model::{hugging_face, peft, safetensors};
-use crate::{foreign, gguf, template};
+use crate::{foreign, gguf, records, shards, template};
 
 /// A target: its name, and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 8] = [
     ("chat_template", template::fuzz),
     ("gguf", gguf::fuzz),
     ("model_config", model_config),
+    ("parquet", records::fuzz::parquet),
+    ("records", records::fuzz::rows),
     ("safetensors", tensors),
+    ("shards", shards::fuzz::shards),
     ("tokenizer", foreign::fuzz),
 ];
 
@@ -38,7 +41,12 @@ fn model_config(bytes: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return };
     if let Ok(described) = hugging_face::read(&value) {
         described.config.check().unwrap();
-        let _ = described.config.parameters();
+        let config = &described.config;
+        let sizes = [config.vocab, config.layers, config.hidden_size, config.heads, config.kv_heads];
+        let more = [config.head_dim, config.intermediate_size, config.max_position_embeddings];
+        assert!(sizes.into_iter().chain(more).all(|size| (1..=1 << 20).contains(&size)), "{described:?}");
+        // So no number of values overflows, whatever they are multiplied with.
+        assert!(config.parameters() < 1 << 56, "{described:?}");
         if described.config.has_rope() {
             let (frequencies, scale) = described.config.rope.frequencies(described.config.head_dim);
             assert_eq!(2 * frequencies.len(), described.config.head_dim);

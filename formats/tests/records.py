@@ -147,7 +147,7 @@ def a_ranking(draw):
     prompt = text(draw)
     completions = [{"text": text(draw), "finished": draw.random() < 0.5, "tokens": [draw.randint(0, 9), 7]} for _ in range(3)]
     rest = {"ranks": [2, 1, 2], "annotator": "ann", "seconds": 1.5, "flags": ["unsure"]}
-    return {"prompt": prompt, "completions": completions, **rest}, {"prompt": [user(prompt)], "completions": completions, **rest}
+    return {"prompt": prompt, "completions": completions, **rest}, {"prompt": prompt, "completions": completions, **rest}
 
 
 SHAPES = {

@@ -49,7 +49,8 @@ pub fn fuzz(bytes: &[u8]) {
 fn check(tokenizer: &ForeignTokenizer, text: &str) {
     let with_specials = tokenizer.encode_with_specials(text);
     let ids = tokenizer.encode(text);
-    for &id in with_specials.iter().chain(&ids) {
+    let document = tokenizer.encode_document(text);
+    for &id in with_specials.iter().chain(&ids).chain(&document) {
         assert!((id as usize) < tokenizer.vocab_size(), "the id {id} is beyond the vocabulary");
     }
     if !text.contains('\u{fdd0}') {
@@ -66,7 +67,6 @@ fn check(tokenizer: &ForeignTokenizer, text: &str) {
     streamed += &stream.finish();
     assert_eq!(streamed, tokenizer.decode(&ids), "a stream decodes as all at once");
     _ = tokenizer.decode_marked(&with_specials);
-    _ = tokenizer.encode_document(text);
     _ = ids.iter().filter_map(|&id| tokenizer.token_bytes(id)).count();
     assert!(tokenizer.same_ids(tokenizer), "a tokenizer is like itself");
 }

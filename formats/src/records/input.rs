@@ -108,6 +108,11 @@ impl Input {
             let message = "it is a pointer of Git LFS and not the data; get it with `git lfs pull`";
             return Err(RecordError::file(self.path(), message));
         }
+        if start.len() >= 4 && start.iter().all(|&byte| byte == 0) {
+            let message =
+                "it begins with bytes of zero, as a file that was not written to its end; copy it again";
+            return Err(RecordError::file(self.path(), message));
+        }
         if let Some(encoding) = other_encoding(&start) {
             return Err(RecordError::Encoding { path: self.path().to_path_buf(), encoding });
         }

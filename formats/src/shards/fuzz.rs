@@ -1,7 +1,7 @@
 //! The reading of tokens as a function of any bytes.
 //!
-//! Purpose: a fuzz target that panics when a rule is broken: what opens can be read or says why not, and an epoch has each token
-//! once.
+//! Purpose: a fuzz target that panics when a rule is broken: what opens can be read or says why not, an epoch has each token
+//! once, and a row has the tokens of its pieces.
 //! Invariant: nothing is written, and no file is touched.
 //! Must not know: who makes the bytes.
 
@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use super::store::Store;
 use super::{Cursor, Packed, Packing, Tokens};
+
+/// How many tokens a row has.
+const LENGTH: u32 = 7;
 
 /// Reads bytes as an index, of which the first two bytes tell the length, and as the shard that it names.
 pub fn shards(bytes: &[u8]) {
@@ -39,10 +42,22 @@ pub fn shards(bytes: &[u8]) {
         }
     }
     for packing in [Packing::Sequential, Packing::FirstFit] {
-        let Ok(mut packed) = Packed::new(&tokens, 7, packing, Some(1)) else { return };
+        let Ok(mut packed) = Packed::new(&tokens, LENGTH, packing, Some(1)) else { return };
         let rows = packed.rows(3);
         let pieces = (0..rows).map(|row| packed.pieces(Cursor { epoch: 3, row })).collect::<Vec<_>>();
         let total: u64 = pieces.iter().flatten().map(|piece| u64::from(piece.length)).sum();
         assert_eq!(total, tokens.tokens(), "an epoch has not each token once");
+        for row in 0..rows.min(64) {
+            let read = packed.row(Cursor { epoch: 3, row });
+            assert!(read.is_ok() || !is_sound, "a row of sound tokens cannot be read");
+            let Ok(read) = read else { continue };
+            let lengths = (read.ids.len(), read.mask.len(), read.positions.len());
+            assert!(lengths.0 <= LENGTH as usize && lengths == (lengths.0, lengths.0, lengths.0));
+            let ids = read.pieces.iter().flat_map(|piece| {
+                let range = piece.start..piece.start + u64::from(piece.length);
+                tokens.piece(piece.document, range).map(|read| read.ids).unwrap_or_default()
+            });
+            assert!(ids.eq(read.ids), "a row has other tokens than its pieces");
+        }
     }
 }

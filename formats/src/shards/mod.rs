@@ -16,8 +16,9 @@
 //! | (documents + 1) x 8 | where each document begins, in tokens of this shard, and where the last one ends: u64 |
 //! | tokens / 8, rounded up | a bit for each token, the lowest bit of a byte first: 1 where it is learnt; none where all are |
 //!
-//! Shards are read with `pread` and not mapped: a file that becomes shorter is an error then and no signal, no `unsafe` is
-//! needed, and for rows of 2,048 tokens the two are equally fast from the page cache (within a tenth of a microsecond).
+//! Shards are read with `pread` and not mapped: a file that becomes shorter is an error then and no signal, and no `unsafe` is
+//! needed. Measured from the page cache, 2,048 ids take 1.4 us so and 0.9 us out of a map; a whole row of as many tokens, with
+//! mask and positions, takes 8 to 16 us, and a training step far longer.
 
 mod error;
 pub mod fuzz;

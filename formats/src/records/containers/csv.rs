@@ -25,17 +25,25 @@ use super::kind::{Limits, Rows};
 pub(super) struct Csv {
     path: Arc<Path>,
     stream: Stream,
-    separator: u8,
     limit: u64,
-    /// The line of the next byte, from 1.
-    line: u64,
     /// The name of each field, and the column it is where a shape knows it.
     header: Vec<(String, Option<&'static str>)>,
-    /// The fields of the record, joined.
-    bytes: Vec<u8>,
-    /// Where each field of the record ends.
-    ends: Vec<usize>,
+    record: Record,
     ended: bool,
+}
+
+/// A record that is read byte by byte.
+struct Record {
+    separator: u8,
+    /// The line of the next byte, from 1.
+    line: u64,
+    /// The line on which the record begins.
+    begins: u64,
+    state: State,
+    /// The fields, joined.
+    bytes: Vec<u8>,
+    /// Where each field ends.
+    ends: Vec<usize>,
 }
 
 /// Where in a field the reader is.
@@ -51,21 +59,75 @@ enum State {
     Closed,
 }
 
-/// Why a record could not be read.
-enum Broken {
-    Io(std::io::Error),
-    TooLarge,
-    Wrong(String),
+impl Record {
+    /// Begins the next record.
+    fn begin(&mut self) {
+        (self.begins, self.state) = (self.line, State::Start);
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Takes a byte: true when the record ends with it. Blank lines before it are skipped.
+    fn take(&mut self, byte: u8) -> Result<bool, String> {
+        self.line += u64::from(byte == b'\n');
+        let is_end = matches!(byte, b'\n' | b'\r');
+        match (self.state, byte) {
+            (State::Start, _) if is_end && self.ends.is_empty() => self.begins = self.line,
+            (State::Quoted, b'"') => self.state = State::Closed,
+            (State::Quoted, _) => self.bytes.push(byte),
+            (_, _) if is_end => {
+                self.ends.push(self.bytes.len());
+                return Ok(true);
+            }
+            (_, _) if byte == self.separator => {
+                self.ends.push(self.bytes.len());
+                self.state = State::Start;
+            }
+            (State::Start, b'"') => self.state = State::Quoted,
+            (State::Closed, b'"') => {
+                self.bytes.push(byte);
+                self.state = State::Quoted;
+            }
+            (State::Closed, _) => {
+                let field = self.ends.len() + 1;
+                return Err(format!(
+                    "field {field} goes on after its closing quote; a quote inside a field is doubled"
+                ));
+            }
+            (State::Start | State::Plain, _) => {
+                self.bytes.push(byte);
+                self.state = State::Plain;
+            }
+        }
+        if self.ends.len() > MOST_COLUMNS {
+            Err(format!("it has more than {MOST_COLUMNS} fields"))
+        } else {
+            Ok(false)
+        }
+    }
+
+    /// The end of the file: true when a record ends with it.
+    fn end(&mut self) -> Result<bool, String> {
+        if self.state == State::Quoted {
+            return Err("a quote in this record is never closed".into());
+        }
+        if self.state == State::Start && self.ends.is_empty() {
+            return Ok(false);
+        }
+        self.ends.push(self.bytes.len());
+        Ok(true)
+    }
 }
 
 impl Csv {
     pub(super) fn open(file: &DataFile, separator: u8, limits: Limits) -> Result<Self, RecordError> {
         let (stream, _) = file.input.text(file.compression, limits.file)?;
         let (path, limit) = (Arc::clone(&file.path), limits.row);
-        let (header, bytes, ends) = (Vec::new(), Vec::new(), Vec::new());
-        let mut csv = Self { path, stream, separator, limit, line: 1, header, bytes, ends, ended: false };
-        if let Some(at) = csv.record()? {
-            for place in 0..csv.ends.len() {
+        let state = State::Start;
+        let record = Record { separator, line: 1, begins: 1, state, bytes: Vec::new(), ends: Vec::new() };
+        let mut csv = Self { path, stream, limit, header: Vec::new(), record, ended: false };
+        if let Some(at) = csv.advance()? {
+            for place in 0..csv.record.ends.len() {
                 let name = csv.text(at, place)?.trim().to_owned();
                 let column = row::column(&name);
                 if column.is_some() && csv.header.iter().any(|(known, _)| *known == name) {
@@ -81,95 +143,47 @@ impl Csv {
         RecordError::row(&self.path, at, Fault::new(field, message))
     }
 
-    /// Reads a record; blank lines before it are skipped. None at the end.
-    fn record(&mut self) -> Result<Option<At>, RecordError> {
-        let (mut at, mut state) = (At::Line(self.line), State::Start);
-        self.bytes.clear();
-        self.ends.clear();
-        loop {
-            let step = self.step(&mut at, &mut state);
-            match step {
-                Ok(None) => {}
-                Ok(Some(true)) => return Ok(Some(at)),
-                Ok(Some(false)) => return Ok(None),
-                Err(broken) => {
-                    self.ended = true;
-                    return Err(match broken {
-                        Broken::Io(error) => RecordError::read(&self.path, error),
-                        Broken::TooLarge => RecordError::large(&self.path, at, self.limit),
-                        Broken::Wrong(message) => self.wrong(at, "", message),
-                    });
-                }
-            }
-        }
+    /// Reads a record; none at the end. After an error there is none either.
+    fn advance(&mut self) -> Result<Option<At>, RecordError> {
+        let record = self.read();
+        self.ended = !matches!(record, Ok(Some(_)));
+        record
     }
 
-    /// Reads a buffer of the record: true when it has ended, false when there is none.
-    fn step(&mut self, at: &mut At, state: &mut State) -> Result<Option<bool>, Broken> {
-        let buffer = self.stream.fill_buf().map_err(Broken::Io)?;
-        if buffer.is_empty() {
-            let is_blank = self.bytes.is_empty() && self.ends.is_empty() && *state == State::Start;
-            return match state {
-                State::Quoted => Err(Broken::Wrong("a quote in this record is never closed".into())),
-                _ if is_blank => Ok(Some(false)),
-                _ => {
-                    self.ends.push(self.bytes.len());
-                    Ok(Some(true))
-                }
-            };
-        }
-        let (mut taken, mut is_whole) = (0, false);
-        for &byte in buffer {
-            taken += 1;
-            if byte == b'\n' {
-                self.line += 1;
+    fn read(&mut self) -> Result<Option<At>, RecordError> {
+        self.record.begin();
+        loop {
+            let buffer = self.stream.fill_buf().map_err(|error| RecordError::read(&self.path, error))?;
+            if buffer.is_empty() {
+                let at = At::Line(self.record.begins);
+                let is_record = self.record.end().map_err(|what| self.wrong(at, "", what))?;
+                return Ok(is_record.then_some(at));
             }
-            let is_end = byte == b'\n' || byte == b'\r';
-            match (*state, byte) {
-                (State::Start, _) if is_end && self.ends.is_empty() => *at = At::Line(self.line),
-                (State::Start | State::Plain | State::Closed, _) if is_end => {
-                    self.ends.push(self.bytes.len());
-                    is_whole = true;
+            let (mut taken, mut is_whole) = (0, Ok(false));
+            for &byte in buffer {
+                taken += 1;
+                is_whole = self.record.take(byte);
+                if is_whole != Ok(false) {
                     break;
                 }
-                (State::Start, b'"') => *state = State::Quoted,
-                (State::Quoted, b'"') => *state = State::Closed,
-                (State::Closed, b'"') => {
-                    self.bytes.push(byte);
-                    *state = State::Quoted;
-                }
-                (State::Start | State::Plain | State::Closed, _) if byte == self.separator => {
-                    self.ends.push(self.bytes.len());
-                    *state = State::Start;
-                }
-                (State::Closed, _) => {
-                    let field = self.ends.len() + 1;
-                    return Err(Broken::Wrong(format!(
-                        "field {field} goes on after its closing quote; a quote inside a field is doubled"
-                    )));
-                }
-                (State::Start, _) => {
-                    self.bytes.push(byte);
-                    *state = State::Plain;
-                }
-                (State::Plain | State::Quoted, _) => self.bytes.push(byte),
             }
-            if self.ends.len() > MOST_COLUMNS {
-                return Err(Broken::Wrong(format!("it has more than {MOST_COLUMNS} fields")));
+            self.stream.consume(taken);
+            let at = At::Line(self.record.begins);
+            if is_whole.map_err(|what| self.wrong(at, "", what))? {
+                return Ok(Some(at));
+            }
+            if self.record.bytes.len() as u64 > self.limit {
+                return Err(RecordError::large(&self.path, at, self.limit));
             }
         }
-        self.stream.consume(taken);
-        if self.bytes.len() as u64 > self.limit {
-            return Err(Broken::TooLarge);
-        }
-        Ok(is_whole.then_some(true))
     }
 
     /// A field of the record as text.
     fn text(&self, at: At, place: usize) -> Result<&str, RecordError> {
-        let begin = place.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        let end = self.ends.get(place).copied().unwrap_or(begin);
-        let bytes = self.bytes.get(begin..end).unwrap_or_default();
+        let begin =
+            place.checked_sub(1).and_then(|before| self.record.ends.get(before)).copied().unwrap_or(0);
+        let end = self.record.ends.get(place).copied().unwrap_or(begin);
+        let bytes = self.record.bytes.get(begin..end).unwrap_or_default();
         std::str::from_utf8(bytes).map_err(|error| {
             let field = self.header.get(place).map(|(name, _)| name.clone()).unwrap_or_default();
             let first = error.valid_up_to();
@@ -181,7 +195,7 @@ impl Csv {
 
     /// The record as a row.
     fn row(&self, at: At, names: bool) -> Result<Row, RecordError> {
-        let (fields, wanted) = (self.ends.len(), self.header.len());
+        let (fields, wanted) = (self.record.ends.len(), self.header.len());
         if fields != wanted {
             let what = format!(
                 "{fields} fields, and the first line names {wanted}; put quotes around a field with separators or line ends"
@@ -219,22 +233,15 @@ impl Rows for Csv {
         if self.ended {
             return None;
         }
-        match self.record() {
-            Ok(Some(at)) => Some(self.row(at, names).map(|row| (at, row))),
-            Ok(None) => {
-                self.ended = true;
-                None
-            }
-            Err(error) => Some(Err(error)),
-        }
+        let at = self.advance().transpose()?;
+        Some(at.and_then(|at| self.row(at, names).map(|row| (at, row))))
     }
 
     fn count(&mut self) -> Result<u64, RecordError> {
         let mut rows = 0;
-        while !self.ended && self.record()?.is_some() {
+        while !self.ended && self.advance()?.is_some() {
             rows += 1;
         }
-        self.ended = true;
         Ok(rows)
     }
 }

@@ -111,15 +111,26 @@ impl Checked {
                 let runs = rest.get(..u32::from_le_bytes(*size) as usize).ok_or(FEWER)?;
                 rle::walk(runs, 1, values, 0, true).map(|_| ())
             }
-            (Encoding::DELTA_BINARY_PACKED, Type::INT32) => delta::integers(data, levels, 32),
-            (Encoding::DELTA_BINARY_PACKED, Type::INT64) => delta::integers(data, levels, 64),
-            (Encoding::DELTA_LENGTH_BYTE_ARRAY, Type::BYTE_ARRAY) => delta::lengths(data, levels).map(|_| ()),
-            (Encoding::DELTA_BYTE_ARRAY, Type::BYTE_ARRAY) => delta::prefixes(data, levels),
+            (Encoding::DELTA_BINARY_PACKED, Type::INT32) => {
+                enough(delta::integers(data, levels, 32)?, values)
+            }
+            (Encoding::DELTA_BINARY_PACKED, Type::INT64) => {
+                enough(delta::integers(data, levels, 64)?, values)
+            }
+            (Encoding::DELTA_LENGTH_BYTE_ARRAY, Type::BYTE_ARRAY) => {
+                enough(delta::lengths(data, levels)?, values)
+            }
+            (Encoding::DELTA_BYTE_ARRAY, Type::BYTE_ARRAY) => enough(delta::prefixes(data, levels)?, values),
             (Encoding::BYTE_STREAM_SPLIT, Type::INT32 | Type::FLOAT) => streams(data, values, 4),
             (Encoding::BYTE_STREAM_SPLIT, Type::INT64 | Type::DOUBLE) => streams(data, values, 8),
             _ => Err("its values have an encoding that is not read"),
         }
     }
+}
+
+/// A run of deltas says itself how many values it has; the decoder takes the first one even from a run of none.
+fn enough(found: usize, wanted: usize) -> Result<()> {
+    if found < wanted { Err(FEWER) } else { Ok(()) }
 }
 
 /// Steps over strings with their lengths before them: how many bytes so many of them have.

@@ -19,8 +19,8 @@ type Result<T> = std::result::Result<T, &'static str>;
 
 const SHORT: &str = "a run of deltas ends early";
 
-/// Checks integers of so many bits as deltas; at most so many values.
-pub(super) fn integers(bytes: &[u8], most: usize, bits: u8) -> Result<()> {
+/// Checks integers of so many bits as deltas, at most so many values: how many there are.
+pub(super) fn integers(bytes: &[u8], most: usize, bits: u8) -> Result<usize> {
     let header = header(bytes, most)?;
     let per_mini = header.block / header.minis;
     let (mut at, mut left) = (header.end, header.values.saturating_sub(1));
@@ -36,10 +36,10 @@ pub(super) fn integers(bytes: &[u8], most: usize, bits: u8) -> Result<()> {
             left = left.saturating_sub(per_mini);
         }
     }
-    Ok(())
+    Ok(header.values)
 }
 
-/// Checks byte arrays whose lengths are deltas.
+/// Checks byte arrays whose lengths are deltas: how many there are.
 pub(super) fn lengths(bytes: &[u8], most: usize) -> Result<usize> {
     let (lengths, end) = decode(bytes, most)?;
     let mut total = 0_u64;
@@ -52,14 +52,14 @@ pub(super) fn lengths(bytes: &[u8], most: usize) -> Result<usize> {
     Ok(lengths.len())
 }
 
-/// Checks byte arrays that share prefixes with those before them.
-pub(super) fn prefixes(bytes: &[u8], most: usize) -> Result<()> {
+/// Checks byte arrays that share prefixes with those before them: how many there are.
+pub(super) fn prefixes(bytes: &[u8], most: usize) -> Result<usize> {
     let (prefixes, end) = decode(bytes, most)?;
     if prefixes.iter().any(|&length| length < 0) {
         return Err("a length is negative");
     }
     let suffixes = lengths(bytes.get(end..).unwrap_or_default(), most)?;
-    if suffixes == prefixes.len() { Ok(()) } else { Err("it has not as many prefixes as suffixes") }
+    if suffixes == prefixes.len() { Ok(suffixes) } else { Err("it has not as many prefixes as suffixes") }
 }
 
 fn header(bytes: &[u8], most: usize) -> Result<Header> {
@@ -130,7 +130,7 @@ fn unpack(bytes: &[u8], bit: usize, width: usize) -> Option<u32> {
 
 fn varint(bytes: &[u8], at: &mut usize) -> Result<u64> {
     let mut value = 0_u64;
-    for shift in (0..63).step_by(7) {
+    for shift in (0..70).step_by(7) {
         let byte = *bytes.get(*at).ok_or(SHORT)?;
         *at += 1;
         value |= u64::from(byte & 0x7f) << shift;

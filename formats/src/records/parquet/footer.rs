@@ -4,7 +4,9 @@
 //! Invariants: the schema is bounded in depth and size; the column chunks lie within the file and together are no larger.
 //! Must not know: pages.
 
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{
+    ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy, RowGroupMetaData,
+};
 use parquet::file::reader::Length;
 
 use super::source::Source;
@@ -47,8 +49,17 @@ pub(super) fn read(source: &Source) -> Result<ParquetMetaData, String> {
     let begin = length - TAIL - size;
     let bytes = source.bytes(begin, size).map_err(io)?;
     walk(&bytes).map_err(|error| format!("its metadata is damaged: {}", said(error)))?;
-    let metadata = ParquetMetaDataReader::decode_metadata(&bytes)
-        .map_err(|error| format!("its metadata is damaged: {error}"))?;
+    // What the columns hold at the least and at the most is of no use here, and a source of faults.
+    let skipped = || ParquetStatisticsPolicy::SkipAll;
+    let options = ParquetMetaDataOptions::default()
+        .with_column_stats_policy(skipped())
+        .with_encoding_stats_policy(skipped())
+        .with_size_stats_policy(skipped());
+    let metadata =
+        ParquetMetaDataReader::decode_metadata_with_options(&bytes, Some(&options)).map_err(|error| {
+            let text = error.to_string();
+            format!("its metadata is damaged: {}", text.strip_prefix("Parquet error: ").unwrap_or(&text))
+        })?;
     chunks(&metadata, begin)?;
     Ok(metadata)
 }

@@ -59,7 +59,10 @@ impl PageHeader {
                 (5, STRUCT) => inner[0] = Some(inner_of(&mut thrift, PageType::Data)?),
                 (7, STRUCT) => inner[1] = Some(inner_of(&mut thrift, PageType::Dictionary)?),
                 (8, STRUCT) => inner[2] = Some(inner_of(&mut thrift, PageType::DataV2)?),
-                (1 | 2 | 3 | 5 | 7 | 8, _) => return Err(ThriftError::Broken("a field has the wrong type")),
+                (4, I32) => thrift.skip(of)?,
+                // What the crate knows it reads without a look at its type, so another one would mean one thing here and
+                // another there; an index of pages is no page.
+                (1..=8, _) => return Err(ThriftError::Broken("a field has the wrong type")),
                 _ => thrift.skip(of)?,
             }
             last = number;
@@ -123,7 +126,9 @@ fn inner_of(thrift: &mut Thrift<'_>, kind: PageType) -> Result<Inner> {
             (5, I32, PageType::DataV2) => inner.definition_bytes = thrift.int32()?,
             (6, I32, PageType::DataV2) => inner.repetition_bytes = thrift.int32()?,
             (7, TRUE | FALSE, PageType::DataV2) => inner.is_uncompressed = of == FALSE,
-            (1, _, _) | (2 | 5 | 6 | 7, _, PageType::DataV2) => {
+            (2, I32, _) | (3 | 4, I32, PageType::Data | PageType::DataV2) => thrift.skip(of)?,
+            (3, TRUE | FALSE, PageType::Dictionary) => {}
+            (1..=4, _, PageType::Data) | (1..=3, _, PageType::Dictionary) | (1..=7, _, PageType::DataV2) => {
                 return Err(ThriftError::Broken("a field has the wrong type"));
             }
             _ => thrift.skip(of)?,

@@ -19,4 +19,7 @@ mod source;
 mod thrift;
 mod tree;
 
-pub(super) use rows::Parquet;
+pub(super) use rows::{PANICKED, Parquet};
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,10 @@ use super::pages::Held;
 use super::source::Source;
 use super::tree::{self, Broken, Node, Reason};
 
+/// What is said of a file on which the decoder panicked.
+pub(in super::super) const PANICKED: &str =
+    "the decoder of Parquet failed on it; the file is damaged, write it again";
+
 /// The rows of a file.
 pub(in super::super) struct Parquet {
     path: Arc<Path>,
@@ -198,6 +202,6 @@ fn guarded<T>(read: impl FnOnce() -> Result<T>) -> std::result::Result<T, String
             let text = text.strip_prefix("Parquet error: ").unwrap_or(&text);
             Err(format!("{text}; the file is damaged, write it again"))
         }
-        Err(_) => Err("the decoder of Parquet failed on it; the file is damaged, write it again".into()),
+        Err(_) => Err(PANICKED.into()),
     }
 }

@@ -204,7 +204,7 @@ fn the_caller_may_name_the_container_and_the_shape() {
         Options { container: Some(Container::JsonLines), shape: Some(Shape::Prompts), ..Options::default() };
     let rows: Vec<_> = super::super::open(&path, &options).unwrap().map(|row| row.unwrap().1).collect();
     let row = serde_json::to_value(&rows[0]).unwrap();
-    assert_eq!(row, json!({"prompt": [{"role": "user", "content": "a"}], "response": "b"}));
+    assert_eq!(row, json!({"prompt": "a", "response": "b"}));
 }
 
 #[test]

@@ -230,3 +230,26 @@ fn a_row_of_parquet_beyond_the_limit_is_an_error() {
     let found: Vec<bool> = rows.map(|row| row.is_ok()).collect();
     assert_eq!(found, [true, true, false], "the third text has 32 bytes");
 }
+
+#[test]
+fn a_row_that_says_what_is_said_of_a_panic_is_no_panic() {
+    let row = r#"0{"messages": [{"role": "the decoder of Parquet failed on it; the file is damaged, write it again"}]}"#;
+    fuzz::rows(row.as_bytes());
+}
+
+#[test]
+fn inputs_that_other_readers_failed_at_are_errors_or_rows() {
+    // A frame of zstd of 13 bytes that tells of a window of many gigabytes.
+    let frame = b"\x28\xb5\x2f\xfd\xe0\x6c\x06\x06\x06\x63\x63\x63\x63";
+    assert_eq!(
+        wrong("rows.jsonl.zst", frame),
+        "cannot read rows.jsonl.zst: Frame requires too much memory for decoding"
+    );
+    // A frame that is to be skipped, of which there is less than it says.
+    let skipped = b"\x50\x2a\x4d\x18\xff\xff\xff\xff";
+    let early = "the compressed data end early; copy the file again";
+    assert_eq!(wrong("rows.jsonl.zst", skipped), format!("cannot read rows.jsonl.zst: {early}"));
+    assert_eq!(wrong("rows.csv", "\"\"\""), "rows.csv:1: a quote in this record is never closed");
+    assert_eq!(wrong("rows.csv", "text"), "rows.csv is empty or blank: it needs at least one row");
+    assert_eq!(super::read("rows.csv", "text\na\0b\n"), [serde_json::json!({"text": "a\0b"})]);
+}

@@ -4,6 +4,7 @@
 mod containers;
 mod errors;
 mod hostile;
+mod malformed;
 mod preferences;
 mod round_trip;
 mod shapes;

@@ -101,13 +101,13 @@ fn texts_are_texts() {
 
 #[test]
 fn our_own_artifacts_are_read() {
-    assert_eq!(one(&json!({"prompt": "a"})), (Shape::Prompts, json!({"prompt": [user("a")]})));
+    assert_eq!(one(&json!({"prompt": "a"})), (Shape::Prompts, json!({"prompt": "a"})));
     let row = json!({"prompt": "a", "completions": ["x", {"text": "", "finished": false, "tokens": [1, 2]}]});
     let answers = json!([{"text": "x", "finished": true}, {"text": "", "finished": false, "tokens": [1, 2]}]);
-    assert_eq!(one(&row), (Shape::Completions, json!({"prompt": [user("a")], "completions": answers})));
+    assert_eq!(one(&row), (Shape::Completions, json!({"prompt": "a", "completions": answers})));
     let row = json!({"prompt": "a", "completions": ["x", "y"], "ranks": [1, 1]});
     let answers = json!([{"text": "x", "finished": true}, {"text": "y", "finished": true}]);
-    let expected = json!({"prompt": [user("a")], "completions": answers, "ranks": [1, 1], "annotator": "", "seconds": 0.0, "flags": []});
+    let expected = json!({"prompt": "a", "completions": answers, "ranks": [1, 1], "annotator": "", "seconds": 0.0, "flags": []});
     assert_eq!(one(&row), (Shape::Rankings, expected));
 }
 
@@ -116,7 +116,7 @@ fn the_shape_is_the_first_that_fits_all_the_rows_that_are_looked_at() {
     let rows = "{\"prompt\": \"a\"}\n{\"prompt\": \"b\", \"response\": \"c\"}\n";
     let (_folder, path) = file("rows.jsonl", rows);
     assert_eq!(reader(&path).shape(), Shape::Prompts);
-    assert_eq!(super::rows(&path)[1], json!({"prompt": [user("b")], "response": "c"}));
+    assert_eq!(super::rows(&path)[1], json!({"prompt": "b", "response": "c"}));
 }
 
 #[test]
