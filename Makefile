@@ -53,6 +53,7 @@ test-long: test
 	python3 stages/tests/huggingface.py target/release/kiln-stages tokenizer
 	python3 stages/tests/models.py target/release/kiln-stages
 	python3 stages/tests/adapters.py target/release/kiln-stages
+	python3 stages/tests/shared_base.py target/release/kiln-stages
 	python3 stages/tests/smollm2.py target/release/kiln target/release/kiln-stages
 	$(CARGO) build --release -p kiln-formats --examples
 	python3 formats/tests/gguf_oracle.py target/release/examples/gguf

@@ -23,6 +23,9 @@ const LOOKED_AT: (usize, usize) = (64, 4 << 20);
 pub struct Options {
     /// The shape, when it shall not be found in the first rows.
     pub shape: Option<Shape>,
+    /// The shapes that the caller can use: where several fit, one of these is taken, and a row that fits none is held to
+    /// that of the first row.
+    pub wanted: &'static [Shape],
     /// The container, when it shall not be told by the names of the files.
     pub container: Option<Container>,
     /// Where a plain text may be cut: it comes in parts then, else each file is one text of at most 2 GiB.
@@ -39,6 +42,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             shape: None,
+            wanted: &[],
             container: None,
             cut: None,
             largest_row: 16 << 20,
@@ -78,6 +82,7 @@ pub struct Reader {
     /// The rows in which the shape was looked for.
     seen: VecDeque<Result<(Place, Row), RecordError>>,
     shape: Shape,
+    wanted: &'static [Shape],
     /// Whether the last text goes on.
     is_open: bool,
     /// Whether there was an example, or need not be one.
@@ -97,6 +102,7 @@ impl Reader {
             rows: None,
             seen: VecDeque::new(),
             shape: options.shape.unwrap_or(Shape::Text),
+            wanted: options.wanted,
             is_open: false,
             has_some: options.may_be_empty,
             ended: false,
@@ -170,7 +176,7 @@ impl Reader {
     /// The shape that fits the rows which were looked at.
     fn found(&self) -> Result<Shape, RecordError> {
         let rows: Vec<&Row> = self.seen.iter().flatten().map(|(_, row)| row).collect();
-        if let Some(shape) = shapes::detect(&rows) {
+        if let Some(shape) = shapes::wanted(&rows, self.wanted).or_else(|| shapes::detect(&rows)) {
             return match self
                 .seen
                 .iter()

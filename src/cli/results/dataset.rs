@@ -64,7 +64,7 @@ fn learner(context: &Context, name: &str) -> Option<PathBuf> {
 }
 
 /// Prints what a dataset is.
-pub fn to_text(answer: &InspectAnswer, printer: &mut Printer) {
+pub fn to_text(shown: &Shown, answer: &InspectAnswer, printer: &mut Printer) {
     if let Some(problem) = &answer.problem {
         printer.line(paint(BAD, format!("no dataset: {}", clean(problem))));
         return;
@@ -89,12 +89,14 @@ pub fn to_text(answer: &InspectAnswer, printer: &mut Printer) {
     }
     for row in first {
         printer.line("");
-        shown_row(row, printer);
+        shown_row(shown, row, printer);
     }
 }
 
-fn shown_row(row: &InspectedRow, printer: &mut Printer) {
-    let mut head = row.place.rsplit('/').next().map(clean).unwrap_or_default();
+fn shown_row(shown: &Shown, row: &InspectedRow, printer: &mut Printer) {
+    // Where the bytes lie is of no use here: the place in the artifact is.
+    let place = row.place.strip_prefix(&*shown.path.to_string_lossy());
+    let mut head = clean(&place.map_or_else(|| row.place.clone(), |place| format!("{}{place}", shown.name)));
     if !row.label.is_empty() {
         head = format!("{head}, {}", clean(&row.label));
     }

@@ -85,6 +85,7 @@ pub fn run(common: &Common, args: &ShowArgs, printer: &mut Printer) -> Result<Ex
         shown.warn_if_stale(printer);
         printer.line(shown.path.display().to_string());
     } else if args.pipeline.json {
+        let dataset = dataset::look(&context, &shown)?;
         let files: Vec<_> =
             shown.files.iter().map(|(path, size)| json!({ "path": path, "size": size })).collect();
         printer.json(&json!({
@@ -98,6 +99,7 @@ pub fn run(common: &Common, args: &ShowArgs, printer: &mut Printer) -> Result<Ex
             "files": files,
             "stale": shown.stale,
             "run": shown.made.as_ref().map(|(run, _)| run),
+            "dataset": dataset,
         }))?;
     } else {
         let dataset = dataset::look(&context, &shown)?;
@@ -245,7 +247,7 @@ fn to_text(shown: &Shown, dataset: Option<&InspectAnswer>, printer: &mut Printer
         printer.line(format!("  and {} more", files.len() - MOST_FILES));
     }
     if let Some(dataset) = dataset {
-        dataset::to_text(dataset, printer);
+        dataset::to_text(shown, dataset, printer);
         return;
     }
     if let Some((of, lines)) = preview(shown) {

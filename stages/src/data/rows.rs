@@ -94,11 +94,6 @@ impl Row for Demonstration {
         Ok(match example {
             Example::Chat(chat) => Some(Self::Chat(chat)),
             Example::Text(text) => Some(Self::Text(text.text)),
-            Example::Prompt(Prompt { mut prompt, response: Some(response) }) => {
-                let prompt_turns = prompt.len();
-                prompt.push(Message::assistant(response));
-                Some(Self::Chat(Chat { messages: prompt, prompt_turns, tools: None }))
-            }
             _ => None,
         })
     }

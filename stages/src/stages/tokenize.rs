@@ -58,7 +58,8 @@ pub fn entry() -> Entry {
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {
     let tokenizer = import::tokenizer(ctx.input("tokenizer")?).map_err(StageError::failed)?;
     let data = ctx.input("data")?;
-    let options = Options { cut: Some(kiln_formats::bpe::last_cut), ..Options::default() };
+    let cut = Some(kiln_formats::bpe::last_cut as records::Cut);
+    let options = Options { cut, wanted: Demonstration::SHAPES, ..Options::default() };
     let reader = records::open(data, &options).map_err(DataError::from)?;
     let masked = reader.shape() != Shape::Text;
     let spec = Spec {

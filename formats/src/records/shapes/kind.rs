@@ -155,6 +155,21 @@ pub(in super::super) fn detect(rows: &[&Row]) -> Option<Shape> {
     Shape::ALL.into_iter().find(|shape| !rows.is_empty() && rows.iter().all(|row| shape.fits(row)))
 }
 
+/// The shape of these rows among those that are wanted: the first that the first row fits, if most rows do, so that a broken row
+/// is named by what it lacks; else the first that all of them fit. Prompts come first where all fit, for nothing else of theirs is
+/// needed.
+pub(in super::super) fn wanted(rows: &[&Row], wanted: &[Shape]) -> Option<Shape> {
+    let (first, count) = (rows.first()?, rows.len());
+    let among = || Shape::ALL.into_iter().filter(|shape| wanted.contains(shape));
+    let of_all = among().find(|shape| rows.iter().all(|row| shape.fits(row)));
+    let fit = |shape: &Shape| rows.iter().filter(|row| shape.fits(row)).count();
+    let of_first = among().find(|shape| shape.fits(first)).filter(|shape| 2 * fit(shape) >= count);
+    match of_all {
+        Some(Shape::Prompts) => of_all,
+        _ => of_first.or(of_all),
+    }
+}
+
 /// Why rows of these columns are not read, though a shape would seem to fit: they would teach what they should not.
 pub(in super::super) fn refused(row: &Row, shape: Shape) -> Option<Fault> {
     let has = |name: &str| row.get(name).is_some();

@@ -17,4 +17,4 @@ mod transcript;
 mod turns;
 
 pub use kind::Shape;
-pub(super) use kind::{detect, parse, refused};
+pub(super) use kind::{detect, parse, refused, wanted};
