@@ -114,8 +114,8 @@ fn decode(bytes: &[u8], most: usize) -> Result<(Vec<i32>, usize)> {
             at = end;
         }
     }
-    // The last part may be cut short after its last value, though nothing may stand behind it then.
-    Ok((values, at.min(bytes.len())))
+    // The crate slices what follows from the end of the last part, filled up or not.
+    if at > bytes.len() { Err(SHORT) } else { Ok((values, at)) }
 }
 
 /// The number of so many bits at this bit.

@@ -229,6 +229,11 @@ fn deltas_that_claim_more_values_than_the_page_are_refused() {
     let claim = [0x80, 1, 4, 0x80, 0x80, 0x80, 0x80, 4, 0];
     assert_eq!(delta::integers(&claim, 1000, 64), Err("a run of deltas has more values than the page"));
     assert_eq!(delta::lengths(&claim, 1000), Err("a run of deltas has more values than the page"));
+    // Two lengths of 0, the second in a part of 32 bits each that is cut off behind it.
+    let mut cut = [&[0x80, 1, 4, 2, 0, 0, 32, 0, 0, 0][..], &[0; 4]].concat();
+    assert_eq!(delta::lengths(&cut, 10), Err("a run of deltas ends early"));
+    cut.resize(cut.len() + 31 * 4, 0);
+    assert_eq!(delta::lengths(&cut, 10), Ok(2));
     // One length of -1.
     assert_eq!(delta::lengths(&[0x80, 1, 4, 1, 1], 10), Err("a length is negative"));
     assert_eq!(
