@@ -87,6 +87,103 @@ fn the_smoke_ladder_runs_once_and_a_policy_change_reruns_the_policy_and_its_repo
     assert_eq!(digests(&project), before);
 }
 
+/// `pipelines/smollm2.yaml` with a model of random weights and made-up words in the place of what it downloads.
+fn small_smollm2() -> Pipeline {
+    let rows = |row: &dyn Fn(usize) -> Value| (0..24).map(|i| format!("{}\n", row(i))).collect::<String>();
+    let word = |i: usize| format!("{}{}", ["sun", "hill", "bird", "tree"][i % 4], i);
+    let prompt =
+        |i: usize| serde_json::json!([{ "role": "user", "content": format!("What is a {}?", word(i)) }]);
+    let answer = |i: usize| format!("Word means a thing of the kind {}.", word(i));
+    let text = (0..200).map(|i| answer(i) + "\n").collect::<String>();
+    let project = Pipeline::new()
+        .file("text.txt", &text)
+        .file(
+            "demonstrations.jsonl",
+            &rows(&|i| {
+                let completion = serde_json::json!([{ "role": "assistant", "content": answer(i) }]);
+                serde_json::json!({ "prompt": prompt(i), "completion": completion })
+            }),
+        )
+        .file("prompts.jsonl", &rows(&|i| serde_json::json!({ "prompt": prompt(100 + i) })))
+        .file(
+            "heldout.jsonl",
+            &rows(&|i| serde_json::json!({ "prompt": prompt(200 + i), "response": answer(i) })),
+        )
+        .yaml(
+            "pipeline: tiny\n\
+             sources: { text: { path: text.txt, type: corpus } }\n\
+             stages:\n  \
+               tokenizer: { kind: tokenizer, inputs: { corpus: text }, params: { vocab_size: 300 } }\n  \
+               base:\n    \
+                 kind: pretrain\n    \
+                 inputs: { tokenizer: tokenizer, corpus: text }\n    \
+                 params: { model: { preset: nano, layers: 1, hidden_size: 32, heads: 2 }, steps: 20 }\n",
+        );
+    assert_eq!(ran(&run(&project, &[])).len(), 2);
+    project.ask(&["export", "base", "--to", "gguf", "-o", "model.gguf", "--verify"]).good();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/smollm2.yaml");
+    let yaml = std::fs::read_to_string(from).unwrap();
+    let download = "python3 pipelines/smollm2/model.py {outputs.gguf}";
+    let define = "python3 pipelines/smollm2/definitions.py --demonstrations {outputs.demonstrations}\n      \
+                  --prompts {outputs.prompts} --heldout {outputs.heldout}";
+    let copy = "cp demonstrations.jsonl {outputs.demonstrations} && cp prompts.jsonl {outputs.prompts} &&\n      \
+                cp heldout.jsonl {outputs.heldout}";
+    let mut small = yaml.clone();
+    for (wanted, instead) in [
+        (download, "cp model.gguf {outputs.gguf}"),
+        (define, copy),
+        ("uses: [pipelines/smollm2/model.py, pipelines/packages.py]", "uses: [model.gguf]"),
+        (
+            "uses: [pipelines/smollm2/definitions.py, pipelines/packages.py]",
+            "uses: [demonstrations.jsonl, prompts.jsonl, heldout.jsonl]",
+        ),
+    ] {
+        assert!(small.contains(wanted), "the pipeline has no `{wanted}`");
+        small = small.replace(wanted, instead);
+    }
+    project.yaml(&small)
+}
+
+#[test]
+fn the_ladder_on_somebody_elses_model_runs_in_small_and_its_second_run_runs_nothing() {
+    let project = small_smollm2();
+    let sizes = [
+        "stages.sft.steps=4",
+        "stages.sft.batch_size=4",
+        "stages.completions.prompts=16",
+        "stages.completions.max_new_tokens=8",
+        "stages.reward.validation_fraction=0.25",
+        "stages.policy.iterations=2",
+        "stages.policy.prompts_per_batch=4",
+        "stages.policy.max_new_tokens=8",
+        "stages.report.prompts=6",
+        "stages.report.max_new_tokens=8",
+    ];
+    let words: Vec<&str> = sizes.iter().flat_map(|size| ["--set", size]).collect();
+    assert_eq!(ran(&run(&project, &words)).len(), 10);
+    assert_eq!(ran(&run(&project, &words)), [""; 0]);
+    for rung in ["base", "sft", "policy", "human"] {
+        let (gold, low, high) = gold(&project, &words, rung);
+        assert!(low <= gold && gold <= high && (-1.0..=1.0).contains(&gold), "{rung}: {low} {gold} {high}");
+    }
+    for (model, to, out) in [("merged", "gguf", "merged.gguf"), ("policy", "hf", "policy")] {
+        project
+            .ask(&[&["export", model, "--to", to, "-o", out, "--verify"], words.as_slice()].concat())
+            .good();
+    }
+    let shown = project.run(&[&["show", "wordnet.demonstrations"], words.as_slice()].concat());
+    assert!(
+        shown.stdout.contains("format  prompt-completion (JSON lines), 24 rows in 1 file"),
+        "{}",
+        shown.stdout
+    );
+    assert!(
+        shown.stdout.contains("tokens, "),
+        "by the tokens of the model that learns from it: {}",
+        shown.stdout
+    );
+}
+
 #[test]
 fn what_the_tiny_template_writes_is_a_pipeline_that_the_worker_knows() {
     let project = Pipeline::new();
