@@ -171,17 +171,9 @@ fn the_ladder_on_somebody_elses_model_runs_in_small_and_its_second_run_runs_noth
             .ask(&[&["export", model, "--to", to, "-o", out, "--verify"], words.as_slice()].concat())
             .good();
     }
-    let shown = project.run(&[&["show", "wordnet.demonstrations"], words.as_slice()].concat());
-    assert!(
-        shown.stdout.contains("format  prompt-completion (JSON lines), 24 rows in 1 file"),
-        "{}",
-        shown.stdout
-    );
-    assert!(
-        shown.stdout.contains("tokens, "),
-        "by the tokens of the model that learns from it: {}",
-        shown.stdout
-    );
+    let shown = project.ask(&[&["show", "wordnet.demonstrations"], words.as_slice()].concat()).good();
+    assert!(shown.contains("format  prompt-completion (JSON lines), 24 rows in 1 file"), "{shown}");
+    assert!(shown.contains("tokens, "), "by the tokens of the model that learns from it: {shown}");
 }
 
 #[test]
