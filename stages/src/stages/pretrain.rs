@@ -102,7 +102,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "pretrain",
-        5,
+        6,
         "trains a base model on raw text by next-token prediction",
         (
             vec![

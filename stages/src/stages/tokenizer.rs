@@ -59,7 +59,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "tokenizer",
-        3,
+        4,
         "learns a byte-level BPE vocabulary from a corpus, or takes bytes alone",
         (
             vec![input("corpus", &["corpus"], "the text to learn from")],
