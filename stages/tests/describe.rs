@@ -60,16 +60,34 @@ fn the_kinds_are_sorted_and_their_ports_are_of_known_types() {
     assert_eq!(description.provider, "kiln-stages");
     let names: Vec<&str> = description.kinds.iter().map(|k| k.name.as_str()).collect();
     assert!(names.is_sorted() && names.iter().collect::<BTreeSet<_>>().len() == names.len(), "{names:?}");
-    for kind in
-        ["tokenizer", "model", "pretrain", "sft", "merge", "sample", "rank", "reward", "ppo", "dpo", "eval"]
-    {
+    for kind in [
+        "tokenizer",
+        "tokenize",
+        "model",
+        "pretrain",
+        "sft",
+        "merge",
+        "sample",
+        "rank",
+        "reward",
+        "ppo",
+        "dpo",
+        "eval",
+    ] {
         assert!(names.contains(&kind), "{kind}");
     }
     let revisions: Vec<(&str, u32)> =
         description.kinds.iter().map(|k| (k.name.as_str(), k.revision)).collect();
-    for of_today in
-        [("pretrain", 5), ("sft", 4), ("reward", 5), ("ppo", 4), ("dpo", 3), ("sample", 2), ("eval", 4)]
-    {
+    for of_today in [
+        ("tokenizer", 4),
+        ("pretrain", 6),
+        ("sft", 4),
+        ("reward", 5),
+        ("ppo", 4),
+        ("dpo", 3),
+        ("sample", 2),
+        ("eval", 5),
+    ] {
         assert!(revisions.contains(&of_today), "{of_today:?} is not in {revisions:?}");
     }
     for kind in &description.kinds {
