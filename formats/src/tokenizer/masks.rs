@@ -31,6 +31,7 @@ impl Masked {
         Self { ids, mask, unmarked: 0 }
     }
 
+    /// Marks places as learnt.
     fn learn(&mut self, places: Range<usize>) {
         self.mask.get_mut(places).unwrap_or_default().fill(true);
     }
@@ -49,8 +50,9 @@ fn is_plain(turn: &Message) -> bool {
 }
 
 impl Foreign {
-    /// The places that the template marks, if it does, and if tokens begin and end where the marks do.
-    fn marked(&self, said: Said) -> Result<Option<Masked>, TokenizerError> {
+    /// The places that the template marks, if it does, and if tokens begin and end where the marks do. Many templates leave the
+    /// token that stops out of the marks: it is learnt all the same, for a model that never learns it never stops.
+    fn marked(&self, said: Said, stops: &[u32]) -> Result<Option<Masked>, TokenizerError> {
         if !self.template.as_ref().is_some_and(|template| template.has_generation_marks()) {
             return Ok(None);
         }
@@ -69,7 +71,14 @@ impl Foreign {
                 masked.ids.starts_with(&before).then_some(before.len())
             });
             let (Some(from), Some(to)) = (from, to) else { return Ok(None) };
-            masked.learn(from..to);
+            let is_stop = |place: usize| masked.ids.get(place).is_some_and(|id| stops.contains(id));
+            let has_stop = to > from && is_stop(to - 1);
+            let end = if !has_stop && is_stop(to) { to + 1 } else { to };
+            if !has_stop && end == masked.ids.len() && end == to {
+                masked.ids.push(self.stop);
+                masked.mask.push(true);
+            }
+            masked.learn(from..end);
         }
         Ok(Some(masked))
     }
@@ -83,7 +92,7 @@ impl Tokenizer {
     pub fn conversation(&self, chat: &Chat) -> Result<Masked, TokenizerError> {
         let said = Said { turns: &chat.messages, tools: chat.tools.as_ref(), asks: false };
         if let Kind::Foreign(foreign) = &self.0
-            && let Some(mut masked) = foreign.marked(said)?
+            && let Some(mut masked) = foreign.marked(said, &self.stops())?
         {
             if chat.prompt_turns > 0 {
                 let prompt = Said { turns: &said.turns[..chat.prompt_turns], asks: true, ..said };

@@ -126,6 +126,26 @@ fn what_the_assistant_says_is_learnt_with_the_token_that_ends_it_and_nothing_els
 }
 
 #[test]
+fn the_token_that_stops_is_learnt_where_the_marks_of_the_template_leave_it_out() {
+    let folder = folder();
+    let turns = [Message::user("a"), Message::assistant("b"), Message::user("c"), Message::assistant("d")];
+    // The end of a turn stands after the marks, or is the beginning of the next turn, which the last one lacks.
+    for (after, before) in [("<|im_end|>", ""), ("", "<|im_end|>")] {
+        let template = format!(
+            "{{% for m in messages %}}{{{{ '{before}' if not loop.first else '' }}}}{{{{ m['role'] + ':' }}}}\
+             {{% if m['role'] == 'assistant' %}}{{% generation %}}{{{{ m['content'] }}}}{{% endgeneration %}}\
+             {{% else %}}{{{{ m['content'] }}}}{{% endif %}}{{{{ '{after}' }}}}{{% endfor %}}\
+             {{% if add_generation_prompt %}}{{{{ '{before}assistant:' }}}}{{% endif %}}"
+        );
+        let config = json!({"eos_token": "<|im_end|>", "chat_template": template});
+        std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let tokenizer = load(folder.path());
+        let masked = tokenizer.conversation(&chat(0, &turns)).unwrap();
+        assert_eq!(learnt(&tokenizer, &masked), "_b<|im_end|>_d<|im_end|>", "{template}");
+    }
+}
+
+#[test]
 fn a_turn_that_the_template_renders_otherwise_later_is_not_learnt_and_is_counted() {
     let folder = folder();
     // As templates of models that reason drop what was thought before the last question.
