@@ -145,6 +145,28 @@ fn small_smollm2() -> Pipeline {
 }
 
 #[test]
+fn a_model_of_other_people_is_imported_as_a_pipeline_that_runs() {
+    let project = small_smollm2();
+    let said = project.ask(&["import", "gguf:model.gguf", "imported.yaml"]).good();
+    assert!(said.contains("kiln run imported.yaml"), "{said}");
+    project.ask(&["run", "imported.yaml"]).good();
+    project.ask(&["export", "imported.yaml", "model", "--to", "hf", "-o", "folder", "--verify"]).good();
+    let said = project.ask(&["import", "hf:folder"]).good();
+    assert!(said.starts_with("Wrote folder.yaml, which reads folder as the stage `model`."), "{said}");
+    project.ask(&["run", "folder.yaml"]).good();
+    for (named, word) in [
+        ("hf:folder", "folder.yaml already exists"),
+        ("hf:nowhere", "there is no nowhere"),
+        ("gguf:text.txt", "text.txt is no GGUF file"),
+        ("gguf:folder", "folder is a folder; write hf:FOLDER"),
+        ("https://example.org/model", "lies on the net"),
+    ] {
+        let answer = project.ask(&["import", named]);
+        assert!(answer.code == 3 && answer.err.contains(word), "{named}: {answer:?}");
+    }
+}
+
+#[test]
 fn the_ladder_on_somebody_elses_model_runs_in_small_and_its_second_run_runs_nothing() {
     let project = small_smollm2();
     let sizes = [

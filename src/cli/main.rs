@@ -19,7 +19,7 @@ use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
 use crate::cli::remotes::{key, provenance, pull, push, remote};
 use crate::cli::results::{card, converse, export, log, metrics, show};
-use crate::cli::setup::{completions, doctor, explain, init, schema};
+use crate::cli::setup::{completions, doctor, explain, import, init, schema};
 use crate::cli::{CliError, Exit};
 
 /// Runs one command.
@@ -63,6 +63,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Run(args) => run::run(common, args, printer),
         Command::Generate(args) => converse::generate(common, args, printer),
         Command::Chat(args) => converse::chat(common, args, printer),
+        Command::Import(args) => import::run(args, printer),
         Command::Export(args) => export::run(common, args, printer),
         Command::Push(args) => push::run(common, args, printer),
         Command::Pull(args) => pull::run(common, args, printer),
@@ -85,7 +86,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
 impl Command {
     fn wants_json(&self) -> bool {
         match self {
-            Self::Init(_) | Self::Completions(_) | Self::Exec(_) => false,
+            Self::Init(_) | Self::Import(_) | Self::Completions(_) | Self::Exec(_) => false,
             Self::Plan(a) => a.pipeline.json,
             Self::Run(a) => a.pipeline.json,
             Self::Status(a) => a.pipeline.json,

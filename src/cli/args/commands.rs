@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::cluster::{ExecArgs, JobsArgs};
-use super::models::{ChatArgs, ExportArgs, GenerateArgs};
+use super::models::{ChatArgs, ExportArgs, GenerateArgs, ImportArgs};
 use super::shared::{
     Common, NAMES, PipelineArgs, hidden, one_artifact, one_stage, stage_or_run, without_changes,
 };
@@ -69,6 +69,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Chat with a model
     Chat(ChatArgs),
+    /// Write a pipeline that reads a model of other people
+    Import(ImportArgs),
     /// Write a model for other programs
     Export(ExportArgs),
     /// Send the results that are here to the remotes that may be written

@@ -46,6 +46,21 @@ pub struct ChatArgs {
     pub sampling: SamplingArgs,
 }
 
+/// `kiln import`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The model is a folder that `save_pretrained` of transformers wrote, or a GGUF file. Weights that are pickled are not \
+    read. What is written is a pipeline of one stage, to go on from."
+)]
+pub struct ImportArgs {
+    /// The model: hf:FOLDER, gguf:FILE, or a path
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// The pipeline file to write [default: the name of the model]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
 /// `kiln export`.
 #[derive(Debug, Args)]
 #[command(mut_arg(NAMES, one_model))]

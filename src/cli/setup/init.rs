@@ -6,6 +6,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use crate::cli::args::{InitArgs, Template};
 use crate::cli::printer::Printer;
@@ -23,7 +24,19 @@ pub fn run(args: &InitArgs, printer: &mut Printer) -> Result<Exit, CliError> {
         Template::Commands => (COMMANDS, "see what would run"),
         Template::Tiny => (TINY, "put a text at data/text.txt, then see what would run"),
     };
-    let file = &args.file;
+    let name = args.file.display().to_string();
+    write_new(&args.file, text, "kiln init other.yaml")?;
+    printer.line(format!("Wrote {name}. Next: {next}:"));
+    printer.line(format!("  kiln plan {name}"));
+    printer.line(format!("  kiln run {name}"));
+    Ok(Exit::Ok)
+}
+
+/// Writes a pipeline file that is not there yet; `instead` is a call that would write another one.
+///
+/// # Errors
+/// The name is none of a pipeline file; the file exists or cannot be written.
+pub fn write_new(file: &Path, text: &str, instead: &str) -> Result<(), CliError> {
     let name = file.display().to_string();
     if !matches!(file.extension().and_then(|e| e.to_str()), Some("yaml" | "yml")) {
         return Err(CliError::Call(format!(
@@ -36,7 +49,7 @@ pub fn run(args: &InitArgs, printer: &mut Printer) -> Result<Exit, CliError> {
     let made = OpenOptions::new().write(true).create_new(true).open(file);
     let mut made = made.map_err(|e| match e.kind() {
         ErrorKind::AlreadyExists => {
-            CliError::Call(format!("{name} already exists; name another file: kiln init other.yaml"))
+            CliError::Call(format!("{name} already exists; name another file: {instead}"))
         }
         _ => CliError::io(format!("write {name}"))(e),
     })?;
@@ -45,8 +58,5 @@ pub fn run(args: &InitArgs, printer: &mut Printer) -> Result<Exit, CliError> {
         let _ = fs::remove_file(file);
         return Err(CliError::io(format!("write {name}"))(error));
     }
-    printer.line(format!("Wrote {name}. Next: {next}:"));
-    printer.line(format!("  kiln plan {name}"));
-    printer.line(format!("  kiln run {name}"));
-    Ok(Exit::Ok)
+    Ok(())
 }

@@ -3,5 +3,6 @@
 pub mod completions;
 pub mod doctor;
 pub mod explain;
+pub mod import;
 pub mod init;
 pub mod schema;
