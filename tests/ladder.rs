@@ -20,6 +20,8 @@ fn project(name: &str) -> Pipeline {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
     let mut project =
         Pipeline::new().yaml(&std::fs::read_to_string(from.join(format!("{name}.yaml"))).unwrap());
+    let packages = std::fs::read_to_string(from.join("packages.py")).unwrap();
+    project = project.file("pipelines/packages.py", &packages);
     for program in std::fs::read_dir(from.join(name)).unwrap() {
         let program = program.unwrap().path();
         if program.extension().is_some_and(|e| e == "py") {
@@ -326,4 +328,18 @@ fn on_real_text_every_rung_is_above_the_one_below_and_shuffled_rankings_gain_not
             assert_eq!(sft_high < policy_low, what.is_empty(), "PPO rises if and only if rankings tell");
         }
     }
+}
+
+#[test]
+#[ignore = "takes half an hour and a download of 120 MB"]
+fn on_smollm2_the_policy_is_above_sft_and_the_second_run_runs_nothing() {
+    let project = project("smollm2");
+    let begun = Instant::now();
+    assert_eq!(ran(&run(&project, &[])).len(), 10);
+    println!("SmolLM2's ladder: {} s", begun.elapsed().as_secs());
+    assert_eq!(ran(&run(&project, &[])), [""; 0]);
+    let [sft, policy] = ["sft", "policy"].map(|rung| gold(&project, &[], rung));
+    println!("gold of SFT {sft:?}, of the policy {policy:?}");
+    assert!(policy.1 > sft.2, "the intervals touch: {sft:?} {policy:?}");
+    project.ask(&["export", "merged", "--to", "gguf", "-o", "merged.gguf", "--verify"]).good();
 }
