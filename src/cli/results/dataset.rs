@@ -17,6 +17,8 @@ use crate::provider::Providers;
 
 /// The types of artifacts that hold examples.
 const TYPES: [&str; 5] = ["corpus", "demonstrations", "prompts", "completions", "rankings"];
+/// The shape of which everything is learnt.
+const TEXT: &str = "text";
 /// How many rows are shown.
 const ROWS: u32 = 3;
 
@@ -63,11 +65,11 @@ fn learner(context: &Context, name: &str) -> Option<PathBuf> {
     None
 }
 
-/// Prints what a dataset is.
-pub fn to_text(shown: &Shown, answer: &InspectAnswer, printer: &mut Printer) {
+/// Prints what a dataset is, and its first rows unless they are plain text; says whether it printed rows.
+pub fn to_text(shown: &Shown, answer: &InspectAnswer, printer: &mut Printer) -> bool {
     if let Some(problem) = &answer.problem {
         printer.line(paint(BAD, format!("no dataset: {}", clean(problem))));
-        return;
+        return false;
     }
     let InspectAnswer { containers, shape, files, skipped, rows, first, .. } = answer;
     let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
@@ -82,6 +84,9 @@ pub fn to_text(shown: &Shown, answer: &InspectAnswer, printer: &mut Printer) {
         count(*rows, "row"),
         count(*files, "file"),
     ));
+    if shape == TEXT {
+        return false;
+    }
     let learns = first.iter().any(|row| row.parts.iter().any(|part| part.learnt));
     if learns {
         let how = if first.iter().any(|row| row.tokens.is_some()) { "" } else { ", by who speaks" };
@@ -91,6 +96,7 @@ pub fn to_text(shown: &Shown, answer: &InspectAnswer, printer: &mut Printer) {
         printer.line("");
         shown_row(shown, row, printer);
     }
+    true
 }
 
 fn shown_row(shown: &Shown, row: &InspectedRow, printer: &mut Printer) {

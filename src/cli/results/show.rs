@@ -246,8 +246,7 @@ fn to_text(shown: &Shown, dataset: Option<&InspectAnswer>, printer: &mut Printer
     if files.len() > MOST_FILES {
         printer.line(format!("  and {} more", files.len() - MOST_FILES));
     }
-    if let Some(dataset) = dataset {
-        dataset::to_text(shown, dataset, printer);
+    if dataset.is_some_and(|dataset| dataset::to_text(shown, dataset, printer)) {
         return;
     }
     if let Some((of, lines)) = preview(shown) {
