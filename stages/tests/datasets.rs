@@ -142,7 +142,8 @@ fn every_shape_that_is_judged_by_trains_and_its_broken_twin_is_named() {
 #[track_caller]
 fn assert_broken(name: &str, mut rows: Vec<Value>, field: &str, stage: impl Fn(&Path) -> Stage) {
     rows[5][field] = json!(7);
-    let data = file("broken.jsonl", &lines(&rows));
+    // Tests run beside each other.
+    let data = file(&format!("broken {name}.jsonl"), &lines(&rows));
     let said = refused(&stage(&data), &data);
     assert!(said.starts_with(&format!("DATA:6: {field}: ")), "{name}: {said}");
 }
