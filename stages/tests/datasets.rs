@@ -167,6 +167,11 @@ fn every_container_trains() {
         // As the runner hands over a source that is one file.
         ("demonstrations-jsonl", lines(&rows)),
         ("demonstrations-json", json!(rows).to_string()),
+        ("demonstrations-indented", serde_json::to_string_pretty(&rows).unwrap()),
+        (
+            "demonstrations-columns",
+            serde_json::to_string_pretty(&json!({"prompt": columns[0], "completion": columns[1]})).unwrap(),
+        ),
         ("demonstrations-csv", separated(",")),
         ("demonstrations-tsv", separated("\t")),
     ];

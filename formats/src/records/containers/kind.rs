@@ -92,13 +92,21 @@ pub(in super::super) fn sniff(input: &Input, compression: Compression) -> Result
         }
     }
     let text = line.trim_ascii_start();
+    // JSON that was written with indentation has a bracket alone on its first line.
+    let goes_on_with = |next: &mut dyn BufRead, wanted: u8| -> Result<bool, RecordError> {
+        let byte = next.bytes().find(|byte| !matches!(byte, Ok(byte) if byte.is_ascii_whitespace()));
+        Ok(byte.transpose().map_err(io)? == Some(wanted))
+    };
+    if (text.trim_ascii_end() == b"[" && goes_on_with(&mut start, b'{')?)
+        || (text.trim_ascii_end() == b"{" && goes_on_with(&mut start, b'"')?)
+    {
+        return Ok(Container::Json);
+    }
     let is_whole = serde_json::from_slice::<IgnoredAny>(text).is_ok();
     let was_cut = line.len() as u64 == SNIFFED;
     Ok(match text {
         [b'{', ..] if is_whole || was_cut => Container::JsonLines,
         [b'[', rest @ ..] if rest.trim_ascii_start().starts_with(b"{") => Container::Json,
-        // A pretty-printed object of columns.
-        [b'{'] => Container::Json,
         _ if is_header(text, b',') => Container::Csv,
         _ if is_header(text, b'\t') => Container::Tsv,
         _ => Container::Text,

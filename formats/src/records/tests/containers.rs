@@ -222,3 +222,21 @@ fn a_dataset_without_rows_is_an_error_unless_it_may_be_empty() {
     assert_eq!(super::super::open(&path, &options).unwrap().count(), 0);
     assert!(examples(&fixture("text.jsonl")).len() == 3);
 }
+
+#[test]
+fn indented_json_without_an_ending_is_told_from_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    for (text, wanted) in [
+        ("[\n  {\n    \"text\": \"a\"\n  }\n]\n", Container::Json),
+        ("{\n  \"text\": [\"a\"]\n}\n", Container::Json),
+        ("[\nAct one]\nA hall.\n", Container::Text),
+        ("{\nreturn 1;\n}\n", Container::Text),
+        ("[", Container::Text),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let reader = super::super::open(&path, &Options::default()).unwrap();
+        assert_eq!(reader.container(), wanted, "{text}");
+        assert_eq!(reader.shape(), Shape::Text, "{text}");
+    }
+}
