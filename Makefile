@@ -90,7 +90,7 @@ fuzz:
 	@mkdir -p fuzz/work/$(TARGET)
 	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --release --manifest-path fuzz/Cargo.toml --target-dir $(FUZZ_TARGET_DIR) \
 	  --target $(HOST) --bin $(TARGET)
-	$(FUZZ_TARGET_DIR)/$(HOST)/release/$(TARGET) -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=2048 \
+	$(FUZZ_TARGET_DIR)/$(HOST)/release/$(TARGET) -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 \
 	  -artifact_prefix=fuzz/work/ -print_final_stats=1 fuzz/work/$(TARGET) fuzz/corpus/$(TARGET)
 
 speed: libtorch

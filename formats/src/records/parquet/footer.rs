@@ -10,7 +10,8 @@ use parquet::file::metadata::{
 use parquet::file::reader::Length;
 
 use super::source::Source;
-use super::thrift::{BINARY, I32, LIST, STRUCT, Thrift, ThriftError};
+use super::shape::{ELEMENT, FILE};
+use super::thrift::{I32, LIST, STRUCT, Thrift, ThriftError};
 
 /// The largest footer in bytes.
 const LARGEST_FOOTER: u64 = 64 << 20;
@@ -80,7 +81,7 @@ fn walk(bytes: &[u8]) -> Result<(), ThriftError> {
         match (number, kind) {
             (2, LIST) => schema(&mut thrift)?,
             (2, _) => return Err(ThriftError::Broken("its schema is no list")),
-            _ => thrift.skip(kind)?,
+            _ => thrift.known(FILE, number, kind)?,
         }
         last = number;
     }
@@ -128,9 +129,7 @@ fn element(thrift: &mut Thrift<'_>) -> Result<u64, ThriftError> {
                 children = u64::try_from(count)
                     .map_err(|_| ThriftError::Broken("a group has fewer than 0 fields"))?;
             }
-            (4, BINARY) => thrift.skip(kind)?,
-            (4 | 5, _) => return Err(ThriftError::Broken("a field of its schema has the wrong type")),
-            _ => thrift.skip(kind)?,
+            _ => thrift.known(ELEMENT, number, kind)?,
         }
         last = number;
     }

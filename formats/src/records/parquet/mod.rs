@@ -1,7 +1,7 @@
 //! Parquet.
 //!
 //! Purpose: rows out of a file of Parquet: the crate `parquet` decodes levels and values, and everything that it would trust
-//! is checked before: [`thrift`] and [`footer`] bound the metadata, [`header`], [`check`], [`rle`] and [`delta`] each
+//! is checked before: [`thrift`], [`shape`] and [`footer`] bound the metadata, [`header`], [`check`], [`rle`] and [`delta`] each
 //! page, [`pages`] what is in memory at a time; [`leaf`] reads a column and [`tree`] puts the columns together again.
 //! Invariant: a size, a count or an offset that lies is an error before memory is taken for it; one row is in memory beside a
 //! page and a dictionary of each column, and these are bounded together.
@@ -15,6 +15,7 @@ mod leaf;
 mod pages;
 mod rle;
 mod rows;
+mod shape;
 mod source;
 mod thrift;
 mod tree;
