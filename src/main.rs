@@ -7,9 +7,13 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == kiln::executor::supervise::SPAWNER) {
+    let word = std::env::args_os().nth(1);
+    if word.as_deref() == Some(kiln::executor::supervise::SPAWNER.as_ref()) {
         kiln::executor::supervise::serve();
         return ExitCode::SUCCESS;
+    }
+    if word.as_deref() == Some(kiln::executor::download::DOWNLOADER.as_ref()) {
+        return kiln::executor::download::serve();
     }
     keep_freed_memory();
     ExitCode::from(kiln::cli::main::main(std::env::args_os()).code())

@@ -161,7 +161,7 @@ fn a_model_of_other_people_is_imported_as_a_pipeline_that_runs() {
         ("hf:nowhere", "there is no nowhere"),
         ("gguf:text.txt", "text.txt is no GGUF file"),
         ("gguf:folder", "folder is a folder; write hf:FOLDER"),
-        ("https://example.org/model", "lies on the net"),
+        ("https://example.org/model", "is a URL; download it"),
     ] {
         let answer = project.ask(&["import", named]);
         assert!(answer.code == 3 && answer.err.contains(word), "{named}: {answer:?}");

@@ -191,35 +191,35 @@ pub enum Verdict {
 /// Judges an attempt. An exit of a command counts as a success only if no stop had been asked for while
 /// it was alive: whether its outputs are complete then, a command cannot say. A provider says `done`.
 pub fn judge(request: &Request<'_>, exit: Exit, made: &Made) -> Verdict {
-    let is_provider = matches!(request.stage().work, Work::Kind { .. });
+    let has_events = request.stage().has_events();
     let stopping = request.context.cancellation.is_stopping();
     let done = exit.done.clone().filter(|_| exit.error.is_none());
     let good = match (&exit.leader, exit.timed_out) {
-        (Some(Leader::Exit(0)), false) if is_provider => done.is_some(),
+        (Some(Leader::Exit(0)), false) if has_events => done.is_some(),
         (Some(Leader::Exit(0)), false) => !exit.asked,
         _ => false,
     };
     if good && exit.left.is_empty() {
-        return match missing_outputs(is_provider, made) {
+        return match missing_outputs(has_events, made) {
             Some(complaint) => Verdict::Failed(complaint),
             None => Verdict::Succeeded { summary: done.unwrap_or_default() },
         };
     }
-    let said_so = is_provider && exit.leader == Some(Leader::Exit(EXIT_INTERRUPTED));
+    let said_so = has_events && exit.leader == Some(Leader::Exit(EXIT_INTERRUPTED));
     if !exit.timed_out && (said_so || (exit.asked && stopping)) {
         return Verdict::Interrupted;
     }
     Verdict::Failed(complaint(request, &exit))
 }
 
-fn missing_outputs(is_provider: bool, made: &Made) -> Option<String> {
+fn missing_outputs(has_events: bool, made: &Made) -> Option<String> {
     let missing: Vec<_> = made
         .outputs
         .iter()
         .filter(|(_, path)| path.symlink_metadata().is_err())
         .map(|(name, _)| format!("`{name}`"))
         .collect();
-    let hint = if is_provider {
+    let hint = if has_events {
         "this is a bug of the provider"
     } else {
         "a command makes each output at the path that `{outputs.NAME}` stands for, or at its `path:`"
@@ -255,6 +255,7 @@ fn not_started(stage: &Stage, message: &str, missing: bool) -> String {
         Work::Command { run: Run::Exec(words), .. } => words.first().cloned().unwrap_or_default(),
         Work::Command { shell, .. } => shell.first().cloned().unwrap_or_default(),
         Work::Kind { kind, .. } => format!("the provider of kind {kind}"),
+        Work::Download(_) => "kiln".to_owned(),
     };
     let hint = if missing { "; is it on PATH, or a file under `uses`?" } else { "" };
     format!("cannot start `{program}`: {message}{hint}")

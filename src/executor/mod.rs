@@ -2,7 +2,7 @@
 //!
 //! The way through: [`run`] (owns the state, asks the scheduler) -> [`stage`] (lock, look up, attempts, collect,
 //! commit) -> [`attempt`] (the trait of executors, and the verdict) -> [`local`] (execution folder, process) ->
-//! [`supervise`] (spawner and supervisors), [`sandbox`], [`cgroup`]. [`commit`] commits the outputs of several
+//! [`supervise`] (spawner and supervisors), [`download`] (the program behind a source that lies elsewhere), [`sandbox`], [`cgroup`]. [`commit`] commits the outputs of several
 //! stages together; [`orphans`] ends what a dead runner has left. A stage of a cluster goes another way from [`stage`]
 //! on: [`cluster`].
 
@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod cluster;
 pub mod commit;
 pub mod context;
+pub mod download;
 pub mod job;
 pub mod local;
 pub mod log;

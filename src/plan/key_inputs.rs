@@ -17,7 +17,7 @@ use crate::cas::types::ArtifactRef;
 use crate::digest::{Digest, tag_integers};
 use crate::protocol::Port;
 use crate::provider::{ENVIRONMENT_POLICY, ProviderFacts};
-use crate::spec::types::{EnvValue, Run, Sandbox, Spanned, Stage, Work};
+use crate::spec::types::{Download, EnvValue, Run, Sandbox, Spanned, Stage, Work};
 
 /// The format of key inputs; bumped when the same stage must not find its older actions.
 pub const KEY_FORMAT: &str = "kiln.key/2";
@@ -55,6 +55,12 @@ impl KeyInputs<'_> {
                 all.insert("revision".into(), (*revision).into());
             }
             Work::Command { .. } => self.command(stage, &mut all),
+            Work::Download(download) => {
+                all.insert("kind".into(), "download".into());
+                all.insert("sha256".into(), digests(download));
+                // Whoever reads the bytes names their type; they are the same bytes with any.
+                all.insert("outputs".into(), stage.outputs.iter().map(|port| (&*port.name, "any")).collect());
+            }
         }
         if stage.exact {
             all.insert("numerics".into(), self.numerics());
@@ -96,6 +102,14 @@ impl KeyInputs<'_> {
         let mut numerics: Map<_, _> = declared.into_iter().map(|(name, v)| (name, v.into())).collect();
         numerics.insert("threads".into(), self.threads.into());
         numerics.into()
+    }
+}
+
+/// The digests of what is brought, without the places that it is brought from.
+fn digests(download: &Download) -> Value {
+    match download {
+        Download::File(link) => link.sha256.as_str().into(),
+        Download::Folder(links) => links.iter().map(|(path, link)| (path, link.sha256.as_str())).collect(),
     }
 }
 

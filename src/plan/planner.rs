@@ -266,7 +266,7 @@ impl Planner {
                     .get(*provider)
                     .ok_or_else(|| PlanError::UnknownProvider(stage.name.value.clone()))?,
             ),
-            Work::Command { .. } => None,
+            Work::Command { .. } | Work::Download(_) => None,
         };
         let uses = self.sources.uses(stage)?.into_iter().map(|(name, file)| (name, file.artifact)).collect();
         let (threads, platform) = (self.threads(ix), platform());

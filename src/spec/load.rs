@@ -16,9 +16,10 @@ use crate::spec::diagnostic::{Diagnostics, did_you_mean};
 use crate::spec::document::node::{Entry, Node};
 use crate::spec::document::overrides::StageKeys;
 use crate::spec::document::{environment, overrides, yaml};
+use crate::spec::source::{self, Sources};
 use crate::spec::stage::{self, Context, SharedParam};
 use crate::spec::types::{Pipeline, Position, Span};
-use crate::spec::{executors, fields, params, remotes, source};
+use crate::spec::{executors, fields, params, remotes};
 
 /// The keys at the top of a pipeline file.
 pub const KEYS: [&str; 10] = [
@@ -188,16 +189,18 @@ impl Loaded {
             root.get("providers").map(|n| catalog::programs(n, &self.pipeline.root, out)).unwrap_or_default();
         self.pipeline.providers.extend(programs.iter().map(|(program, _)| program.clone()));
         let catalog = Catalog::gather(&wanted(&root), &programs, providers, out);
+        let mut sources = Sources::default();
         if let Some(node) = root.get("sources") {
             match source::read(node, &catalog, options, out) {
-                Some(sources) => self.pipeline.sources = sources,
+                Some(read) => sources = read,
                 None => self.unresolved.names = true,
             }
         }
-        self.read_stages(&root, &meant, &catalog);
+        self.read_stages(&root, &meant, &catalog, &sources);
+        self.pipeline.sources = sources.local;
     }
 
-    fn read_stages(&mut self, root: &Node, meant: &[&str], catalog: &Catalog) {
+    fn read_stages(&mut self, root: &Node, meant: &[&str], catalog: &Catalog, sources: &Sources) {
         let out = &mut self.diagnostics;
         let (mut shared, shared_known) = read_shared(root, out);
         let Some(stages) = root.get("stages") else {
@@ -211,13 +214,13 @@ impl Loaded {
             self.unresolved.names = true;
             return;
         };
-        let sources = &self.pipeline.sources;
-        let mut context = Context::new(catalog, sources, &mut shared, out);
+        self.pipeline.stages.extend(sources.downloads.iter().cloned());
+        let mut context = Context::new(catalog, &sources.local, &mut shared, out);
         self.pipeline.stages.reserve(entries.len());
         for Entry { key, value } in entries {
-            if let Some(source) = sources.get(&key.text) {
+            if let Some(span) = sources.span(&key.text) {
                 let message = format!("stage `{}` has the name of a source", key.text);
-                let hint = format!("the source is at line {}", source.span.start.line);
+                let hint = format!("the source is at line {}", span.start.line);
                 context.out.push_hint(Code::DuplicateName, key.span, message, Some(hint));
             }
             let (stage, opaque) = stage::read(key, value, &mut context);

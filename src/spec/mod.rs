@@ -9,6 +9,7 @@ pub mod code;
 pub mod command;
 pub mod diagnostic;
 pub(crate) mod document;
+mod download;
 pub mod executors;
 pub(crate) mod fields;
 mod load;

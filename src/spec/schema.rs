@@ -124,6 +124,9 @@ fn executor() -> Value {
 }
 
 fn source(types: &Value) -> Value {
+    let digest = json!({ "type": "string", "pattern": "^(sha256:)?[0-9a-fA-F]{64}$" });
+    let url = "Where it is: https://, http://, s3://, gs:// or az://. It is brought when a stage needs it; never part of a key.";
+    let sha256 = "The SHA-256 of the file; for a folder of files below the URL, that of each by its path.";
     let path = json!({ "type": "string", "description": "A file, a folder or a glob, from the project root; it may not contain the store." });
     json!({
         "oneOf": [
@@ -133,6 +136,19 @@ fn source(types: &Value) -> Value {
                 "required": ["path"],
                 "additionalProperties": false,
                 "properties": { "path": path, "type": types },
+            },
+            {
+                "type": "object",
+                "required": ["url", "sha256"],
+                "additionalProperties": false,
+                "properties": {
+                    "url": { "type": "string", "description": url },
+                    "sha256": {
+                        "description": sha256,
+                        "oneOf": [digest, { "type": "object", "additionalProperties": digest, "minProperties": 1 }],
+                    },
+                    "type": types,
+                },
             },
         ],
     })

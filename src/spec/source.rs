@@ -1,6 +1,6 @@
 //! The `sources` section.
 //!
-//! Purpose: sources by name, as a path or a mapping of path and type.
+//! Purpose: sources by name: a path, or a mapping with a path or a URL and a type.
 //! Invariant: a path is absolute or stays inside the root, and does not contain the store; a type is known.
 //! Must not know: which files lie at the path.
 
@@ -9,30 +9,51 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::Pattern;
 
+use crate::cas::remote::without_secrets;
 use crate::spec::catalog::Catalog;
 use crate::spec::code::Code;
 use crate::spec::diagnostic::Diagnostics;
 use crate::spec::document::node::{Data, Node};
+use crate::spec::download;
 use crate::spec::fields;
 use crate::spec::load::LoadOptions;
-use crate::spec::types::{Source, Span};
+use crate::spec::types::{Download, Source, Span, Stage};
+
+/// What the section says.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// Those that lie here, by name.
+    pub local: BTreeMap<String, Source>,
+    /// The stages that bring the others.
+    pub downloads: Vec<Stage>,
+}
+
+impl Sources {
+    /// Where the name of a source stands.
+    pub fn span(&self, name: &str) -> Option<Span> {
+        let download = || self.downloads.iter().find(|stage| stage.name.value == name);
+        self.local.get(name).map(|source| source.span).or_else(|| Some(download()?.name.span))
+    }
+}
 
 /// Reads the section. A source with an error is there all the same, so that its name is known.
-pub fn read(
-    node: &Node,
-    catalog: &Catalog,
-    options: &LoadOptions,
-    out: &mut Diagnostics,
-) -> Option<BTreeMap<String, Source>> {
+pub fn read(node: &Node, catalog: &Catalog, options: &LoadOptions, out: &mut Diagnostics) -> Option<Sources> {
     let entries = fields::mapping(node, "`sources`", out)?;
-    let mut sources = BTreeMap::new();
+    let mut sources = Sources::default();
     let store = StorePlace::of(&options.store);
     for entry in entries {
         fields::check_name(&entry.key, "a source", out);
         let reader = Reader { what: format!("source `{}`", entry.key.text), catalog, options, store: &store };
-        let (path, artifact_type) = reader.read(&entry.value, out);
-        let source = Source { span: entry.key.span, path, artifact_type };
-        sources.insert(entry.key.text.clone(), source);
+        let (place, artifact_type) = reader.read(&entry.value, out);
+        match place {
+            Place::Here(path) => {
+                let source = Source { span: entry.key.span, path, artifact_type };
+                sources.local.insert(entry.key.text.clone(), source);
+            }
+            Place::Elsewhere(what) => {
+                sources.downloads.push(download::stage(&entry.key, what, artifact_type));
+            }
+        }
     }
     Some(sources)
 }
@@ -40,6 +61,14 @@ pub fn read(
 /// The nodes of the section that name artifact types.
 pub fn types(node: &Node) -> impl Iterator<Item = &Node> {
     node.entries().iter().filter_map(|entry| entry.value.get("type"))
+}
+
+/// Where a source is.
+enum Place {
+    /// At a path.
+    Here(String),
+    /// Behind a URL.
+    Elsewhere(Download),
 }
 
 struct Reader<'a> {
@@ -59,37 +88,49 @@ struct StorePlace {
 }
 
 impl Reader<'_> {
-    fn read(&self, node: &Node, out: &mut Diagnostics) -> (String, String) {
+    fn read(&self, node: &Node, out: &mut Diagnostics) -> (Place, String) {
         let what = &self.what;
         let any = || "any".to_owned();
         if node.as_str().is_some() {
-            return (self.local_path(node, out), any());
+            return (Place::Here(self.local_path(node, out)), any());
         }
         if !matches!(node.data, Data::Map(_)) {
-            let message = format!("{what} must be a path or a mapping with `path`, not {}", node.kind());
+            let message =
+                format!("{what} must be a path or a mapping with `path` or `url`, not {}", node.kind());
             out.push(Code::Type, node.span, message);
-            return (String::new(), any());
+            return (Place::Here(String::new()), any());
         }
         let entries = fields::mapping(node, what, out).unwrap_or_default();
         let named = node.get("type");
         let artifact_type = named.and_then(|n| self.catalog.artifact_type(n, what, out)).unwrap_or_else(any);
-        if let Some(url) = entries.iter().find(|e| matches!(e.key.text.as_str(), "url" | "sha256")) {
-            self.unsupported(url.key.span, out);
-            return (String::new(), artifact_type);
+        let meant = fields::only(entries, &["path", "url", "sha256", "type"], what, out);
+        let key = |name: &str| entries.iter().find(|entry| entry.key.text == name);
+        if let Some(url) = key("url") {
+            if let Some(path) = key("path") {
+                let message = format!("{what} has both a `path` and a `url`; name one of them");
+                out.push(Code::UnknownKey, path.key.span, message);
+            }
+            return (Place::Elsewhere(download::read(node, url.key.span, what, out)), artifact_type);
         }
-        let meant = fields::only(entries, &["path", "type"], what, out);
+        if let Some(sha256) = key("sha256") {
+            let message = format!("{what} has a `sha256`, which only a source with a `url` has");
+            let hint = "the digest of a local file is found when the pipeline is planned".to_owned();
+            out.push_hint(Code::UnknownKey, sha256.key.span, message, Some(hint));
+        }
         if let Some(path) = node.get("path") {
-            return (self.local_path(path, out), artifact_type);
+            return (Place::Here(self.local_path(path, out)), artifact_type);
         }
-        if !meant.contains(&"path") {
-            out.push(Code::MissingKey, node.span, format!("{what} has no `path`"));
+        if !meant.iter().any(|key| ["path", "url"].contains(key)) {
+            out.push(Code::MissingKey, node.span, format!("{what} has no `path` and no `url`"));
         }
-        (String::new(), artifact_type)
+        (Place::Here(String::new()), artifact_type)
     }
 
     fn local_path(&self, node: &Node, out: &mut Diagnostics) -> String {
-        if node.as_str().is_some_and(|text| text.contains("://")) {
-            self.unsupported(node.span, out);
+        if let Some(text) = node.as_str().filter(|text| text.contains("://")) {
+            let message = format!("{} is a URL; a path is of this machine", self.what);
+            let hint = format!("write `{{ url: {}, sha256: .. }}`", without_secrets(text));
+            out.push_hint(Code::UnsupportedSource, node.span, message, Some(hint));
             return String::new();
         }
         let Some(path) = fields::path(node, &self.what, out) else { return String::new() };
@@ -100,13 +141,6 @@ impl Reader<'_> {
             out.push_hint(Code::StoreInSource, node.span, message, Some(hint.to_owned()));
         }
         path.to_owned()
-    }
-
-    fn unsupported(&self, span: Span, out: &mut Diagnostics) {
-        let message =
-            format!("{} lies on the net; this version reads local files and folders only", self.what);
-        let hint = "fetch it with a `command` stage, or name a local path".to_owned();
-        out.push_hint(Code::UnsupportedSource, span, message, Some(hint));
     }
 }
 

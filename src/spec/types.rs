@@ -189,6 +189,26 @@ pub enum Work {
         /// What it may see.
         sandbox: Sandbox,
     },
+    /// The bytes behind a URL: a source with `url` and `sha256`.
+    Download(Download),
+}
+
+/// Bytes elsewhere that are known by their digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Download {
+    /// One file.
+    File(Link),
+    /// A folder of files, by their paths in it.
+    Folder(BTreeMap<String, Link>),
+}
+
+/// A file elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Where it is; never hashed, for equal bytes may be at many places.
+    pub url: String,
+    /// The SHA-256 of its bytes, in lower-case hexadecimal digits.
+    pub sha256: String,
 }
 
 /// The command of a `command` stage.
@@ -252,12 +272,40 @@ impl Pipeline {
 }
 
 impl Stage {
+    /// A stage of which nothing is known but its name; it takes one core.
+    pub fn named(name: Spanned<String>) -> Self {
+        Self {
+            name,
+            work: Work::Kind { kind: String::new(), revision: 0, provider: 0 },
+            inputs: BTreeMap::new(),
+            places: BTreeMap::new(),
+            input_ports: Vec::new(),
+            outputs: Vec::new(),
+            output_paths: BTreeMap::new(),
+            params: BTreeMap::new(),
+            env: BTreeMap::new(),
+            exact: false,
+            any_platform: false,
+            resources: Resources { cpus: 1, ..Resources::default() },
+            executor: None,
+            retries: 0,
+            timeout: None,
+            linger: None,
+        }
+    }
+
     /// The kind, as a pipeline file writes it.
     pub fn kind(&self) -> &str {
         match &self.work {
             Work::Kind { kind, .. } => kind,
             Work::Command { .. } => "command",
+            Work::Download(_) => "download",
         }
+    }
+
+    /// Whether its process says what it does in events of the provider protocol; a command prints what it likes.
+    pub fn has_events(&self) -> bool {
+        !matches!(self.work, Work::Command { .. })
     }
 
     /// An output by its name, or the default one.

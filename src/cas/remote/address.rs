@@ -108,6 +108,14 @@ impl Address {
         Some(self.folder.as_ref()?.join(object.as_ref()))
     }
 
+    /// Opens the store of an object to read, and says where in it the object is.
+    ///
+    /// # Errors
+    /// Something in the environment is missing or wrong.
+    pub fn object(&self) -> Result<(Arc<dyn ObjectStore>, ObjectPath), String> {
+        self.open(false)
+    }
+
     /// Opens the store, and says below which path in it everything lies. The folder of one that is written is made.
     ///
     /// # Errors
@@ -204,7 +212,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// A URL for a message: what stands before an `@`, and a query, may be secret.
-fn without_secrets(text: &str) -> String {
+pub fn without_secrets(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),

@@ -25,7 +25,7 @@ mod push;
 mod tests;
 mod usage;
 
-pub use address::Address;
+pub use address::{Address, without_secrets};
 pub use claims::{Claim, Lease};
 pub use error::{FetchError, RemoteError, chain};
 pub use gc::GcRules;

@@ -33,7 +33,7 @@ pub fn check(context: &Context, plan: &Plan) -> Result<(), CliError> {
         let Some(provider) = named.and_then(|named| context.providers.get(named)) else { continue };
         let params = |stage: &&Stage| match &stage.work {
             Work::Kind { kind, .. } => Some(StageParams { kind: kind.clone(), params: stage.params_json() }),
-            Work::Command { .. } => None,
+            Work::Command { .. } | Work::Download(_) => None,
         };
         let asked = stages.iter().filter_map(params).collect();
         let problems = provider.check(asked).map_err(|e| CliError::Failed(e.to_string()))?;

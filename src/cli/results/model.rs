@@ -81,7 +81,7 @@ pub fn find<'a>(
         Work::Kind { provider, .. } => {
             context.providers.get(context.graph.pipeline().providers.get(*provider)?)
         }
-        Work::Command { .. } => None,
+        Work::Command { .. } | Work::Download(_) => None,
     });
     let program = match provider {
         Some(provider) => provider.program.clone(),

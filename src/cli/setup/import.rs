@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::init::write_new;
+use crate::cas::remote::without_secrets;
 use crate::cli::args::ImportArgs;
 use crate::cli::printer::Printer;
 use crate::cli::root::find_root;
@@ -47,7 +48,10 @@ pub fn run(args: &ImportArgs, printer: &mut Printer) -> Result<Exit, CliError> {
 fn located(named: &str) -> Result<PathBuf, CliError> {
     let call = |message: String| Err(CliError::Call(message));
     if named.contains("://") {
-        return call(format!("`{named}` lies on the net; download it, and name the folder or the file"));
+        return call(format!(
+            "`{}` is a URL; download it, and name the folder or the file, or write a source with `url` and `sha256`",
+            without_secrets(named)
+        ));
     }
     let (form, path) = named.split_once(':').filter(|(form, _)| ["hf", "gguf"].contains(form)).unzip();
     let path = PathBuf::from(path.unwrap_or(named));

@@ -183,22 +183,7 @@ fn maker_of(name: &str, artifact_type: Option<String>) -> Stage {
         summary: String::new(),
         optional: false,
     };
-    Stage {
-        name: Spanned { value: name.to_owned(), span: Span::default() },
-        work: Work::Kind { kind: String::new(), revision: 0, provider: 0 },
-        inputs: BTreeMap::new(),
-        places: BTreeMap::new(),
-        input_ports: Vec::new(),
-        outputs: vec![port],
-        output_paths: BTreeMap::new(),
-        params: BTreeMap::new(),
-        env: BTreeMap::new(),
-        exact: false,
-        any_platform: true,
-        resources: crate::spec::types::Resources::default(),
-        executor: None,
-        retries: 0,
-        timeout: None,
-        linger: None,
-    }
+    let mut stage = Stage::named(Spanned { value: name.to_owned(), span: Span::default() });
+    stage.outputs = vec![port];
+    stage
 }

@@ -1,9 +1,10 @@
 //! Stages on this machine, each in a process of its own.
 //!
-//! The way through: [`Local::prepare`] makes the execution folder (`command`, `provider`, `environment`) ->
+//! The way through: [`Local::prepare`] makes the execution folder (`command`, `provider`, `download`, `environment`) ->
 //! `start` has the spawner start it -> `poll` (`watch`) reads its events and waits for its end.
 
 mod command;
+mod download;
 mod environment;
 mod events;
 mod lines;
@@ -84,6 +85,7 @@ impl Executor for Local {
         let mut prepared = match &stage.work {
             Work::Command { .. } => command::prepare(request, &claim)?,
             Work::Kind { .. } => provider::prepare(request, &claim)?,
+            Work::Download(download) => download::prepare(request, download)?,
         };
         drop(writing);
         prepared.made.shared = Arc::new(shared);

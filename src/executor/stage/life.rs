@@ -28,7 +28,7 @@ use crate::executor::{blocking, orphans};
 use crate::graph::Producer;
 use crate::sched::StageEvent;
 use crate::sched::budget::Permit;
-use crate::spec::types::{Stage, Work};
+use crate::spec::types::Stage;
 use crate::state::{Holder, KeyLock, Lock};
 
 /// The wait before the second attempt; it doubles from one to the next.
@@ -325,7 +325,7 @@ impl StageRun {
     /// taken over, so that the curve of a stage is whole in its last run.
     fn prepare_resume(&self) -> bool {
         let resumed = self.scratch.has_checkpoint();
-        if !matches!(self.stage().work, Work::Kind { .. }) {
+        if !self.stage().has_events() {
             return resumed;
         }
         let (marker, ours) =

@@ -128,7 +128,7 @@ fn provenance(run: &StageRun, finished: &Finished) -> Provenance {
             let named = run.context.graph.pipeline().providers.get(*provider);
             named.and_then(|named| run.context.providers.get(named)).map(|provider| provider.digest)
         }
-        Work::Command { .. } => None,
+        Work::Command { .. } | Work::Download(_) => None,
     };
     Provenance {
         run: run.context.run.id().to_owned(),

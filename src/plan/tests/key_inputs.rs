@@ -210,7 +210,7 @@ const OF_ALL: [(&str, Edit); 15] = [
 fn command(c: &mut Case) -> (&mut Run, &mut Vec<String>, &mut Option<Spanned<String>>, &mut Sandbox) {
     match &mut c.stage.work {
         Work::Command { run, shell, cwd, sandbox, .. } => (run, shell, cwd, sandbox),
-        Work::Kind { .. } => panic!("a command"),
+        _ => panic!("a command"),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::spec::code::Code;
 use crate::spec::diagnostic::{Diagnostics, did_you_mean, list_names};
 use crate::spec::document::node::{Entry, Key, Node};
 use crate::spec::fields;
-use crate::spec::types::{Resources, Source, Span, Spanned, Stage, Work};
+use crate::spec::types::{Source, Span, Spanned, Stage};
 
 /// The keys of a stage.
 pub const KEYS: [&str; 17] = [
@@ -123,7 +123,7 @@ pub fn read(name: &Key, node: &Node, context: &mut Context<'_>) -> (Stage, bool)
     fields::check_name(name, "a stage", context.out);
     let owner = Owner { name: &name.text, kind: kind_of(node).map(|(kind, _)| kind) };
     let mut reader = Reader { name, node, owner, meant: Vec::new(), context };
-    let mut stage = reader.blank();
+    let mut stage = Stage::named(Spanned { value: name.text.clone(), span: name.span });
     let Some(entries) = fields::mapping(node, reader.owner, reader.context.out) else {
         return (stage, true);
     };
@@ -144,28 +144,6 @@ pub fn read(name: &Key, node: &Node, context: &mut Context<'_>) -> (Stage, bool)
 }
 
 impl<'n> Reader<'n, '_, '_> {
-    /// The stage with nothing known but its name.
-    fn blank(&self) -> Stage {
-        Stage {
-            name: Spanned { value: self.name.text.clone(), span: self.name.span },
-            work: Work::Kind { kind: String::new(), revision: 0, provider: 0 },
-            inputs: BTreeMap::new(),
-            places: BTreeMap::new(),
-            input_ports: Vec::new(),
-            outputs: Vec::new(),
-            output_paths: BTreeMap::new(),
-            params: BTreeMap::new(),
-            env: BTreeMap::new(),
-            exact: false,
-            any_platform: false,
-            resources: Resources::default(),
-            executor: None,
-            retries: 0,
-            timeout: None,
-            linger: None,
-        }
-    }
-
     fn what<'k>(&mut self, catalog: &'k Catalog) -> What<'k> {
         let out = &mut *self.context.out;
         let Some((kind, span)) = kind_of(self.node) else {

@@ -92,7 +92,7 @@ stages:
 fn a_script_runs_in_bash_and_stops_at_its_first_failing_line_unless_a_shell_is_named() {
     let shell = |keys: &str| match stage(&format!("stages: {{ a: {{ run: x {keys} }} }}")).work {
         Work::Command { shell, .. } => shell,
-        Work::Kind { .. } => panic!("a command"),
+        _ => panic!("a command"),
     };
     assert_eq!(shell(""), ["bash", "-eo", "pipefail"]);
     assert_eq!(shell(", shell: sh"), ["sh"]);

@@ -93,6 +93,56 @@ stages:
 }
 
 #[test]
+fn a_url_that_cannot_be_read_is_an_error_without_its_secrets() {
+    let digest = "0".repeat(64);
+    let text = format!(
+        "\
+sources:
+  a: {{ url: https://host/x }}
+  b: {{ url: host/x, sha256: {digest} }}
+  c: {{ url: ftp://host/x?key=hidden, sha256: {digest} }}
+  d: {{ url: https://me:hidden@host/x, sha256: {digest} }}
+  e: {{ url: 'https://host/x#y', sha256: {digest} }}
+  f: {{ url: 's3://bucket/x?key=hidden', sha256: {digest} }}
+  g: {{ url: https://host/x, path: y, sha256: {digest} }}
+  h: {{ path: y, sha256: {digest} }}
+  i: {{ url: https://host, sha256: {{}} }}
+  j: {{ url: https://host, sha256: {{ ../x: {digest}, /y: {digest}, a: {digest}, a/b: {digest}, c: d }} }}
+  k: {{ url: [], sha256: [] }}
+  l: {{ ulr: x }}
+  m: {{ sha256: {digest} }}
+  good: {{ url: 'https://host/x?version=2', sha256: 'sha256:{digest}' }}
+stages:
+  a: {{ run: 'true' }}
+  z: {{ run: 'cat {{inputs.x}}', inputs: {{ x: good, y: b }} }}
+"
+    );
+    let errors = short_errors(&text);
+    assert!(!errors.contains("hidden"), "{errors}");
+    insta::assert_snapshot!(errors, @"
+        missing-key 2:8 source `a` has a `url` but no `sha256` (add `sha256: ..` with what `curl -L https://host/x | sha256sum` prints; for a folder of files, `sha256: { FILE: .. }`)
+        unsupported-source 3:13 `url` of source `b`, `host/x`, is no URL (it looks like https://host/path; a local file goes under `path`)
+        unsupported-source 4:13 `url` of source `c`, `ftp://host/x`, has a scheme that cannot be read (there is: https://, http://, s3://, gs://, az://)
+        unsupported-source 5:13 `url` of source `d`, `https://***@host/x`, holds credentials (credentials for s3://, gs:// and az:// belong in the environment; a file that needs a password: download it, and name its `path`)
+        unsupported-source 6:13 `url` of source `e`, `https://host/x`, holds a `#`, which names no place (write it as %23 if it is part of the path)
+        unsupported-source 7:13 `url` of source `f`, `s3://bucket/x`, cannot be read (`s3://bucket/x` is not the URL of a remote: it holds credentials or a query; credentials belong in the environment)
+        unknown-key 8:29 source `g` has both a `path` and a `url`; name one of them
+        unknown-key 9:17 source `h` has a `sha256`, which only a source with a `url` has (the digest of a local file is found when the pipeline is planned)
+        type 10:35 `sha256` of source `i` names no files
+        bad-path 11:35 `sha256` of source `j` names `a` as a file and as a folder
+        outside-root 11:37 a file under `sha256` of source `j` `../x` leads out of the project root (name a path below it, without a `/` at the start)
+        outside-root 11:109 a file under `sha256` of source `j` `/y` leads out of the project root (name a path below it, without a `/` at the start)
+        type 11:322 `sha256` of `c` of source `j` must be 64 hexadecimal digits, not `d` (`sha256sum FILE` prints them)
+        type 12:13 `url` of source `k` must be a string, not a list
+        type 12:25 `sha256` of source `k` must be 64 hexadecimal digits, not a list (`sha256sum FILE` prints them)
+        unknown-key 13:8 source `l` has no key `ulr` (did you mean `url`?)
+        missing-key 14:6 source `m` has no `path` and no `url`
+        unknown-key 14:8 source `m` has a `sha256`, which only a source with a `url` has (the digest of a local file is found when the pipeline is planned)
+        duplicate-name 17:3 stage `a` has the name of a source (the source is at line 2)
+    ");
+}
+
+#[test]
 fn keys_that_do_not_exist_are_errors_with_the_nearest_one() {
     let text = "\
 pipelin: x
@@ -121,8 +171,8 @@ stages:
         unknown-key 4:12 source `plays` has no key `pth` (did you mean `path`?)
         unknown-type 4:26 source `plays` has the type `corpsu`, which does not exist (did you mean `corpus`?)
         outside-root 5:16 source `far` `../../x` climbs out of the project root (name it by its absolute path, or move it inside)
-        unsupported-source 6:8 source `net` lies on the net; this version reads local files and folders only (fetch it with a `command` stage, or name a local path)
-        unsupported-source 7:10 source `url` lies on the net; this version reads local files and folders only (fetch it with a `command` stage, or name a local path)
+        unsupported-source 6:8 source `net` is a URL; a path is of this machine (write `{ url: s3://bucket/x, sha256: .. }`)
+        type 7:36 `sha256` of source `url` must be 64 hexadecimal digits, not `y` (`sha256sum FILE` prints them)
         bad-name 9:3 `9!` cannot be the name of a stage (a name has at most 100 letters, digits, `_` and `-`, and starts with no `-`)
         duplicate-name 10:3 stage `plays` has the name of a source (the source is at line 4)
         unknown-kind 11:14 stage `a` has the kind `tokeniser`, which does not exist (did you mean `tokenizer`?)

@@ -30,7 +30,7 @@ fn content(text: &str) -> String {
             let Stage { work, outputs, env, exact, resources, retries, timeout, .. } = s;
             let params = params(pipeline, &s.name.value);
             let work = match work {
-                Work::Kind { .. } => format!("{work:?}"),
+                Work::Kind { .. } | Work::Download(_) => format!("{work:?}"),
                 Work::Command { run, uses, .. } => {
                     format!("{run:?} {:?}", uses.iter().map(|u| &u.value).collect::<Vec<_>>())
                 }

@@ -9,8 +9,8 @@ use parquet::file::metadata::{
 };
 use parquet::file::reader::Length;
 
-use super::source::Source;
 use super::shape::{ELEMENT, FILE};
+use super::source::Source;
 use super::thrift::{I32, LIST, STRUCT, Thrift, ThriftError};
 
 /// The largest footer in bytes.
