@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ class Remote:
     damage: Callable | None = None
     # The names of all objects.
     objects: Callable | None = None
+    # Puts an object of this name and these bytes there, and says its URL.
+    put: Callable | None = None
 
 
 def free_port():
@@ -102,7 +105,11 @@ def s3(folder):
                 body = client.get_object(Bucket="bucket", Key=item["Key"])["Body"].read()
                 client.put_object(Bucket="bucket", Key=item["Key"], Body=with_other_byte(body))
 
-        yield Remote("S3", env, damage, objects)
+        def put(name, body):
+            client_of().put_object(Bucket="bucket", Key=name, Body=body)
+            return f"s3://bucket/{name}"
+
+        yield Remote("S3", env, damage, objects, put)
 
 
 def azurite():
@@ -125,9 +132,14 @@ def azure(folder):
     with server(argv, port):
         from azure.storage.blob import BlobServiceClient
 
-        BlobServiceClient(url, credential=ACCOUNT_KEY).create_container("container")
+        container = BlobServiceClient(url, credential=ACCOUNT_KEY).create_container("container")
+
+        def put(name, body):
+            container.upload_blob(name, body)
+            return f"az://container/{name}"
+
         yield Remote("Azure", {"AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT, "AZURE_STORAGE_ACCOUNT_KEY": ACCOUNT_KEY,
-                               "AZURE_ENDPOINT": url, "KILN_REMOTES": "az://container/a/prefix"})
+                               "AZURE_ENDPOINT": url, "KILN_REMOTES": "az://container/a/prefix"}, put=put)
 
 
 @contextlib.contextmanager
@@ -147,4 +159,9 @@ def http(folder):
     """What `plain_folder` keeps below the same folder, over HTTP, which is only read."""
     port = free_port()
     with server([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)], port, cwd=folder):
-        yield Remote("HTTP", {"KILN_REMOTES": f"http://127.0.0.1:{port}/remote"})
+        def put(name, body):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(body)
+            return f"http://127.0.0.1:{port}/{urllib.parse.quote(name)}"
+
+        yield Remote("HTTP", {"KILN_REMOTES": f"http://127.0.0.1:{port}/remote"}, put=put)

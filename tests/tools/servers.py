@@ -2,12 +2,14 @@
 """Shares results through real servers: S3 (moto), Azure (Azurite), HTTP (Python's own server) and a folder.
 
 Purpose: what one project made another one does not run, whatever the remote; a second result with other bytes is
-told; a damaged object is never served; two runners at once run a stage once; the HTTP remote is only read.
+told; a damaged object is never served; a source lies at a URL there; two runners at once run a stage once; the HTTP remote is only read.
 Usage: servers.py KILN [ladder [PIPELINE]]. Packages are installed under target/ on the first call (network: PyPI,
 npm). `ladder` shares what `pipelines/PIPELINE.yaml` makes instead (`ladder.py`); without a name it is `assistant`.
 """
 
 import argparse
+import hashlib
+import json
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -110,13 +112,33 @@ def check_read_only(program, folder, remote):
     print(f"{remote.name}: read")
 
 
+def check_download(program, folder, remote):
+    """A source behind a URL: an object, and a folder of them."""
+    body = b"".join(n.to_bytes(4, "little") for n in range(1 << 20))
+    digest, url = hashlib.sha256(body).hexdigest(), remote.put("far/a b.bin", body)
+    sources = {"file": {"url": url, "sha256": digest},
+               "folder": {"url": url.rsplit("/", 1)[0], "sha256": {"a b.bin": digest}}}
+    run = "cmp {inputs.x} {inputs.y}/'a b.bin' && echo same > {outputs.o}"
+    stage = {"inputs": {"x": "file", "y": "folder"}, "run": run, "outputs": {"o": "any"}}
+    text = json.dumps({"sources": sources, "stages": {"both": stage}})
+    here = project(program, folder / "download", remote, text)
+    assert here.outcomes() == {"file": "ran", "folder": "ran", "both": "ran"}
+    gone = project(program, folder / "gone", remote, text.replace("a b.bin", "c.bin").replace("a%20b.bin", "c.bin"))
+    answer = gone.ask("run")
+    assert answer.returncode == 1 and ("there is no object" in answer.stderr or "404" in answer.stderr), answer
+    print(f"{remote.name}: downloaded")
+
+
 def share_small(program, folders):
     for part, kind in KINDS.items():
         with kind(folders[part]) as remote:
             check(program, folders[part], remote)
             check_together(program, folders[part], remote)
+            if remote.put:
+                check_download(program, folders[part], remote)
     with remotes.http(folders["folder"]) as remote:
         check_read_only(program, folders["folder"], remote)
+        check_download(program, folders["folder"], remote)
 
 
 def share_ladder(program, folder, folders, pipeline):
