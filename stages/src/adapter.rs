@@ -43,7 +43,11 @@ pub enum AdapterError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{}: {reason}", path.display())]
     Malformed { path: PathBuf, reason: String },
-    #[error("{}: the adapter's model is not beside it; put its files into the folder `{BASE}`", .0.display())]
+    #[error(
+        "{}: the adapter's model is not beside it; name that model as the input `base` of a stage of the kind `model`, or \
+         put its files into the folder `{BASE}`",
+        .0.display()
+    )]
     NoBase(PathBuf),
     #[error("{}: {source}", path.display())]
     Lora { path: PathBuf, source: LoraError },

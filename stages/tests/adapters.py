@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains the same adapter with Kiln and with Hugging Face `peft`, and compares losses, weights and logits.
 
-Purpose: an adapter that `peft` made, in the folder of a random model that `transformers` made, is trained by the stage `sft`
+Purpose: an adapter that `peft` saved, put beside a random model that `transformers` made, is trained by the stage `sft`
 and by PyTorch's AdamW on the same demonstrations: the loss on held-out ones agrees to 1e-4 after each of 20 steps; `peft`
 loads what the stage wrote and gives our logits, and `transformers` loads the merged checkpoint and gives them too.
 Usage: adapters.py STAGES, as in `target/release/kiln-stages`. A virtual environment with pinned packages is made under target/ on
@@ -96,8 +96,9 @@ def case(program, folder, name, tokenizer_folder):
     config = getattr(transformers, config_name)(**fields, vocab_size=len(tokenizer), attn_implementation="eager")
     torch.manual_seed(5)
     base = getattr(transformers, class_name)(config)
-    start, base_folder = folder / "start", folder / "start/base"
-    shutil.rmtree(start, ignore_errors=True)
+    saved, base_folder = folder / "saved", folder / "base"
+    for old in [saved, base_folder]:
+        shutil.rmtree(old, ignore_errors=True)
     base.save_pretrained(base_folder)
     settings = peft.LoraConfig(r=4, lora_alpha=12, target_modules=targets, task_type="CAUSAL_LM", lora_dropout=0.0, **more)
     model = peft.get_peft_model(base, settings)
@@ -105,10 +106,10 @@ def case(program, folder, name, tokenizer_folder):
         for parameter_name, parameter in model.named_parameters():
             if "lora_B" in parameter_name:
                 parameter.normal_(0.0, 0.02)
-    model.save_pretrained(start)
+    model.save_pretrained(saved)
     for file in Path(tokenizer_folder).iterdir():
-        for place in [start, base_folder]:
-            shutil.copy(file, place / file.name)
+        shutil.copy(file, base_folder / file.name)
+    start, _ = stage(program, folder, "model", {}, {"files": saved, "base": base_folder}, "model")
     data = folder / "demonstrations.jsonl"
     data.write_text("".join(json.dumps(d) + "\n" for d in DEMONSTRATIONS))
     all_rows = rows(tokenizer)

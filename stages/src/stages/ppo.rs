@@ -377,9 +377,8 @@ impl PpoContext<'_> {
         self.ctx.progress(i, self.params.iterations, || {
             format!("score {:.2}  KL {:.2}{gold_note}  length {:.0}", s.score, s.k1, s.length)
         });
-        let mut summary = vec![("score".to_owned(), s.score), ("KL".to_owned(), s.k1)];
-        summary.extend(gold.map(|g| ("gold".to_owned(), g)));
-        summary
+        let gold = gold.map(|gold| ("gold", gold));
+        [("score", s.score), ("KL", s.k1)].into_iter().chain(gold).map(|(name, x)| (name.into(), x)).collect()
     }
 
     /// Mean gold reward of the rollout, and its first responses as samples now and then.
