@@ -311,6 +311,9 @@ pub struct ExportRequest {
 pub struct InspectRequest {
     /// A file, a folder or a glob pattern.
     pub data: PathBuf,
+    /// The type of the artifact, such as `demonstrations`, by which a shape is chosen where a row fits several.
+    #[serde(default)]
+    pub artifact_type: String,
     /// A model or a tokenizer that is to learn from it, if one is there.
     pub model: Option<PathBuf>,
     /// How many rows to show.

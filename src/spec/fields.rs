@@ -91,6 +91,7 @@ pub fn unknown_key<'k>(
     let near = nearest(&key.text, known.iter().copied());
     let hint = match near {
         Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "there is none".to_owned(),
         None => format!("there is: {}", list_names(known.iter().copied())),
     };
     out.push_hint(Code::UnknownKey, key.span, format!("{message} `{}`", key.text), Some(hint));

@@ -6,10 +6,10 @@
 //! Must not know: terminals, stages.
 
 use kiln::protocol::{InspectAnswer, InspectRequest, InspectedPart, InspectedRow};
-use kiln_formats::records::{self, Compression, DataFile, Example, Inspection, Options};
+use kiln_formats::records::{self, Compression, DataFile, Example, Inspection, Options, Shape};
 use kiln_formats::tokenizer::Tokenizer;
 
-use crate::data::{Answer, Demonstration, Judged, Message, Prompt, Row, spoken};
+use crate::data::{Answer, CompletionSet, Demonstration, Judged, Message, Prompt, Row, spoken};
 use crate::dialogue::{answered, demonstrated, judged_row};
 use crate::import;
 use crate::model::TokenRow;
@@ -20,7 +20,8 @@ const MOST_TEXT: usize = 4096;
 /// Looks at a dataset.
 pub fn inspect(request: &InspectRequest) -> InspectAnswer {
     let problem = |text: String| InspectAnswer { problem: Some(text), ..InspectAnswer::default() };
-    let options = Options { cut: Some(kiln_formats::bpe::last_cut), ..Options::default() };
+    let wanted = shapes(&request.artifact_type);
+    let options = Options { cut: Some(kiln_formats::bpe::last_cut), wanted, ..Options::default() };
     let found = match records::inspect(&request.data, &options, request.rows as usize) {
         Ok(found) => found,
         Err(error) => return problem(error.to_string()),
@@ -33,6 +34,17 @@ pub fn inspect(request: &InspectRequest) -> InspectAnswer {
     match rows(&found, tokenizer.as_ref()) {
         Ok(first) => InspectAnswer { first, ..described(&found) },
         Err(text) => problem(text),
+    }
+}
+
+/// The shapes that the stages read from artifacts of a type; of a corpus any.
+fn shapes(artifact_type: &str) -> &'static [Shape] {
+    match artifact_type {
+        Demonstration::TYPE => Demonstration::SHAPES,
+        Prompt::TYPE => Prompt::SHAPES,
+        CompletionSet::TYPE => CompletionSet::SHAPES,
+        Judged::TYPE => Judged::SHAPES,
+        _ => &[],
     }
 }
 
@@ -174,5 +186,27 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(MOST_TEXT) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_fits_several_shapes_is_shown_as_the_stage_of_its_type_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("rows.jsonl");
+        std::fs::write(&data, r#"{"prompt": "p", "completion": "c", "chosen": "a", "rejected": "b"}"#)
+            .unwrap();
+        let shape = |artifact_type: &str| {
+            let artifact_type = artifact_type.to_owned();
+            let request = InspectRequest { data: data.clone(), artifact_type, model: None, rows: 1 };
+            let found = inspect(&request);
+            assert_eq!((found.problem, found.first.is_empty()), (None, false));
+            found.shape
+        };
+        assert_eq!(shape("demonstrations"), Shape::PromptCompletion.name());
+        assert_eq!(shape("rankings"), Shape::Preference.name());
     }
 }

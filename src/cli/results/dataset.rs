@@ -34,7 +34,8 @@ pub fn look(context: &Context, shown: &Shown) -> Result<Option<InspectAnswer>, C
     let failed = |e: crate::provider::ProviderError| CliError::Failed(e.to_string());
     let Ok(provider) = providers.find(None) else { return Ok(None) };
     let model = learner(context, &shown.name);
-    provider.inspect(&InspectRequest { data: shown.pattern.clone(), model, rows: ROWS }).map_err(failed)
+    let (data, artifact_type) = (shown.pattern.clone(), shown.artifact_type.clone());
+    provider.inspect(&InspectRequest { data, artifact_type, model, rows: ROWS }).map_err(failed)
 }
 
 /// The model or the tokenizer of the first stage that reads an artifact and has one already.

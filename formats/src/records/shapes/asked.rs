@@ -20,11 +20,7 @@ pub(super) fn asked(row: &mut Row) -> Result<Option<Vec<Message>>, Fault> {
     let system = optional(row, &["system", "system_prompt"])?;
     let Some((field, value)) = first(row, &["prompt", "question", "instruction"]) else { return Ok(None) };
     let turns = if is_messages(&value) {
-        let turns = messages(value, field)?;
-        if turns.iter().all(|turn| turn.content.trim().is_empty()) {
-            return Err(Fault::new(field, "it is empty"));
-        }
-        turns
+        messages(value, field)?
     } else {
         let text = said(value, field)?;
         match field {
@@ -33,6 +29,10 @@ pub(super) fn asked(row: &mut Row) -> Result<Option<Vec<Message>>, Fault> {
             _ => vec![Message::new(Role::User, text)],
         }
     };
+    // A transcript may hold nothing but the names of those who speak.
+    if turns.iter().all(|turn| turn.content.trim().is_empty()) {
+        return Err(Fault::new(field, "it is empty"));
+    }
     Ok(Some(with_system(system, turns)))
 }
 

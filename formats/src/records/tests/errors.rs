@@ -69,6 +69,10 @@ fn an_answer_that_cannot_be_read_is_named() {
     );
     let messages = [
         (of_row(None, &json!({"prompt": " ", "completion": "b"})), "prompt: it is empty"),
+        (
+            of_row(None, &json!({"prompt": "\n\nHuman: \n\nAssistant:", "completion": "b"})),
+            "prompt: it is empty",
+        ),
         (of_row(None, &json!({"prompt": "a", "completion": ""})), "completion: it is empty"),
         (of_row(None, &json!({"prompt": 1, "completion": "b"})), "prompt: expected a string, found a number"),
         (

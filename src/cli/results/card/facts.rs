@@ -194,12 +194,34 @@ pub struct Evaluation {
 pub struct Model {
     /// `config.json`.
     pub config: Option<Map<String, Value>>,
-    /// The numbers in all safetensors files.
+    /// The library that loads it, by the names of its files.
+    pub library: Option<Library>,
+    /// The numbers in its safetensors files; of an adapter without those of the model that it changes.
     pub parameters: Option<u64>,
-    /// The tensors in all safetensors files.
+    /// The tensors in these files.
     pub tensors: Option<u64>,
     /// The numbers by their type.
     pub by_type: BTreeMap<String, u64>,
+}
+
+/// A library that people load models with, as the Hugging Face Hub names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Library {
+    /// A model in the layout of Hugging Face.
+    Transformers,
+    /// An adapter.
+    Peft,
+}
+
+impl Library {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transformers => "transformers",
+            Self::Peft => "peft",
+        }
+    }
 }
 
 /// How to make an artifact again.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::escape::{code, words, yaml};
-use super::facts::{Card, Gap};
+use super::facts::{Card, Gap, Library};
 use super::sections::{
     artifact, data, evaluations, lineage, made, metrics, model, reproduction, verification,
 };
@@ -51,9 +51,10 @@ fn metadata(card: &Card) -> String {
         tags.insert("safetensors");
     }
     let mut text = HEAD.to_owned();
-    // Without it the Hub would take a `config.json` for one of another library.
-    if let Some(provider) = &card.made.provider {
-        let _ = writeln!(text, "library_name: {}", yaml(provider));
+    // Without it the Hub would take any `config.json` for one of `transformers`.
+    let library = card.model.as_ref().and_then(|model| model.library).map(Library::name);
+    if let Some(library) = library.or(card.made.provider.as_deref()) {
+        let _ = writeln!(text, "library_name: {}", yaml(library));
     }
     text += "tags:\n";
     tags.iter().for_each(|tag| _ = writeln!(text, "- {}", yaml(tag)));

@@ -15,13 +15,15 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::facts::{Gap, Model};
+use super::facts::{Gap, Library, Model};
 use crate::cas::types::ArtifactRef;
 use crate::cas::{Store, StoreError};
 use crate::digest::Digest;
 
 /// The file with the settings of a model.
 const CONFIG: &str = "config.json";
+/// The file with the settings of an adapter, and the folder of the model that it changes.
+const ADAPTER: (&str, &str) = ("adapter_config.json", "base/");
 /// The most bytes of it that are read.
 const MOST_CONFIG: u64 = 1 << 20;
 /// The most bytes of a safetensors header that are read.
@@ -46,7 +48,12 @@ pub fn read(
     gaps: &mut Vec<Gap>,
 ) -> Result<Option<Model>, StoreError> {
     let (mut model, mut is_model) = (Model::default(), false);
-    for (path, digest) in files(store, artifact)? {
+    let files = files(store, artifact)?;
+    let is_adapter = files.iter().any(|(path, _)| path == ADAPTER.0);
+    for (path, digest) in files {
+        if is_adapter && path.starts_with(ADAPTER.1) {
+            continue;
+        }
         if path == CONFIG {
             model.config = config(store, &digest);
             is_model |= model.config.is_some();
@@ -72,7 +79,17 @@ pub fn read(
             }
         }
     }
+    model.library = library(model.config.as_ref(), is_adapter);
     Ok(is_model.then_some(model))
+}
+
+/// The library that loads a model; a `config.json` with a `model_type` is one of `transformers`.
+fn library(config: Option<&Map<String, Value>>, is_adapter: bool) -> Option<Library> {
+    match config?.get("model_type") {
+        Some(_) if is_adapter => Some(Library::Peft),
+        Some(_) => Some(Library::Transformers),
+        None => None,
+    }
 }
 
 fn files(store: &Store, artifact: &ArtifactRef) -> Result<Vec<(String, Digest)>, StoreError> {
