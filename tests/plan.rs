@@ -211,34 +211,6 @@ fn a_source_can_be_shown_before_anything_ran() {
 }
 
 #[test]
-fn the_doctor_answers_everywhere() {
-    let answer = Pipeline::new().json(&["doctor"]);
-    let names: Vec<_> =
-        answer["checks"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
-    assert!(
-        ["cores", "memory", "disk", "worker", "store"].iter().all(|name| names.contains(name)),
-        "{names:?}"
-    );
-}
-
-#[test]
-fn a_completion_script_comes_for_every_shell() {
-    for shell in ["bash", "zsh", "fish"] {
-        assert!(Pipeline::new().ask(&["completions", shell]).good().contains("detailed-exitcode"), "{shell}");
-    }
-    assert_eq!(Pipeline::new().ask(&["completions", "cmd"]).code, 3);
-}
-
-#[test]
-fn the_code_of_an_error_is_explained() {
-    let project = Pipeline::new();
-    assert!(project.ask(&["explain", "cycle"]).good().starts_with("cycle: Stages need"));
-    assert!(project.ask(&["explain"]).good().contains("unknown-ref\n"));
-    let wrong = project.ask(&["explain", "unknown-kye"]);
-    assert!(wrong.code == 3 && wrong.err.contains("did you mean `unknown-key`?"), "{wrong:?}");
-}
-
-#[test]
 fn colours_come_only_when_asked_for() {
     let project = chain();
     assert!(!project.ask(&["plan"]).out.contains('\u{1b}'));

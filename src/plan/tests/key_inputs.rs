@@ -27,7 +27,6 @@ fn port(name: &str, artifact_type: &str) -> Port {
 /// A command stage with something of everything.
 pub fn stage() -> Stage {
     Stage {
-        name: spanned("lengths".into(), 3),
         work: Work::Command {
             run: Run::Script("wc {inputs.corpus} > {outputs.table}".into()),
             shell: vec!["bash".into(), "-eo".into(), "pipefail".into()],
@@ -49,13 +48,8 @@ pub fn stage() -> Stage {
             ("CACHE".into(), EnvValue::Pass("XDG_CACHE_HOME".into())),
             ("TOKEN".into(), EnvValue::Secret("HF_TOKEN".into())),
         ]),
-        exact: false,
-        any_platform: false,
         resources: Resources::default(),
-        executor: None,
-        retries: 0,
-        timeout: None,
-        linger: None,
+        ..Stage::named(spanned("lengths".into(), 3))
     }
 }
 

@@ -365,20 +365,19 @@ impl PpoContext<'_> {
         state: &mut TrainState,
         rate: f64,
     ) -> Summary {
-        let s = &batch.stats;
-        let gold = self.gold_mean(batch, i);
+        let (s, gold) = (&batch.stats, self.gold_mean(batch, i));
         let variance = explained_variance(&batch.returns.concat(), &batch.values.concat());
         let measured = Measured { rollout: s, update: stats, kl_coef: state.kl_coef, variance, gold, rate };
         self.ctx.metric(i, &measured.metrics(batch.rows.len(), self.pretraining.is_some()));
         for (code, message, advice) in state.health.look(s, stats, variance, self.params.max_new_tokens) {
             self.ctx.health(i, code, message, advice);
         }
-        let gold_note = gold.map(|g| format!("  gold {g:.3}")).unwrap_or_default();
         self.ctx.progress(i, self.params.iterations, || {
-            format!("score {:.2}  KL {:.2}{gold_note}  length {:.0}", s.score, s.k1, s.length)
+            let gold = gold.map(|gold| format!("  gold {gold:.3}")).unwrap_or_default();
+            format!("score {:.2}  KL {:.2}{gold}  length {:.0}", s.score, s.k1, s.length)
         });
-        let gold = gold.map(|gold| ("gold", gold));
-        [("score", s.score), ("KL", s.k1)].into_iter().chain(gold).map(|(name, x)| (name.into(), x)).collect()
+        let summary = [("score", s.score), ("KL", s.k1)].into_iter().chain(gold.map(|gold| ("gold", gold)));
+        summary.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Mean gold reward of the rollout, and its first responses as samples now and then.

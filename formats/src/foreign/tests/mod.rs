@@ -3,6 +3,7 @@
 //! Purpose: the fixtures are made here, tokenizers of some three hundred tokens. Where the crate does the right thing, it is
 //! the oracle; for real vocabularies there is `formats/tests/foreign.py`.
 
+mod changed;
 mod decode;
 mod encode;
 mod hostile;
