@@ -34,41 +34,47 @@ pub async fn bring(link: &Link, partial: &Path) -> Result<(), String> {
     if partial.exists() && digest(partial)? == link.sha256 {
         return Ok(());
     }
-    let (mut failures, mut resumed) = (0, false);
+    let (mut failures, mut is_anew) = (0, false);
     loop {
-        let here = fs::metadata(partial).map_or(0, |meta| meta.len());
-        let end = match open(&link.url, here).await {
-            Ok(opened) => {
-                resumed |= opened.start > 0;
-                let is_page = opened.is_page;
-                match write(opened, partial, &url).await {
-                    Ok(()) => match check(link, partial, is_page) {
-                        // The server may have another file by now than the one whose beginning is here.
-                        Err(_) if std::mem::take(&mut resumed) => continue,
-                        checked => return checked.map_err(|why| format!("{url}: {why}")),
-                    },
-                    Err(failure) => failure,
-                }
-            }
-            Err(failure) => failure,
-        };
-        match end {
-            Failure::Final(why) => return Err(format!("{url}: {why}")),
-            Failure::Beyond => remove(partial)?,
-            Failure::Passing(why) => {
-                let grown = fs::metadata(partial).map_or(0, |meta| meta.len()) > here;
-                failures = if grown { 1 } else { failures + 1 };
-                if failures >= ATTEMPTS {
-                    return Err(format!(
-                        "{url}: {why}; gave up after {ATTEMPTS} attempts, and what arrived is kept"
-                    ));
-                }
-                let message = format!("{url}: {why}; trying again");
+        let here = size(partial);
+        let why = match attempt(link, partial, is_anew).await {
+            Ok(()) => {
+                let message = format!("{url}: {} bytes, with the SHA-256 of the pipeline", size(partial));
                 say(&Event::Log { level: "info".into(), message });
-                tokio::time::sleep(BACKOFF * 2u32.pow(failures - 1)).await;
+                return Ok(());
             }
+            Err(Failure::Final(why)) => return Err(format!("{url}: {why}")),
+            Err(Failure::Beyond) => {
+                remove(partial)?;
+                is_anew = true;
+                continue;
+            }
+            Err(Failure::Passing(why)) => why,
+        };
+        failures = if size(partial) > here { 1 } else { failures + 1 };
+        if failures >= ATTEMPTS {
+            return Err(format!("{url}: {why}; gave up after {ATTEMPTS} attempts, and what arrived is kept"));
         }
+        say(&Event::Log { level: "info".into(), message: format!("{url}: {why}; trying again") });
+        tokio::time::sleep(BACKOFF * 2u32.pow(failures - 1)).await;
     }
+}
+
+/// Goes on with the file, and checks it when it is whole.
+async fn attempt(link: &Link, partial: &Path, is_anew: bool) -> Result<(), Failure> {
+    let opened = open(&link.url, size(partial)).await?;
+    let (is_resumed, is_page) = (opened.start > 0, opened.is_page);
+    write(opened, partial, &without_secrets(&link.url)).await?;
+    check(link, partial, is_page).map_err(|why| match is_resumed && !is_anew {
+        // The server may have another file by now than the one whose beginning was here.
+        true => Failure::Beyond,
+        false => Failure::Final(why),
+    })
+}
+
+/// The bytes that are here; 0 when there is no file.
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |meta| meta.len())
 }
 
 /// Writes what arrives. A file that ends before its size is one whose connection broke.

@@ -39,8 +39,10 @@ pub fn serve() -> ExitCode {
         runtime.map_err(|e| e.to_string())?.block_on(bring(&request))
     });
     match done {
-        Ok(()) => {
-            say(&Event::Done { summary: Vec::new() });
+        Ok(bytes) => {
+            #[expect(clippy::cast_precision_loss, reason = "a number for people")]
+            let size = bytes as f64 / 1e6;
+            say(&Event::Done { summary: vec![("MB".to_owned(), size)] });
             ExitCode::SUCCESS
         }
         Err(message) => {
@@ -54,7 +56,8 @@ fn request() -> Result<Request, String> {
     serde_json::from_reader(io::stdin().lock()).map_err(|e| format!("the request is not readable: {e}"))
 }
 
-async fn bring(request: &Request) -> Result<(), String> {
+/// Brings all files; says how many bytes they have.
+async fn bring(request: &Request) -> Result<u64, String> {
     let io = |what: &'static str| move |e: io::Error| format!("cannot {what}: {e}");
     fs::create_dir_all(&request.partial).map_err(io("make a folder for the download"))?;
     let links: BTreeMap<&str, &Link> = match &request.download {
@@ -72,12 +75,13 @@ async fn bring(request: &Request) -> Result<(), String> {
             if path.is_empty() { request.output.clone() } else { request.output.join(path) },
         ));
     }
+    let mut bytes = 0;
     for (partial, place) in whole {
         place.parent().map_or(Ok(()), fs::create_dir_all).map_err(io("make a folder for the file"))?;
         // A copy, for two files of one folder may have the same bytes; where it can, the file system shares them.
-        fs::copy(&partial, &place).map_err(io("place the file"))?;
+        bytes += fs::copy(&partial, &place).map_err(io("place the file"))?;
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// Reports an event. A runner that is gone does not hear it, and ends this process.

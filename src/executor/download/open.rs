@@ -119,11 +119,7 @@ async fn from_store(url: &str, start: u64) -> Result<Opened, Failure> {
         object_store::Error::NotFound { .. } => {
             Failure::Final(format!("there is no object at {}", without_secrets(url)))
         }
-        // A store answers so for a place behind the end, and the client does not say more.
-        e if start > 0 => {
-            tracing::debug!("a download starts anew: {}", chain(&e));
-            Failure::Beyond
-        }
+        e if start > 0 && chain(&e).contains("416") => Failure::Beyond,
         // The client has tried again itself.
         e => Failure::Final(chain(&e)),
     })?;
