@@ -24,6 +24,8 @@ struct Served {
     statuses: Vec<u16>,
     /// Whether it answers with parts.
     ranges: bool,
+    /// The status with which it answers a request for a part, and the place that it then claims.
+    odd: Option<(u16, usize)>,
     /// Whether it says how much comes.
     has_length: bool,
     kind: &'static str,
@@ -92,6 +94,12 @@ impl Server {
         let range = headers.iter().find_map(|line| {
             line.to_lowercase().strip_prefix("range: bytes=")?.trim_end_matches('-').parse::<usize>().ok()
         });
+        if let Some((code, place)) = file.odd.filter(|_| range.is_some()) {
+            let head = format!(
+                "HTTP/1.1 {code} x\r\nConnection: close\r\nContent-Length: 3\r\nContent-Range: bytes {place}-9/10\r\n\r\nabc"
+            );
+            return connection.write_all(head.as_bytes()).ok();
+        }
         let from = range.filter(|_| file.ranges).unwrap_or(0);
         if from >= file.bytes.len() && from > 0 {
             return connection.write_all(status(416).as_bytes()).ok();
@@ -186,6 +194,18 @@ fn a_server_without_ranges_or_lengths_gives_the_whole_file_again() {
         let p = project(&format!("{}/{path}", server.url), &json!(sha256(&data)));
         p.ask(&["run"]).good();
         assert_eq!(fs::read(p.ask(&["show", "far", "--path"]).good().trim()).unwrap(), data, "{path}");
+    }
+}
+
+#[test]
+fn a_server_that_answers_for_parts_as_it_likes_gives_the_whole_file_in_the_end() {
+    let data = bytes(1_000_000);
+    for odd in [(206, 5), (403, 0), (404, 0), (501, 0), (400, 0), (416, 0)] {
+        let file = Served { breaks: vec![300_000], odd: Some(odd), ..Served::of(&data) };
+        let server = Server::start(&[("x", file)]);
+        let p = project(&format!("{}/x", server.url), &json!(sha256(&data)));
+        p.ask(&["run"]).good();
+        assert_eq!(fs::read(p.ask(&["show", "far", "--path"]).good().trim()).unwrap(), data, "{odd:?}");
     }
 }
 

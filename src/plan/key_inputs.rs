@@ -53,6 +53,10 @@ impl KeyInputs<'_> {
                 all.insert("provider".into(), provider.into());
                 all.insert("kind".into(), kind.as_str().into());
                 all.insert("revision".into(), (*revision).into());
+                let endings = self.endings(stage);
+                if !endings.is_empty() {
+                    all.insert("endings".into(), endings.into());
+                }
             }
             Work::Command { .. } => self.command(stage, &mut all),
             Work::Download(download) => {
@@ -95,6 +99,13 @@ impl KeyInputs<'_> {
         if !stage.any_platform {
             all.insert("platform".into(), self.platform.as_str().into());
         }
+    }
+
+    /// The endings of inputs that are files; a folder has the names of its files in its digest.
+    fn endings(&self, stage: &Stage) -> Map<String, Value> {
+        let is_folder = |port: &str| self.inputs.get(port).is_some_and(|artifact| artifact.tree);
+        let endings = stage.endings.iter().filter(|(port, _)| !is_folder(port));
+        endings.map(|(port, ending)| (port.clone(), ending.as_str().into())).collect()
     }
 
     fn numerics(&self) -> Value {

@@ -105,6 +105,7 @@ fn reason(stage: &Stage, what: String, old: Option<Value>, new: Option<Value>) -
         "params" => (Cause::Param, stage.params.get(first).map(|p| p.span)),
         "inputs" => (Cause::Input, stage.inputs.get(rest).map(|i| i.span)),
         "uses" => (Cause::Uses, used(stage, rest)),
+        "endings" => (Cause::Path, stage.inputs.get(rest).map(|i| i.span)),
         "at" => (Cause::Path, stage.places.get(rest).map(|p| p.span)),
         "path" => (Cause::Path, stage.output_paths.get(rest).map(|p| p.span)),
         "cwd" => (Cause::Path, cwd(stage)),

@@ -118,7 +118,7 @@ pub enum Cause {
     Command,
     /// The shell of the command.
     Shell,
-    /// The path of an input or output, or the folder that the command starts in.
+    /// The path of an input or output, the ending of the file that an input is, or the folder that the command starts in.
     Path,
     /// Whether the command runs in a folder of its own.
     Sandbox,

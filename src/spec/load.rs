@@ -19,7 +19,7 @@ use crate::spec::document::{environment, overrides, yaml};
 use crate::spec::source::{self, Sources};
 use crate::spec::stage::{self, Context, SharedParam};
 use crate::spec::types::{Pipeline, Position, Span};
-use crate::spec::{executors, fields, params, remotes};
+use crate::spec::{endings, executors, fields, params, remotes};
 
 /// The keys at the top of a pipeline file.
 pub const KEYS: [&str; 10] = [
@@ -198,6 +198,7 @@ impl Loaded {
         }
         self.read_stages(&root, &meant, &catalog, &sources);
         self.pipeline.sources = sources.local;
+        endings::fill(&mut self.pipeline);
     }
 
     fn read_stages(&mut self, root: &Node, meant: &[&str], catalog: &Catalog, sources: &Sources) {

@@ -123,6 +123,10 @@ pub struct Stage {
     pub work: Work,
     /// What each input names, by port, in port order.
     pub inputs: BTreeMap<String, Spanned<Reference>>,
+    /// The endings of inputs that are one file of the project or behind a URL, of a stage of a provider, which may tell
+    /// formats apart by them.
+    #[serde(default)]
+    pub endings: BTreeMap<String, String>,
     /// Where a command finds an input, if not at `inputs/NAME` (`at:`); relative to the project root.
     pub places: BTreeMap<String, Spanned<String>>,
     /// The ports of its inputs, from the kind; for a command every input takes `any`.
@@ -278,6 +282,7 @@ impl Stage {
             name,
             work: Work::Kind { kind: String::new(), revision: 0, provider: 0 },
             inputs: BTreeMap::new(),
+            endings: BTreeMap::new(),
             places: BTreeMap::new(),
             input_ports: Vec::new(),
             outputs: Vec::new(),

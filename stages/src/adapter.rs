@@ -189,7 +189,7 @@ fn digest(folder: &Path) -> Result<[u8; 32], AdapterError> {
     Ok(hasher.finalize().into())
 }
 
-/// Writes an adapter into a folder, and beside it the model that it changes, which is in `base`; `more` are fields of the
+/// Writes an adapter into a folder, and beside it the model that it changes, which is in `base` (or there already); `more` are fields of the
 /// shape's file that are not about the shape.
 ///
 /// # Errors
@@ -206,7 +206,9 @@ pub fn save(
         move |source| AdapterError::Io { path, source }
     };
     std::fs::create_dir_all(&copied).map_err(io(&copied))?;
-    if base.join(CONFIG).is_file() {
+    if base == copied {
+        // It is there already.
+    } else if base.join(CONFIG).is_file() {
         for entry in std::fs::read_dir(base).map_err(io(base))? {
             let path = entry.map_err(io(base))?.path();
             if let (true, Some(name)) = (path.is_file(), path.file_name()) {

@@ -36,7 +36,6 @@ const HARMLESS: &[&str] = &[
     "auto_mapping",
     "base_model_name_or_path",
     "inference_mode",
-    "init_lora_weights",
     "lora_dropout",
     "megatron_core",
     "peft_version",
@@ -44,6 +43,9 @@ const HARMLESS: &[&str] = &[
     "revision",
     "runtime_config",
 ];
+
+/// How an adapter may have begun. Others, such as `pissa`, change the weights of the model when they are loaded.
+const BEGINNINGS: &[&str] = &["gaussian", "eva", "orthogonal"];
 
 /// Reads an `adapter_config.json`.
 ///
@@ -73,6 +75,16 @@ fn config(fields: &Fields) -> Result<AdapterConfig, String> {
     let bias = fields.text("bias")?.unwrap_or("none");
     if bias != "none" {
         return Err(format!("`bias: {bias}` is not supported; there is none"));
+    }
+    match fields.get("init_lora_weights") {
+        None | Some(Value::Bool(_)) => {}
+        Some(Value::String(name)) if BEGINNINGS.contains(&name.as_str()) => {}
+        Some(other) => {
+            return Err(format!(
+                "`init_lora_weights: {other}` is not supported, for it changes the weights of the model too; convert it \
+                 (`path_initial_model_for_weight_conversion` of `save_pretrained`), or merge it with PEFT"
+            ));
+        }
     }
     // It follows from the model.
     let _ = fields.flag("fan_in_fan_out")?;

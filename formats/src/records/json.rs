@@ -87,7 +87,7 @@ impl Fields {
     }
 
     /// Takes a field out; none where it is missing or null.
-    pub(super) fn take(&mut self, name: &str) -> Option<Json> {
+    pub fn take(&mut self, name: &str) -> Option<Json> {
         let field = self.0.iter_mut().find(|(key, _)| key == name);
         field.map(|(_, value)| std::mem::take(value)).filter(|value| !value.is_null())
     }

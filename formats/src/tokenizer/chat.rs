@@ -190,7 +190,7 @@ impl Tokenizer {
             Kind::Foreign(foreign) => foreign,
         };
         if let Some(ids) = foreign.ids(said)? {
-            return Ok(ids);
+            return if said.asks && ids.is_empty() { Err(TokenizerError::EmptyPrompt) } else { Ok(ids) };
         }
         let mut ids = foreign.tokenizer.encode_document("");
         for turn in said.turns {

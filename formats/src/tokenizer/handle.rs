@@ -69,6 +69,15 @@ pub enum TokenizerError {
          from the prompt; mark it with {{% generation %}} in the template"
     )]
     Unmarked,
+    #[error(
+        "a turn of the assistant has `tool_calls`, which the chat template of the model does not render, so that a model would \
+         learn to say nothing in their place; take a model whose template renders them, or write them into `content`"
+    )]
+    ToolCalls,
+    #[error(
+        "the chat template of the model renders nothing for a prompt, and a model goes on only from some token"
+    )]
+    EmptyPrompt,
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 }

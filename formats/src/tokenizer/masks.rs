@@ -14,6 +14,9 @@ use super::chat::Said;
 use super::handle::{Foreign, Kind, Tokenizer, TokenizerError};
 use crate::records::{Chat, Json, Message, Role};
 
+/// The field of a turn in which the assistant calls tools.
+const TOOL_CALLS: &str = "tool_calls";
+
 /// A conversation as tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Masked {
@@ -91,6 +94,7 @@ impl Tokenizer {
     /// When the template cannot be rendered, or when it does not say where the last turn begins.
     pub fn conversation(&self, chat: &Chat) -> Result<Masked, TokenizerError> {
         let said = Said { turns: &chat.messages, tools: chat.tools.as_ref(), asks: false };
+        self.check_tool_calls(said)?;
         if let Kind::Foreign(foreign) = &self.0
             && let Some(mut masked) = foreign.marked(said, &self.stops())?
         {
@@ -108,7 +112,7 @@ impl Tokenizer {
         let Some((last, before)) = said.turns.split_last() else { return Ok(Masked::default()) };
         let prompt = self.said_ids(Said { turns: before, asks: true, ..said })?;
         let whole = match is_plain(last) {
-            true => [prompt.as_slice(), &self.response_ids(&last.content)].concat(),
+            true => [prompt.as_slice(), &self.response_ids(self.trimmed(last, before, said)?)].concat(),
             false => self.said_ids(said)?,
         };
         let mut masked = Masked::new(whole);
@@ -135,6 +139,47 @@ impl Tokenizer {
             }
         }
         Ok(masked)
+    }
+
+    /// The text of the last turn without the white space around it that the template takes away, as it does in other turns.
+    fn trimmed<'t>(
+        &self,
+        last: &'t Message,
+        before: &[Message],
+        said: Said,
+    ) -> Result<&'t str, TokenizerError> {
+        let text = last.content.as_str();
+        let Kind::Foreign(foreign) = &self.0 else { return Ok(text) };
+        if text == text.trim() {
+            return Ok(text);
+        }
+        let prompt = foreign.render(Said { turns: before, asks: true, ..said })?;
+        let (Some(prompt), Some(whole)) = (prompt, foreign.render(said)?) else { return Ok(text) };
+        let Some(rest) = whole.text.strip_prefix(prompt.text.as_str()) else { return Ok(text) };
+        let is_said = |part: &&str| rest.starts_with(foreign.tokenizer.protect(part).as_ref());
+        let parts = [text, text.trim_start(), text.trim_end(), text.trim()];
+        Ok(parts.into_iter().find(is_said).unwrap_or(text))
+    }
+
+    /// Refuses calls of tools that the template leaves out.
+    fn check_tool_calls(&self, said: Said) -> Result<(), TokenizerError> {
+        let has_calls = |turn: &Message| {
+            turn.more
+                .get(TOOL_CALLS)
+                .is_some_and(|calls| calls.as_array().is_none_or(|calls| !calls.is_empty()))
+        };
+        if !said.turns.iter().any(|turn| turn.role == Role::Assistant && has_calls(turn)) {
+            return Ok(());
+        }
+        let Kind::Foreign(foreign) = &self.0 else { return Err(TokenizerError::ToolCalls) };
+        let Some(whole) = foreign.render(said)? else { return Err(TokenizerError::ToolCalls) };
+        let mut turns = said.turns.to_vec();
+        turns.iter_mut().for_each(|turn| _ = turn.more.take(TOOL_CALLS));
+        // A template may refuse a turn that says nothing at all.
+        match foreign.render(Said { turns: &turns, ..said }) {
+            Ok(Some(without)) if without.text == whole.text => Err(TokenizerError::ToolCalls),
+            _ => Ok(()),
+        }
     }
 
     /// The place after the first token that stops.

@@ -2,7 +2,7 @@
 //!
 //! Purpose: has a provider write a model for other programs, with its card beside it.
 //! Invariant: nothing that is there is replaced.
-//! Must not know: formats.
+//! Must not know: formats, but for the file that tells an adapter from a model.
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,9 @@ use crate::cli::printer::Printer;
 use crate::cli::{CliError, Exit};
 use crate::protocol::ExportRequest;
 use crate::provider::call::call;
+
+/// The file that an adapter has.
+const ADAPTER: &str = "adapter_config.json";
 
 /// Runs the command.
 ///
@@ -62,6 +65,14 @@ pub fn run(common: &Common, args: &ExportArgs, printer: &mut Printer) -> Result<
         (true, None) => " Read again, scores are equal.".to_owned(),
     };
     printer.line(format!("Wrote {}.{said}", out.display()));
+    if out.join(ADAPTER).is_file() {
+        let out = out.display();
+        printer.line(format!("It is an adapter with its model in {out}/base; in Python:"));
+        printer
+            .line(format!("  model = AutoModelForCausalLM.from_pretrained(\"{out}/base\")  # transformers"));
+        printer.line(format!("  model = PeftModel.from_pretrained(model, \"{out}\")  # peft"));
+        printer.line("A stage of the kind `merge` makes one checkpoint of both, which loads without peft.");
+    }
     Ok(Exit::Ok)
 }
 

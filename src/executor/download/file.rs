@@ -62,7 +62,12 @@ pub async fn bring(link: &Link, partial: &Path) -> Result<(), String> {
 
 /// Goes on with the file, and checks it when it is whole.
 async fn attempt(link: &Link, partial: &Path, is_anew: bool) -> Result<(), Failure> {
-    let opened = open(&link.url, size(partial)).await?;
+    let here = size(partial);
+    let opened = match open(&link.url, here).await {
+        // Some servers refuse parts, with whatever status, and give the whole. Until they do, nothing is thrown away.
+        Err(Failure::Final(_) | Failure::Beyond) if here > 0 => open(&link.url, 0).await?,
+        opened => opened?,
+    };
     let (is_resumed, is_page) = (opened.start > 0, opened.is_page);
     write(opened, partial, &without_secrets(&link.url)).await?;
     check(link, partial, is_page).map_err(|why| match is_resumed && !is_anew {

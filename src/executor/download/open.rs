@@ -12,7 +12,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::{GetOptions, GetRange, ObjectStore as _};
 use reqwest::StatusCode;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 
 use crate::cas::remote::{Address, chain, without_secrets};
 
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub enum Failure {
     /// Trying again may help.
     Passing(String),
-    /// The file has no bytes from there on; what is here is not a beginning of it.
+    /// The file cannot be gone on with from there; the whole of it may be had.
     Beyond,
     /// Trying again does not help.
     Final(String),
@@ -68,17 +68,29 @@ async fn over_http(url: &str, start: u64) -> Result<Opened, Failure> {
     if start > 0 {
         request = request.header(RANGE, format!("bytes={start}-"));
     }
-    let response = request.send().await.map_err(|e| Failure::Passing(chain(&e.without_url())))?;
+    let response = request.send().await.map_err(|e| match e.is_redirect() {
+        true => Failure::Final("the server redirects without end".into()),
+        false => Failure::Passing(chain(&e.without_url())),
+    })?;
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    if let Some(encoding) = header(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        let what = format!("the server sent the file in the encoding `{encoding}`, which was not asked for");
+        return Err(Failure::Final(what));
+    }
     let (from, size) = match status {
-        StatusCode::PARTIAL_CONTENT => content_range(header(CONTENT_RANGE).unwrap_or_default())
-            .filter(|(from, _)| *from == start)
-            .ok_or_else(|| {
-                Failure::Final("the server sent another part of the file than was asked for".into())
-            })?,
-        StatusCode::RANGE_NOT_SATISFIABLE if start > 0 => return Err(Failure::Beyond),
-        status if status.is_success() => (0, response.content_length()),
+        StatusCode::PARTIAL_CONTENT if start > 0 => {
+            let range = content_range(header(CONTENT_RANGE).unwrap_or_default());
+            range.filter(|(from, _)| *from == start).ok_or(Failure::Beyond)?
+        }
+        status if status.is_success() && status != StatusCode::PARTIAL_CONTENT => {
+            (0, response.content_length())
+        }
+        StatusCode::PARTIAL_CONTENT => {
+            return Err(Failure::Final(
+                "the server sent a part of the file, and was asked for all of it".into(),
+            ));
+        }
         status => return Err(refusal(status)),
     };
     let is_page = header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/html"));
@@ -104,7 +116,7 @@ fn refusal(status: StatusCode) -> Failure {
         _ => "",
     };
     let message = format!("the server answered {status}{hint}");
-    let passing = status.is_server_error()
+    let passing = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
         || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS, StatusCode::TOO_EARLY]
             .contains(&status);
     if passing { Failure::Passing(message) } else { Failure::Final(message) }

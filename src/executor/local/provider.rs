@@ -81,7 +81,12 @@ pub fn link_inputs(request: &Request<'_>, folder: &Path) -> Result<BTreeMap<Stri
     let (context, mut paths) = (request.context, BTreeMap::new());
     for input in context.graph.inputs(request.job.stage) {
         let Some(artifact) = request.job.inputs.get(input.name) else { continue };
-        let dest = folder.join(input.name);
+        // Of the name of a file a stage learns no more than its key has.
+        let ending = match artifact.tree {
+            false => request.stage().endings.get(input.name).map_or("", String::as_str),
+            true => "",
+        };
+        let dest = folder.join(format!("{}{ending}", input.name));
         let path = match input.from {
             Producer::Stage { .. } => {
                 let linked = context.store.materialize(artifact, &dest, How::Links);

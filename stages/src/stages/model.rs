@@ -113,7 +113,10 @@ fn attach(
         true => Tokenizer::load(adapter)?.save(out)?,
         false => tokenizer.save(out)?,
     }
-    Ok(bundle::load(out, ctx.device())?)
+    let (model, tokenizer) = bundle::load(out, ctx.device())?;
+    // Its shape, and settings that name the model beside it.
+    bundle::save(out, &model, &tokenizer, out)?;
+    Ok((model, tokenizer))
 }
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> StageError {
