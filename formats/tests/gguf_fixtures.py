@@ -3,7 +3,8 @@
 
 Purpose: files that the package `gguf` 0.19.0 wrote and not Kiln: every type with its values' hash printed, and a tiny model
 of each architecture. Beside them stand the documents of two of the models as Kiln imports them (`*.json`), and files that
-the fuzzer found (`unused_stop`: the stop token has the type of an unused one).
+the fuzzer found (`unused_stop`: the stop token has the type of an unused one; `epsilon_0_in_32_bits.json`: an epsilon that is
+above 0 in the 64 bits of JSON and not in the 32 of GGUF).
 Invariant: the same files from every run.
 Usage: gguf_fixtures.py FOLDER, with gguf and numpy installed; paste the hashes that it prints into tests/values.rs.
 """

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::model::{Decoder, Form, ROPE_FREQS, Scaling, Slot, from_config, slots, to_metadata};
+use super::model::{Form, ROPE_FREQS, Slot, architecture, divisors, from_config, slots, to_metadata};
 use super::write::Temporary;
 use super::{GgufError, GgufWriter, MetaValue, Metadata, TensorKind, TensorPlan, vocabulary};
 
@@ -54,8 +54,8 @@ pub struct Documents<'v> {
 /// # Errors
 /// When the `config.json` says something that llama.cpp does not compute.
 pub fn exported_tensors(config: &Value) -> Result<Vec<(String, Vec<usize>)>, GgufError> {
-    let decoder = from_config(config)?;
-    Ok(slots(&decoder).into_iter().map(|slot| (slot.name, slot.shape)).collect())
+    let config = from_config(config)?;
+    Ok(slots(&config).into_iter().map(|slot| (slot.name, slot.shape)).collect())
 }
 
 /// Writes a GGUF file.
@@ -104,25 +104,25 @@ struct Plan {
 
 impl Plan {
     fn new(documents: &Documents<'_>, name: &str, precision: Precision) -> Result<Self, GgufError> {
-        let decoder = from_config(documents.config)?;
+        let config = from_config(documents.config)?;
         let parsed = vocabulary::Documents {
             tokenizer: documents.tokenizer,
             tokenizer_config: documents.tokenizer_config,
             generation_config: documents.generation_config,
             config: documents.config,
         };
-        let vocabulary = vocabulary::from_documents(&parsed, decoder.vocab)?;
+        let vocabulary = vocabulary::from_documents(&parsed, config.vocab)?;
         let mut metadata = Metadata::default();
         let text = |text: &str| MetaValue::String(text.into());
-        metadata.insert("general.architecture", text(decoder.architecture.name()))?;
+        metadata.insert("general.architecture", text(architecture(config.family)))?;
         metadata.insert("general.type", text("model"))?;
         metadata.insert("general.name", text(name))?;
-        to_metadata(&decoder, &mut metadata)?;
+        to_metadata(&config, &mut metadata)?;
         metadata.insert("general.file_type", MetaValue::U32(precision.file_type()))?;
         vocabulary::to_metadata(&vocabulary, &mut metadata)?;
         metadata.insert("general.quantization_version", MetaValue::U32(2))?;
-        let divisors = divisors(&decoder)?;
-        Ok(Self { metadata, slots: slots(&decoder), precision, divisors })
+        let divisors = divisors(&config.rope, config.head_dim);
+        Ok(Self { metadata, slots: slots(&config), precision, divisors })
     }
 
     fn write<W: Write, E: Display>(
@@ -170,16 +170,6 @@ impl Plan {
         };
         TensorPlan { name: slot.gguf.clone(), shape, kind }
     }
-}
-
-fn divisors(decoder: &Decoder) -> Result<Option<Vec<f32>>, GgufError> {
-    let Scaling::Llama3(scaling) = &decoder.scaling else { return Ok(None) };
-    if decoder.architecture.name() != "llama" {
-        return Err(GgufError::whole(
-            "config.json: llama.cpp has the RoPE scaling `llama3` with the architecture llama alone",
-        ));
-    }
-    Ok(Some(scaling.divisors(decoder.theta, decoder.head_size)))
 }
 
 /// The values as GGUF has them, where that is another order.

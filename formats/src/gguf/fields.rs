@@ -43,11 +43,6 @@ impl<'v> Fields<'v> {
         self.map?.get(name).filter(|value| !value.is_null())
     }
 
-    /// Whether the field is there, be it `null`.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.map.is_some_and(|map| map.contains_key(name))
-    }
-
     fn typed<T>(
         &self,
         name: &str,
@@ -72,10 +67,6 @@ impl<'v> Fields<'v> {
         Err(self.refuse(names.first().copied().unwrap_or_default(), "it is missing"))
     }
 
-    pub(super) fn float(&self, name: &str) -> Result<Option<f64>, GgufError> {
-        self.typed(name, "a number", Value::as_f64)
-    }
-
     pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, GgufError> {
         self.typed(name, "true or false", Value::as_bool)
     }
@@ -92,9 +83,5 @@ impl<'v> Fields<'v> {
 
     pub(super) fn list(&self, name: &str) -> Result<Option<&'v Vec<Value>>, GgufError> {
         self.typed(name, "a list", Value::as_array)
-    }
-
-    pub(super) fn names(&self) -> impl Iterator<Item = &'v str> {
-        self.map.into_iter().flatten().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
     }
 }

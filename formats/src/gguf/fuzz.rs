@@ -1,8 +1,8 @@
 //! The reader of GGUF, as a function of any bytes.
 //!
 //! Purpose: panics when a rule is broken: what is accepted lies in the bytes and can be read wholly; what is written again
-//! says the same; a model that is imported can be exported, and is the same when it is imported again; its tokenizer loads,
-//! and every token has its id.
+//! says the same; the configuration of a model that is imported can be read, and the model can be exported, and is the same
+//! when it is imported again; its tokenizer loads, and every token has its id.
 //! Invariant: nothing outside memory is touched; large tensors are left alone.
 //! Must not know: who makes the bytes.
 
@@ -14,6 +14,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::{Documents, GgufFile, GgufWriter, Imported, Precision, TensorPlan, export_to, exported_tensors};
+use crate::model::hugging_face;
 
 /// The most values that are read of one file.
 const MOST_VALUES: usize = 1 << 20;
@@ -27,6 +28,7 @@ pub fn fuzz(bytes: &[u8]) {
     read_all(&file, bytes.len() as u64);
     write_again(&file);
     if let Ok(model) = Imported::new(file) {
+        hugging_face::read(&model.config).unwrap();
         export_again(&model);
         load_tokenizer(&model);
     }

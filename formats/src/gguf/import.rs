@@ -11,8 +11,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::file::reserve;
-use super::model::{Decoder, Form, HEAD, ROPE_FREQS, Slot, from_metadata, slots, to_config};
+use super::model::{Form, HEAD, ROPE_FREQS, Slot, architecture, from_metadata, slots};
 use super::{FileSource, GgufError, GgufFile, ReadAt, TensorKind, vocabulary};
+use crate::model::{Described, Head, ModelConfig, hugging_face};
 
 /// Values that are transposed at once.
 const CHUNK: usize = 1 << 18;
@@ -64,14 +65,15 @@ impl<S: ReadAt> Imported<S> {
     /// # Errors
     /// As [`Imported::open`].
     pub fn new(file: GgufFile<S>) -> Result<Self, GgufError> {
-        let decoder = from_metadata(&file)?;
+        let shape = from_metadata(&file)?;
         let vocabulary = vocabulary::from_metadata(file.metadata())?;
-        if vocabulary.len() != decoder.vocab {
-            let what = format!("{} rows, but the tokenizer has {} tokens", decoder.vocab, vocabulary.len());
+        if vocabulary.len() != shape.vocab {
+            let what = format!("{} rows, but the tokenizer has {} tokens", shape.vocab, vocabulary.len());
             return Err(GgufError::tensor("token_embd.weight", what));
         }
-        let tensors = tensors(&file, &decoder)?;
-        let mut config = to_config(&decoder);
+        let tensors = tensors(&file, &shape)?;
+        let context = shape.max_position_embeddings;
+        let mut config = hugging_face::write(&Described { config: shape, head: Head::Vocabulary });
         let generation_config = vocabulary::generation_config(&vocabulary);
         for name in ["bos_token_id", "pad_token_id"] {
             config.insert(name.into(), generation_config[name].clone());
@@ -81,7 +83,7 @@ impl<S: ReadAt> Imported<S> {
             config: Value::Object(config),
             tensors,
             tokenizer: vocabulary::tokenizer(&vocabulary),
-            tokenizer_config: vocabulary::tokenizer_config(&vocabulary, decoder.context),
+            tokenizer_config: vocabulary::tokenizer_config(&vocabulary, context),
             generation_config,
             file,
         })
@@ -142,21 +144,21 @@ pub(super) fn unpair(paired: &[f32], row: usize, halves: &mut [f32]) {
 }
 
 /// Finds every tensor of the model in the file, and refuses what is left.
-fn tensors<S: ReadAt>(file: &GgufFile<S>, decoder: &Decoder) -> Result<Vec<ImportedTensor>, GgufError> {
+fn tensors<S: ReadAt>(file: &GgufFile<S>, config: &ModelConfig) -> Result<Vec<ImportedTensor>, GgufError> {
     let infos = file.tensors();
     // Each layer has tensors, so that a number that is out of all proportion ends here.
-    if decoder.layers > infos.len() {
-        let what = format!("{} layers, but {} tensors", decoder.layers, infos.len());
+    if config.layers > infos.len() {
+        let what = format!("{} layers, but {} tensors", config.layers, infos.len());
         return Err(GgufError::whole(what));
     }
     let places: HashMap<&str, usize> =
         infos.iter().enumerate().map(|(i, info)| (info.name.as_str(), i)).collect();
     let mut is_used = vec![false; infos.len()];
     let mut tensors = Vec::new();
-    for slot in slots(decoder) {
+    for slot in slots(config) {
         let (name, shape, first_row) = match places.contains_key(slot.gguf.as_str()) {
             true => (slot.gguf.clone(), slot.gguf_shape(), 0),
-            false => fused(&slot, decoder).unwrap_or_else(|| (slot.gguf.clone(), slot.gguf_shape(), 0)),
+            false => fused(&slot, config).unwrap_or_else(|| (slot.gguf.clone(), slot.gguf_shape(), 0)),
         };
         let place = places.get(name.as_str()).copied();
         let place =
@@ -171,11 +173,11 @@ fn tensors<S: ReadAt>(file: &GgufFile<S>, decoder: &Decoder) -> Result<Vec<Impor
         tensors.push(ImportedTensor { name, shape, kind: info.kind, place, first_row, form });
     }
     // The scaling of RoPE was taken from the one; of the other it is known that it is the embedding once more.
-    let is_read = |name: &str| name == ROPE_FREQS || (name == HEAD && decoder.tied);
+    let is_read = |name: &str| name == ROPE_FREQS || (name == HEAD && config.tied);
     let rest = infos.iter().zip(is_used).find(|(info, is_used)| !is_used && !is_read(&info.name));
     match rest {
         Some((info, _)) => {
-            let what = format!("it is no part of a {} as Kiln knows it", decoder.architecture.name());
+            let what = format!("it is no part of a {} as Kiln knows it", architecture(config.family));
             Err(GgufError::tensor(&info.name, what))
         }
         None => Ok(tensors),
@@ -184,8 +186,8 @@ fn tensors<S: ReadAt>(file: &GgufFile<S>, decoder: &Decoder) -> Result<Vec<Impor
 
 /// Where the rows of queries, keys or values are in a file that keeps the three in one tensor: its name, its shape and the
 /// first row.
-fn fused(slot: &Slot, decoder: &Decoder) -> Option<(String, Vec<usize>, usize)> {
-    let (queries, keys) = (decoder.heads * decoder.head_size, decoder.kv_heads * decoder.head_size);
+fn fused(slot: &Slot, config: &ModelConfig) -> Option<(String, Vec<usize>, usize)> {
+    let (queries, keys) = (config.attention_width(), config.kv_width());
     let maps = [(".attn_q.", 0), (".attn_k.", queries), (".attn_v.", queries + keys)];
     let (map, first_row) = maps.into_iter().find(|(map, _)| slot.gguf.contains(map))?;
     let mut shape = slot.gguf_shape();

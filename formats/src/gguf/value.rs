@@ -8,6 +8,11 @@ use std::collections::HashMap;
 
 use super::GgufError;
 
+/// The shortest decimal of an f32, which is what its writer meant: 1e-5, not 9.999999747378752e-6.
+pub(super) fn decimal(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
+}
+
 /// The value of a key.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
@@ -216,8 +221,7 @@ impl Metadata {
     /// When it is something else, or not finite.
     pub fn float(&self, key: &str) -> Result<Option<f64>, GgufError> {
         let value = self.typed(key, "a float", |value| match *value {
-            // The shortest decimal of an f32 is what its writer meant: 1e-5, not 9.999999747378752e-6.
-            MetaValue::F32(x) => Some(x.to_string().parse().unwrap_or(f64::from(x))),
+            MetaValue::F32(x) => Some(decimal(x)),
             MetaValue::F64(x) => Some(x),
             _ => None,
         })?;

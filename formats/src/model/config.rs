@@ -5,6 +5,8 @@
 //! Invariant: a checked shape fits together, is within what a machine could hold, and is one that its family has.
 //! Must not know: files, tensors.
 
+use std::ops::RangeInclusive;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +73,8 @@ pub struct SlidingWindow {
     pub layers: Vec<bool>,
 }
 
+/// What may be added to a variance: as f32, too, it is above 0.
+pub(super) const NORM_EPS: RangeInclusive<f64> = 1e-30..=1.0;
 /// Numbers that the tables of RoPE may have: 256 MiB.
 const MOST_ANGLES: usize = 1 << 26;
 
@@ -175,9 +179,8 @@ impl ModelConfig {
                 return Err(format!("{name} is {value}; it must lie between 1 and {most}"));
             }
         }
-        // A comparison that is false for NaN too.
-        if !(self.norm_eps >= 1e-30 && self.norm_eps <= 1.0) {
-            return Err(format!("norm_eps is {}; it must lie between 1e-30 and 1", self.norm_eps));
+        if !NORM_EPS.contains(&self.norm_eps) {
+            return Err(format!("norm_eps is {:?}; it must lie between 1e-30 and 1", self.norm_eps));
         }
         Ok(())
     }

@@ -26,6 +26,11 @@ impl<'a> Fields<'a> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
+    /// Whether the field is there, be it `null`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
     fn typed<T>(
         &self,
         name: &'static str,
@@ -42,6 +47,12 @@ impl<'a> Fields<'a> {
 
     pub(super) fn required(&self, name: &'static str) -> Result<usize, String> {
         self.size(name)?.ok_or_else(|| format!("`{name}` is missing"))
+    }
+
+    /// A size that has two names; the first counts.
+    pub(super) fn required_as(&self, names: [&'static str; 2]) -> Result<usize, String> {
+        let [first, second] = names.map(|name| self.size(name));
+        first?.or(second?).ok_or_else(|| format!("`{}` is missing", names[0]))
     }
 
     pub(super) fn number(&self, name: &'static str) -> Result<Option<f64>, String> {
@@ -80,11 +91,20 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A value for a message.
+/// A text of a file for a message: escaped and cut, so that it cannot fill or control a terminal.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).flat_map(char::escape_debug).chain(cut(text).chars()).collect()
+}
+
+/// A value for a message. JSON is escaped already.
 fn short(value: &Value) -> String {
     let text = value.to_string();
-    match text.char_indices().nth(40) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
-    }
+    text.chars().take(SHOWN).chain(cut(&text).chars()).collect()
+}
+
+/// Characters of a text that a message shows.
+const SHOWN: usize = 40;
+
+fn cut(text: &str) -> &'static str {
+    if text.chars().nth(SHOWN).is_some() { "..." } else { "" }
 }

@@ -7,10 +7,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::config::{Activation, Biases, Family, ModelConfig, ShapeError, SlidingWindow};
-use super::fields::Fields;
+use super::config::{Activation, Biases, Family, ModelConfig, NORM_EPS, ShapeError};
+use super::fields::{Fields, shown};
 use super::rope::Rope;
 use super::scaling::{rope, write_scaling};
+use super::window::{window, write_window};
 
 /// What stands on top of the decoder.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,7 +140,7 @@ pub fn read(value: &Value) -> Result<Described, ConfigError> {
     let harmless =
         |name: &str| name.starts_with('_') || name.ends_with("_token_id") || HARMLESS.contains(&name);
     match fields.unknown(harmless) {
-        Some(name) => Err(ConfigError::Unknown(name.to_owned())),
+        Some(name) => Err(ConfigError::Unknown(shown(name))),
         None => Ok(described),
     }
 }
@@ -149,8 +150,8 @@ fn described(fields: &Fields) -> Result<Described, String> {
     let named =
         fields.text("model_type")?.ok_or_else(|| format!("`model_type` is missing; there are {kinds}"))?;
     let family = FAMILIES.iter().find(|(name, ..)| *name == named).map(|(_, family, _)| *family);
-    let family =
-        family.ok_or_else(|| format!("`model_type: {named}` is not supported; there are {kinds}"))?;
+    let family = family
+        .ok_or_else(|| format!("`model_type: {}` is not supported; there are {kinds}", shown(named)))?;
     for name in ["is_encoder_decoder", "add_cross_attention", "tie_encoder_decoder", "is_decoder"] {
         // A decoder alone may say that it is one.
         if name != "is_decoder" { fields.must_be(name, false)? } else { fields.flag(name).map(|_| ())? }
@@ -191,7 +192,8 @@ fn head(fields: &Fields, family: Family) -> Result<Head, String> {
             labels => Err(format!("`{score}` has {labels} labels; a reward model has one (`id2label`)")),
         },
         _ => Err(format!(
-            "`architectures: {named:?}` is not supported; there are `{}` and `{score}`",
+            "`architectures: {}` is not supported; there are `{}` and `{score}`",
+            shown(&named.join(", ")),
             vocabulary[usize::from(family != Family::Gpt2)]
         )),
     }
@@ -204,16 +206,26 @@ fn activation(fields: &Fields, name: &'static str, default: Activation) -> Resul
         Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Ok(Activation::GeluNew),
         Some("relu") => Ok(Activation::Relu),
         Some("silu" | "swish") => Ok(Activation::Silu),
-        Some(other) => {
-            Err(format!("`{name}: {other}` is not supported; there are gelu, gelu_new, relu and silu"))
-        }
+        Some(other) => Err(format!(
+            "`{name}: {}` is not supported; there are gelu, gelu_new, relu and silu",
+            shown(other)
+        )),
+    }
+}
+
+fn eps(fields: &Fields, name: &'static str, default: f64) -> Result<f64, String> {
+    match fields.number(name)?.unwrap_or(default) {
+        eps if NORM_EPS.contains(&eps) => Ok(eps),
+        eps => Err(format!("`{name}` is {eps:?}; it must lie between 1e-30 and 1")),
     }
 }
 
 fn gpt2(fields: &Fields) -> Result<ModelConfig, String> {
     fields.must_be("scale_attn_weights", true)?;
     fields.must_be("scale_attn_by_inverse_layer_idx", false)?;
-    let (hidden_size, heads) = (fields.required("n_embd")?, fields.required("n_head")?);
+    // `transformers` takes the names of other families, too.
+    let hidden_size = fields.required_as(["n_embd", "hidden_size"])?;
+    let heads = fields.required_as(["n_head", "num_attention_heads"])?;
     if heads == 0 || !hidden_size.is_multiple_of(heads) {
         return Err(format!("`n_embd: {hidden_size}` is no multiple of `n_head: {heads}`"));
     }
@@ -222,18 +234,18 @@ fn gpt2(fields: &Fields) -> Result<ModelConfig, String> {
     Ok(ModelConfig {
         family: Family::Gpt2,
         vocab: fields.required("vocab_size")?,
-        layers: fields.required("n_layer")?,
+        layers: fields.required_as(["n_layer", "num_hidden_layers"])?,
         hidden_size,
         heads,
         kv_heads: heads,
         head_dim: hidden_size / heads,
         intermediate_size: fields.size("n_inner")?.unwrap_or(hidden_size.saturating_mul(4)),
-        max_position_embeddings: fields.required("n_positions")?,
+        max_position_embeddings: fields.required_as(["n_positions", "max_position_embeddings"])?,
         activation: activation(fields, "activation_function", Activation::GeluNew)?,
         biases: Biases::all(Family::Gpt2, has_bias),
         qk_norm: false,
         tied: fields.flag("tie_word_embeddings")?.unwrap_or(true),
-        norm_eps: fields.number("layer_norm_epsilon")?.unwrap_or(1e-5),
+        norm_eps: eps(fields, "layer_norm_epsilon", 1e-5)?,
         rope: Rope::new(1e4),
         window: None,
     })
@@ -254,51 +266,31 @@ fn llama(fields: &Fields, family: Family) -> Result<ModelConfig, String> {
         layers,
         hidden_size,
         heads,
-        kv_heads: fields.size("num_key_value_heads")?.unwrap_or(heads),
-        head_dim: fields.size("head_dim")?.unwrap_or(hidden_size / heads.max(1)),
+        kv_heads: kv_heads(fields, family, heads)?,
+        head_dim: fields.size("head_dim")?.unwrap_or(match family {
+            Family::Qwen3 => 128,
+            _ => hidden_size / heads.max(1),
+        }),
         intermediate_size: fields.required("intermediate_size")?,
         max_position_embeddings: positions,
         activation: activation(fields, "hidden_act", Activation::Silu)?,
         biases: Biases { qkv, out: attention, feed_forward, norms: false },
         qk_norm: family == Family::Qwen3,
         tied: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-        norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
+        norm_eps: eps(fields, "rms_norm_eps", 1e-6)?,
         rope: rope(fields, positions)?,
         window: window(fields, family, layers)?,
     })
 }
 
-fn window(fields: &Fields, family: Family, layers: usize) -> Result<Option<SlidingWindow>, String> {
-    if family == Family::Llama {
-        return Ok(None);
-    }
-    let size = fields.size("sliding_window")?;
-    if family == Family::Mistral {
-        // The check of the shape comes later, and a hostile number of layers is not worth a list.
-        let layers = vec![true; layers.min(1 << 10)];
-        return Ok(size.map(|size| SlidingWindow { size, layers }));
-    }
-    let (first, types) = (fields.size("max_window_layers")?.unwrap_or(28), fields.list("layer_types")?);
-    if !fields.flag("use_sliding_window")?.unwrap_or(false) {
-        let slides = types.is_some_and(|types| types.iter().any(|kind| kind == "sliding_attention"));
-        return if slides {
-            Err("`layer_types` slide, and `use_sliding_window` is false".to_owned())
-        } else {
-            Ok(None)
-        };
-    }
-    let slides = match types {
-        None => (0..layers.min(1 << 10)).map(|layer| layer >= first).collect(),
-        Some(types) => types.iter().map(slides).collect::<Result<Vec<bool>, String>>()?,
-    };
-    Ok(Some(SlidingWindow { size: size.unwrap_or(4096), layers: slides }))
-}
-
-fn slides(kind: &Value) -> Result<bool, String> {
-    match kind.as_str() {
-        Some("sliding_attention") => Ok(true),
-        Some("full_attention") => Ok(false),
-        _ => Err(format!("`layer_types` names {kind}; there are full_attention and sliding_attention")),
+/// The heads of keys and values. Where the field is missing, the classes of Mistral and Qwen have a number of their own that
+/// fits few models, which is not guessed.
+fn kv_heads(fields: &Fields, family: Family, heads: usize) -> Result<usize, String> {
+    let name = "num_key_value_heads";
+    match fields.size(name)? {
+        Some(kv_heads) => Ok(kv_heads),
+        None if family == Family::Llama || fields.has(name) => Ok(heads),
+        None => Err(format!("`{name}` is missing")),
     }
 }
 
@@ -370,15 +362,6 @@ fn write_llama(config: &ModelConfig) -> Map<String, Value> {
         put("mlp_bias", json!(config.biases.feed_forward));
         return map;
     }
-    put("sliding_window", json!(config.window.as_ref().map(|window| window.size)));
-    if config.family != Family::Mistral {
-        put("use_sliding_window", json!(config.window.is_some()));
-        if let Some(window) = &config.window {
-            let kind = |slides: &bool| if *slides { "sliding_attention" } else { "full_attention" };
-            let first = window.layers.iter().position(|slides| *slides).unwrap_or(config.layers);
-            put("layer_types", json!(window.layers.iter().map(kind).collect::<Vec<_>>()));
-            put("max_window_layers", json!(first));
-        }
-    }
+    map.extend(write_window(config));
     map
 }

@@ -1,6 +1,6 @@
 //! The files of a model.
 //!
-//! Purpose: `config` is the shape of a decoder, `rope` its angles; `hugging_face` (with `fields` and `scaling`) reads and
+//! Purpose: `config` is the shape of a decoder, `rope` its angles; `hugging_face` (with `fields`, `scaling` and `window`) reads and
 //! writes `config.json`, `safetensors` the weights; `source` is any file of weights,
 //! `peft` an adapter.
 //! Invariant: what is read is a shape that this code knows to the last field that changes what a model computes.
@@ -14,6 +14,7 @@ pub mod rope;
 pub mod safetensors;
 mod scaling;
 mod source;
+mod window;
 
 pub use config::{Activation, Biases, Family, ModelConfig, ShapeError, SlidingWindow};
 pub use hugging_face::{ConfigError, Described, Head};

@@ -78,7 +78,7 @@ impl Rope {
     pub(super) fn check(&self) -> Result<(), String> {
         // Comparisons that are false for NaN too.
         if !(self.theta >= 1.0 && self.theta <= 1e12) {
-            return Err(format!("rope_theta is {}; it must lie between 1 and 1e12", self.theta));
+            return Err(format!("rope_theta is {:?}; it must lie between 1 and 1e12", self.theta));
         }
         let numbers: Vec<(&str, f64)> = match self.scaling {
             Scaling::Default => Vec::new(),
@@ -106,7 +106,7 @@ impl Rope {
         };
         match numbers.iter().find(|(_, number)| !(*number >= 1e-6 && *number <= 1e9)) {
             Some((name, number)) => {
-                Err(format!("the scaling of RoPE: {name} is {number}; it must lie between 1e-6 and 1e9"))
+                Err(format!("the scaling of RoPE: {name} is {number:?}; it must lie between 1e-6 and 1e9"))
             }
             None => Ok(()),
         }
@@ -153,6 +153,11 @@ impl Rope {
 }
 
 impl Yarn {
+    /// What `beta_fast` is where nothing is said.
+    pub const BETA_FAST: f64 = 32.0;
+    /// What `beta_slow` is where nothing is said.
+    pub const BETA_SLOW: f64 = 1.0;
+
     fn attention(&self) -> f64 {
         let scale = |by: f64| if self.factor <= 1.0 { 1.0 } else { 0.1 * by * self.factor.ln() + 1.0 };
         match (self.attention_factor, self.mscale) {

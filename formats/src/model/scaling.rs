@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::fields::Fields;
+use super::fields::{Fields, shown};
 use super::hugging_face::object;
 use super::rope::{Rope, Scaling, Yarn};
 
@@ -39,12 +39,15 @@ pub(super) fn rope(fields: &Fields, positions: usize) -> Result<Rope, String> {
         "yarn" => Scaling::Yarn(yarn(&inner, original, positions)?),
         other => {
             return Err(format!(
-                "RoPE of the type `{other}` is not supported; there are default, linear, dynamic, llama3 and yarn"
+                "RoPE of the type `{}` is not supported; there are default, linear, dynamic, llama3 and yarn",
+                shown(other)
             ));
         }
     };
     match inner.unknown(|_| false) {
-        Some(name) => Err(format!("the scaling of RoPE has a field `{name}` that is not known here")),
+        Some(name) => {
+            Err(format!("the scaling of RoPE has a field `{}` that is not known here", shown(name)))
+        }
         None => Ok(Rope { theta, scaling }),
     }
 }
@@ -69,8 +72,8 @@ fn yarn(inner: &Fields, original: f64, positions: usize) -> Result<Yarn, String>
         factor: inner.number("factor")?.unwrap_or(positions as f64 / original),
         original,
         attention_factor: inner.number("attention_factor")?,
-        beta_fast: or("beta_fast", 32.0)?,
-        beta_slow: or("beta_slow", 1.0)?,
+        beta_fast: or("beta_fast", Yarn::BETA_FAST)?,
+        beta_slow: or("beta_slow", Yarn::BETA_SLOW)?,
         truncate: inner.flag("truncate")?.unwrap_or(true),
         mscale,
     })

@@ -47,6 +47,55 @@ fn what_a_configuration_leaves_out_is_what_transformers_takes() {
 }
 
 #[test]
+fn the_classes_of_mistral_and_qwen_have_defaults_of_their_own() {
+    let named = |name: &str| with(llama(), json!({"model_type": name, "architectures": null}));
+    let without = |mut config: Value, field: &str| {
+        config.as_object_mut().unwrap().remove(field);
+        config
+    };
+    let window = read(&named("mistral")).unwrap().config.window.unwrap();
+    assert_eq!((window.size, window.layers), (4096, vec![true; 3]));
+    let null = with(named("mistral"), json!({"sliding_window": null}));
+    assert_eq!(read(&null).unwrap().config.window, None);
+    assert_eq!(read(&named("qwen3")).unwrap().config.head_dim, 128);
+    assert_eq!(read(&without(llama(), "num_key_value_heads")).unwrap().config.kv_heads, 4);
+    let null = with(named("qwen2"), json!({"num_key_value_heads": null}));
+    assert_eq!(read(&null).unwrap().config.kv_heads, 4);
+    for name in ["mistral", "qwen2", "qwen3"] {
+        let said = complaint(&without(named(name), "num_key_value_heads"));
+        assert!(said.contains("`num_key_value_heads` is missing"), "{said}");
+    }
+    for kind in ["linear_attention", "sliding_attention"] {
+        assert!(complaint(&with(named("qwen3"), json!({"layer_types": [kind]}))).contains("`layer_types`"));
+    }
+}
+
+#[test]
+fn a_gpt2_may_have_the_names_of_other_families() {
+    let other = json!({"model_type": "gpt2", "vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 3,
+                       "num_attention_heads": 4, "max_position_embeddings": 64});
+    assert_eq!(read(&other), read(&gpt2()));
+}
+
+#[test]
+fn a_message_shows_little_of_what_a_file_says() {
+    let long = "\u{1b}[2J".repeat(1000);
+    for field in ["model_type", "hidden_act", "vocab_size", "rope_theta"] {
+        let said = complaint(&with(llama(), json!({field: long})));
+        assert!(said.len() < 500 && !said.contains('\u{1b}') && said.contains(field), "{said}");
+    }
+    for config in [
+        json!({"architectures": [long]}),
+        json!({long.clone(): 1}),
+        json!({"rope_scaling": {"type": long}}),
+        json!({"rope_scaling": {long.clone(): 1}}),
+    ] {
+        let said = complaint(&with(llama(), config));
+        assert!(said.len() < 500 && !said.contains('\u{1b}'), "{said}");
+    }
+}
+
+#[test]
 fn every_family_and_option_is_read_again_as_it_was_written() {
     let relative = |name: &str, more: Value| {
         with(with(llama(), json!({"model_type": name, "architectures": null})), more)
@@ -158,6 +207,7 @@ fn an_absurd_shape_is_an_error() {
         ("max_position_embeddings", json!(1 << 21)),
         ("rope_theta", json!(0.5)),
         ("rms_norm_eps", json!(-1.0)),
+        ("rms_norm_eps", json!(2e-52)),
         ("rope_scaling", json!({"type": "linear", "factor": 0})),
         ("rope_scaling", json!({"type": "yarn", "factor": 1e300})),
     ] {

@@ -4,7 +4,7 @@
 //! Invariant: the list is complete: no tensor beside it belongs to the model.
 //! Must not know: values.
 
-use super::decoder::{Architecture, Decoder};
+use crate::model::{Family, ModelConfig};
 
 /// How the values of a tensor lie in GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,78 +47,82 @@ impl Slots {
     }
 }
 
-/// All tensors, in the order in which they are written.
-pub(in crate::gguf) fn slots(decoder: &Decoder) -> Vec<Slot> {
+/// All tensors, in the order in which they are written. Those of a GPT-2 have biases always, be they 0.
+pub(in crate::gguf) fn slots(config: &ModelConfig) -> Vec<Slot> {
     let mut slots = Slots(Vec::new());
-    match decoder.architecture {
-        Architecture::Gpt2 => gpt2(decoder, &mut slots),
-        _ => llama(decoder, &mut slots),
+    match config.family {
+        Family::Gpt2 => gpt2(config, &mut slots),
+        _ => llama(config, &mut slots),
     }
     slots.0
 }
 
-fn llama(decoder: &Decoder, slots: &mut Slots) {
-    let (width, vocab) = (decoder.width, decoder.vocab);
+fn llama(config: &ModelConfig, slots: &mut Slots) {
+    let (width, vocab) = (config.hidden_size, config.vocab);
     slots.add("model.embed_tokens.weight", "token_embd.weight", &[vocab, width], Form::Same);
-    for layer in 0..decoder.layers {
+    for layer in 0..config.layers {
         let (ours, theirs) = (format!("model.layers.{layer}"), format!("blk.{layer}"));
-        attention(decoder, slots, &ours, &theirs);
+        attention(config, slots, &ours, &theirs);
         let norm = format!("{ours}.post_attention_layernorm.weight");
         slots.add(norm, format!("{theirs}.ffn_norm.weight"), &[width], Form::Same);
-        let inner = decoder.inner;
+        let inner = config.intermediate_size;
         for (map, gguf, rows, columns) in
             [("gate", "gate", inner, width), ("up", "up", inner, width), ("down", "down", width, inner)]
         {
             let (ours, theirs) = (format!("{ours}.mlp.{map}_proj"), format!("{theirs}.ffn_{gguf}"));
             slots.add(format!("{ours}.weight"), format!("{theirs}.weight"), &[rows, columns], Form::Same);
-            if decoder.mlp_bias {
+            if config.biases.feed_forward {
                 slots.add(format!("{ours}.bias"), format!("{theirs}.bias"), &[rows], Form::Same);
             }
         }
     }
     slots.add("model.norm.weight", "output_norm.weight", &[width], Form::Same);
-    if !decoder.tied {
+    if !config.tied {
         slots.add("lm_head.weight", "output.weight", &[vocab, width], Form::Same);
     }
 }
 
-fn attention(decoder: &Decoder, slots: &mut Slots, ours: &str, theirs: &str) {
-    let (width, queries, keys) = (decoder.width, decoder.query_width(), decoder.key_width());
-    let architecture = decoder.architecture;
-    let paired = |heads| if architecture == Architecture::Llama { Form::Paired(heads) } else { Form::Same };
+fn attention(config: &ModelConfig, slots: &mut Slots, ours: &str, theirs: &str) {
+    let (width, queries, keys) = (config.hidden_size, config.attention_width(), config.kv_width());
+    let paired = |heads| match config.family {
+        Family::Llama | Family::Mistral => Form::Paired(heads),
+        _ => Form::Same,
+    };
     let norm = format!("{ours}.input_layernorm.weight");
     slots.add(norm, format!("{theirs}.attn_norm.weight"), &[width], Form::Same);
     let maps = [
-        ("q_proj", "attn_q", queries, width, paired(decoder.heads)),
-        ("k_proj", "attn_k", keys, width, paired(decoder.kv_heads)),
+        ("q_proj", "attn_q", queries, width, paired(config.heads)),
+        ("k_proj", "attn_k", keys, width, paired(config.kv_heads)),
         ("v_proj", "attn_v", keys, width, Form::Same),
         ("o_proj", "attn_output", width, queries, Form::Same),
     ];
     for (map, gguf, rows, columns, form) in maps {
         let (ours, theirs) = (format!("{ours}.self_attn.{map}"), format!("{theirs}.{gguf}"));
         slots.add(format!("{ours}.weight"), format!("{theirs}.weight"), &[rows, columns], form);
-        let is_biased = match architecture {
-            Architecture::Qwen2 => map != "o_proj",
-            _ => decoder.attention_bias,
-        };
+        let is_biased = if map == "o_proj" { config.biases.out } else { config.biases.qkv };
         if is_biased {
             slots.add(format!("{ours}.bias"), format!("{theirs}.bias"), &[rows], form);
         }
     }
-    if architecture == Architecture::Qwen3 {
+    if config.qk_norm {
         for map in ["q", "k"] {
             let (ours, theirs) =
                 (format!("{ours}.self_attn.{map}_norm.weight"), format!("{theirs}.attn_{map}_norm.weight"));
-            slots.add(ours, theirs, &[decoder.head_size], Form::Same);
+            slots.add(ours, theirs, &[config.head_dim], Form::Same);
         }
     }
 }
 
-fn gpt2(decoder: &Decoder, slots: &mut Slots) {
-    let (width, inner, vocab) = (decoder.width, decoder.inner, decoder.vocab);
+fn gpt2(config: &ModelConfig, slots: &mut Slots) {
+    let (width, inner, vocab) = (config.hidden_size, config.intermediate_size, config.vocab);
     slots.add("transformer.wte.weight", "token_embd.weight", &[vocab, width], Form::Same);
-    slots.add("transformer.wpe.weight", "position_embd.weight", &[decoder.context, width], Form::Same);
-    for layer in 0..decoder.layers {
+    slots.add(
+        "transformer.wpe.weight",
+        "position_embd.weight",
+        &[config.max_position_embeddings, width],
+        Form::Same,
+    );
+    for layer in 0..config.layers {
         let (ours, theirs) = (format!("transformer.h.{layer}"), format!("blk.{layer}"));
         let parts = [
             ("ln_1", "attn_norm", None, width),
@@ -140,7 +144,7 @@ fn gpt2(decoder: &Decoder, slots: &mut Slots) {
     }
     slots.add("transformer.ln_f.weight", "output_norm.weight", &[width], Form::Same);
     slots.add("transformer.ln_f.bias", "output_norm.bias", &[width], Form::Same);
-    if !decoder.tied {
+    if !config.tied {
         slots.add("lm_head.weight", "output.weight", &[vocab, width], Form::Same);
     }
 }

@@ -8,9 +8,11 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use super::decoder::{Architecture, Decoder};
-use super::rope::{Llama3, Scaling, Yarn};
+use super::config::{MOST_LAYERS, has_usual_heads};
+use super::rope::from_divisors;
+use crate::gguf::error::quoted;
 use crate::gguf::{GgufError, GgufFile, MetaValue, Metadata, ReadAt};
+use crate::model::{Activation, Biases, Family, ModelConfig, Rope, Scaling, Yarn};
 
 /// The divisors of LLaMA 3's frequencies.
 pub(in crate::gguf) const ROPE_FREQS: &str = "rope_freqs.weight";
@@ -18,6 +20,9 @@ pub(in crate::gguf) const ROPE_FREQS: &str = "rope_freqs.weight";
 pub(in crate::gguf) const HEAD: &str = "output.weight";
 const EMBEDDING: &str = "token_embd.weight";
 const ARCHITECTURE: &str = "general.architecture";
+/// The architectures that are known. Mistral is written as llama, for llama.cpp has none of its own for it.
+const ARCHITECTURES: [(&str, Family); 4] =
+    [("llama", Family::Llama), ("qwen2", Family::Qwen2), ("qwen3", Family::Qwen3), ("gpt2", Family::Gpt2)];
 
 /// Keys that change nothing with this value, and that no known architecture supports with another.
 const NEUTRAL: [(&str, f64); 14] = [
@@ -48,8 +53,8 @@ struct Keys<'m> {
 }
 
 impl<'m> Keys<'m> {
-    fn new(metadata: &'m Metadata, architecture: Architecture) -> Self {
-        Self { metadata, prefix: format!("{}.", architecture.name()), asked: RefCell::default() }
+    fn new(metadata: &'m Metadata, family: Family) -> Self {
+        Self { metadata, prefix: format!("{}.", architecture(family)), asked: RefCell::default() }
     }
 
     fn key(&self, name: &str) -> String {
@@ -116,74 +121,100 @@ impl<'m> Keys<'m> {
     }
 }
 
+/// The name of a family's architecture.
+pub(in crate::gguf) fn architecture(family: Family) -> &'static str {
+    let found = ARCHITECTURES.iter().find(|(_, known)| *known == family);
+    found.map_or("llama", |(name, _)| name)
+}
+
 /// Reads the shape of the model in a file.
-pub(in crate::gguf) fn read<S: ReadAt>(file: &GgufFile<S>) -> Result<Decoder, GgufError> {
+pub(in crate::gguf) fn read<S: ReadAt>(file: &GgufFile<S>) -> Result<ModelConfig, GgufError> {
     let metadata = file.metadata();
-    let architecture = architecture(metadata)?;
-    let keys = Keys::new(metadata, architecture);
-    let heads = keys.needed_size("attention.head_count")?;
-    let width = keys.needed_size("embedding_length")?;
-    let head_size = match (keys.size("attention.key_length")?, heads) {
-        (Some(size), _) => size,
-        (None, 1..) if width % heads == 0 => width / heads,
-        _ => {
-            return Err(
-                keys.refuse("attention.head_count", format!("{heads} does not divide the width {width}"))
-            );
-        }
-    };
-    if keys.size("attention.value_length")?.is_some_and(|size| size != head_size) {
-        return Err(
-            keys.refuse("attention.value_length", format!("it is not the length of keys, {head_size}"))
-        );
-    }
-    let is_gpt2 = architecture == Architecture::Gpt2;
-    let eps = if is_gpt2 { "attention.layer_norm_epsilon" } else { "attention.layer_norm_rms_epsilon" };
-    let theta = if is_gpt2 { None } else { keys.float("rope.freq_base")? };
-    let context = keys.needed_size("context_length")?;
-    let mut decoder = Decoder {
-        architecture,
-        layers: keys.needed_size("block_count")?,
-        width,
-        inner: keys.needed_size("feed_forward_length")?,
-        heads,
-        kv_heads: keys.size("attention.head_count_kv")?.unwrap_or(heads),
-        head_size,
-        context,
-        vocab: rows_of_embedding(file)?,
-        eps: keys.float(eps).and_then(|value| keys.needed(eps, value))?,
-        theta: theta.unwrap_or(10_000.0),
-        scaling: if is_gpt2 { Scaling::None } else { scaling(&keys, head_size, context)? },
-        tied: is_tied(file, architecture)?,
-        attention_bias: !is_gpt2 && file.tensor("blk.0.attn_output.bias").is_some(),
-        mlp_bias: architecture == Architecture::Llama && file.tensor("blk.0.ffn_down.bias").is_some(),
-    };
-    if keys.size("vocab_size")?.is_some_and(|size| size != decoder.vocab) {
-        let what = format!("it is not the number of rows of `token_embd.weight`, {}", decoder.vocab);
+    let family = family(metadata)?;
+    let keys = Keys::new(metadata, family);
+    let config = shape(file, &keys, family)?;
+    if keys.size("vocab_size")?.is_some_and(|size| size != config.vocab) {
+        let what = format!("it is not the number of rows of `{EMBEDDING}`, {}", config.vocab);
         return Err(keys.refuse("vocab_size", what));
     }
     layout_note(&keys)?;
     keys.refuse_rest()?;
     refuse_foreign(metadata)?;
-    decoder.check().map_err(GgufError::whole)?;
-    if is_gpt2 && decoder.kv_heads != decoder.heads {
-        return Err(keys.refuse("attention.head_count_kv", "GPT-2 has as many heads of keys as of queries"));
+    if config.layers > MOST_LAYERS {
+        let what = format!("it is {}, not from 1 to {MOST_LAYERS}", config.layers);
+        return Err(keys.refuse("block_count", what));
     }
-    read_divisors(file, &mut decoder)?;
-    Ok(decoder)
+    let check = |config: &ModelConfig| config.check().map_err(|error| GgufError::whole(error.to_string()));
+    check(&config)?;
+    if !has_usual_heads(&config) {
+        let what = format!("{} heads of it do not make the width {}", config.heads, config.hidden_size);
+        return Err(keys.refuse("attention.key_length", what));
+    }
+    let config = ModelConfig { rope: read_divisors(file, &config)?, ..config };
+    check(&config)?;
+    Ok(config)
 }
 
-fn architecture(metadata: &Metadata) -> Result<Architecture, GgufError> {
+fn shape<S: ReadAt>(file: &GgufFile<S>, keys: &Keys<'_>, family: Family) -> Result<ModelConfig, GgufError> {
+    let is_gpt2 = family == Family::Gpt2;
+    let eps = if is_gpt2 { "attention.layer_norm_epsilon" } else { "attention.layer_norm_rms_epsilon" };
+    let heads = keys.needed_size("attention.head_count")?;
+    let hidden_size = keys.needed_size("embedding_length")?;
+    let head_dim = head_dim(keys, heads, hidden_size)?;
+    let context = keys.needed_size("context_length")?;
+    let out = !is_gpt2 && family != Family::Qwen2 && file.tensor("blk.0.attn_output.bias").is_some();
+    let feed_forward = family == Family::Llama && file.tensor("blk.0.ffn_down.bias").is_some();
+    Ok(ModelConfig {
+        family,
+        vocab: rows_of_embedding(file)?,
+        layers: keys.needed_size("block_count")?,
+        hidden_size,
+        heads,
+        kv_heads: keys.size("attention.head_count_kv")?.unwrap_or(heads),
+        head_dim,
+        intermediate_size: keys.needed_size("feed_forward_length")?,
+        max_position_embeddings: context,
+        activation: if is_gpt2 { Activation::GeluNew } else { Activation::Silu },
+        biases: match is_gpt2 {
+            true => Biases::all(family, true),
+            false => Biases { qkv: out || family == Family::Qwen2, out, feed_forward, norms: false },
+        },
+        qk_norm: family == Family::Qwen3,
+        tied: is_tied(file, family)?,
+        norm_eps: keys.float(eps).and_then(|value| keys.needed(eps, value))?,
+        rope: if is_gpt2 { Rope::new(1e4) } else { rope(keys, head_dim, context)? },
+        window: None,
+    })
+}
+
+fn head_dim(keys: &Keys<'_>, heads: usize, width: usize) -> Result<usize, GgufError> {
+    let head_dim = match (keys.size("attention.key_length")?, heads) {
+        (Some(size), _) => size,
+        (None, 1..) if width.is_multiple_of(heads) => width / heads,
+        _ => {
+            let what = format!("{heads} does not divide the width {width}");
+            return Err(keys.refuse("attention.head_count", what));
+        }
+    };
+    match keys.size("attention.value_length")?.filter(|&size| size != head_dim) {
+        Some(_) => {
+            Err(keys.refuse("attention.value_length", format!("it is not the length of keys, {head_dim}")))
+        }
+        None => Ok(head_dim),
+    }
+}
+
+fn family(metadata: &Metadata) -> Result<Family, GgufError> {
     let name = metadata.string(ARCHITECTURE)?;
     let name = name.ok_or_else(|| GgufError::key(ARCHITECTURE, "it is missing; the file holds no model"))?;
     if let Some(kind) = metadata.string("general.type")?.filter(|&kind| kind != "model") {
-        let what =
-            format!("the file holds no model but one of the kind `{}`", crate::gguf::error::quoted(kind));
+        let what = format!("the file holds no model but one of the kind `{}`", quoted(kind));
         return Err(GgufError::key("general.type", what));
     }
-    Architecture::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| {
-        let shown = crate::gguf::error::quoted(name);
-        GgufError::key(ARCHITECTURE, format!("`{shown}` is not known; there are: {}", Architecture::names()))
+    let found = ARCHITECTURES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, family)| *family).ok_or_else(|| {
+        let names = ARCHITECTURES.map(|(name, _)| name).join(", ");
+        GgufError::key(ARCHITECTURE, format!("`{}` is not known; there are: {names}", quoted(name)))
     })
 }
 
@@ -194,11 +225,9 @@ fn rows_of_embedding<S: ReadAt>(file: &GgufFile<S>) -> Result<usize, GgufError> 
 }
 
 /// Whether the output head is the embedding. Converters up to March 2025 wrote GPT-2's embedding a second time as its head.
-fn is_tied<S: ReadAt>(file: &GgufFile<S>, architecture: Architecture) -> Result<bool, GgufError> {
+fn is_tied<S: ReadAt>(file: &GgufFile<S>, family: Family) -> Result<bool, GgufError> {
     match (file.tensor(HEAD), file.tensor(EMBEDDING)) {
-        (Some(head), Some(embedding)) if architecture == Architecture::Gpt2 => {
-            file.are_equal(head, embedding)
-        }
+        (Some(head), Some(embedding)) if family == Family::Gpt2 => file.are_equal(head, embedding),
         (head, _) => Ok(head.is_none()),
     }
 }
@@ -227,9 +256,10 @@ fn refuse_foreign(metadata: &Metadata) -> Result<(), GgufError> {
     }
 }
 
-fn scaling(keys: &Keys<'_>, head_size: usize, context: usize) -> Result<Scaling, GgufError> {
-    if keys.size("rope.dimension_count")?.is_some_and(|count| count != head_size) {
-        let what = format!("RoPE turns whole heads of {head_size} here");
+fn rope(keys: &Keys<'_>, head_dim: usize, context: usize) -> Result<Rope, GgufError> {
+    let theta = keys.float("rope.freq_base")?.unwrap_or(1e4);
+    if keys.size("rope.dimension_count")?.is_some_and(|count| count != head_dim) {
+        let what = format!("RoPE turns whole heads of {head_dim} here");
         return Err(keys.refuse("rope.dimension_count", what));
     }
     let factor = keys
@@ -244,94 +274,90 @@ fn scaling(keys: &Keys<'_>, head_size: usize, context: usize) -> Result<Scaling,
     let original = keys.size("rope.scaling.original_context_length")?;
     let yarn = Yarn {
         factor: factor.unwrap_or(1.0),
-        original_context: original.unwrap_or(context),
+        original: original.unwrap_or(context) as f64,
         attention_factor: keys.float("rope.scaling.yarn_attn_factor")?,
-        beta_fast: keys.float("rope.scaling.yarn_beta_fast")?,
-        beta_slow: keys.float("rope.scaling.yarn_beta_slow")?,
+        beta_fast: keys.float("rope.scaling.yarn_beta_fast")?.unwrap_or(Yarn::BETA_FAST),
+        beta_slow: keys.float("rope.scaling.yarn_beta_slow")?.unwrap_or(Yarn::BETA_SLOW),
+        truncate: true,
+        mscale: None,
     };
     let kind = keys.metadata.string(&keys.key("rope.scaling.type"))?;
-    match kind.unwrap_or("linear") {
-        "none" => Ok(Scaling::None),
-        "linear" => Ok(factor.filter(|&factor| factor != 1.0).map_or(Scaling::None, Scaling::Linear)),
-        "yarn" if factor.is_some() => Ok(Scaling::Yarn(yarn)),
-        "yarn" => Err(keys.refuse("rope.scaling.factor", "it is missing, and YaRN needs it")),
-        kind => {
-            let shown = crate::gguf::error::quoted(kind);
-            Err(keys.refuse(
-                "rope.scaling.type",
-                format!("`{shown}` is not known; there are: none, linear, yarn"),
-            ))
+    let scaling = match (kind.unwrap_or("linear"), factor) {
+        ("none", _) | ("linear", None) => Scaling::Default,
+        ("linear", Some(factor)) if factor == 1.0 => Scaling::Default,
+        ("linear", Some(factor)) => Scaling::Linear { factor },
+        ("yarn", Some(_)) => Scaling::Yarn(yarn),
+        ("yarn", None) => return Err(keys.refuse("rope.scaling.factor", "it is missing, and YaRN needs it")),
+        (kind, _) => {
+            let what = format!("`{}` is not known; there are: none, linear, yarn", quoted(kind));
+            return Err(keys.refuse("rope.scaling.type", what));
         }
-    }
+    };
+    Ok(Rope { theta, scaling })
 }
 
 /// Turns the divisors of LLaMA 3's frequencies, where a file has them, into the scaling that made them.
-fn read_divisors<S: ReadAt>(file: &GgufFile<S>, decoder: &mut Decoder) -> Result<(), GgufError> {
-    let Some(info) = file.tensor(ROPE_FREQS) else { return Ok(()) };
+fn read_divisors<S: ReadAt>(file: &GgufFile<S>, config: &ModelConfig) -> Result<Rope, GgufError> {
+    let Some(info) = file.tensor(ROPE_FREQS) else { return Ok(config.rope) };
     let refuse = |what: &str| GgufError::tensor(ROPE_FREQS, what);
-    if decoder.architecture != Architecture::Llama || decoder.scaling != Scaling::None {
+    if config.family != Family::Llama || config.rope.scaling != Scaling::Default {
         return Err(refuse("only a LLaMA without any other scaling of RoPE has it"));
     }
-    if info.shape != [decoder.head_size / 2] {
+    if info.shape != [config.head_dim / 2] {
         return Err(refuse("it does not have half a head of values"));
     }
     let mut divisors = Vec::new();
     file.read_tensor(ROPE_FREQS, &mut divisors)?;
-    if divisors.iter().all(|&divisor| divisor == 1.0) {
-        return Ok(());
-    }
-    let found = Llama3::from_divisors(&divisors, decoder.theta, decoder.head_size);
-    decoder.scaling =
-        Scaling::Llama3(found.ok_or_else(|| refuse("these divisors are not those of LLaMA 3's scaling"))?);
-    Ok(())
+    from_divisors(&divisors, config.rope.theta, config.head_dim)
+        .ok_or_else(|| refuse("these divisors are not those of LLaMA 3's scaling"))
 }
 
 /// Writes the shape as llama.cpp's converter does.
-pub(in crate::gguf) fn write(decoder: &Decoder, metadata: &mut Metadata) -> Result<(), GgufError> {
-    let architecture = decoder.architecture;
-    let mut put =
-        |name: &str, value: MetaValue| metadata.insert(format!("{}.{name}", architecture.name()), value);
-    // `check` bounds the sizes.
+pub(in crate::gguf) fn write(config: &ModelConfig, metadata: &mut Metadata) -> Result<(), GgufError> {
+    let architecture = architecture(config.family);
+    let mut put = |name: &str, value: MetaValue| metadata.insert(format!("{architecture}.{name}"), value);
+    // The checked shape bounds the sizes.
     let size = |size: usize| MetaValue::U32(size as u32);
     let float = |value: f64| MetaValue::F32(value as f32);
-    put("block_count", size(decoder.layers))?;
-    put("context_length", size(decoder.context))?;
-    put("embedding_length", size(decoder.width))?;
-    put("feed_forward_length", size(decoder.inner))?;
-    put("attention.head_count", size(decoder.heads))?;
-    if architecture == Architecture::Gpt2 {
-        return put("attention.layer_norm_epsilon", float(decoder.eps));
+    put("block_count", size(config.layers))?;
+    put("context_length", size(config.max_position_embeddings))?;
+    put("embedding_length", size(config.hidden_size))?;
+    put("feed_forward_length", size(config.intermediate_size))?;
+    put("attention.head_count", size(config.heads))?;
+    if config.family == Family::Gpt2 {
+        return put("attention.layer_norm_epsilon", float(config.norm_eps));
     }
-    put("attention.head_count_kv", size(decoder.kv_heads))?;
-    match &decoder.scaling {
-        Scaling::None | Scaling::Llama3(_) => {}
-        Scaling::Linear(factor) => {
+    put("attention.head_count_kv", size(config.kv_heads))?;
+    match config.rope.scaling {
+        // The divisors of LLaMA 3's are a tensor; nothing else comes here.
+        Scaling::Default | Scaling::Dynamic { .. } | Scaling::Llama3 { .. } => {}
+        Scaling::Linear { factor } => {
             put("rope.scaling.type", MetaValue::String("linear".into()))?;
-            put("rope.scaling.factor", float(*factor))?;
+            put("rope.scaling.factor", float(factor))?;
         }
         Scaling::Yarn(yarn) => {
             put("rope.scaling.type", MetaValue::String("yarn".into()))?;
             put("rope.scaling.factor", float(yarn.factor))?;
-            put("rope.scaling.original_context_length", size(yarn.original_context))?;
-            for (name, value) in [
-                ("rope.scaling.yarn_attn_factor", yarn.attention_factor),
-                ("rope.scaling.yarn_beta_fast", yarn.beta_fast),
-                ("rope.scaling.yarn_beta_slow", yarn.beta_slow),
+            put("rope.scaling.original_context_length", size(yarn.original as usize))?;
+            for (name, value, default) in [
+                ("rope.scaling.yarn_attn_factor", yarn.attention_factor, None),
+                ("rope.scaling.yarn_beta_fast", Some(yarn.beta_fast), Some(Yarn::BETA_FAST)),
+                ("rope.scaling.yarn_beta_slow", Some(yarn.beta_slow), Some(Yarn::BETA_SLOW)),
             ] {
-                value.map_or(Ok(()), |value| put(name, float(value)))?;
+                value.filter(|_| value != default).map_or(Ok(()), |value| put(name, float(value)))?;
             }
         }
     }
-    put("rope.freq_base", float(decoder.theta))?;
-    put("attention.layer_norm_rms_epsilon", float(decoder.eps))?;
+    put("rope.freq_base", float(config.rope.theta))?;
+    put("attention.layer_norm_rms_epsilon", float(config.norm_eps))?;
     // Qwen2's is always the width by the heads.
-    if architecture != Architecture::Qwen2 {
-        put("attention.key_length", size(decoder.head_size))?;
-        put("attention.value_length", size(decoder.head_size))?;
+    if config.family != Family::Qwen2 {
+        put("attention.key_length", size(config.head_dim))?;
+        put("attention.value_length", size(config.head_dim))?;
     }
-    if architecture == Architecture::Llama {
-        put("vocab_size", size(decoder.vocab))?;
-        put("rope.dimension_count", size(decoder.head_size))?;
+    if architecture == "llama" {
+        put("vocab_size", size(config.vocab))?;
+        put("rope.dimension_count", size(config.head_dim))?;
     }
     Ok(())
 }

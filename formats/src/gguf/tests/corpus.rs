@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::{Parts, fixture};
-use crate::gguf::{Documents, GgufFile, Imported, Precision, export_to, fuzz};
+use crate::gguf::{Documents, GgufFile, Imported, Precision, export_to, exported_tensors, fuzz};
 
 const FILES: [&str; 5] = ["llama", "qwen2", "qwen3", "gpt2", "types"];
 
@@ -44,6 +44,14 @@ fn the_documents_of_the_corpus_are_exported() {
         let bytes = export_to(Vec::new(), &content, "tiny", Precision::F16, values).unwrap();
         assert!(Imported::new(GgufFile::new(bytes).unwrap()).is_ok(), "{name}");
     }
+}
+
+#[test]
+fn an_epsilon_that_is_0_in_32_bits_is_not_written() {
+    let documents: serde_json::Value = serde_json::from_slice(&fixture("epsilon_0_in_32_bits.json")).unwrap();
+    assert!(documents["config"]["rms_norm_eps"].as_f64().unwrap() > 0.0);
+    let message = exported_tensors(&documents["config"]).unwrap_err().to_string();
+    assert_eq!(message, "config.json: `rms_norm_eps` is 2e-52; it must lie between 1e-30 and 1");
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 //!
 //! The files of `fuzz/corpus/gguf` come from `formats/tests/gguf_fixtures.py`: the package `gguf` wrote them, not Kiln.
 
+mod config;
 mod corpus;
 mod export;
 mod hostile;
@@ -12,7 +13,12 @@ mod write;
 
 use std::path::PathBuf;
 
-use super::{GgufFile, GgufWriter, MetaValue, Metadata, TensorKind, TensorPlan};
+use serde_json::Value;
+
+use super::{
+    Documents, GgufError, GgufFile, GgufWriter, Imported, MetaValue, Metadata, Precision, TensorKind,
+    TensorPlan, export_to,
+};
 
 /// A file of the corpus.
 fn fixture(name: &str) -> Vec<u8> {
@@ -82,6 +88,44 @@ impl Parts {
 
     fn file(&self) -> GgufFile<Vec<u8>> {
         GgufFile::new(self.bytes()).unwrap()
+    }
+}
+
+/// The documents of a folder.
+struct Folder {
+    config: Value,
+    tokenizer: Value,
+    tokenizer_config: Value,
+    generation_config: Value,
+}
+
+impl Folder {
+    fn of(name: &str) -> Self {
+        let model = Imported::new(Parts::of(name).file()).unwrap();
+        Self {
+            config: model.config,
+            tokenizer: model.tokenizer,
+            tokenizer_config: model.tokenizer_config,
+            generation_config: model.generation_config,
+        }
+    }
+
+    fn documents(&self) -> Documents<'_> {
+        Documents {
+            config: &self.config,
+            tokenizer: &self.tokenizer,
+            tokenizer_config: &self.tokenizer_config,
+            generation_config: &self.generation_config,
+        }
+    }
+
+    /// Writes the folder with values that count up, and reads the file.
+    fn written(&self, precision: Precision) -> Result<GgufFile<Vec<u8>>, GgufError> {
+        let values = |_: &str, shape: &[usize], out: &mut Vec<f32>| {
+            out.extend((0..shape.iter().product()).map(|i: usize| i as f32));
+            Ok::<(), String>(())
+        };
+        export_to(Vec::new(), &self.documents(), "tiny", precision, values).and_then(GgufFile::new)
     }
 }
 

@@ -174,6 +174,23 @@ fn a_key_that_changes_the_model_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_number_that_no_model_has_is_refused() {
+    for (key, value, words) in [
+        ("llama.attention.layer_norm_rms_epsilon", MetaValue::F32(0.0), "norm_eps is 0.0; it must lie"),
+        ("llama.rope.freq_base", MetaValue::F32(0.5), "rope_theta is 0.5; it must lie"),
+        ("llama.attention.head_count_kv", MetaValue::U32(3), "no multiple of kv_heads 3"),
+        ("llama.attention.key_length", MetaValue::U32(3), "even head size, not 3"),
+    ] {
+        let parts = Parts::of("llama").without("llama.rope.dimension_count").set(key, value);
+        let message = refusal(parts.without("llama.attention.value_length"));
+        assert!(message.contains(words), "{message}");
+    }
+    let wide = Parts::of("qwen2").set("qwen2.attention.key_length", MetaValue::U32(4));
+    let message = refusal(wide);
+    assert!(message.contains("`qwen2.attention.key_length`: 2 heads of it do not make"), "{message}");
+}
+
+#[test]
 fn a_key_that_changes_nothing_is_accepted() {
     let parts = Parts::of("llama")
         .set("llama.attention.sliding_window", MetaValue::U32(0))
@@ -202,7 +219,7 @@ fn layers_that_differ_or_are_missing_are_refused() {
     let many = refusal(Parts::of("llama").set("llama.block_count", MetaValue::U32(400)));
     assert!(many.contains("400 layers, but 12 tensors"), "{many}");
     let more = refusal(Parts::of("llama").set("llama.block_count", MetaValue::U32(u32::MAX)));
-    assert!(more.contains("the layers 4294967295 is not from 1 to 512"), "{more}");
+    assert!(more.contains("`llama.block_count`: it is 4294967295, not from 1 to 512"), "{more}");
     assert!(
         refusal(Parts::of("llama").without("llama.block_count"))
             .contains("`llama.block_count`: it is missing")
@@ -212,7 +229,7 @@ fn layers_that_differ_or_are_missing_are_refused() {
             .contains("head_count")
     );
     let kv = refusal(Parts::of("llama").set("llama.attention.head_count_kv", MetaValue::U32(0)));
-    assert!(kv.contains("the heads of keys and values 0"), "{kv}");
+    assert!(kv.contains("kv_heads is 0; it must lie between 1 and"), "{kv}");
 }
 
 #[test]
@@ -300,7 +317,8 @@ fn linear_and_yarn_scaling_are_said_by_the_config() {
     assert_eq!(scaled("", &[]), json!({ "rope_type": "linear", "factor": 4.0 }));
     assert_eq!(scaled("none", &[]), json!(null));
     let more = [("original_context_length", MetaValue::U32(2)), ("yarn_beta_fast", MetaValue::F32(16.0))];
-    let expected = json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2, "beta_fast": 16.0 });
+    let expected = json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2, "beta_fast": 16.0,
+                           "beta_slow": 1.0 });
     assert_eq!(scaled("yarn", &more), expected);
     let missing = refusal(wide(1e4).set("llama.rope.scaling.type", text("yarn")));
     assert!(missing.contains("`llama.rope.scaling.factor`: it is missing"), "{missing}");

@@ -27,14 +27,9 @@ pub(in crate::gguf) struct Documents<'v> {
     pub(in crate::gguf) config: &'v Value,
 }
 
-/// The most rows of an embedding; each of them gets a token, even where the tokenizer has none.
-const MOST_TOKENS: usize = 1 << 21;
-
-/// Reads the documents; `size` is the number of rows of the embedding.
+/// Reads the documents; `size` is the number of rows of the embedding, of which the checked shape has a bounded number. Each
+/// of them gets a token, even where the tokenizer has none.
 pub(in crate::gguf) fn read(documents: &Documents<'_>, size: usize) -> Result<Vocabulary, GgufError> {
-    if size > MOST_TOKENS {
-        return Err(GgufError::field(CONFIG, "vocab_size", format!("{size} is more than {MOST_TOKENS}")));
-    }
     let tokenizer = Fields::of(TOKENIZER, documents.tokenizer)?;
     let config = Fields::of(TOKENIZER_CONFIG, documents.tokenizer_config)?;
     let model = tokenizer.object("model")?.ok_or_else(|| tokenizer.refuse("model", "it is missing"))?;
