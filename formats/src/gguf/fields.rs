@@ -57,14 +57,8 @@ impl<'v> Fields<'v> {
         self.typed(name, "an integer from 0 on", |value| value.as_u64().and_then(|size| size.try_into().ok()))
     }
 
-    /// The first of several names that is there.
-    pub(super) fn needed_size(&self, names: &[&str]) -> Result<usize, GgufError> {
-        for name in names {
-            if let Some(size) = self.size(name)? {
-                return Ok(size);
-            }
-        }
-        Err(self.refuse(names.first().copied().unwrap_or_default(), "it is missing"))
+    pub(super) fn needed_size(&self, name: &str) -> Result<usize, GgufError> {
+        self.size(name)?.ok_or_else(|| self.refuse(name, "it is missing"))
     }
 
     pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, GgufError> {

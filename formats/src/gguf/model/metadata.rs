@@ -121,7 +121,7 @@ impl<'m> Keys<'m> {
     }
 }
 
-/// The name of a family's architecture.
+/// The name of a family's architecture; that of Mistral is LLaMA's.
 pub(in crate::gguf) fn architecture(family: Family) -> &'static str {
     let found = ARCHITECTURES.iter().find(|(_, known)| *known == family);
     found.map_or("llama", |(name, _)| name)
@@ -283,8 +283,7 @@ fn rope(keys: &Keys<'_>, head_dim: usize, context: usize) -> Result<Rope, GgufEr
     };
     let kind = keys.metadata.string(&keys.key("rope.scaling.type"))?;
     let scaling = match (kind.unwrap_or("linear"), factor) {
-        ("none", _) | ("linear", None) => Scaling::Default,
-        ("linear", Some(factor)) if factor == 1.0 => Scaling::Default,
+        ("none", _) | ("linear", None | Some(1.0)) => Scaling::Default,
         ("linear", Some(factor)) => Scaling::Linear { factor },
         ("yarn", Some(_)) => Scaling::Yarn(yarn),
         ("yarn", None) => return Err(keys.refuse("rope.scaling.factor", "it is missing, and YaRN needs it")),

@@ -105,7 +105,7 @@ fn tokens(
     }
     for token in tokenizer.list("added_tokens")?.map(Vec::as_slice).unwrap_or_default() {
         let added = Fields::of(TOKENIZER, token)?;
-        let id = added.needed_size(&["id"])?;
+        let id = added.needed_size("id")?;
         let text = added.text("content")?.ok_or_else(|| added.refuse("content", "it is missing"))?;
         for name in ["single_word", "lstrip", "rstrip"] {
             if added.boolean(name)? == Some(true) {
