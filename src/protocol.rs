@@ -314,6 +314,9 @@ pub struct InspectRequest {
     /// The type of the artifact, such as `demonstrations`, by which a shape is chosen where a row fits several.
     #[serde(default)]
     pub artifact_type: String,
+    /// The ending of the file, such as `.csv`, where its own name has none, for it was brought from elsewhere.
+    #[serde(default)]
+    pub ending: String,
     /// A model or a tokenizer that is to learn from it, if one is there.
     pub model: Option<PathBuf>,
     /// How many rows to show.
@@ -341,6 +344,12 @@ pub struct InspectAnswer {
     /// How many rows it has.
     #[serde(default)]
     pub rows: u64,
+    /// How many rows were read; those after them may hold errors.
+    #[serde(default)]
+    pub checked: u64,
+    /// The first row among those that cannot be read, and why.
+    #[serde(default)]
+    pub broken: Option<String>,
     /// The first rows.
     #[serde(default)]
     pub first: Vec<InspectedRow>,

@@ -156,9 +156,14 @@ fn a_model_of_other_people_is_imported_as_a_pipeline_that_runs() {
     let said = project.ask(&["import", "hf:folder"]).good();
     assert!(said.starts_with("Wrote folder.yaml, which reads folder as the stage `model`."), "{said}");
     project.ask(&["run", "folder.yaml"]).good();
+    project.write("adapter/adapter_config.json", "{}");
+    project.write("pickled/config.json", "{}");
+    project.write("pickled/pytorch_model.bin", "");
     for (named, word) in [
         ("hf:folder", "folder.yaml already exists"),
         ("hf:nowhere", "there is no nowhere"),
+        ("hf:adapter", "is an adapter without its model"),
+        ("hf:pickled", "the weights in pickled are pickled"),
         ("gguf:text.txt", "text.txt is no GGUF file"),
         ("gguf:folder", "folder is a folder; write hf:FOLDER"),
         ("https://example.org/model", "is a URL; download it"),
@@ -166,6 +171,44 @@ fn a_model_of_other_people_is_imported_as_a_pipeline_that_runs() {
         let answer = project.ask(&["import", named]);
         assert!(answer.code == 3 && answer.err.contains(word), "{named}: {answer:?}");
     }
+}
+
+#[test]
+fn files_of_equal_bytes_and_other_endings_are_other_inputs() {
+    let text = "text\nhello world\nthe fox\n";
+    let stage = |name: &str| {
+        format!("  {name}: {{ kind: tokenize, inputs: {{ tokenizer: bytes, data: {name}-data }} }}\n")
+    };
+    let project = Pipeline::new()
+        .yaml(&format!(
+            "sources:\n  csv-data: {{ path: a.csv, type: corpus }}\n  txt-data: {{ path: a.txt, type: corpus }}\n  \
+             again-data: {{ path: b.csv, type: corpus }}\nstages:\n  bytes: {{ kind: tokenizer, inputs: {{ corpus: \
+             txt-data }}, params: {{ algorithm: bytes }} }}\n{}{}{}",
+            stage("csv"),
+            stage("txt"),
+            stage("again")
+        ))
+        .file("a.csv", text)
+        .file("a.txt", text)
+        .file("b.csv", text);
+    let first = run(&project, &["--jobs", "1"]);
+    assert!(first["csv"] == "ran" && first["txt"] == "ran", "{first:?}");
+    let made = digests(&project);
+    assert_ne!(made["csv.tokens"], made["txt.tokens"]);
+    assert_eq!(made["csv.tokens"], made["again.tokens"]);
+}
+
+#[test]
+fn the_kinds_and_their_params_are_listed() {
+    let project = Pipeline::new();
+    assert!(project.ask(&["params"]).good().contains("sft "));
+    let said = project.ask(&["params", "sft"]).good();
+    for line in ["lora.rank", "optimizer.kind", "demonstrations or tokens", "(constant, linear, cosine, wsd)"]
+    {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let wrong = project.ask(&["params", "stf"]);
+    assert!(wrong.code == 3 && wrong.err.contains("did you mean `sft`?"), "{wrong:?}");
 }
 
 #[test]

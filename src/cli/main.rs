@@ -19,7 +19,7 @@ use crate::cli::pipeline::{graph, lock, plan, run, status, why};
 use crate::cli::printer::Printer;
 use crate::cli::remotes::{key, provenance, pull, push, remote};
 use crate::cli::results::{card, converse, export, log, metrics, show};
-use crate::cli::setup::{completions, doctor, explain, import, init, schema};
+use crate::cli::setup::{completions, doctor, explain, import, init, params, schema};
 use crate::cli::{CliError, Exit};
 
 /// Runs one command.
@@ -77,6 +77,7 @@ fn call(cli: &Cli, printer: &mut Printer) -> Result<Exit, CliError> {
         Command::Pin(args) => pin::run(common, args, printer),
         Command::Doctor(args) => doctor::run(common, args, printer),
         Command::Lock(args) => lock::run(common, args, printer),
+        Command::Params(args) => params::run(common, args, printer),
         Command::Schema(_) => schema::run(common, printer),
         Command::Explain(args) => explain::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
@@ -116,6 +117,7 @@ impl Command {
             Self::Pin(a) => matches!(&a.command, PinCommand::List(a) if a.json),
             Self::Doctor(a) => a.json,
             Self::Lock(a) => matches!(&a.command, LockCommand::Check(a) if a.json),
+            Self::Params(a) => a.json,
             Self::Schema(a) => a.json,
             Self::Explain(a) => a.json,
         }

@@ -44,6 +44,14 @@ impl Printer {
         Self { answer: String::new(), choice: color.choice() }
     }
 
+    /// Whether colours are shown.
+    pub fn has_colours(&self) -> bool {
+        match self.choice {
+            ColorChoice::Auto => AutoStream::choice(&io::stdout()) != ColorChoice::Never,
+            choice => choice != ColorChoice::Never,
+        }
+    }
+
     /// Adds a line.
     pub fn line(&mut self, text: impl AsRef<str>) {
         self.answer.push_str(text.as_ref().trim_end());

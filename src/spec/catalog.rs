@@ -215,7 +215,7 @@ pub fn programs(node: &Node, root: &Path, out: &mut Diagnostics) -> Vec<(PathBuf
     items
         .iter()
         .filter_map(|item| {
-            let text = fields::path(item, "a provider", out)?;
+            let text = fields::path(item, root, "a provider", out)?;
             let program = if text.contains('/') { root.join(text) } else { PathBuf::from(text) };
             Some((program, item.span))
         })

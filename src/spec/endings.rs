@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use crate::spec::types::{Download, Pipeline, Reference, Work};
+use crate::spec::types::{Download, Pipeline, Reference, Stage, Work};
 
 /// Endings of compressed files, before which there is another one.
 const COMPRESSED: [&str; 7] = ["gz", "zst", "zstd", "bz2", "xz", "lz4", "br"];
@@ -21,13 +21,8 @@ pub fn fill(pipeline: &mut Pipeline) {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let sources = pipeline.sources.iter().map(|(name, source)| (name.clone(), ending(&source.path)));
     known.extend(sources.filter_map(|(name, ending)| Some((name, ending?))));
-    for stage in &pipeline.stages {
-        if let Work::Download(Download::File(link)) = &stage.work
-            && let Some(ending) = Url::parse(&link.url).ok().and_then(|url| ending(url.path()))
-        {
-            known.insert(stage.name.value.clone(), ending);
-        }
-    }
+    let downloads = pipeline.stages.iter().map(|stage| (stage.name.value.clone(), of_download(stage)));
+    known.extend(downloads.filter_map(|(name, ending)| Some((name, ending?))));
     for stage in pipeline.stages.iter_mut().filter(|stage| matches!(stage.work, Work::Kind { .. })) {
         for (port, reference) in &stage.inputs {
             let (Reference::Source(name) | Reference::Stage { stage: name, .. }) = &reference.value;
@@ -35,6 +30,14 @@ pub fn fill(pipeline: &mut Pipeline) {
                 stage.endings.insert(port.clone(), ending.clone());
             }
         }
+    }
+}
+
+/// The ending of the file that a stage brings here; none of any other stage.
+pub fn of_download(stage: &Stage) -> Option<String> {
+    match &stage.work {
+        Work::Download(Download::File(link)) => ending(Url::parse(&link.url).ok()?.path()),
+        _ => None,
     }
 }
 

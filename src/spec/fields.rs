@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::spec::code::Code;
@@ -210,14 +211,14 @@ pub fn list(node: &Node) -> &[Node] {
 }
 
 /// A path that is absolute or stays inside the project root.
-pub fn path<'n>(node: &'n Node, what: impl Display, out: &mut Diagnostics) -> Option<&'n str> {
+pub fn path<'n>(node: &'n Node, root: &Path, what: impl Display, out: &mut Diagnostics) -> Option<&'n str> {
     let text = string(node, &what, out)?;
     if text.is_empty() || text.contains('\0') {
         out.push(Code::BadPath, node.span, format!("{what} must be a path"));
         return None;
     }
     if !text.starts_with('/') && climbs(text) {
-        let message = format!("{what} `{text}` climbs out of the project root");
+        let message = format!("{what} `{text}` climbs out of the project root {}", root.display());
         let hint = "name it by its absolute path, or move it inside".to_owned();
         out.push_hint(Code::OutsideRoot, node.span, message, Some(hint));
         return None;

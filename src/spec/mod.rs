@@ -10,7 +10,7 @@ pub mod command;
 pub mod diagnostic;
 pub(crate) mod document;
 mod download;
-mod endings;
+pub mod endings;
 pub mod executors;
 pub(crate) mod fields;
 mod load;

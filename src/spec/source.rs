@@ -133,7 +133,9 @@ impl Reader<'_> {
             out.push_hint(Code::UnsupportedSource, node.span, message, Some(hint));
             return String::new();
         }
-        let Some(path) = fields::path(node, &self.what, out) else { return String::new() };
+        let Some(path) = fields::path(node, &self.options.root, &self.what, out) else {
+            return String::new();
+        };
         if self.store.is_within(&self.options.root, path) {
             let store = self.options.store.display();
             let message = format!("{} `{path}` contains the store {store}", self.what);

@@ -5,11 +5,13 @@
 //! Invariant: what is said to be learnt is what the stages learn.
 //! Must not know: terminals, stages.
 
+use std::path::Path;
+
 use kiln::protocol::{InspectAnswer, InspectRequest, InspectedPart, InspectedRow};
-use kiln_formats::records::{self, Compression, DataFile, Example, Inspection, Options, Shape};
+use kiln_formats::records::{self, Compression, Container, DataFile, Example, Inspection, Options, Shape};
 use kiln_formats::tokenizer::Tokenizer;
 
-use crate::data::{Answer, CompletionSet, Demonstration, Judged, Message, Prompt, Row, spoken};
+use crate::data::{Answer, CompletionSet, Demonstration, Judged, Message, Prompt, Row, listed, spoken};
 use crate::dialogue::{answered, demonstrated, judged_row};
 use crate::import;
 use crate::model::TokenRow;
@@ -21,11 +23,20 @@ const MOST_TEXT: usize = 4096;
 pub fn inspect(request: &InspectRequest) -> InspectAnswer {
     let problem = |text: String| InspectAnswer { problem: Some(text), ..InspectAnswer::default() };
     let wanted = shapes(&request.artifact_type);
-    let options = Options { cut: Some(kiln_formats::bpe::last_cut), wanted, ..Options::default() };
+    let container = Some(&request.ending).filter(|ending| !ending.is_empty() && request.data.is_file());
+    let container = container.and_then(|ending| Container::of_ending(Path::new(&format!("x{ending}"))));
+    let options = Options { cut: Some(kiln_formats::bpe::last_cut), wanted, container, ..Options::default() };
     let found = match records::inspect(&request.data, &options, request.rows as usize) {
         Ok(found) => found,
         Err(error) => return problem(error.to_string()),
     };
+    if !wanted.is_empty() && !wanted.contains(&found.shape) {
+        let (shape, shapes) = (found.shape, listed(wanted));
+        return problem(format!(
+            "this is a dataset of {shape}, and {} are {shapes}; name another type, or rename its columns",
+            request.artifact_type
+        ));
+    }
     let tokenizer = request.model.as_ref().map(|folder| import::tokenizer(folder)).transpose();
     let tokenizer = match tokenizer {
         Ok(tokenizer) => tokenizer,
@@ -64,6 +75,8 @@ fn described(found: &Inspection) -> InspectAnswer {
         files: found.files.len() as u64,
         skipped: found.skipped.len() as u64,
         rows: found.rows,
+        checked: found.checked,
+        broken: found.broken.as_ref().map(ToString::to_string),
         first: Vec::new(),
     }
 }
@@ -201,7 +214,8 @@ mod tests {
             .unwrap();
         let shape = |artifact_type: &str| {
             let artifact_type = artifact_type.to_owned();
-            let request = InspectRequest { data: data.clone(), artifact_type, model: None, rows: 1 };
+            let (data, ending) = (data.clone(), String::new());
+            let request = InspectRequest { data, artifact_type, ending, model: None, rows: 1 };
             let found = inspect(&request);
             assert_eq!((found.problem, found.first.is_empty()), (None, false));
             found.shape

@@ -325,10 +325,12 @@ fn an_adapter_is_read_as_it_was_written_and_what_it_may_not_have_is_named() {
     };
     let written = Value::Object(peft::write(&config, false, "base"));
     assert_eq!(peft::read(&written), Ok(config));
-    let off = json!({"use_dora": false, "rank_pattern": {}, "layers_to_transform": null, "eva_config": null});
+    let off = json!({"use_dora": false, "rank_pattern": {}, "layers_to_transform": null, "eva_config": null, "init_lora_weights": "gaussian"});
     assert!(peft::read(&with(written.clone(), off)).is_ok());
     for (field, value, words) in [
         ("use_dora", json!(true), "`use_dora`"),
+        ("init_lora_weights", json!("pissa"), "changes the weights of the model too"),
+        ("init_lora_weights", json!("olora"), "`init_lora_weights: \"olora\"`"),
         ("rank_pattern", json!({"q_proj": 2}), "`rank_pattern`"),
         ("layers_to_transform", json!([1]), "`layers_to_transform`"),
         ("peft_type", json!("IA3"), "`peft_type: IA3`"),

@@ -176,7 +176,9 @@ impl Reader {
     /// The shape that fits the rows which were looked at.
     fn found(&self) -> Result<Shape, RecordError> {
         let rows: Vec<&Row> = self.seen.iter().flatten().map(|(_, row)| row).collect();
-        if let Some(shape) = shapes::wanted(&rows, self.wanted).or_else(|| shapes::detect(&rows)) {
+        let files = || self.seen.iter().flatten().map(|(place, _)| &place.file);
+        let alike = files().take_while(|file| Some(*file) == files().next()).count();
+        if let Some(shape) = shapes::wanted(&rows, alike, self.wanted).or_else(|| shapes::detect(&rows)) {
             return match self
                 .seen
                 .iter()

@@ -86,9 +86,12 @@ fn chat(prompt_turns: usize, messages: &[Message]) -> Chat {
 }
 
 fn weightless(content: &str) -> Message {
-    let row = format!(
-        r#"{{"messages": [{{"role": "user", "content": "x"}}, {{"role": "assistant", "content": "{content}", "weight": 0}}]}}"#
-    );
+    answer(&json!({"role": "assistant", "content": content, "weight": 0}))
+}
+
+/// A turn of the assistant, as a row has it.
+fn answer(turn: &Value) -> Message {
+    let row = json!({"messages": [{"role": "user", "content": "x"}, turn]}).to_string();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.jsonl");
     std::fs::write(&path, row).unwrap();
@@ -123,6 +126,51 @@ fn what_the_assistant_says_is_learnt_with_the_token_that_ends_it_and_nothing_els
         let prompt = tokenizer.prompt_ids(&turns[..3]).unwrap();
         assert_eq!(ids, [prompt, tokenizer.response_ids("d")].concat());
     }
+}
+
+/// A tokenizer with this chat template.
+fn with_template(template: &str) -> Tokenizer {
+    let folder = folder();
+    let config = json!({"eos_token": "<|im_end|>", "chat_template": template});
+    std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    load(folder.path())
+}
+
+#[test]
+fn the_last_answer_is_learnt_as_the_template_writes_it_like_the_others() {
+    let turns =
+        [Message::user("a"), Message::assistant(" b "), Message::user("c"), Message::assistant(" d\n")];
+    let learnt_with = |content: &str| {
+        let tokenizer = with_template(&TEMPLATE.replace("m['content']", content));
+        learnt(&tokenizer, &tokenizer.conversation(&chat(0, &turns)).unwrap())
+    };
+    assert_eq!(learnt_with("m['content']"), "_ b <|im_end|>_ d\n<|im_end|>");
+    assert_eq!(learnt_with("m['content'] | trim"), "_b<|im_end|>_d<|im_end|>");
+    assert_eq!(learnt_with("m['content'].lstrip()"), "_b <|im_end|>_d\n<|im_end|>");
+    assert_eq!(learnt_with("m['content'].rstrip()"), "_ b<|im_end|>_ d<|im_end|>");
+}
+
+#[test]
+fn calls_of_tools_that_the_template_leaves_out_are_an_error() {
+    let call = json!([{"type": "function", "function": {"name": "f", "arguments": {}}}]);
+    let said = |template: &str, turn: &Value| {
+        let masked = with_template(template).conversation(&chat(0, &[Message::user("a"), answer(turn)]));
+        masked.map(|_| ()).map_err(|error| error.to_string())
+    };
+    for content in ["", "b"] {
+        let turn = json!({"role": "assistant", "content": content, "tool_calls": call});
+        assert!(said(TEMPLATE, &turn).unwrap_err().contains("does not render"), "{content}");
+        let rendering = TEMPLATE.replace("m['content']", "m['content'] + (m.tool_calls | string)");
+        assert_eq!(said(&rendering, &turn), Ok(()));
+    }
+    assert_eq!(said(TEMPLATE, &json!({"role": "assistant", "content": "b", "tool_calls": []})), Ok(()));
+}
+
+#[test]
+fn a_template_that_renders_nothing_gives_no_prompt() {
+    let tokenizer = with_template("{% for m in messages %}{% endfor %}");
+    let said = tokenizer.prompt_ids(&[Message::user("a")]).unwrap_err().to_string();
+    assert!(said.contains("renders nothing"), "{said}");
 }
 
 #[test]

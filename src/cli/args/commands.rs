@@ -97,6 +97,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Check the lock file, or merge lock files for git
     Lock(LockArgs),
+    /// List the kinds of stages, or the inputs, outputs and params of one, with their defaults
+    Params(ParamsArgs),
     /// Print the JSON Schema of pipeline files, for editors
     Schema(SchemaArgs),
     /// Explain the code of an error
@@ -322,6 +324,16 @@ pub struct LockMergeArgs {
     pub theirs: PathBuf,
     /// The path of the lock file in the repository, for messages (%P)
     pub path: Option<PathBuf>,
+}
+
+/// `kiln params`.
+#[derive(Debug, Args)]
+pub struct ParamsArgs {
+    /// The kind, such as `sft`; all of them in one line each, when left out
+    pub kind: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `kiln schema`.

@@ -14,6 +14,7 @@ use crate::cli::printer::{BAD, FAINT, GOOD, Printer, paint};
 use crate::graph::Producer;
 use crate::protocol::{InspectAnswer, InspectRequest, InspectedRow};
 use crate::provider::Providers;
+use crate::spec::endings;
 
 /// The types of artifacts that hold examples.
 const TYPES: [&str; 5] = ["corpus", "demonstrations", "prompts", "completions", "rankings"];
@@ -34,8 +35,10 @@ pub fn look(context: &Context, shown: &Shown) -> Result<Option<InspectAnswer>, C
     let failed = |e: crate::provider::ProviderError| CliError::Failed(e.to_string());
     let Ok(provider) = providers.find(None) else { return Ok(None) };
     let model = learner(context, &shown.name);
+    let stage = context.graph.index(shown.name.split('.').next().unwrap_or_default());
+    let ending = stage.and_then(|ix| endings::of_download(context.graph.stage(ix))).unwrap_or_default();
     let (data, artifact_type) = (shown.pattern.clone(), shown.artifact_type.clone());
-    provider.inspect(&InspectRequest { data, artifact_type, model, rows: ROWS }).map_err(failed)
+    provider.inspect(&InspectRequest { data, artifact_type, ending, model, rows: ROWS }).map_err(failed)
 }
 
 /// The model or the tokenizer of the first stage that reads an artifact and has one already.
@@ -72,7 +75,7 @@ pub fn to_text(shown: &Shown, answer: &InspectAnswer, printer: &mut Printer) -> 
         printer.line(paint(BAD, format!("no dataset: {}", clean(problem))));
         return false;
     }
-    let InspectAnswer { containers, shape, files, skipped, rows, first, .. } = answer;
+    let InspectAnswer { containers, shape, files, skipped, rows, checked, broken, first, .. } = answer;
     let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let beside = if *skipped > 0 {
         format!(", {} beside them not read", count(*skipped, "file"))
@@ -85,13 +88,22 @@ pub fn to_text(shown: &Shown, answer: &InspectAnswer, printer: &mut Printer) -> 
         count(*rows, "row"),
         count(*files, "file"),
     ));
+    if let Some(broken) = broken {
+        printer.line(format!("broken  {}", paint(BAD, clean(&shortened(shown, broken)))));
+    } else if checked < rows && shape != TEXT {
+        printer.line(format!(
+            "checked the first {}; those after them are read when a stage runs",
+            count(*checked, "row")
+        ));
+    }
     if shape == TEXT {
         return false;
     }
     let learns = first.iter().any(|row| row.parts.iter().any(|part| part.learnt));
     if learns {
         let how = if first.iter().any(|row| row.tokens.is_some()) { "" } else { ", by who speaks" };
-        printer.line(format!("learnt  {}, {}{how}", paint(GOOD, "trained"), paint(FAINT, "masked")));
+        let trained = in_marks(printer, "trained");
+        printer.line(format!("learnt  {}, {}{how}", paint(GOOD, trained), paint(FAINT, "masked")));
     }
     for row in first {
         printer.line("");
@@ -100,10 +112,19 @@ pub fn to_text(shown: &Shown, answer: &InspectAnswer, printer: &mut Printer) -> 
     true
 }
 
+/// Where the bytes lie is of no use to people: the place in the artifact is.
+fn shortened(shown: &Shown, text: &str) -> String {
+    let place = text.strip_prefix(&*shown.path.to_string_lossy());
+    place.map_or_else(|| text.to_owned(), |place| format!("{}{place}", shown.name))
+}
+
+/// What is learnt, in marks where there is no colour.
+fn in_marks(printer: &Printer, text: &str) -> String {
+    if printer.has_colours() { text.to_owned() } else { format!("«{text}»") }
+}
+
 fn shown_row(shown: &Shown, row: &InspectedRow, printer: &mut Printer) {
-    // Where the bytes lie is of no use here: the place in the artifact is.
-    let place = row.place.strip_prefix(&*shown.path.to_string_lossy());
-    let mut head = clean(&place.map_or_else(|| row.place.clone(), |place| format!("{}{place}", shown.name)));
+    let mut head = clean(&shortened(shown, &row.place));
     if !row.label.is_empty() {
         head = format!("{head}, {}", clean(&row.label));
     }
@@ -120,7 +141,8 @@ fn shown_row(shown: &Shown, row: &InspectedRow, printer: &mut Printer) {
                 text.push('\n');
             }
             if !line.is_empty() {
-                text.push_str(&paint(style, clean(line)));
+                let line = if part.learnt { in_marks(printer, &clean(line)) } else { clean(line) };
+                text.push_str(&paint(style, line));
             }
         }
         if row.tokens.is_none() {

@@ -72,6 +72,11 @@ pub fn find<'a>(
         return Ok((model_at(common, name)?, rest));
     }
     let context = Context::open(common, args)?;
+    let stage = name.split('.').next().unwrap_or(name);
+    if context.graph.index(stage).is_none() && Path::new(name).is_dir() {
+        let message = format!("there is no stage `{name}`, but a folder; for that, write ./{name}");
+        return Err(CliError::Call(message));
+    }
     let _in_use = context.store.share_if_there()?;
     let name = model_output(&context, name, for_what)?;
     let shown = show::find(&context, &name)?;

@@ -77,6 +77,16 @@ fn located(named: &str) -> Result<PathBuf, CliError> {
         {
             call(format!("{} has no config.json, so it is no model of Hugging Face's layout", path.display()))
         }
+        (_, true) if has("adapter_config.json") && !path.join("base").is_dir() => call(format!(
+            "{} is an adapter without its model; a stage of the kind `model` reads both: `inputs: {{ files: ADAPTER, base: \
+             MODEL }}`, where both are sources",
+            path.display()
+        )),
+        (_, true) if has("pytorch_model.bin") && !has("model.safetensors") => call(format!(
+            "the weights in {} are pickled, which may run any code when they are read; write them again with \
+             `model.save_pretrained(folder, safe_serialization=True)`",
+            path.display()
+        )),
         (_, false) if !is_gguf() => call(format!("{} is no GGUF file", path.display())),
         _ => Ok(path),
     }

@@ -5,4 +5,5 @@ pub mod doctor;
 pub mod explain;
 pub mod import;
 pub mod init;
+pub mod params;
 pub mod schema;

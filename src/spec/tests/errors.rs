@@ -170,7 +170,7 @@ stages:
         unknown-key 2:1 a pipeline file has no key `matrix` (there is: pipeline, params, sources, stages, providers, ignore, remotes, signatures, executors, executor)
         unknown-key 4:12 source `plays` has no key `pth` (did you mean `path`?)
         unknown-type 4:26 source `plays` has the type `corpsu`, which does not exist (did you mean `corpus`?)
-        outside-root 5:16 source `far` `../../x` climbs out of the project root (name it by its absolute path, or move it inside)
+        outside-root 5:16 source `far` `../../x` climbs out of the project root /project (name it by its absolute path, or move it inside)
         unsupported-source 6:8 source `net` is a URL; a path is of this machine (write `{ url: s3://bucket/x, sha256: .. }`)
         type 7:36 `sha256` of source `url` must be 64 hexadecimal digits, not `y` (`sha256sum FILE` prints them)
         bad-name 9:3 `9!` cannot be the name of a stage (a name has at most 100 letters, digits, `_` and `-`, and starts with no `-`)

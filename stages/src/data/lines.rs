@@ -40,7 +40,8 @@ pub fn read<R: Row>(artifact: &Path) -> Result<Vec<R>, DataError> {
     reader.map(row).collect()
 }
 
-fn listed(shapes: &[Shape]) -> String {
+/// The names of shapes, for people.
+pub fn listed(shapes: &[Shape]) -> String {
     shapes.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", ")
 }
 

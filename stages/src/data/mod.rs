@@ -27,7 +27,7 @@ mod token_store;
 pub use corpus::{Corpus, Cut, Part, read_corpus};
 pub use error::DataError;
 pub use hold_out::hold_out;
-pub use lines::{read, write};
+pub use lines::{listed, read, write};
 pub use rows::{
     Answer, Chat, Completion, CompletionSet, Demonstration, Judged, Message, Prompt, Ranking, Role, Row,
     last_said, spoken,

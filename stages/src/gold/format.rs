@@ -9,10 +9,23 @@ use regex::{Regex, RegexBuilder};
 
 use super::form::{self, truth};
 use super::words::words;
-use super::{GoldError, GoldOptions};
+use super::{GoldError, GoldOptions, Rule};
 
 /// The most memory of a compiled pattern, in bytes.
 const LARGEST_PATTERN: usize = 1 << 20;
+
+impl GoldOptions {
+    /// Whether the rule can be made of them, as far as that can be known without a corpus.
+    ///
+    /// # Errors
+    /// The pattern is no regular expression, or too large.
+    pub fn check(&self) -> Result<(), String> {
+        match self.rule {
+            Rule::Format => Format::new(self).map(|_| ()).map_err(|error| error.to_string()),
+            Rule::Verse => Ok(()),
+        }
+    }
+}
 
 /// The rule with its pattern.
 #[derive(Debug, Clone)]

@@ -88,6 +88,7 @@ pub fn entry() -> Entry {
         ),
         run,
     )
+    .checked(|params: &Params| params.gold.check())
 }
 
 /// What all models are asked and how.

@@ -214,11 +214,10 @@ struct PpoContext<'a> {
 fn check(params: &Params) -> Result<(), String> {
     let (rows, parts) = (params.prompts_per_batch, params.minibatches);
     let told = || {
-        format!(
-            "`minibatches: {parts}` does not divide `prompts_per_batch: {rows}`: updates would differ in rows"
-        )
+        format!("`minibatches: {parts}` does not divide `prompts_per_batch: {rows}`: updates would differ")
     };
-    rows.is_multiple_of(parts).then_some(()).ok_or_else(told)
+    rows.is_multiple_of(parts).then_some(()).ok_or_else(told)?;
+    params.gold.check()
 }
 
 fn run(params: &Params, ctx: &Context) -> Result<Summary, StageError> {

@@ -61,6 +61,7 @@ pub fn entry() -> Entry {
         ),
         run,
     )
+    .checked(|params: &Params| params.gold.check())
     .cpus(1)
 }
 

@@ -155,15 +155,15 @@ pub(in super::super) fn detect(rows: &[&Row]) -> Option<Shape> {
     Shape::ALL.into_iter().find(|shape| !rows.is_empty() && rows.iter().all(|row| shape.fits(row)))
 }
 
-/// The shape of these rows among those that are wanted: the first that the first row fits, if most rows do, so that a broken row
-/// is named by what it lacks; else the first that all of them fit. Prompts come first where all fit, for nothing else of theirs is
+/// The shape of these rows among those that are wanted: the first that the first row fits, if most of the first `alike` rows do,
+/// which are those of one file, so that a broken row or a file of another shape is named by what it lacks; else the first that all of them fit. Prompts come first where all fit, for nothing else of theirs is
 /// needed.
-pub(in super::super) fn wanted(rows: &[&Row], wanted: &[Shape]) -> Option<Shape> {
-    let (first, count) = (rows.first()?, rows.len());
+pub(in super::super) fn wanted(rows: &[&Row], alike: usize, wanted: &[Shape]) -> Option<Shape> {
+    let (first, alike) = (rows.first()?, &rows[..alike.min(rows.len())]);
     let among = || Shape::ALL.into_iter().filter(|shape| wanted.contains(shape));
     let of_all = among().find(|shape| rows.iter().all(|row| shape.fits(row)));
-    let fit = |shape: &Shape| rows.iter().filter(|row| shape.fits(row)).count();
-    let of_first = among().find(|shape| shape.fits(first)).filter(|shape| 2 * fit(shape) >= count);
+    let fit = |shape: &Shape| alike.iter().filter(|row| shape.fits(row)).count();
+    let of_first = among().find(|shape| shape.fits(first)).filter(|shape| 2 * fit(shape) >= alike.len());
     match of_all {
         Some(Shape::Prompts) => of_all,
         _ => of_first.or(of_all),

@@ -6,6 +6,31 @@ use super::super::{At, Compression, Container, Options, Shape, inspect};
 use super::{examples, file, fixture, folder, message, read, reader, rows, wrong};
 
 #[test]
+fn an_inspection_reads_all_rows_and_names_the_first_that_is_broken() {
+    let row = r#"{"prompt": "a", "completion": "b"}"#;
+    let (_folder, path) = file("a.jsonl", format!("{row}\n{row}\n{{\"prompt\": \"a\"}}\n{row}\n"));
+    let options = Options { wanted: &[Shape::PromptCompletion], ..Options::default() };
+    let found = inspect(&path, &options, 1).unwrap();
+    assert_eq!((found.rows, found.first.len(), found.checked), (4, 1, 2));
+    let said = found.broken.unwrap().to_string();
+    assert!(said.contains("a.jsonl:3") && said.contains("completion"), "{said}");
+}
+
+#[test]
+fn a_file_of_another_shape_is_named_and_not_those_before_it() {
+    let pair = r#"{"prompt": "a", "completion": "b"}"#;
+    let judged = r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#;
+    let files =
+        [("a.jsonl", format!("{pair}\n{pair}\n")), ("b.jsonl", format!("{judged}\n{judged}\n{judged}\n"))];
+    let folder = folder(&files.each_ref().map(|(name, text)| (*name, text.as_bytes())));
+    let options = Options { wanted: &[Shape::PromptCompletion, Shape::Text], ..Options::default() };
+    let found = inspect(folder.path(), &options, 1).unwrap();
+    assert_eq!(found.shape, Shape::PromptCompletion);
+    let said = found.broken.unwrap().to_string();
+    assert!(said.contains("b.jsonl:1") && said.contains("completion"), "{said}");
+}
+
+#[test]
 fn every_container_that_other_tools_write_gives_the_same_rows() {
     let expected = [
         json!({"text": "the sün"}),
