@@ -32,7 +32,7 @@ pub struct Params {}
 pub fn entry() -> Entry {
     Entry::new(
         "model",
-        1,
+        2,
         "reads a model of Hugging Face's layout or a GGUF file as a checkpoint",
         (
             vec![

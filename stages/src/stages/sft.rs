@@ -82,7 +82,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "sft",
-        4,
+        5,
         "fine-tunes a checkpoint on demonstrations, loss on responses only",
         (
             vec![

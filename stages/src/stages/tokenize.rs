@@ -42,7 +42,7 @@ impl Default for Params {
 pub fn entry() -> Entry {
     Entry::new(
         "tokenize",
-        1,
+        2,
         "writes texts or conversations as tokens, for data that is larger than the memory",
         (
             vec![
