@@ -81,7 +81,9 @@ fn the_kinds_are_sorted_and_their_ports_are_of_known_types() {
     for of_today in [
         ("tokenizer", 4),
         ("pretrain", 6),
-        ("sft", 4),
+        ("sft", 5),
+        ("model", 2),
+        ("tokenize", 2),
         ("reward", 5),
         ("ppo", 4),
         ("dpo", 3),
