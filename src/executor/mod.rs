@@ -2,9 +2,9 @@
 //!
 //! The way through: [`run`] (owns the state, asks the scheduler) -> [`stage`] (lock, look up, attempts, collect,
 //! commit) -> [`attempt`] (the trait of executors, and the verdict) -> [`local`] (execution folder, process) ->
-//! [`supervise`] (spawner and supervisors), [`download`] (the program behind a source that lies elsewhere), [`sandbox`], [`cgroup`]. [`commit`] commits the outputs of several
-//! stages together; [`orphans`] ends what a dead runner has left. A stage of a cluster goes another way from [`stage`]
-//! on: [`cluster`].
+//! [`supervise`] (spawner and supervisors), [`sandbox`], [`cgroup`]; [`download`] is the process of a source behind a URL.
+//! [`commit`] commits the outputs of several stages together; [`orphans`] ends what a dead runner has left. A stage of a
+//! cluster goes another way from [`stage`] on: [`cluster`].
 
 pub mod attempt;
 pub mod backlog;

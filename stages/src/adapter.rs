@@ -189,8 +189,8 @@ fn digest(folder: &Path) -> Result<[u8; 32], AdapterError> {
     Ok(hasher.finalize().into())
 }
 
-/// Writes an adapter into a folder, and beside it the model that it changes, which is in `base` (or there already); `more` are fields of the
-/// shape's file that are not about the shape.
+/// Writes an adapter into a folder, and beside it the model that it changes, which is in `base` (or there already); `more`
+/// are fields of the shape's file that are not about the shape.
 ///
 /// # Errors
 /// Those of reading and writing; a value that is not finite.
@@ -200,25 +200,9 @@ pub fn save(
     adapter: &Adapter,
     (base, more): (&Path, &Map<String, Value>),
 ) -> Result<(), AdapterError> {
-    let copied = folder.join(BASE);
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| AdapterError::Io { path, source }
-    };
-    std::fs::create_dir_all(&copied).map_err(io(&copied))?;
-    if base == copied {
-        // It is there already.
-    } else if base.join(CONFIG).is_file() {
-        for entry in std::fs::read_dir(base).map_err(io(base))? {
-            let path = entry.map_err(io(base))?.path();
-            if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-                std::fs::copy(&path, copied.join(name)).map_err(io(&path))?;
-            }
-        }
-    } else {
-        // A GGUF file is no folder that others could load, so its model is written as one.
-        let frozen = Network::of(network.config(), false, network.weights().clone(), network.device());
-        io::save(&copied, &frozen, more)?;
+    let beside = folder.join(BASE);
+    if base != beside {
+        copy_base(base, &beside, network, more)?;
     }
     let (layout, weights) = (adapter.layout(), adapter.weights().values());
     let path = folder.join(ADAPTER_WEIGHTS);
@@ -234,6 +218,31 @@ pub fn save(
     let tensors: Vec<Tensor> = tensors.collect();
     write_file(&path, &tensors.iter().collect::<Vec<_>>())?;
     write_settings(folder, network, adapter, (&weights, more))
+}
+
+/// Copies the model that an adapter changes. A GGUF file is no folder that others could load, so its model is written as one.
+fn copy_base(
+    base: &Path,
+    to: &Path,
+    network: &Network,
+    more: &Map<String, Value>,
+) -> Result<(), AdapterError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| AdapterError::Io { path, source }
+    };
+    std::fs::create_dir_all(to).map_err(io(to))?;
+    if !base.join(CONFIG).is_file() {
+        let frozen = Network::of(network.config(), false, network.weights().clone(), network.device());
+        return Ok(io::save(to, &frozen, more)?);
+    }
+    for entry in std::fs::read_dir(base).map_err(io(base))? {
+        let path = entry.map_err(io(base))?.path();
+        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+            std::fs::copy(&path, to.join(name)).map_err(io(&path))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_settings(

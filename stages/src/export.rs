@@ -16,12 +16,12 @@ use kiln_formats::records::Message;
 use kiln_formats::tokenizer::Tokenizer;
 use serde_json::Value;
 
-use crate::bundle;
 use crate::context::{StageError, Summary};
 use crate::device;
 use crate::import::{self, Form};
 use crate::model::io::{self, CONFIG};
 use crate::model::{Network, TokenRow, stored};
+use crate::{adapter, bundle};
 
 /// What verification asks.
 const PROMPTS: [&str; 4] = [
@@ -30,6 +30,8 @@ const PROMPTS: [&str; 4] = [
     "  1999 + 24 = ?\n\n\tThink <|first|>.  ",
     "Zoë fährt nach 東京 😀.",
 ];
+/// How far logits may be from those of a model with its adapter, as a part of the largest.
+const MERGED: f32 = 1e-5;
 /// A document of a tokenizer is never longer.
 const DOCUMENT_LIMIT: u64 = 128 << 20;
 
@@ -52,7 +54,8 @@ pub fn export() -> Result<Summary, StageError> {
         "gguf" => {
             let (precision, tolerance) = precision(&request.precision)?;
             write_gguf(folder, &request, precision, &device)?;
-            tolerance
+            // The changes of an adapter are rounded once more where they are made to the weights.
+            if adapter::is_adapter(folder) { tolerance.max(MERGED) } else { tolerance }
         }
         other => {
             return Err(StageError::failed(format!("there is no format `{other}`; there are hf and gguf")));
@@ -94,8 +97,7 @@ fn occupied(path: &Path) -> bool {
 /// The precision of this name, and how far logits may be from those of the model, as a part of the largest.
 fn precision(name: &str) -> Result<(Precision, f32), StageError> {
     match name {
-        // The changes of an adapter are rounded when they are made to the weights.
-        "f32" => Ok((Precision::F32, 1e-5)),
+        "f32" => Ok((Precision::F32, 1e-6)),
         "f16" => Ok((Precision::F16, 1e-2)),
         "q8_0" => Ok((Precision::Q8_0, 1e-1)),
         other => {

@@ -110,6 +110,8 @@ def case(program, folder, name, tokenizer_folder):
     for file in Path(tokenizer_folder).iterdir():
         shutil.copy(file, base_folder / file.name)
     start, _ = stage(program, folder, "model", {}, {"files": saved, "base": base_folder}, "model")
+    settings, shape = (json.loads((start / name).read_text()) for name in ["adapter_config.json", "config.json"])
+    assert settings["base_model_name_or_path"] == "base" and shape["model_type"] == config.model_type, settings
     data = folder / "demonstrations.jsonl"
     data.write_text("".join(json.dumps(d) + "\n" for d in DEMONSTRATIONS))
     all_rows = rows(tokenizer)

@@ -170,6 +170,16 @@ fn bits(dtype: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_library_is_named_where_the_files_are_its_own() {
+        let config = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap();
+        let (own, other) = (config(r#"{"model_type": "llama"}"#), config(r#"{"layers": 2}"#));
+        assert_eq!(library(Some(&own), false), Some(Library::Transformers));
+        assert_eq!(library(Some(&own), true), Some(Library::Peft));
+        assert_eq!(library(Some(&other), true), None);
+        assert_eq!(library(None, false), None);
+    }
+
     fn parameters(header: &str, bytes: u64) -> Option<u64> {
         let mut model = Model::default();
         add(&mut model, &parse(header.as_bytes(), bytes)?)?;
