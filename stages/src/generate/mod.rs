@@ -9,6 +9,7 @@
 mod session;
 
 use rand::Rng;
+use rayon::prelude::*;
 
 use crate::context::StageError;
 use crate::kernels::workers;
@@ -155,12 +156,18 @@ fn complete(
             break;
         }
         let logits = session.feed(&open);
-        let mut next = Vec::with_capacity(open.len());
-        for ((i, _), row) in open.iter().zip(logits.chunks_exact(engine.config().vocab)) {
-            if !row.iter().all(|logit| logit.is_finite()) {
-                return Err(NotFinite { completion: i + 1, token: position + 1 });
-            }
-            let token = sample_token(row, sampling, samples[*i], position);
+        let draw = |(i, row): (usize, &[f32])| match row.iter().all(|logit| logit.is_finite()) {
+            true => Ok(sample_token(row, sampling, samples[open[i].0], position)),
+            false => Err(NotFinite { completion: open[i].0 + 1, token: position + 1 }),
+        };
+        let (rows, vocab) = (open.len(), engine.config().vocab);
+        let drawn: Vec<Result<u32, NotFinite>> = match engine.is_small() || rows == 1 {
+            true => logits.chunks_exact(vocab).enumerate().map(draw).collect(),
+            false => logits.par_chunks_exact(vocab).enumerate().map(draw).collect(),
+        };
+        let mut next = Vec::with_capacity(rows);
+        for ((i, _), token) in open.iter().zip(drawn) {
+            let token = token?;
             let completion = &mut done[*i];
             completion.tokens.push(token);
             completion.finished = match &sampling.stop {

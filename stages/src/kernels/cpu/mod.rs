@@ -14,6 +14,7 @@ pub mod adamw;
 pub mod attention;
 pub mod linear;
 pub mod logprobs;
+pub mod memory;
 pub mod muon;
 pub mod norm;
 pub mod panels;

@@ -5,8 +5,8 @@ use crate::kernels::cpu::linear::{Matrix, product};
 use crate::kernels::cpu::panels::Panels;
 use crate::testing::{narrow, numbers, wide};
 
-/// Rows and columns of the matrix; the last has more panels than one job of a thread.
-const SHAPES: [[usize; 2]; 5] = [[1, 1], [7, 32], [20, 33], [64, 96], [24, 300]];
+/// Rows and columns of the matrix; the last ones have more panels than one job of a thread, and rows that all threads put together.
+const SHAPES: [[usize; 2]; 6] = [[1, 1], [7, 32], [20, 33], [64, 96], [24, 300], [3, 9000]];
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
@@ -23,10 +23,14 @@ fn a_product_with_panels_is_the_product_with_the_matrix() {
             for adds in [false, true] {
                 let mut wanted = before.clone();
                 product(&mut wanted, Matrix::new(&x, rows), Matrix::new(&matrix, columns), adds);
-                let panels = [Panels::new(&matrix, columns), Panels::transposed(&turned, rows)];
-                let made = panels.map(|panels| {
+                // Two matrices beside each other, so that one does not reach into the other.
+                let panels = Panels::new(&[[rows, columns]; 2], |i, slot| match i {
+                    0 => slot.fill(&matrix),
+                    _ => slot.fill_transposed(&turned),
+                });
+                let made = [0, 1].map(|which| {
                     let mut out = before.clone();
-                    panels.product(&x, &mut out, adds, false);
+                    panels.product(which, &x, &mut out, adds, false);
                     assert_near(&out, &wide(&wanted), 1e-6, &format!("{n} x {rows} x {columns}"));
                     bits(&out)
                 });
@@ -39,11 +43,12 @@ fn a_product_with_panels_is_the_product_with_the_matrix() {
 #[test]
 fn a_row_is_the_same_bytes_alone_and_among_others_shared_or_not() {
     for [rows, columns] in SHAPES {
-        let panels = Panels::new(&narrow(&numbers("matrix", rows * columns)), columns);
+        let matrix = narrow(&numbers("matrix", rows * columns));
+        let panels = Panels::new(&[[rows, columns]], |_, slot| slot.fill(&matrix));
         let x = narrow(&numbers("x", 20 * rows));
         let run = |x: &[f32], shares: bool| {
             let mut out = vec![f32::NAN; x.len() / rows * columns];
-            panels.product(x, &mut out, false, shares);
+            panels.product(0, x, &mut out, false, shares);
             bits(&out)
         };
         let alone: Vec<u32> = x.chunks(rows).flat_map(|row| run(row, false)).collect();

@@ -5,6 +5,7 @@
 //! threads there are: every product adds over its inner index in one order.
 //! Must not know: sampling.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -14,38 +15,40 @@ use super::{View, qk_norm};
 use crate::kernels::cpu::panels::Panels;
 use crate::kernels::cpu::{activation, attention, linear, norm};
 use crate::model::config::ModelConfig;
-use crate::model::layout::{LinearAt, NormAt};
+use crate::model::layout::NormAt;
 
 /// A decoder whose matrices are laid out for reading them row by row of the input.
 pub struct Packed<'a> {
     view: View<'a>,
-    /// The first and the last map of each half of each layer.
-    layers: Vec<[[Panels; 2]; 2]>,
-    head: Panels,
+    /// The maps of the layers, by [`number`], and then the head.
+    matrices: Panels,
+}
+
+/// The number of a layer's map among the matrices.
+fn number(at: MapAt) -> usize {
+    4 * at.layer + 2 * at.half + usize::from(at.is_last)
+}
+
+/// All maps of the layers, in the order of their numbers.
+fn maps(layers: usize) -> impl Iterator<Item = MapAt> {
+    (0..4 * layers).map(|i| MapAt { layer: i / 4, half: i / 2 % 2, is_last: i % 2 == 1 })
 }
 
 impl<'a> Packed<'a> {
     /// Lays the matrices out.
     pub fn new(view: View<'a>) -> Self {
-        let pack = |at: MapAt| {
+        let maps: Vec<MapAt> = maps(view.config.layers).collect();
+        let shape = |&at: &MapAt| {
             let place = view.map(at);
-            match (view.changes(at), view.adapter) {
-                // A change that is not there costs nothing.
-                (Some(changes), Some(adapter)) if !changes.parts.is_empty() => {
-                    let mut merged = view.at(&place.weight).to_vec();
-                    adapter.layout.merge(changes.parts, adapter.weights, &mut merged, place.columns);
-                    Panels::new(&merged, place.columns)
-                }
-                _ => Panels::new(view.at(&place.weight), place.columns),
-            }
+            [place.weight.len() / place.columns, place.columns]
         };
-        let layers = (0..view.config.layers).into_par_iter();
-        let layers = layers.map(|layer| {
-            [0, 1].map(|half| [false, true].map(|is_last| pack(MapAt { layer, half, is_last })))
+        let head = [view.config.hidden_size, view.config.vocab];
+        let shapes: Vec<[usize; 2]> = maps.iter().map(shape).chain([head]).collect();
+        let matrices = Panels::new(&shapes, |i, slot| match maps.get(i) {
+            Some(&at) => slot.fill(&merged(&view, at)),
+            None => slot.fill_transposed(view.at(&view.layout.head)),
         });
-        let head = || Panels::transposed(view.at(&view.layout.head), view.config.hidden_size);
-        let (layers, head) = rayon::join(|| layers.collect(), head);
-        Self { layers, head, view }
+        Self { view, matrices }
     }
 
     /// The model's shape.
@@ -57,6 +60,21 @@ impl<'a> Packed<'a> {
     pub fn session(&'a self, sequences: usize, shares: bool) -> Session<'a> {
         let layers = || vec![[Vec::new(), Vec::new()]; self.view.config.layers];
         Session { packed: self, caches: (0..sequences).map(|_| layers()).collect(), shares }
+    }
+}
+
+/// The weight of a map with the changes of an adapter.
+fn merged<'a>(view: &'a View, at: MapAt) -> Cow<'a, [f32]> {
+    let place = view.map(at);
+    let weight = view.at(&place.weight);
+    match (view.changes(at), view.adapter) {
+        // A change that is not there costs nothing.
+        (Some(changes), Some(adapter)) if !changes.parts.is_empty() => {
+            let mut merged = weight.to_vec();
+            adapter.layout.merge(changes.parts, adapter.weights, &mut merged, place.columns);
+            Cow::Owned(merged)
+        }
+        _ => Cow::Borrowed(weight),
     }
 }
 
@@ -93,7 +111,8 @@ impl Session<'_> {
         let last: Vec<f32> = step.last.iter().flat_map(|&t| &x[t * d..(t + 1) * d]).copied().collect();
         let normed = self.normed(&view.layout.norm, &last);
         let mut logits = vec![0.0; step.last.len() * view.config.vocab];
-        self.packed.head.product(&normed, &mut logits, false, self.shares);
+        let head = 4 * view.config.layers;
+        self.packed.matrices.product(head, &normed, &mut logits, false, self.shares);
         logits
     }
 
@@ -116,20 +135,22 @@ impl Session<'_> {
     }
 
     /// `out = x W + b`, or `out += x W + b`.
-    fn linear(&self, panels: &Panels, place: &LinearAt, x: &[f32], out: &mut [f32], adds: bool) {
-        if let Some(bias) = self.packed.view.option(&place.bias) {
+    fn linear(&self, at: MapAt, x: &[f32], out: &mut [f32], adds: bool) {
+        let Packed { view, matrices } = self.packed;
+        let place = view.map(at);
+        if let Some(bias) = view.option(&place.bias) {
             if adds { linear::add_to_rows(out, bias) } else { linear::fill_rows(out, bias) }
         }
-        panels.product(x, out, adds || place.bias.is_some(), self.shares);
+        matrices.product(number(at), x, out, adds || place.bias.is_some(), self.shares);
     }
 
     fn attend(&mut self, layer: usize, step: &Step, x: &mut [f32]) {
         let packed = self.packed;
         let (view, place) = (&packed.view, &packed.view.layout.layers[layer][0]);
-        let [first, last] = &packed.layers[layer][0];
+        let map = |is_last| MapAt { layer, half: 0, is_last };
         let (heads, d, stride) = (view.heads(layer), view.config.attention_width(), place.first.columns);
         let mut qkv = vec![0.0; step.ids.len() * stride];
-        self.linear(first, &place.first, &self.normed(&place.norm, x), &mut qkv, false);
+        self.linear(map(false), &self.normed(&place.norm, x), &mut qkv, false);
         let kv = view.config.kv_width();
         qk_norm::forward(view, place, &mut qkv, &mut vec![0.0; step.ids.len() * (d + kv)]);
         if let Some(rope) = view.rope {
@@ -154,21 +175,22 @@ impl Session<'_> {
             true => out.par_chunks_exact_mut(d).enumerate().for_each(one),
             false => out.chunks_exact_mut(d).enumerate().for_each(one),
         }
-        self.linear(last, &place.last, &out, x, true);
+        self.linear(map(true), &out, x, true);
     }
 
     fn feed_forward(&self, layer: usize, x: &mut [f32]) {
         let view = &self.packed.view;
-        let (place, [first, last]) = (&view.layout.layers[layer][1], &self.packed.layers[layer][1]);
+        let place = &view.layout.layers[layer][1];
+        let map = |is_last| MapAt { layer, half: 1, is_last };
         let tokens = x.len() / view.config.hidden_size;
         let (function, inner) = (view.config.activation, view.config.intermediate_size);
         let mut up = vec![0.0; tokens * place.first.columns];
-        self.linear(first, &place.first, &self.normed(&place.norm, x), &mut up, false);
+        self.linear(map(false), &self.normed(&place.norm, x), &mut up, false);
         let mut activated = vec![0.0; tokens * inner];
         match view.config.is_gated() {
             true => activation::forward_gated(function, &up, inner, &mut activated),
             false => activation::forward(function, &up, &mut activated),
         }
-        self.linear(last, &place.last, &activated, x, true);
+        self.linear(map(true), &activated, x, true);
     }
 }
