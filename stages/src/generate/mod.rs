@@ -155,17 +155,8 @@ fn complete(
         if open.is_empty() {
             break;
         }
-        let logits = session.feed(&open);
-        let draw = |(i, row): (usize, &[f32])| match row.iter().all(|logit| logit.is_finite()) {
-            true => Ok(sample_token(row, sampling, samples[open[i].0], position)),
-            false => Err(NotFinite { completion: open[i].0 + 1, token: position + 1 }),
-        };
-        let (rows, vocab) = (open.len(), engine.config().vocab);
-        let drawn: Vec<Result<u32, NotFinite>> = match engine.is_small() || rows == 1 {
-            true => logits.chunks_exact(vocab).enumerate().map(draw).collect(),
-            false => logits.par_chunks_exact(vocab).enumerate().map(draw).collect(),
-        };
-        let mut next = Vec::with_capacity(rows);
+        let drawn = draw(engine, &session.feed(&open), &open, (sampling, samples, position));
+        let mut next = Vec::with_capacity(open.len());
         for ((i, _), token) in open.iter().zip(drawn) {
             let token = token?;
             let completion = &mut done[*i];
@@ -182,6 +173,24 @@ fn complete(
         open = next;
     }
     Ok(done)
+}
+
+/// The next token of each of the rows that go on, whose logits are `[rows, vocab]`.
+fn draw(
+    engine: &Engine,
+    logits: &[f32],
+    open: &[(usize, Vec<u32>)],
+    (sampling, samples, position): (&Sampling, &[u64], usize),
+) -> Vec<Result<u32, NotFinite>> {
+    let one = |((i, _), row): (&(usize, Vec<u32>), &[f32])| match row.iter().all(|x| x.is_finite()) {
+        true => Ok(sample_token(row, sampling, samples[*i], position)),
+        false => Err(NotFinite { completion: i + 1, token: position + 1 }),
+    };
+    let vocab = engine.config().vocab;
+    match engine.is_small() || open.len() == 1 {
+        true => open.iter().zip(logits.chunks_exact(vocab)).map(one).collect(),
+        false => open.par_iter().zip(logits.par_chunks_exact(vocab)).map(one).collect(),
+    }
 }
 
 /// Draws a token by its probability; the likeliest at temperature 0 (the first of equals).

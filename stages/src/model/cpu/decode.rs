@@ -99,6 +99,14 @@ struct Step {
 impl Session<'_> {
     /// The logits after the new tokens of some sequences, `[sequences, vocab]`.
     pub fn feed(&mut self, fed: &[(usize, Vec<u32>)]) -> Vec<f32> {
+        match self.shares {
+            // On one of the threads that share the work, so that none is woken up for each product.
+            true => rayon::scope(|_| self.logits(fed)),
+            false => self.logits(fed),
+        }
+    }
+
+    fn logits(&mut self, fed: &[(usize, Vec<u32>)]) -> Vec<f32> {
         let view = &self.packed.view;
         let step = self.step(fed);
         let d = view.config.hidden_size;
@@ -171,7 +179,7 @@ impl Session<'_> {
             let query = &qkv[t * stride..t * stride + d];
             attention::decode(query, &keys[seen.clone()], &values[seen], heads, out);
         };
-        match self.shares {
+        match self.shares && step.ids.len() > 1 {
             true => out.par_chunks_exact_mut(d).enumerate().for_each(one),
             false => out.chunks_exact_mut(d).enumerate().for_each(one),
         }
