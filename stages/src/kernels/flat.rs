@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::cpu::{adamw, muon};
+use super::cpu::{adamw, memory, muon};
 use super::workers;
 use super::{AdamWRule, MatrixAt, MuonRule, decomposed, is_host};
 
@@ -56,7 +56,7 @@ impl Flat {
     /// As many zeros, on the same device.
     pub fn zeros_like(&self) -> Self {
         match self {
-            Self::Host(values) => Self::Host(Arc::new(vec![0.0; values.len()])),
+            Self::Host(values) => Self::Host(Arc::new(memory::zeros(values.len()))),
             Self::Device(tensor) => Self::Device(Box::new(tensor.zeros_like())),
         }
     }

@@ -19,6 +19,7 @@ use super::layout::Layout;
 use super::network::{Dtype, Network};
 use super::stored::{self, StoredTensor};
 use crate::context::StageError;
+use crate::kernels::cpu::memory;
 
 /// The shape's file.
 pub const CONFIG: &str = "config.json";
@@ -152,7 +153,7 @@ fn read_weights(
     let stored = stored::tensors(&described.config, layout);
     check_shapes(weights, &stored, described)?;
     // The shapes are those of tensors that are there, so no more room is made than the files take.
-    let (mut all, mut buffer) = (vec![0.0; layout.len()], Vec::new());
+    let (mut all, mut buffer) = (memory::zeros(layout.len()), Vec::new());
     for tensor in &stored {
         buffer.resize(tensor.len(), 0.0);
         let name = found(weights, &tensor.name);

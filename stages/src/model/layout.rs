@@ -11,6 +11,7 @@ use std::ops::Range;
 use super::config::ModelConfig;
 use crate::kernels::MatrixAt;
 use crate::kernels::cpu::linear::Linear;
+use crate::kernels::cpu::memory;
 use crate::rng::{keyed, normal};
 
 /// The deviation of most weights at the start.
@@ -208,7 +209,7 @@ impl Layout {
     /// residual stream with `0.02 / sqrt(2 L)`, a scalar head with `1 / sqrt(d + 1)`; norms start as the plain norm, and
     /// biases at 0. Each is drawn from a generator of its own.
     pub fn draw(&self, config: &ModelConfig, seed: u64) -> Vec<f32> {
-        let mut out = vec![0.0; self.len()];
+        let mut out = memory::zeros(self.len());
         for (i, entry) in self.entries.iter().enumerate() {
             let deviation = match entry.name.as_str() {
                 "value_head.weight" => 1.0 / ((config.hidden_size + 1) as f64).sqrt(),

@@ -7,7 +7,7 @@
 
 use crate::context::{Context, StageError};
 use crate::kernels::is_host;
-use crate::model::cpu::tape::{Keep, per_token};
+use crate::model::cpu::tape::{Keep, keeps_logits, per_token};
 use crate::model::{Dtype, Execution, ModelConfig};
 
 /// Refuses the training of a model on the CPU, `tokens` of which go through it at once, if it takes more memory than there
@@ -26,7 +26,8 @@ pub fn check(
     let flats = if execution.dtype == Dtype::Bfloat16 { 5 } else { 4 };
     let model = 4 * flats * u128::from(config.parameters());
     let keep = if execution.recompute { Keep::Inputs } else { Keep::Everything };
-    let batch = 4 * per_token(config, keep) as u128 * tokens as u128;
+    let logits = if keeps_logits(config, keep) { config.vocab } else { 0 };
+    let batch = 4 * (per_token(config, keep) + logits) as u128 * tokens as u128;
     if model + batch <= u128::from(there) {
         return Ok(());
     }

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::origin::{Origin, hex};
 use super::state::{Reader, Saved};
+use crate::kernels::cpu::memory;
 
 /// How a file begins; the number is the format's version.
 pub const MAGIC: &[u8] = b"kiln.checkpoint/3\n";
@@ -94,7 +95,7 @@ impl StateFile {
         let counters = serde_json::from_str(text("counters")?).map_err(|e| format!("its counters: {e}"))?;
         let mut tensors = BTreeMap::new();
         for (name, info) in file.header().tensors() {
-            let mut values = vec![0.0; info.shape.iter().product()];
+            let mut values = memory::zeros(info.shape.iter().product());
             file.read(&name, &[values.len()], &mut values)?;
             tensors.insert(name, values);
         }

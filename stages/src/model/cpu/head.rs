@@ -1,8 +1,8 @@
 //! From the residual stream to the outputs, and back.
 //!
 //! Purpose: the last norm, and log-probabilities by the vocabulary's head or numbers by the scalar head.
-//! Invariant: the head goes through the vocabulary in blocks, so that logits of all tokens over a large vocabulary are never
-//! in memory at once; the order of the blocks is fixed.
+//! Invariant: the head goes through the vocabulary in blocks, in a fixed order; logits of all tokens over a large vocabulary are
+//! in memory at once only where they are few beside what the layers keep.
 //! Must not know: layers.
 
 use std::ops::Range;
@@ -13,7 +13,7 @@ use super::tape::{Last, Tape};
 use super::view::View;
 use crate::kernels::cpu::linear::{self, Matrix, product};
 use crate::kernels::cpu::logprobs::{self, Softmax};
-use crate::kernels::cpu::norm;
+use crate::kernels::cpu::{memory, norm};
 use crate::model::layout::LinearAt;
 
 /// Tokens of the vocabulary in a block.
@@ -79,31 +79,51 @@ fn logprobs(view: &View, last: &mut Last, labels: &[u32], temperature: f32) -> V
     );
     let n = last.read.len();
     let (mut top, mut total, mut target) = (vec![f32::NEG_INFINITY; n], vec![0.0; n], vec![0.0; n]);
+    last.make_room(view);
     for block in blocks(view) {
-        block_logits(view, &block, &last.normed, &mut last.logits);
+        let place = last.place(&block);
+        let logits = &mut last.logits[place];
+        block_logits(view, &block, &last.normed, logits);
         let state = &mut Softmax { top: &mut top, total: &mut total, target: &mut target };
-        logprobs::forward(&last.logits, block.start, labels, temperature, state);
+        logprobs::forward(logits, block.start, labels, temperature, state);
     }
     last.logsumexp = top.iter().zip(total).map(|(top, total)| top + total.ln()).collect();
     target.iter().zip(&last.logsumexp).map(|(logit, total)| logit - total).collect()
 }
 
-fn block_logits(view: &View, block: &Range<usize>, normed: &[f32], out: &mut Vec<f32>) {
+impl Last {
+    /// Room for the logits of all blocks, or of one after the other.
+    fn make_room(&mut self, view: &View) {
+        let vocab = view.config.vocab;
+        let size = self.read.len() * if self.keeps_logits { vocab } else { vocab.min(BLOCK) };
+        if self.logits.len() < size {
+            self.logits = memory::zeros(size);
+        }
+    }
+
+    /// The place of a block's logits.
+    fn place(&self, block: &Range<usize>) -> Range<usize> {
+        let (n, first) = (self.read.len(), if self.keeps_logits { block.start } else { 0 });
+        n * first..n * (first + block.len())
+    }
+}
+
+fn block_logits(view: &View, block: &Range<usize>, normed: &[f32], out: &mut [f32]) {
     let d = view.config.hidden_size;
-    out.resize(normed.len() / d * block.len(), 0.0);
     product(out, Matrix::new(normed, d), Matrix::new(view.at(&place(view, block)), d).t(), false);
 }
 
 /// All logits at the places that are read, `[n, vocab]`, after [`forward`].
 pub fn logits(view: &View, tape: &mut Tape) -> Vec<f32> {
-    let vocab = view.config.vocab;
-    if vocab <= BLOCK {
-        return std::mem::take(&mut tape.last.logits);
-    }
-    let mut out = vec![0.0; tape.outputs() * vocab];
-    let Last { normed, logits, .. } = &mut tape.last;
+    let (vocab, last) = (view.config.vocab, &mut tape.last);
+    let is_there = last.keeps_logits || vocab <= BLOCK;
+    let mut out = vec![0.0; last.read.len() * vocab];
     for block in blocks(view) {
-        block_logits(view, &block, normed, logits);
+        let place = last.place(&block);
+        let logits = &mut last.logits[place];
+        if !is_there {
+            block_logits(view, &block, &last.normed, logits);
+        }
         for (row, part) in out.chunks_exact_mut(vocab).zip(logits.chunks_exact(block.len())) {
             row[block.clone()].copy_from_slice(part);
         }
@@ -158,10 +178,12 @@ fn logprobs_backward(
     sink: Sink,
 ) {
     let (d, count) = (view.config.hidden_size, blocks(view).count());
-    let Last { normed, logits, logsumexp, .. } = last;
     for (i, block) in blocks(view).enumerate() {
+        let place_of_logits = last.place(&block);
+        let Last { normed, logits, logsumexp, keeps_logits, .. } = last;
+        let logits = &mut logits[place_of_logits];
         // The only block's logits are still there.
-        if count > 1 {
+        if !*keeps_logits && count > 1 {
             block_logits(view, &block, normed, logits);
         }
         logprobs::backward(logits, block.start, labels, temperature, logsumexp, d_outputs);

@@ -6,6 +6,7 @@
 //! Must not know: what is computed.
 
 use super::{Batch, Readout, View};
+use crate::kernels::cpu::memory;
 use crate::model::ModelConfig;
 
 /// What one layer computes, each `[tokens, ..]`.
@@ -64,6 +65,12 @@ pub fn per_token(c: &ModelConfig, keep: Keep) -> usize {
     }
 }
 
+/// Whether the logits of the whole vocabulary are kept for the gradients, instead of being computed again: where they are few
+/// beside what the layers keep.
+pub fn keeps_logits(c: &ModelConfig, keep: Keep) -> bool {
+    keep == Keep::Everything && 2 * c.vocab <= per_token(c, keep)
+}
+
 /// The memory of a forward pass.
 pub struct Memory {
     values: Vec<f32>,
@@ -75,12 +82,13 @@ pub struct Memory {
 }
 
 impl Memory {
-    fn new(view: &View, tokens: usize, keep: Keep) -> Self {
+    fn new(view: &View, tokens: usize, keep: Keep, mut values: Vec<f32>) -> Self {
         let (c, widths) = (view.config, widths(view.config));
-        let a_token = per_token(c, keep);
-        let mut values = view.spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default();
-        if values.len() < a_token * tokens {
-            values = vec![0.0; a_token * tokens];
+        let size = per_token(c, keep) * tokens;
+        if values.len() < size {
+            // Before the new memory is asked for.
+            drop(values);
+            values = memory::zeros(size);
         }
         Self { values, tokens, widths, layers: c.layers, keep }
     }
@@ -153,8 +161,11 @@ pub struct Last {
     pub stream: Vec<f32>,
     /// The same after the last norm.
     pub normed: Vec<f32>,
-    /// The logits, where they are few enough to be kept.
+    /// The logits, block after block of the vocabulary, each `[n, tokens of the block]`; of the last block alone unless
+    /// `keeps_logits`.
     pub logits: Vec<f32>,
+    /// Whether there is room for the logits of all blocks.
+    pub keeps_logits: bool,
     /// The logarithm of the sums of the softmax, `[n]`.
     pub logsumexp: Vec<f32>,
 }
@@ -162,8 +173,11 @@ pub struct Last {
 impl Tape {
     /// Room for a batch.
     pub fn new(view: &View, batch: Batch, readout: Readout, keep: Keep) -> Self {
-        let memory = Memory::new(view, batch.input_ids.len(), keep);
-        let last = Last { read: batch.read(), ..Last::default() };
+        let spare = view.spare.lock().ok().and_then(|mut spare| spare.pop());
+        let [values, logits] = spare.unwrap_or_default();
+        let memory = Memory::new(view, batch.input_ids.len(), keep, values);
+        let keeps_logits = keeps_logits(view.config, keep);
+        let last = Last { read: batch.read(), logits, keeps_logits, ..Last::default() };
         Self { batch, readout, memory, last }
     }
 
@@ -175,7 +189,7 @@ impl Tape {
     /// Leaves the memory to the next forward pass.
     pub fn give_back(self, view: &View) {
         if let Ok(mut spare) = view.spare.lock() {
-            spare.push(self.memory.values);
+            spare.push([self.memory.values, self.last.logits]);
         }
     }
 }

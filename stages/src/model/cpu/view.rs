@@ -16,8 +16,8 @@ use crate::kernels::cpu::rope::Rope;
 use crate::model::layout::LinearAt;
 use crate::model::lora::AdapterLayout;
 
-/// Memory that one forward pass leaves to the next.
-pub type Spare = Mutex<Vec<Vec<f32>>>;
+/// Memory that one forward pass leaves to the next: of the layers, and of the logits.
+pub type Spare = Mutex<Vec<[Vec<f32>; 2]>>;
 
 /// What the passes over a decoder read.
 pub struct View<'a> {
