@@ -14,8 +14,6 @@ use super::memory;
 const WIDE: usize = 32;
 /// Rows of x that are worked on together.
 const TALL: usize = 8;
-/// Panels of a job of one thread.
-const JOB: usize = 4;
 /// How many numbers ahead the matrix is asked for. The hardware alone reads ahead within a page only: of the numbers tried, 256
 /// to 4096, this one gave the shortest times for 1, 4 and 16 rows.
 const AHEAD: usize = 2048;
@@ -115,7 +113,7 @@ impl Panels {
             }
         };
         match shares {
-            true => values.par_chunks(JOB * size).zip(sums.par_chunks_mut(JOB * n * WIDE)).for_each(job),
+            true => values.par_chunks(size).zip(sums.par_chunks_mut(n * WIDE)).for_each(job),
             false => job((values, &mut sums)),
         }
         let row = |(i, row): (usize, &mut [f32])| {

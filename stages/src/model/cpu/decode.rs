@@ -171,17 +171,19 @@ impl Session<'_> {
         }
         let mut out = vec![0.0; step.ids.len() * d];
         let caches = &self.caches;
-        let one = |(t, out): (usize, &mut [f32])| {
+        let one = |(i, out): (usize, &mut [f32])| {
+            let (t, head) = (i / heads.kv_heads, i % heads.kv_heads);
             let [keys, values] = &caches[step.owners[t]][layer];
             let length = step.positions[t] as usize + 1;
             let first = heads.window.map_or(0, |window| length.saturating_sub(window));
             let seen: Range<usize> = first * kv..length * kv;
             let query = &qkv[t * stride..t * stride + d];
-            attention::decode(query, &keys[seen.clone()], &values[seen], heads, out);
+            attention::decode(query, &keys[seen.clone()], &values[seen], heads, head, out);
         };
-        match self.shares && step.ids.len() > 1 {
-            true => out.par_chunks_exact_mut(d).enumerate().for_each(one),
-            false => out.chunks_exact_mut(d).enumerate().for_each(one),
+        let group = d / heads.kv_heads;
+        match self.shares {
+            true => out.par_chunks_exact_mut(group).enumerate().for_each(one),
+            false => out.chunks_exact_mut(group).enumerate().for_each(one),
         }
         self.linear(map(true), &out, x, true);
     }

@@ -81,16 +81,19 @@ pub fn backward(
     Arch::new().dispatch(Backward { qkv, out, logsumexp, d_out, sequences, heads, d_qkv });
 }
 
-/// One new token of one sequence against its cache, for generation.
+/// One new token of one sequence against its cache, for generation: the heads that read the head `kv` of keys and values.
 ///
-/// `query` and `out`: [heads * size]; `keys` and `values`: [length, kv_heads * size], the new token's among them.
-/// The length alone fixes the order of the sums.
-pub fn decode(query: &[f32], keys: &[f32], values: &[f32], heads: Heads, out: &mut [f32]) {
+/// `query`: [heads * size]; `keys` and `values`: [length, kv_heads * size], the new token's among them; `out`:
+/// [heads / kv_heads * size]. The length alone fixes the order of the sums.
+pub fn decode(query: &[f32], keys: &[f32], values: &[f32], heads: Heads, kv: usize, out: &mut [f32]) {
+    let group = heads.heads / heads.kv_heads * heads.size;
     assert_eq!(heads.heads % heads.kv_heads, 0, "heads are no multiple of kv_heads");
-    assert!(query.len() == heads.heads * heads.size && out.len() == query.len(), "query has another shape");
+    assert!(query.len() == heads.heads * heads.size && out.len() == group, "query has another shape");
+    assert!(kv < heads.kv_heads, "there is no such head of keys");
     assert!(keys.len() == values.len() && !keys.is_empty(), "keys and values differ in shape");
     assert_eq!(keys.len() % (heads.kv_heads * heads.size), 0, "keys have another shape");
-    Arch::new().dispatch(Decode { query, keys, values, heads, out });
+    let query = &query[kv * group..(kv + 1) * group];
+    Arch::new().dispatch(Decode { query, keys, values, heads, kv, out });
 }
 
 /// e^x with a relative error below 2e-7 for x in [-87, 88]; exactly 0 below -87.3; NaN stays NaN.
@@ -347,6 +350,7 @@ struct Decode<'a> {
     keys: &'a [f32],
     values: &'a [f32],
     heads: Heads,
+    kv: usize,
     out: &'a mut [f32],
 }
 
@@ -364,26 +368,24 @@ impl WithSimd for Decode<'_> {
         let tall = group.next_multiple_of(STRIP);
         let [panels, scores, sums, totals] =
             scratch(&mut memory, [CACHE * padded, tall * width, tall * padded, group]);
-        for (kv, out) in self.out.chunks_exact_mut(group * size).enumerate() {
-            let view = |values, first| shape.view(values, stride, &(0..length), kv).part(first, CACHE);
-            let queries = View { values: &self.query[kv * group * size..], stride: size, size, rows: group };
-            for first in (0..length).step_by(CACHE) {
-                let keys = view(self.keys, first);
-                let right = pack_transposed(simd, keys, panels);
-                product(simd, queries, right, [group, size, keys.rows], &mut scores[first..], width, false);
-            }
-            for (scores, total) in scores.chunks_exact_mut(width).zip(&mut *totals) {
-                [*total] = softmax::<S, 1>(simd, scores, width, |_| (0, length - 1), scale).0;
-            }
-            for first in (0..length).step_by(CACHE) {
-                let values = view(self.values, first);
-                let left = View { values: &scores[first..], stride: width, size: width, rows: group };
-                let right = pack(simd, values, panels, CACHE);
-                product(simd, left, right, [group, values.rows, size], sums, padded, first > 0);
-            }
-            for (row, out) in out.chunks_exact_mut(size).enumerate() {
-                scaled(simd, &sums[row * padded..], 1.0 / totals[row], out);
-            }
+        let view = |values, first| shape.view(values, stride, &(0..length), self.kv).part(first, CACHE);
+        let queries = View { values: self.query, stride: size, size, rows: group };
+        for first in (0..length).step_by(CACHE) {
+            let keys = view(self.keys, first);
+            let right = pack_transposed(simd, keys, panels);
+            product(simd, queries, right, [group, size, keys.rows], &mut scores[first..], width, false);
+        }
+        for (scores, total) in scores.chunks_exact_mut(width).zip(&mut *totals) {
+            [*total] = softmax::<S, 1>(simd, scores, width, |_| (0, length - 1), scale).0;
+        }
+        for first in (0..length).step_by(CACHE) {
+            let values = view(self.values, first);
+            let left = View { values: &scores[first..], stride: width, size: width, rows: group };
+            let right = pack(simd, values, panels, CACHE);
+            product(simd, left, right, [group, values.rows, size], sums, padded, first > 0);
+        }
+        for (row, out) in self.out.chunks_exact_mut(size).enumerate() {
+            scaled(simd, &sums[row * padded..], 1.0 / totals[row], out);
         }
     }
 }
