@@ -11,14 +11,21 @@ RATES = ("tokens/s", "MB/s")
 
 @dataclass(frozen=True)
 class AtLeast:
-    """A target on the ratio: .25 says at most four times the peer's time, 10 at most a tenth of its bytes."""
+    """A target on the ratio: .25 says at most four times the peer's time, 10 at most a tenth of its bytes.
+
+    Where the result names the machine's limit, a figure that reaches `of_limit` of it is enough too.
+    """
 
     ratio: float
+    of_limit: float | None = None
 
     def __str__(self):
-        return f"ratio >= {self.ratio:.3g}"
+        more = "" if self.of_limit is None else f" or {self.of_limit:.0%} of the limit"
+        return f"ratio >= {self.ratio:.3g}{more}"
 
     def met(self, result):
+        if self.of_limit is not None and result.limit is not None and result.ours >= self.of_limit * result.limit:
+            return True
         return None if result.ratio is None else result.ratio >= self.ratio
 
 
@@ -49,6 +56,7 @@ class Result:
     peer_name: str = ""
     unit: str = "ms"
     target: object = None
+    limit: float | None = None  # the rate beyond which this machine cannot go, measured in the same rounds
     runs: dict = field(default_factory=dict)  # name of a contestant -> its samples
     note: str = ""
 
@@ -72,6 +80,7 @@ class Result:
             "peer_name": None if self.peer is None else self.peer_name,
             "unit": self.unit,
             "ratio": None if self.ratio is None else round(self.ratio, 4),
+            "limit": None if self.limit is None else round(self.limit / scale, 4),
             "target": str(self.target) if self.target else None,
             "met": self.target.met(self) if self.target and not trial else None,
             "trial": trial,

@@ -1,7 +1,7 @@
 //! The worker `kiln-stages`: Kiln's training stages as a provider.
 //!
 //! Purpose: speaks the provider protocol: `describe`, `check`, `inspect`, `run`, `converse`, `export`; and `tokenizer …` and
-//! `model …` for checks against other implementations.
+//! `model …` for checks against other implementations, and `bandwidth` for benchmarks.
 //! Invariant: stdout carries the protocol alone; exit codes are the protocol's.
 //! Must not know: pipelines, the store.
 
@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 use kiln::protocol::{EXIT_INTERRUPTED, Event, StageRequest};
 use kiln_formats::bpe;
 use kiln_stages::context::{self, Context, StageError, emit, try_emit};
+use kiln_stages::kernels::bandwidth;
 use kiln_stages::{compare, converse, device, export, inspect, stages};
 use serde::Serialize;
 
@@ -35,10 +36,11 @@ fn main() -> ExitCode {
         Some("inspect") => inspect(),
         Some("tokenizer") => tokenizer(&arguments[1..]),
         Some("model") => model(&arguments[1..]),
-        _ => {
-            let usage = "usage: kiln-stages describe | check | inspect | run | converse | export | tokenizer … | model …; `kiln run` calls it";
-            usage_error(usage)
-        }
+        Some("bandwidth") => bandwidth(&arguments[1..]),
+        _ => usage_error(
+            "usage: kiln-stages describe | check | inspect | run | converse | export | tokenizer … | model … | bandwidth THREADS; \
+             `kiln run` calls it",
+        ),
     }
 }
 
@@ -87,6 +89,16 @@ fn model(arguments: &[String]) -> ExitCode {
     match compare::run(arguments, &mut std::io::stdin().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => usage_error(&e.to_string()),
+    }
+}
+
+fn bandwidth(arguments: &[String]) -> ExitCode {
+    match arguments {
+        [threads] if threads.parse().is_ok_and(|n: u32| (1..=1024).contains(&n)) => {
+            device::set_threads(threads.parse().unwrap_or(1));
+            answer(&serde_json::json!({ "bytes_per_second": bandwidth::measure().round() }))
+        }
+        _ => usage_error("usage: kiln-stages bandwidth THREADS, of which there are 1 to 1024"),
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Purpose: `cpu` computes on the memory of the host. The functions here are for tensors of burn on any device: some
 //! are one fused operation with a hand-written backward pass on libtorch; elsewhere they are burn's own operations
-//! (`decomposed`), which are also the reference that tests hold all others to. `flat` has the operations on all parameters of a model at once.
+//! (`decomposed`), which are also the reference that tests hold all others to. `flat` has the operations on all parameters of a model at once,
+//! `bandwidth` measures the memory that they read.
 //! Invariant: all forms agree within rounding, in value and in gradient.
 //! Must not know: models, losses, stages. Raw libtorch calls stand in `torch` and `libtorch` alone.
 
+pub mod bandwidth;
 pub mod cpu;
 mod decomposed;
 pub mod flat;
