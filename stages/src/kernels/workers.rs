@@ -5,7 +5,7 @@
 //! does not depend on how many threads there are.
 //! Must not know: what a job is.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 static THREADS: AtomicUsize = AtomicUsize::new(1);
@@ -18,6 +18,36 @@ pub fn set_threads(threads: usize) {
 /// How many threads may run at once.
 pub fn threads() -> usize {
     THREADS.load(Ordering::Relaxed)
+}
+
+/// Runs `work`, which shares many short pieces with the other threads of rayon's pool, while these stay awake: to wake a thread
+/// takes as long as such a piece. A thread that finds nothing to do leaves its core to whoever wants it.
+pub fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let done = &AtomicBool::new(false);
+    rayon::scope(|scope| {
+        let own = rayon::current_thread_index();
+        for _ in 1..rayon::current_num_threads() {
+            scope.spawn(move |_| {
+                // The thread of `work` may find this while it waits for a piece, and is to go on.
+                while rayon::current_thread_index() != own && !done.load(Ordering::Acquire) {
+                    if rayon::yield_now() == Some(rayon::Yield::Idle) {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+        let _done = Done(done);
+        work()
+    })
+}
+
+/// Raises a flag at its end, also where a panic ends it.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// Runs `work` on each job; returns the results in order.
@@ -76,6 +106,23 @@ mod tests {
                 });
                 assert_eq!(made, (0..count).map(|job| 10 * job).collect::<Vec<_>>(), "{threads} threads");
             }
+        }
+    }
+
+    #[test]
+    fn work_is_shared_with_threads_that_stay_awake_and_ends_with_its_panic() {
+        use std::panic::AssertUnwindSafe;
+
+        use rayon::prelude::*;
+
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let made =
+                pool.install(|| awake(|| (0..100).map(|i| (0..i).into_par_iter().sum::<i32>()).sum::<i32>()));
+            assert_eq!(made, (0..100).map(|i| (0..i).sum::<i32>()).sum::<i32>(), "{threads} threads");
+            let ends =
+                std::panic::catch_unwind(AssertUnwindSafe(|| pool.install(|| awake(|| panic!("it ends")))));
+            assert!(ends.is_err());
         }
     }
 

@@ -14,6 +14,7 @@ use super::view::MapAt;
 use super::{View, qk_norm};
 use crate::kernels::cpu::panels::Panels;
 use crate::kernels::cpu::{activation, attention, linear, norm};
+use crate::kernels::workers;
 use crate::model::config::ModelConfig;
 use crate::model::layout::NormAt;
 
@@ -100,8 +101,7 @@ impl Session<'_> {
     /// The logits after the new tokens of some sequences, `[sequences, vocab]`.
     pub fn feed(&mut self, fed: &[(usize, Vec<u32>)]) -> Vec<f32> {
         match self.shares {
-            // On one of the threads that share the work, so that none is woken up for each product.
-            true => rayon::scope(|_| self.logits(fed)),
+            true => workers::awake(|| self.logits(fed)),
             false => self.logits(fed),
         }
     }
