@@ -36,16 +36,21 @@ fn large_pages(values: &mut [f32]) {
 #[cfg(not(target_os = "linux"))]
 fn large_pages(_: &mut [f32]) {}
 
-/// Asks for the cache line of an address, which need not be one of this process: nothing is read by this.
+/// How many numbers ahead memory is best asked for. The hardware alone reads ahead within a page only. Of 256 to 8192, those from
+/// 1024 on gave the shortest times.
+pub const AHEAD: usize = 2048;
+
+/// Asks for the cache line of an address, which need not be one of this process: nothing is read by this. The line comes into
+/// the second cache: a core can wait for more lines of that one than of the first, which was a tenth faster.
 #[inline(always)]
 pub fn prefetch(address: *const f32) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: the instruction belongs to every x86-64 and never faults.
         #[allow(unsafe_code)]
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+            _mm_prefetch::<_MM_HINT_T1>(address.cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -57,14 +62,13 @@ const WIDTH: usize = 128;
 const LINE: usize = 16;
 
 simd! {
-    /// The sum of numbers, which needs each of them and little else. It asks for memory 1 KiB ahead, the best of the distances
-    /// tried.
+    /// The sum of numbers, which needs each of them and little else.
     pub fn sum(values: &[f32]) -> f32 {
         let mut sums = [0f32; WIDTH];
         let (chunks, rest) = values.as_chunks::<WIDTH>();
         for chunk in chunks {
             for line in (0..WIDTH).step_by(LINE) {
-                prefetch(chunk.as_ptr().wrapping_add(line + 256));
+                prefetch(chunk.as_ptr().wrapping_add(line + AHEAD));
             }
             for (sum, x) in sums.iter_mut().zip(chunk) {
                 *sum += x;

@@ -8,15 +8,12 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::memory;
+use super::memory::{self, AHEAD};
 
 /// Numbers of a row of a panel: two vectors of AVX-512.
 const WIDE: usize = 32;
 /// Rows of x that are worked on together.
 const TALL: usize = 8;
-/// How many numbers ahead the matrix is asked for. The hardware alone reads ahead within a page only: of the numbers tried, 256
-/// to 4096, this one gave the shortest times for 1, 4 and 16 rows.
-const AHEAD: usize = 2048;
 /// Rows of so many columns are put together by all threads.
 const LONG: usize = 1 << 13;
 
