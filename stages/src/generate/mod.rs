@@ -12,6 +12,7 @@ use rand::Rng;
 use rayon::prelude::*;
 
 use crate::context::StageError;
+use crate::kernels::cpu::logprobs;
 use crate::kernels::workers;
 use crate::model::Network;
 use crate::rng::keyed;
@@ -116,7 +117,7 @@ impl<'a> Generator<'a> {
         &self,
         prompt: &[u32],
         sampling: &Sampling,
-        each: &mut dyn FnMut(u32),
+        each: &mut (dyn FnMut(u32) + Send),
     ) -> Result<Completion, NotFinite> {
         let made = complete(&self.0, &[prompt.to_vec()], &[0], sampling, each)?;
         Ok(made.into_iter().next().unwrap_or_default())
@@ -142,7 +143,20 @@ fn complete(
     prompts: &[Vec<u32>],
     samples: &[u64],
     sampling: &Sampling,
-    each: &mut dyn FnMut(u32),
+    each: &mut (dyn FnMut(u32) + Send),
+) -> Result<Vec<Completion>, NotFinite> {
+    match engine.is_shared() {
+        true => workers::awake(|| step_by_step(engine, prompts, samples, sampling, each)),
+        false => step_by_step(engine, prompts, samples, sampling, each),
+    }
+}
+
+fn step_by_step(
+    engine: &Engine,
+    prompts: &[Vec<u32>],
+    samples: &[u64],
+    sampling: &Sampling,
+    each: &mut (dyn FnMut(u32) + Send),
 ) -> Result<Vec<Completion>, NotFinite> {
     let room = |prompt: &Vec<u32>| engine.config().max_position_embeddings.saturating_sub(prompt.len());
     let limits: Vec<usize> = prompts.iter().map(|p| sampling.max_new_tokens.min(room(p))).collect();
@@ -182,25 +196,25 @@ fn draw(
     open: &[(usize, Vec<u32>)],
     (sampling, samples, position): (&Sampling, &[u64], usize),
 ) -> Vec<Result<u32, NotFinite>> {
-    let one = |((i, _), row): (&(usize, Vec<u32>), &[f32])| match row.iter().all(|x| x.is_finite()) {
-        true => Ok(sample_token(row, sampling, samples[*i], position)),
-        false => Err(NotFinite { completion: i + 1, token: position + 1 }),
+    let one = |((i, _), row): (&(usize, Vec<u32>), &[f32])| match logprobs::largest_finite(row) {
+        Some(top) => Ok(sample_token(row, top, sampling, samples[*i], position)),
+        None => Err(NotFinite { completion: i + 1, token: position + 1 }),
     };
     let vocab = engine.config().vocab;
-    match engine.is_small() || open.len() == 1 {
+    match engine.is_small() {
+        // These rows are one thread's.
         true => open.iter().zip(logits.chunks_exact(vocab)).map(one).collect(),
         false => open.par_iter().zip(logits.par_chunks_exact(vocab)).map(one).collect(),
     }
 }
 
-/// Draws a token by its probability; the likeliest at temperature 0 (the first of equals).
-fn sample_token(logits: &[f32], sampling: &Sampling, sample: u64, position: usize) -> u32 {
-    let best =
-        logits.iter().enumerate().fold(0, |best, (i, &logit)| if logit > logits[best] { i } else { best });
+/// Draws a token by its probability; the likeliest at temperature 0 (the first of equals). `top` is the largest logit.
+fn sample_token(logits: &[f32], top: f32, sampling: &Sampling, sample: u64, position: usize) -> u32 {
+    let best = logits.iter().position(|&logit| logit == top).unwrap_or(0);
     if sampling.temperature == 0.0 {
         return best as u32;
     }
-    let top = f64::from(logits[best]);
+    let top = f64::from(top);
     let weight = |logit: &f32| ((f64::from(*logit) - top) / sampling.temperature).exp();
     let weights: Vec<f64> = logits.iter().map(weight).collect();
     // One generator a token, so that a completion resumes and batches freely.

@@ -44,10 +44,15 @@ impl<'a> Engine<'a> {
         matches!(self, Self::Host(_)) && self.config().parameters() < SMALL as u64
     }
 
+    /// Whether the threads share the work of each row.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Host(_)) && !self.is_small()
+    }
+
     /// An empty cache for rows that begin with these prompts and go on for at most so many tokens.
     pub fn session(&'a self, prompts: &[Vec<u32>], limits: &[usize]) -> Session<'a> {
         match self {
-            Self::Host(packed) => Session::Host(packed.session(prompts.len(), !self.is_small())),
+            Self::Host(packed) => Session::Host(packed.session(prompts.len(), self.is_shared())),
             Self::Device(decoder, config) => {
                 let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
                 let capacity = longest + limits.iter().max().copied().unwrap_or(0);

@@ -29,6 +29,17 @@ fn logsumexp(row: &[f32], inverse: f32) -> f32 {
     top + sum(row.len(), |i| exp(row[i] * inverse - top)).ln()
 }
 
+simd! {
+    /// The largest of some logits; nothing if one is not finite.
+    pub fn largest_finite(logits: &[f32]) -> Option<f32> {
+        let mut finite = true;
+        for logit in logits {
+            finite &= logit.is_finite();
+        }
+        if finite { Some(largest(logits)) } else { None }
+    }
+}
+
 /// What is known of each row after some blocks of its logits.
 pub struct Softmax<'a> {
     /// The largest logit over the temperature, `[n]`; minus infinity at first.

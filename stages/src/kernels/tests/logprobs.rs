@@ -1,7 +1,7 @@
 //! Log-probabilities, entropy and KL on the CPU.
 
 use super::{assert_near, differences, dot};
-use crate::kernels::cpu::logprobs::{Softmax, backward, entropy_and_kl, forward};
+use crate::kernels::cpu::logprobs::{Softmax, backward, entropy_and_kl, forward, largest_finite};
 use crate::testing::{assert_close, narrow, numbers, tokens, wide};
 
 /// All log-probabilities of one row.
@@ -124,4 +124,23 @@ fn entropy_and_kl_are_their_definitions_summed_over_rows() {
 fn the_entropy_of_equal_logits_is_the_logarithm_of_their_number() {
     let (entropy, _) = entropy_and_kl(&[0.5; 300], &[0.0; 300], 100, 0.7);
     assert_near(&[entropy as f32], &[3.0 * 100f64.ln()], 1e-6, "entropy");
+}
+
+#[test]
+fn the_largest_of_finite_logits_is_found_wherever_it_stands() {
+    for n in [1, 2, 15, 16, 17, 40] {
+        let logits = narrow(&numbers("largest", n));
+        for at in 0..n {
+            let mut row = logits.clone();
+            row[at] = 9.0;
+            assert_eq!(largest_finite(&row), Some(9.0));
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                row[at] = bad;
+                assert_eq!(largest_finite(&row), None, "{bad} at {at} of {n}");
+            }
+        }
+        let below: Vec<f32> = logits.iter().map(|x| x - 9.0).collect();
+        let wanted = below.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        assert_eq!(largest_finite(&below), Some(wanted));
+    }
 }

@@ -14,7 +14,6 @@ use super::view::MapAt;
 use super::{View, qk_norm};
 use crate::kernels::cpu::panels::Panels;
 use crate::kernels::cpu::{activation, attention, linear, norm};
-use crate::kernels::workers;
 use crate::model::config::ModelConfig;
 use crate::model::layout::NormAt;
 
@@ -100,13 +99,6 @@ struct Step {
 impl Session<'_> {
     /// The logits after the new tokens of some sequences, `[sequences, vocab]`.
     pub fn feed(&mut self, fed: &[(usize, Vec<u32>)]) -> Vec<f32> {
-        match self.shares {
-            true => workers::awake(|| self.logits(fed)),
-            false => self.logits(fed),
-        }
-    }
-
-    fn logits(&mut self, fed: &[(usize, Vec<u32>)]) -> Vec<f32> {
         let view = &self.packed.view;
         let step = self.step(fed);
         let d = view.config.hidden_size;

@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use super::{READOUTS, assert_gradient, exact_twin, full_logits, ragged};
 use crate::generate::{Sampling, Stop, generate};
 use crate::model::cpu::decode::Packed;
+use crate::model::cpu::tape::{Keep, keeps_logits};
 use crate::model::device::Rows;
 use crate::model::{Execution, ModelConfig, Network, Readout, TokenRow};
 use crate::testing::{
@@ -68,6 +69,25 @@ fn computing_layers_again_gives_the_same_bytes_as_keeping_them() {
             assert!(run(false) == run(true), "{config:?}, {readout:?}");
         }
     }
+}
+
+#[test]
+fn keeping_the_logits_of_a_large_vocabulary_gives_the_same_bytes_as_computing_them_again() {
+    let large = |layers| ModelConfig { vocab: 5000, layers, ..all_shapes()[2].clone() };
+    let layers = (1..).find(|&layers| keeps_logits(&large(layers), Keep::Everything)).unwrap();
+    let rows = rows("logits", &LENGTHS, 5000);
+    for temperature in [1.0, 0.7] {
+        let readout = Readout::LogProbs { temperature };
+        let model = lively_for(readout, &large(layers), 3);
+        let [kept, again] = [false, true].map(|recompute| {
+            let model = model.clone().executed(Execution { shards: 2, recompute, ..Execution::default() });
+            // The second time in the memory of the first.
+            [(); 2].map(|()| outputs_and_gradient(&model, &rows, readout))
+        });
+        assert!(kept[0] == kept[1] && kept == again, "{layers} layers, {readout:?}");
+    }
+    // Beside one layer they would be most of what is kept.
+    assert!(!keeps_logits(&large(1), Keep::Everything) && !keeps_logits(&large(layers), Keep::Inputs));
 }
 
 #[test]
