@@ -374,7 +374,7 @@ fn on_real_text_every_rung_is_above_the_one_below_and_shuffled_rankings_gain_not
 }
 
 #[test]
-#[ignore = "takes half an hour and a download of 120 MB"]
+#[ignore = "takes a quarter of an hour and a download of 120 MB"]
 fn on_smollm2_the_policy_is_above_sft_and_the_second_run_runs_nothing() {
     let project = project("smollm2");
     let begun = Instant::now();
