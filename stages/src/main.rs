@@ -93,13 +93,15 @@ fn model(arguments: &[String]) -> ExitCode {
 }
 
 fn bandwidth(arguments: &[String]) -> ExitCode {
-    match arguments {
-        [threads] if threads.parse().is_ok_and(|n: u32| (1..=1024).contains(&n)) => {
-            device::set_threads(threads.parse().unwrap_or(1));
-            answer(&serde_json::json!({ "bytes_per_second": bandwidth::measure().round() }))
-        }
-        _ => usage_error("usage: kiln-stages bandwidth THREADS, of which there are 1 to 1024"),
-    }
+    let threads = match arguments {
+        [threads] => threads.parse().ok().filter(|threads| (1..=1024).contains(threads)),
+        _ => None,
+    };
+    let Some(threads) = threads else {
+        return usage_error("usage: kiln-stages bandwidth THREADS, of which there are 1 to 1024");
+    };
+    device::set_threads(threads);
+    answer(&serde_json::json!({ "bytes_per_second": bandwidth::measure().round() }))
 }
 
 /// Runs the stage that stdin asks for.

@@ -99,7 +99,7 @@ impl<'a> Generator<'a> {
             let jobs = prompts.chunks(share).zip(samples.chunks(share)).collect();
             let before = completions.len();
             let made = workers::run(jobs, |i, (prompts, samples): (&[Vec<u32>], &[u64])| {
-                let made = complete(&self.0, prompts, samples, sampling, &mut |_| {});
+                let made = self.0.run(|| complete(&self.0, prompts, samples, sampling, &mut |_| {}));
                 made.map_err(|e| NotFinite { completion: before + i * share + e.completion, ..e })
             });
             for made in made {
@@ -119,7 +119,7 @@ impl<'a> Generator<'a> {
         sampling: &Sampling,
         each: &mut (dyn FnMut(u32) + Send),
     ) -> Result<Completion, NotFinite> {
-        let made = complete(&self.0, &[prompt.to_vec()], &[0], sampling, each)?;
+        let made = self.0.run(|| complete(&self.0, &[prompt.to_vec()], &[0], sampling, each))?;
         Ok(made.into_iter().next().unwrap_or_default())
     }
 }
@@ -139,19 +139,6 @@ pub fn generate(
 }
 
 fn complete(
-    engine: &Engine,
-    prompts: &[Vec<u32>],
-    samples: &[u64],
-    sampling: &Sampling,
-    each: &mut (dyn FnMut(u32) + Send),
-) -> Result<Vec<Completion>, NotFinite> {
-    match engine.is_shared() {
-        true => workers::awake(|| step_by_step(engine, prompts, samples, sampling, each)),
-        false => step_by_step(engine, prompts, samples, sampling, each),
-    }
-}
-
-fn step_by_step(
     engine: &Engine,
     prompts: &[Vec<u32>],
     samples: &[u64],

@@ -6,6 +6,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
+use crate::kernels::workers;
 use crate::model::cpu::decode;
 use crate::model::device::{Cache, Decoder, Rows};
 use crate::model::{ModelConfig, Network};
@@ -45,8 +46,13 @@ impl<'a> Engine<'a> {
     }
 
     /// Whether the threads share the work of each row.
-    pub fn is_shared(&self) -> bool {
+    fn is_shared(&self) -> bool {
         matches!(self, Self::Host(_)) && !self.is_small()
+    }
+
+    /// Runs `work`, which generates with this, on the threads that share it, if some do.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        if self.is_shared() { workers::awake(work) } else { work() }
     }
 
     /// An empty cache for rows that begin with these prompts and go on for at most so many tokens.
