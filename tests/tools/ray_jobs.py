@@ -20,7 +20,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.dont_write_bytecode = True  # git does not ignore __pycache__ here
+sys.path.insert(0, str(ROOT / "scripts"))
 
+import pinned  # noqa: E402
 from jobs.world import digests, run, start  # noqa: E402
 from project import Project  # noqa: E402
 from remotes import free_port  # noqa: E402
@@ -136,9 +138,6 @@ def a_killed_runner(program, folder, address):
 
 def main():
     program = str(Path(sys.argv[1]).resolve())
-    sys.path.insert(0, str(ROOT / "scripts"))
-    import pinned
-
     pinned.enter("ray-venv", PINS)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
