@@ -57,9 +57,10 @@ pub fn prefetch(address: *const f32) {
     let _ = address;
 }
 
-/// Numbers that [`sum`] adds up beside each other, and those of a cache line.
+/// Numbers of a cache line.
+pub const LINE: usize = 16;
+/// Numbers that [`sum`] adds up beside each other.
 const WIDTH: usize = 128;
-const LINE: usize = 16;
 
 simd! {
     /// The sum of numbers, which needs each of them and little else.

@@ -8,19 +8,18 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::forms::{BLOCK, Form, Source, WIDE};
 use super::memory::{self, AHEAD};
 
-/// Numbers of a row of a panel: two vectors of AVX-512.
-const WIDE: usize = 32;
 /// Rows of x that are worked on together.
 const TALL: usize = 8;
 /// Rows of so many columns are put together by all threads.
 const LONG: usize = 1 << 13;
 
 /// Matrices `[rows, columns]`, each in panels of [`WIDE`] columns, `[panels, rows, WIDE]`, filled up with zeros. All stand one
-/// after the other in one run of memory.
+/// after the other in one run of memory, each in its form.
 pub struct Panels {
-    values: Vec<f32>,
+    stored: Vec<f32>,
     places: Vec<Place>,
 }
 
@@ -29,15 +28,16 @@ struct Place {
     start: usize,
     rows: usize,
     columns: usize,
+    form: Form,
 }
 
 impl Place {
-    /// Numbers of a panel.
+    /// The room of a panel.
     fn panel(&self) -> usize {
-        self.rows * WIDE
+        self.form.size(self.rows)
     }
 
-    /// Numbers of the matrix, the zeros included.
+    /// The room of the matrix, the zeros included.
     fn size(&self) -> usize {
         self.columns.div_ceil(WIDE) * self.panel()
     }
@@ -45,73 +45,67 @@ impl Place {
 
 /// The place of a matrix that is to be laid out.
 pub struct Slot<'a> {
-    values: &'a mut [f32],
+    stored: &'a mut [f32],
     place: &'a Place,
 }
 
 impl Slot<'_> {
-    /// Lays out a row-major matrix.
-    pub fn fill(self, matrix: &[f32]) {
-        let Place { columns, .. } = *self.place;
-        debug_assert_eq!(matrix.len(), self.place.rows * columns);
-        let panels = self.values.chunks_exact_mut(self.place.panel());
+    /// Lays the matrix out.
+    pub fn fill(self, source: &Source) {
+        let Place { rows, columns, form, .. } = *self.place;
+        debug_assert_eq!(source.shape, [rows, columns]);
+        let panels = self.stored.chunks_exact_mut(self.place.panel());
         for (panel, first) in panels.zip((0..columns).step_by(WIDE)) {
-            let width = WIDE.min(columns - first);
-            for (to, from) in panel.chunks_exact_mut(WIDE).zip(matrix.chunks_exact(columns)) {
-                to[..width].copy_from_slice(&from[first..first + width]);
+            if form == Form::Full {
+                source.tile(0..rows, first, panel);
+                continue;
             }
-        }
-    }
-
-    /// Lays out the transpose of a row-major matrix `[columns, rows]`.
-    pub fn fill_transposed(self, matrix: &[f32]) {
-        let rows = self.place.rows;
-        debug_assert_eq!(matrix.len(), rows * self.place.columns);
-        let panels = self.values.chunks_exact_mut(self.place.panel());
-        for (panel, from) in panels.zip(matrix.chunks(rows * WIDE)) {
-            for (j, column) in from.chunks_exact(rows).enumerate() {
-                column.iter().enumerate().for_each(|(i, &x)| panel[i * WIDE + j] = x);
+            let mut tile = [0.0; BLOCK * WIDE];
+            for (range, stored) in source.blocks().zip(panel.chunks_mut(form.size(BLOCK))) {
+                let tile = &mut tile[..range.len() * WIDE];
+                source.tile(range, first, tile);
+                form.close(tile, stored);
             }
         }
     }
 }
 
 impl Panels {
-    /// Room for matrices of these shapes, `[rows, columns]`; `fill` lays each of them out, by its number.
-    pub fn new(shapes: &[[usize; 2]], fill: impl Fn(usize, Slot) + Sync) -> Self {
+    /// Room for matrices of these shapes, `[rows, columns]`, in these forms; `fill` lays each of them out, by its number.
+    pub fn new(rooms: &[([usize; 2], Form)], fill: impl Fn(usize, Slot) + Sync) -> Self {
         let mut start = 0;
-        let place = |&[rows, columns]: &[usize; 2]| {
-            let place = Place { start, rows, columns };
+        let place = |&([rows, columns], form): &([usize; 2], Form)| {
+            let place = Place { start, rows, columns, form };
             start += place.size();
             place
         };
-        let places: Vec<Place> = shapes.iter().map(place).collect();
-        let mut values = memory::zeros(start);
-        let mut rest = &mut values[..];
+        let places: Vec<Place> = rooms.iter().map(place).collect();
+        let mut stored = memory::zeros(start);
+        let mut rest = &mut stored[..];
         let slots: Vec<Slot> = places
             .iter()
-            .map(|place| Slot { values: rest.split_off_mut(..place.size()).expect("room for all"), place })
+            .map(|place| Slot { stored: rest.split_off_mut(..place.size()).expect("room for all"), place })
             .collect();
         slots.into_par_iter().enumerate().for_each(|(i, slot)| fill(i, slot));
-        Self { values, places }
+        Self { stored, places }
     }
 
     /// `out = x W`, or `out += x W`, of a matrix by its number. Shapes: x `[n, rows]`, out `[n, columns]`; `shares` says that
     /// all threads take part.
     pub fn product(&self, matrix: usize, x: &[f32], out: &mut [f32], adds: bool, shares: bool) {
         let place = &self.places[matrix];
-        let (rows, columns, size) = (place.rows, place.columns, place.panel());
+        let (rows, columns, size, form) = (place.rows, place.columns, place.panel(), place.form);
         let n = x.len() / rows;
-        let values = &self.values[place.start..place.start + place.size()];
+        let stored = &self.stored[place.start..place.start + place.size()];
         let mut sums = vec![0.0; columns.div_ceil(WIDE) * n * WIDE];
         let job = |(panels, sums): (&[f32], &mut [f32])| {
             for (panel, sums) in panels.chunks_exact(size).zip(sums.chunks_exact_mut(n * WIDE)) {
-                Arch::new().dispatch(Panel { x, panel, rows, sums });
+                Arch::new().dispatch(Panel { x, panel, rows, form, sums });
             }
         };
         match shares {
-            true => values.par_chunks(size).zip(sums.par_chunks_mut(n * WIDE)).for_each(job),
-            false => job((values, &mut sums)),
+            true => stored.par_chunks(size).zip(sums.par_chunks_mut(n * WIDE)).for_each(job),
+            false => job((stored, &mut sums)),
         }
         let row = |(i, row): (usize, &mut [f32])| {
             for (panel, to) in sums.chunks_exact(n * WIDE).zip(row.chunks_mut(WIDE)) {
@@ -127,11 +121,12 @@ impl Panels {
     }
 }
 
-/// The sums of one panel, `[n, WIDE]`.
+/// The sums of one panel, `[n, WIDE]`, which are zeros before.
 struct Panel<'a> {
     x: &'a [f32],
     panel: &'a [f32],
     rows: usize,
+    form: Form,
     sums: &'a mut [f32],
 }
 
@@ -140,19 +135,35 @@ impl WithSimd for Panel<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (n, mut row) = (self.x.len() / self.rows, 0);
-        for step in [TALL, 4, 2, 1] {
-            while n - row >= step {
-                let (x, sums) = (&self.x[row * self.rows..], &mut self.sums[row * WIDE..]);
-                let reads_ahead = row == 0;
-                match step {
-                    TALL => tile::<S, TALL>(simd, x, self.panel, reads_ahead, sums),
-                    4 => tile::<S, 4>(simd, x, self.panel, reads_ahead, sums),
-                    2 => tile::<S, 2>(simd, x, self.panel, reads_ahead, sums),
-                    _ => tile::<S, 1>(simd, x, self.panel, reads_ahead, sums),
-                }
-                row += step;
+        let Self { x, panel, rows, form, sums } = self;
+        if form == Form::Full {
+            return add(simd, x, rows, panel, true, sums);
+        }
+        let mut block = [0.0; BLOCK * WIDE];
+        for (first, stored) in (0..rows).step_by(BLOCK).zip(panel.chunks(form.size(BLOCK))) {
+            let block = &mut block[..BLOCK.min(rows - first) * WIDE];
+            form.open_with(simd, stored, block);
+            add(simd, &x[first..], rows, block, false, sums);
+        }
+    }
+}
+
+/// Adds the products with some rows of a panel; x begins at the number that belongs to the first of them, and has its next row
+/// `stride` numbers later.
+#[inline(always)]
+fn add<S: Simd>(simd: S, x: &[f32], stride: usize, panel: &[f32], reads_ahead: bool, sums: &mut [f32]) {
+    let (n, mut row) = (sums.len() / WIDE, 0);
+    for step in [TALL, 4, 2, 1] {
+        while n - row >= step {
+            let (x, sums) = (&x[row * stride..], &mut sums[row * WIDE..]);
+            let reads_ahead = reads_ahead && row == 0;
+            match step {
+                TALL => tile::<S, TALL>(simd, x, stride, panel, reads_ahead, sums),
+                4 => tile::<S, 4>(simd, x, stride, panel, reads_ahead, sums),
+                2 => tile::<S, 2>(simd, x, stride, panel, reads_ahead, sums),
+                _ => tile::<S, 1>(simd, x, stride, panel, reads_ahead, sums),
             }
+            row += step;
         }
     }
 }
@@ -160,11 +171,22 @@ impl WithSimd for Panel<'_> {
 /// `M` rows of x with a panel, two vectors at a time, whose sums stay in registers; `reads_ahead` asks for the numbers that
 /// come [`AHEAD`] of those that are read.
 #[inline(always)]
-fn tile<S: Simd, const M: usize>(simd: S, x: &[f32], panel: &[f32], reads_ahead: bool, sums: &mut [f32]) {
+fn tile<S: Simd, const M: usize>(
+    simd: S,
+    x: &[f32],
+    stride: usize,
+    panel: &[f32],
+    reads_ahead: bool,
+    sums: &mut [f32],
+) {
     let (rows, pair) = (panel.len() / WIDE, 2 * S::F32_LANES);
-    let x: [&[f32]; M] = std::array::from_fn(|m| &x[m * rows..(m + 1) * rows]);
+    let x: [&[f32]; M] = std::array::from_fn(|m| &x[m * stride..m * stride + rows]);
     for first in (0..WIDE).step_by(pair) {
-        let mut acc = [[simd.splat_f32s(0.0); 2]; M];
+        let place = |m: usize| m * WIDE + first..m * WIDE + first + pair;
+        let mut acc: [[S::f32s; 2]; M] = std::array::from_fn(|m| {
+            let sums = S::as_simd_f32s(&sums[place(m)]).0;
+            [sums[0], sums[1]]
+        });
         for (k, row) in panel.chunks_exact(WIDE).enumerate() {
             if reads_ahead && first == 0 {
                 memory::prefetch(row.as_ptr().wrapping_add(AHEAD));
@@ -179,8 +201,7 @@ fn tile<S: Simd, const M: usize>(simd: S, x: &[f32], panel: &[f32], reads_ahead:
             }
         }
         for m in 0..M {
-            let to = S::as_mut_simd_f32s(&mut sums[m * WIDE + first..m * WIDE + first + pair]).0;
-            to.copy_from_slice(&acc[m]);
+            S::as_mut_simd_f32s(&mut sums[place(m)]).0.copy_from_slice(&acc[m]);
         }
     }
 }

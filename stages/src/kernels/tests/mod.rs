@@ -4,6 +4,7 @@
 //! Invariant: a statement here is written without looking at the kernel: a slope is a finite difference in f64.
 
 mod activation;
+mod forms;
 mod linear;
 mod logprobs;
 mod muon;

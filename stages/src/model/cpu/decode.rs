@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::view::MapAt;
 use super::{View, qk_norm};
+use crate::kernels::cpu::forms::{Form, Source};
 use crate::kernels::cpu::panels::Panels;
 use crate::kernels::cpu::{activation, attention, linear, norm};
 use crate::model::config::ModelConfig;
@@ -38,15 +39,20 @@ impl<'a> Packed<'a> {
     /// Lays the matrices out.
     pub fn new(view: View<'a>) -> Self {
         let maps: Vec<MapAt> = maps(view.config.layers).collect();
-        let shape = |&at: &MapAt| {
-            let place = view.map(at);
-            [place.weight.len() / place.columns, place.columns]
+        let head = Source {
+            values: view.at(&view.layout.head),
+            shape: [view.config.hidden_size, view.config.vocab],
+            is_transposed: true,
         };
-        let head = [view.config.hidden_size, view.config.vocab];
-        let shapes: Vec<[usize; 2]> = maps.iter().map(shape).chain([head]).collect();
-        let matrices = Panels::new(&shapes, |i, slot| match maps.get(i) {
-            Some(&at) => slot.fill(&merged(&view, at)),
-            None => slot.fill_transposed(view.at(&view.layout.head)),
+        let room = |&at: &MapAt| {
+            let source = source(&view, at, view.at(&view.map(at).weight));
+            // What an adapter changed fits no narrow form.
+            (source.shape, if is_changed(&view, at) { Form::Full } else { Form::of(&source) })
+        };
+        let rooms: Vec<_> = maps.iter().map(room).chain([(head.shape, Form::of(&head))]).collect();
+        let matrices = Panels::new(&rooms, |i, slot| match maps.get(i) {
+            Some(&at) => slot.fill(&source(&view, at, &merged(&view, at))),
+            None => slot.fill(&head),
         });
         Self { view, matrices }
     }
@@ -63,13 +69,24 @@ impl<'a> Packed<'a> {
     }
 }
 
+/// The weight of a map.
+fn source<'a>(view: &View, at: MapAt, values: &'a [f32]) -> Source<'a> {
+    let columns = view.map(at).columns;
+    Source { values, shape: [values.len() / columns, columns], is_transposed: false }
+}
+
+/// Whether an adapter changes a map.
+fn is_changed(view: &View, at: MapAt) -> bool {
+    view.changes(at).is_some_and(|changes| !changes.parts.is_empty())
+}
+
 /// The weight of a map with the changes of an adapter.
 fn merged<'a>(view: &'a View, at: MapAt) -> Cow<'a, [f32]> {
     let place = view.map(at);
     let weight = view.at(&place.weight);
     match (view.changes(at), view.adapter) {
         // A change that is not there costs nothing.
-        (Some(changes), Some(adapter)) if !changes.parts.is_empty() => {
+        (Some(changes), Some(adapter)) if is_changed(view, at) => {
             let mut merged = weight.to_vec();
             adapter.layout.merge(changes.parts, adapter.weights, &mut merged, place.columns);
             Cow::Owned(merged)
