@@ -90,6 +90,12 @@ impl Panels {
         Self { stored, places }
     }
 
+    /// The forms of the matrices.
+    #[cfg(test)]
+    pub fn forms(&self) -> impl Iterator<Item = Form> {
+        self.places.iter().map(|place| place.form)
+    }
+
     /// `out = x W`, or `out += x W`, of a matrix by its number. Shapes: x `[n, rows]`, out `[n, columns]`; `shares` says that
     /// all threads take part.
     pub fn product(&self, matrix: usize, x: &[f32], out: &mut [f32], adds: bool, shares: bool) {

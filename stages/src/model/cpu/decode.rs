@@ -57,6 +57,12 @@ impl<'a> Packed<'a> {
         Self { view, matrices }
     }
 
+    /// The forms of the matrices.
+    #[cfg(test)]
+    pub fn forms(&self) -> impl Iterator<Item = Form> {
+        self.matrices.forms()
+    }
+
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         self.view.config

@@ -1,9 +1,11 @@
 //! What must not change a result: threads, shards, recomputation, batches, padding, caches.
 
 use burn::tensor::Device;
+use half::bf16;
 
 use super::{READOUTS, assert_gradient, exact_twin, full_logits, ragged};
 use crate::generate::{Sampling, Stop, generate};
+use crate::kernels::cpu::forms::Form;
 use crate::model::cpu::decode::Packed;
 use crate::model::cpu::tape::{Keep, keeps_logits};
 use crate::model::device::Rows;
@@ -199,6 +201,20 @@ fn decoding_with_a_cache_gives_the_logits_of_the_full_forward_pass() {
                 fed = step.iter().map(|&token| vec![token]).enumerate().collect();
                 so_far.iter_mut().zip(step).for_each(|(row, &token)| row.push(token));
             }
+        }
+    }
+}
+
+#[test]
+fn decoding_keeps_the_matrices_of_a_bf16_model_in_bf16_and_those_of_an_f32_model_as_they_are() {
+    for config in all_shapes() {
+        let model = lively(&config, 8, &cpu());
+        let rounded = model.weights().values().iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
+        let rounded = Network::new(&config, false, rounded, &cpu());
+        for (model, wanted) in [(&model, Form::Full), (&rounded, Form::Brain)] {
+            let packed = Packed::new(model.view().unwrap());
+            assert!(packed.forms().all(|form| form == wanted), "{config:?}, {wanted:?}");
+            assert_eq!(packed.forms().count(), 4 * config.layers + 1);
         }
     }
 }
