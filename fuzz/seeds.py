@@ -69,7 +69,14 @@ def records():
     repeated = b"".join((size << 3 | 1 << 1 | last).to_bytes(3, "little") + b"a" for size, last in blocks)
     yield "large.txt.zst", TEXT + bytes.fromhex("28b52ffd0038") + repeated
     yield "large.txt.gz", TEXT + gzip.compress(b"word " * 50_000, mtime=0)
-    yield "large.jsonl.gz", JSONL + gzip.compress(line({"text": "word " * 10_000}), mtime=0)
+    # Without the bound on rows, the target would see one that is larger than any that it lets pass.
+    for name, container, content in [
+        ("jsonl", JSONL, line({"text": "word " * 20_000})),
+        ("json", JSON, b"[" + line({"text": "word " * 20_000}) + b"]"),
+        ("csv", CSV, b"text\n" + b"word " * 20_000 + b"\n"),
+    ]:
+        yield f"long_row.{name}.gz", container + gzip.compress(content, mtime=0)
+    yield "large.jsonl.gz", JSONL + gzip.compress(line({"text": "word " * 750}) * 60, mtime=0)
 
 
 def parquet():

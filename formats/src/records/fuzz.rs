@@ -22,7 +22,7 @@ use super::row;
 use super::shapes::{self, Shape};
 
 /// The largest row and the largest file, after decompression, in bytes.
-const LIMITS: (u64, u64) = (1 << 16, 1 << 18);
+const LIMITS: (u64, u64) = (1 << 12, 1 << 18);
 /// What an example, as JSON, may have more than its row: an empty string among completions becomes an object.
 const GROWTH: usize = 16;
 /// The most rows that are read.
