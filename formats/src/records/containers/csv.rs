@@ -169,11 +169,12 @@ impl Csv {
             }
             self.stream.consume(taken);
             let at = At::Line(self.record.begins);
-            if is_whole.map_err(|what| self.wrong(at, "", what))? {
-                return Ok(Some(at));
-            }
+            let is_whole = is_whole.map_err(|what| self.wrong(at, "", what))?;
             if self.record.bytes.len() as u64 > self.limit {
                 return Err(RecordError::large(&self.path, at, self.limit));
+            }
+            if is_whole {
+                return Ok(Some(at));
             }
         }
     }

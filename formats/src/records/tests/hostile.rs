@@ -39,6 +39,26 @@ fn a_row_beyond_the_limit_is_an_error_before_it_is_in_memory() {
 }
 
 #[test]
+fn a_row_of_one_byte_more_than_the_limit_is_an_error_and_one_of_the_limit_is_read() {
+    // Each row is as long as its container counts it; all of them lie within one read of the file.
+    let rows: [(&str, fn(&str) -> String, usize); 5] = [
+        ("rows.jsonl", |text| format!("{{\"text\":\"{text}\"}}\n"), 12),
+        ("rows.json", |text| format!("[{{\"text\":\"{text}\"}}]"), 11),
+        ("rows.json", |text| format!("{{\"text\":[\"{text}\"]}}"), 2),
+        ("rows.csv", |text| format!("text\n{text}\n"), 0),
+        ("rows.tsv", |text| format!("text\n{text}\n"), 0),
+    ];
+    let options = Options { largest_row: 100, ..Options::default() };
+    for (name, content, around) in rows {
+        let (_folder, path) = file(name, content(&"a".repeat(100 - around)));
+        assert_eq!(open(&path, &options).unwrap().filter(Result::is_ok).count(), 1, "{name}");
+        let (_folder, path) = file(name, content(&"a".repeat(101 - around)));
+        let found = message(&path, &options);
+        assert!(found.ends_with(": it has more than the 100 bytes that are read; split it"), "{found}");
+    }
+}
+
+#[test]
 fn a_file_beyond_the_limit_is_an_error() {
     let (_folder, path) = file("rows.jsonl.gz", bomb("", "\n", 1 << 20));
     let options = Options { largest_file: 1 << 16, ..Options::default() };
