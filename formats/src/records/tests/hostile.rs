@@ -38,10 +38,13 @@ fn a_row_beyond_the_limit_is_an_error_before_it_is_in_memory() {
     }
 }
 
+/// A file: its name, its content around a text, and how many bytes of a row are not the text.
+type Around = (&'static str, fn(&str) -> String, usize);
+
 #[test]
 fn a_row_of_one_byte_more_than_the_limit_is_an_error_and_one_of_the_limit_is_read() {
     // Each row is as long as its container counts it; all of them lie within one read of the file.
-    let rows: [(&str, fn(&str) -> String, usize); 5] = [
+    let rows: [Around; 5] = [
         ("rows.jsonl", |text| format!("{{\"text\":\"{text}\"}}\n"), 12),
         ("rows.json", |text| format!("[{{\"text\":\"{text}\"}}]"), 11),
         ("rows.json", |text| format!("{{\"text\":[\"{text}\"]}}"), 2),
